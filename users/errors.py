@@ -1,0 +1,189 @@
+"""The one family of errors. Each carries the data that its caller decides on.
+
+Two branches: what Clerk answered (`ClerkError`, raised by `users.clerk` alone) and how a change
+ended here (`ChangeFailed`, raised by `users.sync`). Surfaces turn the second into words at a
+field, a line of a command or a status; nobody parses a message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+class CascadeError(Exception):
+    """Root of the family."""
+
+
+# --- What Clerk answered -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One entry of Clerk's `errors[]`: `param` is `meta.param_name`, as Clerk spells it."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class ClerkError(CascadeError):
+    """A call that did not end in a readable success.
+
+    `status` is the HTTP status, None when there was no answer. `trace_id` is Clerk's
+    `clerk_trace_id`, else the header `cf-ray`. The body itself is never kept: it holds
+    personal data. `str()` is safe to log.
+    """
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        status: int | None = None,
+        problems: tuple[Problem, ...] = (),
+        trace_id: str = "",
+    ) -> None:
+        super().__init__(summary)
+        self.summary = summary
+        self.status = status
+        self.problems = problems
+        self.trace_id = trace_id
+
+    @property
+    def code(self) -> str:
+        """Clerk's code of the first problem, else the status, else the class's name."""
+        if self.problems:
+            return self.problems[0].code
+        return str(self.status) if self.status else type(self).__name__
+
+
+class ClerkNotConfigured(ClerkError):
+    """CLERK_SECRET_KEY is missing or cannot be a key. Nothing was sent."""
+
+
+class ClerkUnreachable(ClerkError):
+    """No request reached Clerk (DNS, refused connection, connect timeout). Nothing changed."""
+
+
+class ClerkRefused(ClerkError):
+    """Clerk answered 4xx: nothing changed there."""
+
+
+class ClerkNotFound(ClerkRefused):
+    """404 `resource_not_found`: the user (invitation, session) does not exist in Clerk."""
+
+
+class ClerkRateLimited(ClerkRefused):
+    """429. `retry_after` in seconds, as Clerk said it (uncapped)."""
+
+    def __init__(self, summary: str, *, retry_after: float, **details: Any) -> None:
+        super().__init__(summary, **details)
+        self.retry_after = retry_after
+
+
+class ClerkDenied(ClerkRefused):
+    """401, 402 or 403: Clerk does not accept our key or the plan does not allow it."""
+
+
+class ClerkUnknown(ClerkError):
+    """Anything else: a timeout, a reset, 5xx, an unreadable body. A write may have happened."""
+
+
+class ClerkUnreadable(ClerkUnknown):
+    """2xx that cannot be read. A write did happen (FACTS §3.1)."""
+
+
+# --- How a change ended here ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FieldConflict:
+    """One field that somebody else changed since the form was opened, as texts to show."""
+
+    field: str
+    base: Any
+    theirs: Any
+    mine: Any
+
+
+class ChangeFailed(CascadeError):
+    """A change that was not applied, told to a person.
+
+    `message` says what happened in Clerk, what happened here and what to do next. `fields`
+    maps the names of form fields to messages for them; `trace_id` is Clerk's, for support.
+    `code` is stable and for machines.
+    """
+
+    code = "failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        fields: dict[str, list[str]] | None = None,
+        trace_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = fields or {}
+        self.trace_id = trace_id
+        if code:
+            self.code = code
+
+
+class Refused(ChangeFailed):
+    """Clerk, or our own table, refused it. Nothing changed on either side."""
+
+    code = "refused"
+
+
+class NotSaved(ChangeFailed):
+    """It did not get through: Clerk could not be reached, or was read back without the change.
+    Nothing changed on either side."""
+
+    code = "not_saved"
+
+
+class NotKnown(ChangeFailed):
+    """Whether Clerk has it could not be found out yet. The attempt stays open for recovery."""
+
+    code = "not_known"
+
+
+class Busy(ChangeFailed):
+    """Somebody else is saving this user right now: its row is locked."""
+
+    code = "busy"
+
+
+class Gone(ChangeFailed):
+    """The row was deleted in the meantime."""
+
+    code = "gone"
+
+
+class Conflict(ChangeFailed):
+    """The user changed since the form was opened.
+
+    `version` is the token of the row as it is now: saving again with it takes everything else
+    knowingly. `who` and `when` tell of the latest change, where known.
+    """
+
+    code = "conflict"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        conflicts: tuple[FieldConflict, ...] = (),
+        version: str = "",
+        who: str = "",
+        when: datetime | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.conflicts = conflicts
+        self.version = version
+        self.who = who
+        self.when = when

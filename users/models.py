@@ -1,0 +1,305 @@
+"""The tables: what is stored, and what the database itself refuses. No rules live here.
+
+`builder_groups` and `users` carry the column names of the application that this one replaces,
+so that it can stand on those tables later.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower, Now
+from django.urls import reverse
+
+
+class BuilderGroup(models.Model):
+    """A home builder's company or region, which its users belong to."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.TextField()
+    email = models.EmailField(null=True, blank=True)
+    enrollment_slug = models.SlugField(max_length=200, null=True, blank=True, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True, db_default=Now())
+
+    class Meta:
+        db_table = "builder_groups"
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Role(models.TextChoices):
+    ADMIN = "ADMIN", "Admin"
+    HOMEOWNER = "HOMEOWNER", "Homeowner"
+    BUILDER = "BUILDER", "Builder"
+
+
+class InternalRole(models.TextChoices):
+    ADMINISTRATOR = "Administrator", "Administrator"
+    EMPLOYEE = "Employee", "Employee"
+
+
+class BuilderUser(models.Model):
+    """A person who signs in through Clerk. *Linked* when `clerk_id` is set."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    clerk_id = models.TextField("Clerk id", null=True, blank=True, unique=True, editable=False)
+    name = models.CharField(max_length=200)
+    email = models.EmailField()
+    role = models.CharField(max_length=20, choices=Role.choices, default=Role.BUILDER)
+    internal_role = models.CharField(
+        max_length=50,
+        choices=InternalRole.choices,
+        null=True,
+        blank=True,
+        help_text="Only for the role Admin.",
+    )
+    builder_group = models.ForeignKey(
+        BuilderGroup, on_delete=models.PROTECT, null=True, blank=True, related_name="users"
+    )
+    created_at = models.DateTimeField(auto_now_add=True, db_default=Now())
+    updated_at = models.DateTimeField(auto_now=True, db_default=Now())
+
+    class Meta:
+        db_table = "users"
+        ordering = ["-created_at", "id"]
+        permissions = [
+            ("replace_email", "Can replace the email of a linked user at once"),
+            ("invite", "Can invite people and change emails by invitation"),
+            ("ban", "Can ban and unban in Clerk"),
+            ("unlock", "Can unlock in Clerk"),
+            ("reset_mfa", "Can reset two-factor sign-in"),
+            ("sign_out", "Can sign people out everywhere"),
+            ("link", "Can link to and unlink from a Clerk account"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                Lower("email"),
+                name="users_email_unique",
+                violation_error_message="Another builder user has this email.",
+            ),
+            models.CheckConstraint(condition=~Q(clerk_id=""), name="users_clerk_id_not_empty"),
+        ]
+        indexes = [
+            models.Index(fields=["-created_at", "id"], name="users_created_at"),
+            models.Index(Lower("name"), name="users_name_lower"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.email
+
+    @property
+    def linked(self) -> bool:
+        return self.clerk_id is not None
+
+    def get_absolute_url(self) -> str:
+        return reverse("admin:users_builderuser_change", args=[self.pk])
+
+
+class ClerkAccount(models.Model):
+    """Our last known copy of Clerk's side, one row a Clerk user, linked or not.
+
+    Written from every answer, event and scan. Lists, badges and drift are SQL over it, so that
+    no page needs to ask Clerk.
+    """
+
+    clerk_id = models.TextField("Clerk id", primary_key=True)
+    user = models.OneToOneField(
+        BuilderUser,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="account",
+        verbose_name="builder user",
+    )
+    email = models.TextField(blank=True, default="")
+    email_verified = models.BooleanField(default=False)
+    first_name = models.TextField(blank=True, default="")
+    last_name = models.TextField(blank=True, default="")
+    image_url = models.TextField(blank=True, default="")
+    banned = models.BooleanField(default=False)
+    locked = models.BooleanField(default=False)
+    two_factor_enabled = models.BooleanField("two-factor sign-in", default=False)
+    password_enabled = models.BooleanField("has a password", default=False)
+    providers = models.JSONField("sign-in providers", default=list, blank=True)
+    last_sign_in_at = models.DateTimeField("last sign-in", null=True, blank=True)
+    clerk_created_at = models.DateTimeField("created in Clerk", null=True, blank=True)
+    clerk_updated_at = models.DateTimeField("updated in Clerk", null=True, blank=True)
+    deleted_at = models.DateTimeField("deleted in Clerk", null=True, blank=True)
+    seen_at = models.DateTimeField("last seen")
+
+    class Meta:
+        verbose_name = "Clerk account"
+        indexes = [
+            models.Index(Lower("email"), name="clerkaccount_email_lower"),
+            models.Index(fields=["seen_at"], name="clerkaccount_seen_at"),
+        ]
+
+    def __str__(self) -> str:
+        return self.email or self.clerk_id
+
+
+class Operation(models.TextChoices):
+    CREATE = "create", "Create"
+    UPDATE = "update", "Edit"
+    DELETE = "delete", "Delete"
+    REPLACE_EMAIL = "replace_email", "Replace email"
+    SET_PASSWORD = "set_password", "Set password"
+    BAN = "ban", "Ban"
+    UNBAN = "unban", "Unban"
+    UNLOCK = "unlock", "Unlock"
+    RESET_MFA = "reset_mfa", "Reset two-factor sign-in"
+    SIGN_OUT = "sign_out", "Sign out everywhere"
+    LINK = "link", "Link"
+    UNLINK = "unlink", "Unlink"
+    INVITE = "invite", "Invite"
+    REVOKE = "revoke_invitation", "Revoke invitation"
+    FOLLOW = "follow", "Follow a change in Clerk"
+
+
+class Source(models.TextChoices):
+    ADMIN = "admin", "Admin"
+    COMMAND = "command", "Command"
+    WEBHOOK = "webhook", "Clerk event"
+    TASK = "task", "Scheduled task"
+
+
+class Status(models.TextChoices):
+    STARTED = "started", "Open"
+    APPLIED = "applied", "Applied"
+    REFUSED = "refused", "Refused"
+    DROPPED = "dropped", "Dropped"
+
+
+class SyncAttempt(models.Model):
+    """One intended change: who wanted what, and how it ended.
+
+    Committed as `started` before the first remote call, so that a change whose process died is
+    never forgotten. `changes` maps a field to `[before, after]`, secrets as "(set)"; `details`
+    holds what recovery needs to decide (ids, times), never a secret.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(
+        BuilderUser,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="attempts",
+        verbose_name="builder user",
+        db_constraint=False,  # an attempt is committed before the user that it creates
+    )
+    label = models.TextField("user's name then", blank=True, default="")
+    clerk_id = models.TextField("Clerk id", blank=True, default="")
+    operation = models.CharField(max_length=30, choices=Operation.choices)
+    source = models.CharField(max_length=20, choices=Source.choices)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    changes = models.JSONField(default=dict)
+    details = models.JSONField(default=dict, blank=True)
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.STARTED)
+    error_code = models.TextField(blank=True, default="")
+    message = models.TextField(blank=True, default="")
+    trace_id = models.TextField("Clerk's trace id", blank=True, default="")
+    started_at = models.DateTimeField(auto_now_add=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "sync attempt"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["user", "-id"], name="syncattempt_user"),
+            models.Index(
+                fields=["id"], condition=Q(status="started"), name="syncattempt_open"
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status="started", settled_at=None)
+                | (~Q(status="started") & Q(settled_at__isnull=False)),
+                name="syncattempt_settled_has_time",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_operation_display()}: {self.label}"
+
+    @property
+    def open(self) -> bool:
+        return self.status == Status.STARTED
+
+
+class Invitation(models.Model):
+    """A Clerk invitation that we sent: for a new account, or for a new email of an old one."""
+
+    class Purpose(models.TextChoices):
+        NEW_ACCOUNT = "new_account", "New account"
+        EMAIL_CHANGE = "email_change", "Change of email"
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "Waiting to be sent"
+        PENDING = "pending", "Pending"
+        ACCEPTED = "accepted", "Accepted"
+        REVOKED = "revoked", "Revoked"
+        EXPIRED = "expired", "Expired"
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(
+        BuilderUser, on_delete=models.CASCADE, related_name="invitations", verbose_name="builder user"
+    )
+    purpose = models.CharField(max_length=20, choices=Purpose.choices)
+    email = models.EmailField()
+    clerk_invitation_id = models.TextField("Clerk's invitation id", null=True, blank=True, unique=True)
+    status = models.CharField(max_length=20, choices=State.choices, default=State.PENDING)
+    send_after = models.DateTimeField("waits until", null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    invited_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user"],
+                condition=Q(status__in=["waiting", "pending"]),
+                name="invitation_one_open_a_user",
+                violation_error_message="This user has an open invitation already.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_purpose_display()}: {self.email}"
+
+
+class WebhookDelivery(models.Model):
+    """One event from Clerk, by its `svix-id`. The payload is kept only while unprocessed."""
+
+    svix_id = models.TextField(primary_key=True)
+    type = models.TextField()
+    received_at = models.DateTimeField(auto_now_add=True)
+    processed_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True, default="")
+    attempts = models.PositiveIntegerField(default=0)
+    payload: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "webhook delivery"
+        verbose_name_plural = "webhook deliveries"
+        ordering = ["-received_at"]
+        indexes = [
+            models.Index(
+                fields=["received_at"], condition=Q(processed_at=None), name="webhookdelivery_open"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.svix_id}"

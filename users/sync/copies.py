@@ -1,0 +1,86 @@
+"""`ClerkAccount`: our copy of Clerk's side, kept by every answer, event and scan."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.utils import timezone
+from psycopg.types.json import Jsonb
+
+from users.clerk import ClerkUser
+from users.models import ClerkAccount
+
+_COPIED = (
+    "email",
+    "email_verified",
+    "first_name",
+    "last_name",
+    "image_url",
+    "banned",
+    "locked",
+    "two_factor_enabled",
+    "password_enabled",
+    "providers",
+    "last_sign_in_at",
+    "clerk_created_at",
+    "clerk_updated_at",
+    "seen_at",
+)
+
+# An answer, an event and a scan may overtake one another. The state with the later
+# `updated_at` stays, and an account that Clerk deleted stays deleted: ids are never used again.
+# `user_id` always follows users.clerk_id, in the same statement, so that it cannot go astray.
+_KEEP = """
+INSERT INTO users_clerkaccount (clerk_id, user_id, {columns})
+VALUES (%s, (SELECT id FROM users WHERE clerk_id = %s), {values})
+ON CONFLICT (clerk_id) DO UPDATE SET user_id = excluded.user_id, {updates}
+WHERE users_clerkaccount.deleted_at IS NULL
+  AND (users_clerkaccount.clerk_updated_at IS NULL
+       OR excluded.clerk_updated_at IS NULL
+       OR excluded.clerk_updated_at >= users_clerkaccount.clerk_updated_at)
+""".format(
+    columns=", ".join(_COPIED),
+    values=", ".join(["%s"] * len(_COPIED)),
+    updates=", ".join(f"{column} = excluded.{column}" for column in _COPIED),
+)
+
+
+def columns_of(account: ClerkUser, *, seen_at: datetime) -> dict[str, Any]:
+    """The columns of our copy, without its keys."""
+    return {
+        "email": account.email,
+        "email_verified": account.email_verified,
+        "first_name": account.first_name,
+        "last_name": account.last_name,
+        "image_url": account.image_url,
+        "banned": account.banned,
+        "locked": account.locked,
+        "two_factor_enabled": account.two_factor_enabled,
+        "password_enabled": account.password_enabled,
+        "providers": list(account.providers),
+        "last_sign_in_at": account.last_sign_in_at,
+        "clerk_created_at": account.created_at,
+        "clerk_updated_at": account.updated_at,
+        "seen_at": seen_at,
+    }
+
+
+def keep(account: ClerkUser) -> bool:
+    """Take over the account as Clerk has just shown it; False if ours is newer or deleted."""
+    columns = columns_of(account, seen_at=timezone.now())
+    columns["providers"] = Jsonb(columns["providers"])
+    values = [account.id, account.id, *(columns[column] for column in _COPIED)]
+    with connection.cursor() as cursor:
+        cursor.execute(_KEEP, values)
+        return cursor.rowcount == 1
+
+
+def keep_deleted(clerk_id: str) -> None:
+    """Clerk does not have this account any more."""
+    now = timezone.now()
+    ClerkAccount.objects.update_or_create(
+        clerk_id=clerk_id,
+        defaults={"deleted_at": now, "seen_at": now},
+    )

@@ -1,0 +1,60 @@
+"""Row locks. The lock on a user's row orders its edits, and it is the sign of life: an attempt
+that is open and whose rows can be locked belongs to a dead process.
+
+Always the user first, then the attempt, and never waiting: who finds a lock says so.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import OperationalError
+from django.db.models import Exists, OuterRef
+
+from users.errors import Busy, Gone
+from users.models import BuilderUser, Status, SyncAttempt
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
+    """The user's row, locked until the transaction ends, with its account and group.
+
+    `has_unfinished` on it says whether an attempt other than `mine` is open: as the lock is
+    ours, it belongs to a dead process. Raises `Busy` and `Gone`.
+    """
+    open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
+    if mine is not None:
+        open_attempts = open_attempts.exclude(pk=mine.pk)
+    users = (
+        BuilderUser.objects.select_for_update(nowait=True, of=("self",))
+        .select_related("account", "builder_group")
+        .annotate(has_unfinished=Exists(open_attempts))
+    )
+    try:
+        return users.get(pk=pk)
+    except BuilderUser.DoesNotExist:
+        raise Gone(
+            "This user was deleted in the meantime. Nothing was saved.",
+        ) from None
+    except OperationalError as error:
+        raise_unless_locked(error)
+        raise Busy(
+            "This user is being saved by someone else right now. Nothing was saved; "
+            "wait a moment and save again."
+        ) from None
+
+
+def lock_attempt(attempt: SyncAttempt) -> SyncAttempt | None:
+    """The attempt as it is stored now, locked; None when it is settled, gone or held by another."""
+    return (
+        SyncAttempt.objects.select_for_update(skip_locked=True)
+        .filter(pk=attempt.pk, status=Status.STARTED)
+        .first()
+    )
+
+
+def raise_unless_locked(error: OperationalError) -> None:
+    """Raise `error` again unless it says that a row is locked by another transaction."""
+    if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+        raise error

@@ -1,0 +1,26 @@
+"""What each kind of change means, for the save that makes it and the recovery that finishes it."""
+
+from __future__ import annotations
+
+from users.models import SyncAttempt
+from users.sync.operations.base import Operation, Seen, Verdict
+from users.sync.operations.edits import Create, Delete, Edit, ReplaceEmail, SetPassword
+from users.sync.operations.following import Follow
+
+__all__ = [
+    "Create",
+    "Delete",
+    "Edit",
+    "Follow",
+    "Operation",
+    "ReplaceEmail",
+    "Seen",
+    "SetPassword",
+    "Verdict",
+    "from_attempt",
+]
+
+
+def from_attempt(attempt: SyncAttempt) -> Operation:
+    """The operation that an open attempt stands for, as its process would have gone on."""
+    return Operation.kinds[attempt.operation].from_attempt(attempt)

@@ -1,0 +1,43 @@
+"""Taking over what changed in Clerk. Nothing is sent."""
+
+from __future__ import annotations
+
+from users.clerk import Clerk, ClerkUser, Deadline, names
+from users.models import BuilderUser
+from users.models import Operation as Kind
+from users.sync.operations.base import Changes, Operation, Verdict, write_fields
+
+
+class Follow(Operation):
+    """The row takes over name and email from its Clerk account."""
+
+    kind = Kind.FOLLOW
+
+    @property
+    def asks_clerk(self) -> bool:
+        return False
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        return write_fields(row, self.changes)
+
+    def send(self, clerk: Clerk, deadline: Deadline) -> None:
+        raise AssertionError("following Clerk sends nothing")
+
+    def judge(self, account: ClerkUser) -> Verdict:
+        return Verdict.HAS_IT
+
+
+def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:
+    """What differs between the row and its account, `{field: [row's, Clerk's]}`.
+
+    A name or email that Clerk does not have is no difference: the row's stays. An email that
+    another row has is left out: it is drift, shown, not an error.
+    """
+    changes: Changes = {}
+    if account.name and account.name != names.squash(row.name):
+        changes["name"] = [row.name, account.name]
+    if account.email and account.email != row.email:
+        taken = BuilderUser.objects.filter(email__iexact=account.email).exclude(pk=row.pk)
+        if not taken.exists():
+            changes["email"] = [row.email, account.email]
+    return changes

@@ -1,0 +1,144 @@
+"""What a person is told. Each message says what happened in Clerk, what happened here and what
+to do next; the first sentences are those that staff know from the application before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from users.errors import (
+    ChangeFailed,
+    ClerkDenied,
+    ClerkError,
+    ClerkNotConfigured,
+    ClerkNotFound,
+    ClerkRateLimited,
+    ClerkRefused,
+    ClerkUnknown,
+    ClerkUnreachable,
+    NotKnown,
+    NotSaved,
+    Refused,
+)
+
+FAILED_TO_SYNC = "Failed to sync with Clerk authentication system."
+
+PARAM_FIELDS: Mapping[str, str] = {
+    "first_name": "name",
+    "last_name": "name",
+    "name": "name",
+    "email_address": "email",
+    "identifier": "email",
+    "password": "password1",
+}
+"""Clerk's `meta.param_name` → the field of our forms that stands for it."""
+
+CODE_FIELDS: Mapping[str, str] = {"delete_linked_identification_disallowed": "email"}
+"""Clerk's codes that are about one field without naming it."""
+
+
+def refused(error: ClerkError) -> ChangeFailed:
+    """Clerk changed nothing: what the form says, at its field where Clerk names one."""
+    message, fields = _refusal(error)
+    wanted = NotSaved if isinstance(error, ClerkUnreachable | ClerkNotConfigured) else Refused
+    return wanted(message, code=error.code, fields=fields, trace_id=error.trace_id)
+
+
+def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
+    match error:
+        case ClerkNotConfigured():
+            return (
+                f"{error.summary.rstrip('.')}. Clerk was not asked and nothing was saved. "
+                "Ask an engineer to set CLERK_SECRET_KEY, then save again.",
+                {},
+            )
+        case ClerkUnreachable():
+            return (
+                "Failed to connect to authentication system. Please try again. "
+                "Clerk was not reached and nothing was saved.",
+                {},
+            )
+        case ClerkNotFound():
+            return (
+                "User not found in Clerk. They may have been deleted. Nothing was saved. "
+                "An engineer can unlink the user, or you can delete them here.",
+                {},
+            )
+        case ClerkRateLimited():
+            return (
+                f"{FAILED_TO_SYNC} It is answering too many requests and did not take the "
+                f"change; nothing was saved. Save again in {max(1, round(error.retry_after))} "
+                "seconds.",
+                {},
+            )
+        case ClerkDenied():
+            return (
+                f"{FAILED_TO_SYNC} Clerk does not allow it{_reasons(error)} Nothing was saved. "
+                "Ask an engineer to look at the Clerk key and plan.",
+                {},
+            )
+        case _:
+            return _invalid(error)
+
+
+def _invalid(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
+    fields: dict[str, list[str]] = {}
+    others: list[str] = []
+    for problem in error.problems:
+        field = PARAM_FIELDS.get(problem.param or "") or CODE_FIELDS.get(problem.code)
+        if field:
+            fields.setdefault(field, []).append(f"Invalid update data: {problem.message}")
+        else:
+            others.append(problem.message)
+    if fields and not others:
+        return "Clerk refused the change. Nothing was saved; correct it and save again.", fields
+    reasons = " ".join(others) or f"Clerk answered {error.status} without a reason."
+    return (
+        f"Invalid update data: {reasons} Clerk refused the change and nothing was saved. "
+        "Correct it and save again.",
+        fields,
+    )
+
+
+def _reasons(error: ClerkError) -> str:
+    reasons = " ".join(problem.message for problem in error.problems)
+    return f": {reasons}" if reasons else "."
+
+
+def not_saved(error: ClerkUnknown) -> NotSaved:
+    """The outcome was unknown, and Clerk read back does not have the change."""
+    return NotSaved(
+        f"{FAILED_TO_SYNC} {_sentence(error)} Clerk was asked again and does not have the "
+        "change, so it was not saved here. Save again.",
+        code=error.code,
+        trace_id=error.trace_id,
+    )
+
+
+def not_known(error: ClerkUnknown, why: str = "") -> NotKnown:
+    """The outcome is unknown, and Clerk could not tell."""
+    return NotKnown(
+        f"{FAILED_TO_SYNC} {_sentence(error)} {why or 'Clerk could not be asked again either.'} "
+        "So it is not known yet whether Clerk has the change. The database was not changed. "
+        "It is settled as soon as Clerk answers; “Check with Clerk now” does it at once.",
+        code=error.code,
+        trace_id=error.trace_id,
+    )
+
+
+def commit_failed() -> NotKnown:
+    """Clerk has the change; the database failed after that."""
+    return NotKnown(
+        "Clerk has the change, but the database did not confirm it. It is not known yet "
+        "whether it was saved here. It is finished as soon as the database answers; "
+        "“Check with Clerk now” does it at once.",
+        code="database",
+    )
+
+
+def _sentence(error: ClerkError) -> str:
+    return f"{error.summary.rstrip('.')}."
+
+
+def is_refusal(error: ClerkError) -> bool:
+    """Whether nothing changed in Clerk, for certain."""
+    return isinstance(error, ClerkRefused | ClerkNotConfigured | ClerkUnreachable)

@@ -1,0 +1,34 @@
+"""Is the process alive; can it work. Plain text, no secrets, no login."""
+
+from __future__ import annotations
+
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from users.health import lines
+
+
+@require_safe
+@never_cache
+def healthz(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@require_safe
+@never_cache
+def readyz(request: HttpRequest) -> HttpResponse:
+    """200 when the database answers and is migrated. Open attempts are told, no failure."""
+    try:
+        executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            return _answer(["migrations: not applied, run manage.py migrate"], 503)
+        return _answer(["database: ok", "migrations: ok", *lines()], 200)
+    except DatabaseError:
+        return _answer(["database: does not answer"], 503)
+
+
+def _answer(text: list[str], status: int) -> HttpResponse:
+    return HttpResponse("\n".join([*text, ""]), status=status, content_type="text/plain")

@@ -1,0 +1,34 @@
+"""A database that does not answer is a page that says so, never a traceback or a hang."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from django.db import InterfaceError, OperationalError, connection
+from django.http import HttpRequest, HttpResponse
+
+logger = logging.getLogger(__name__)
+
+PAGE = """<!doctype html><html lang="en"><title>Database not available · Cascade</title>
+<h1>The database is not available</h1>
+<p>If you were saving, the state of that change is not known on this page. Wait a minute, reload,
+and look at the user: an unfinished change is shown there and finished by itself.</p></html>"""
+
+
+class DatabaseDownMiddleware:
+    """Outermost, because sessions and logins ask the database too. PostgreSQL's own pool error
+    (`PoolTimeout`) reaches Django as `OperationalError`."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, OperationalError | InterfaceError):
+            return None
+        logger.error("The database is not available: %s", error)
+        connection.close()
+        return HttpResponse(PAGE, status=503, headers={"Retry-After": "30"})

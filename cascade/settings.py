@@ -1,0 +1,216 @@
+"""Settings: one file, from the environment only (.env.example lists every variable).
+
+A secret has no default outside DEBUG: a missing one stops the start with one line that says
+what to set. CLERK_SECRET_KEY is the exception: without it every save of a linked user fails
+safely and everything else works.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import environ
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")
+
+
+def _read(read: Any, name: str, what: str, **options: Any) -> Any:
+    """A value of the environment, or one line that says which variable is wrong."""
+    try:
+        return read(name, **options)
+    except (ValueError, TypeError):
+        raise ImproperlyConfigured(f"{name} must be {what}.") from None
+
+
+DEBUG: bool = _read(env.bool, "DEBUG", "true or false", default=False)
+
+
+def secret(name: str, *, in_debug: str) -> str:
+    """A value that must be set outside DEBUG."""
+    value = env.str(name, default="").strip()
+    if value:
+        return value
+    if DEBUG:
+        return in_debug
+    raise ImproperlyConfigured(f"Set {name} in the environment (see .env.example).")
+
+
+# --- Django ------------------------------------------------------------------------------------
+
+SECRET_KEY = secret("SECRET_KEY", in_debug="only-for-debug-" + "0123456789abcdef" * 4)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+if not DEBUG and not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("Set ALLOWED_HOSTS in the environment (see .env.example).")
+
+INSTALLED_APPS = [
+    "cascade.apps.AdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "procrastinate.contrib.django",
+    "users",
+]
+
+MIDDLEWARE = [
+    "cascade.middleware.DatabaseDownMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "cascade.urls"
+WSGI_APPLICATION = "cascade.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+
+# --- Database ----------------------------------------------------------------------------------
+
+
+def _database() -> dict[str, Any]:
+    """PostgreSQL, directly or behind pgbouncer in transaction mode: no session state."""
+    url = env.str("DATABASE_URL", default="")
+    if not url:
+        if not DEBUG:
+            raise ImproperlyConfigured("Set DATABASE_URL in the environment (see .env.example).")
+        from cascade import embedded_postgres
+
+        url = embedded_postgres.url(BASE_DIR / ".postgres")
+    try:
+        database: dict[str, Any] = env.db_url_config(url)
+    except (ValueError, KeyError, ImproperlyConfigured):
+        raise ImproperlyConfigured(
+            "DATABASE_URL must look like postgres://user:password@host:5432/name."
+        ) from None
+    if not database["ENGINE"].endswith("postgresql"):
+        raise ImproperlyConfigured("DATABASE_URL must be of PostgreSQL: row locks carry the save.")
+    database["OPTIONS"] = {
+        **database.get("OPTIONS", {}),
+        "connect_timeout": 5,
+        "prepare_threshold": None,
+        "pool": {"min_size": 0, "max_size": 20, "timeout": 5, "max_idle": 300},
+    }
+    database["CONN_HEALTH_CHECKS"] = True
+    database["DISABLE_SERVER_SIDE_CURSORS"] = True
+    return database
+
+
+DATABASES = {"default": _database()}
+
+# --- Clerk -------------------------------------------------------------------------------------
+
+CLERK_SECRET_KEY = env.str("CLERK_SECRET_KEY", default="").strip()
+CLERK_API_URL = env.str("CLERK_API_URL", default="https://api.clerk.com/v1").rstrip("/")
+if urlparse(CLERK_API_URL).scheme not in ("http", "https"):
+    raise ImproperlyConfigured("CLERK_API_URL must be an address such as https://api.clerk.com/v1.")
+CLERK_API_VERSION = env.str("CLERK_API_VERSION", default="2026-05-12")
+CLERK_WEBHOOK_SIGNING_SECRET = secret(
+    "CLERK_WEBHOOK_SIGNING_SECRET", in_debug="whsec_" + "b25seS1mb3ItZGVidWctb25seS1mb3ItZGVidWc="
+)
+CLERK_EDIT_DEADLINE: float = _read(env.float, "CLERK_EDIT_DEADLINE", "a number", default=8.0)
+if CLERK_EDIT_DEADLINE <= 0:
+    raise ImproperlyConfigured("CLERK_EDIT_DEADLINE must be a number of seconds above 0.")
+CLERK_RATE_LIMIT: float = _read(
+    env.float,
+    "CLERK_RATE_LIMIT",
+    "a number of requests a second",
+    default=10.0 if CLERK_SECRET_KEY.startswith("sk_test_") else 100.0,
+)
+if CLERK_RATE_LIMIT <= 0:
+    raise ImproperlyConfigured("CLERK_RATE_LIMIT must be a number of requests a second above 0.")
+CLERK_DASHBOARD_URL = env.str("CLERK_DASHBOARD_URL", default="https://dashboard.clerk.com")
+
+# --- Security ----------------------------------------------------------------------------------
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = not DEBUG
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_REDIRECT_EXEMPT = [r"^healthz/$", r"^readyz/$"]
+SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20
+
+# --- Static files ------------------------------------------------------------------------------
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = DEBUG
+
+# --- Logging -----------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO").upper()},
+    "loggers": {
+        # At INFO these log URLs, and with them addresses of people.
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
+        "urllib3": {"level": "WARNING"},
+        "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+    },
+}

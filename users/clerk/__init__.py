@@ -1,0 +1,17 @@
+"""The gateway to Clerk: the only place that knows its SDK, its API and its answers."""
+
+from users.clerk.client import Clerk, clerk
+from users.clerk.deadline import Deadline
+from users.clerk.pace import Pace
+from users.clerk.types import ClerkInvitation, ClerkSession, ClerkUser, UserPage
+
+__all__ = [
+    "Clerk",
+    "ClerkInvitation",
+    "ClerkSession",
+    "ClerkUser",
+    "Deadline",
+    "Pace",
+    "UserPage",
+    "clerk",
+]

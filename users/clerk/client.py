@@ -1,0 +1,367 @@
+"""What the application asks of Clerk: one method for each, in our types and our errors."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.views.decorators.debug import sensitive_variables
+
+from users.clerk.deadline import Deadline
+from users.clerk.pace import Pace
+from users.clerk.reads import Params, Reader
+from users.clerk.types import (
+    INVITATION_ID,
+    SESSION_ID,
+    USER_ID,
+    ClerkInvitation,
+    ClerkSession,
+    ClerkUser,
+    UserPage,
+)
+from users.clerk.writes import Writer
+from users.errors import ClerkNotConfigured, ClerkRateLimited, ClerkUnknown
+
+PAGE = 500
+"""The most users that Clerk gives at once; asked for more it gives ten (FACTS §1.2)."""
+
+T = TypeVar("T")
+
+NOT_CONFIGURED = "Clerk authentication not configured"
+
+
+class Clerk:
+    """Clerk's Backend API.
+
+    Every method takes a `deadline` for all that it does and raises `ClerkError`; `ValueError`
+    for an id that is none of Clerk's, before anything is sent. With a `pace`, as bulk work
+    has, calls wait for their place, and a write that Clerk turned away with 429, so that
+    nothing happened, is sent again.
+    """
+
+    def __init__(self, reader: Reader, writer: Writer, pace: Pace | None = None) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._pace = pace
+
+    def paced(self, pace: Pace) -> Clerk:
+        """The same client at a pace."""
+        return Clerk(self._reader, self._writer, pace)
+
+    # --- Users, read -----------------------------------------------------------------------
+
+    def get_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
+        """Raises `ClerkNotFound` when Clerk does not have the user."""
+        data = self._get(f"/users/{_checked(clerk_id, USER_ID)}", deadline=deadline)
+        user = _parsed(ClerkUser.parse, data)
+        if user.id != clerk_id:
+            raise ClerkUnknown("Clerk answered with another user than the one asked for")
+        return user
+
+    def find_by_email(self, email: str, *, deadline: Deadline) -> list[ClerkUser]:
+        """Users that have the address, primary or not, ignoring case; compared here again."""
+        wanted = email.strip().lower()
+        if not wanted:
+            return []
+        data = self._get("/users", [("email_address", wanted), ("limit", PAGE)], deadline=deadline)
+        return [
+            user
+            for user in _page(data).users
+            if any(address.address == wanted for address in user.emails)
+        ]
+
+    def search(self, query: str, *, limit: int = 20, deadline: Deadline) -> list[ClerkUser]:
+        """Users that Clerk finds by a part of their name, address or id."""
+        params = [("query", query), ("limit", limit), ("order_by", "-created_at")]
+        return list(_page(self._get("/users", params, deadline=deadline)).users)
+
+    def list_users(
+        self,
+        *,
+        starting_after: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int = PAGE,
+        deadline: Deadline,
+    ) -> UserPage:
+        """A page of all users, newest first; the next one starts after its `last_id`. The
+        bounds are milliseconds since 1970."""
+        params: list[tuple[str, str | int]] = [("limit", limit), ("order_by", "-created_at")]
+        if starting_after is not None:
+            params.append(("starting_after", _checked(starting_after, USER_ID)))
+        if created_after is not None:
+            params.append(("created_at_after", created_after))
+        if created_before is not None:
+            params.append(("created_at_before", created_before))
+        return _page(self._get("/users", params, deadline=deadline))
+
+    def count_users(self, *, deadline: Deadline) -> int:
+        data = self._get("/users/count", deadline=deadline)
+        count = data.get("total_count") if isinstance(data, dict) else None
+        if not isinstance(count, int):
+            raise ClerkUnknown("Clerk's answer cannot be read")
+        return count
+
+    # --- Users, written --------------------------------------------------------------------
+
+    def create_user(
+        self,
+        *,
+        email: str,
+        first_name: str,
+        last_name: str,
+        public_metadata: Mapping[str, Any],
+        deadline: Deadline,
+    ) -> ClerkUser:
+        """A new user with a verified address and no password yet."""
+        return self._write(
+            lambda sdk: sdk.users.create(
+                email_address=[email],
+                first_name=first_name,
+                last_name=last_name,
+                public_metadata=dict(public_metadata),
+                skip_password_requirement=True,
+            ),
+            ClerkUser.parse,
+            deadline,
+        )
+
+    def update_user(
+        self, clerk_id: str, *, first_name: str, last_name: str, deadline: Deadline
+    ) -> ClerkUser:
+        """Clerk's two names; nothing else is sent."""
+        return self._write_user(
+            clerk_id,
+            lambda sdk: sdk.users.update(
+                user_id=clerk_id, first_name=first_name, last_name=last_name
+            ),
+            deadline,
+        )
+
+    @sensitive_variables()
+    def set_password(
+        self, clerk_id: str, *, password: str, sign_out: bool, deadline: Deadline
+    ) -> ClerkUser:
+        return self._write_user(
+            clerk_id,
+            lambda sdk: sdk.users.update(
+                user_id=clerk_id, password=password, sign_out_of_other_sessions=sign_out
+            ),
+            deadline,
+        )
+
+    def replace_email(self, clerk_id: str, *, email: str, deadline: Deadline) -> None:
+        """The address becomes the user's only one, primary and verified; the previous address
+        is told by Clerk."""
+        _checked(clerk_id, USER_ID)
+        self._write(
+            lambda sdk: sdk.email_addresses.replace_for_user(
+                user_id=clerk_id,
+                email_address=email,
+                identification_status="verified",
+                notify_primary_email_address_changed=True,
+            ),
+            lambda data: None,
+            deadline,
+            clerk_id,
+        )
+
+    def delete_user(self, clerk_id: str, *, deadline: Deadline) -> None:
+        _checked(clerk_id, USER_ID)
+        self._write(
+            lambda sdk: sdk.users.delete(user_id=clerk_id), lambda data: None, deadline, clerk_id
+        )
+
+    def ban_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
+        """Ends all sessions and stops sign-in. 402 where the plan lacks it."""
+        return self._write_user(clerk_id, lambda sdk: sdk.users.ban(user_id=clerk_id), deadline)
+
+    def unban_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
+        return self._write_user(clerk_id, lambda sdk: sdk.users.unban(user_id=clerk_id), deadline)
+
+    def unlock_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
+        """Ends the lock that Clerk sets after too many wrong passwords."""
+        return self._write_user(clerk_id, lambda sdk: sdk.users.unlock(user_id=clerk_id), deadline)
+
+    def disable_mfa(self, clerk_id: str, *, deadline: Deadline) -> None:
+        """Removes all second factors."""
+        _checked(clerk_id, USER_ID)
+        self._write(
+            lambda sdk: sdk.users.disable_mfa(user_id=clerk_id),
+            lambda data: None,
+            deadline,
+            clerk_id,
+        )
+
+    def merge_metadata(
+        self, clerk_id: str, *, public_metadata: Mapping[str, Any], deadline: Deadline
+    ) -> ClerkUser:
+        """Merges into the public metadata; what is not named stays."""
+        return self._write_user(
+            clerk_id,
+            lambda sdk: sdk.users.update_metadata(
+                user_id=clerk_id, public_metadata=dict(public_metadata)
+            ),
+            deadline,
+        )
+
+    # --- Invitations -----------------------------------------------------------------------
+
+    def create_invitation(
+        self,
+        *,
+        email: str,
+        public_metadata: Mapping[str, Any],
+        expires_in_days: int,
+        deadline: Deadline,
+    ) -> ClerkInvitation:
+        """Clerk mails the invitation."""
+        request = {
+            "email_address": email,
+            "public_metadata": dict(public_metadata),
+            "expires_in_days": expires_in_days,
+        }
+        return self._write(
+            lambda sdk: sdk.invitations.create(request=request), ClerkInvitation.parse, deadline
+        )
+
+    def revoke_invitation(self, invitation_id: str, *, deadline: Deadline) -> ClerkInvitation:
+        _checked(invitation_id, INVITATION_ID)
+        return self._write(
+            lambda sdk: sdk.invitations.revoke(invitation_id=invitation_id),
+            ClerkInvitation.parse,
+            deadline,
+        )
+
+    def list_invitations(
+        self, *, query: str = "", status: str = "", offset: int = 0, deadline: Deadline
+    ) -> list[ClerkInvitation]:
+        """Up to 500; without a `status` Clerk leaves out the revoked ones."""
+        params: list[tuple[str, str | int]] = [("limit", PAGE), ("offset", offset)]
+        if query:
+            params.append(("query", query))
+        if status:
+            params.append(("status", status))
+        data = self._get("/invitations", params, deadline=deadline)
+        if not isinstance(data, list):
+            raise ClerkUnknown("Clerk's answer cannot be read")
+        return [_parsed(ClerkInvitation.parse, entry) for entry in data]
+
+    # --- Sessions --------------------------------------------------------------------------
+
+    def list_sessions(self, clerk_id: str, *, deadline: Deadline) -> list[ClerkSession]:
+        """The active sessions of a user."""
+        params = [("user_id", _checked(clerk_id, USER_ID)), ("status", "active"), ("limit", PAGE)]
+        data = self._get("/sessions", params, deadline=deadline)
+        if not isinstance(data, list):
+            raise ClerkUnknown("Clerk's answer cannot be read")
+        sessions = [_parsed(ClerkSession.parse, entry) for entry in data]
+        return [session for session in sessions if session.user_id == clerk_id]
+
+    def revoke_session(self, session_id: str, *, deadline: Deadline) -> None:
+        _checked(session_id, SESSION_ID)
+        self._write(
+            lambda sdk: sdk.sessions.revoke(session_id=session_id), lambda data: None, deadline
+        )
+
+    # --- How ---------------------------------------------------------------------------------
+
+    def _get(self, path: str, params: Params = (), *, deadline: Deadline) -> Any:
+        return self._reader.get(path, params, deadline=deadline, pace=self._pace)
+
+    def _write_user(
+        self, clerk_id: str, call: Callable[[Any], Any], deadline: Deadline
+    ) -> ClerkUser:
+        _checked(clerk_id, USER_ID)
+        return self._write(call, ClerkUser.parse, deadline, clerk_id)
+
+    def _write(
+        self,
+        call: Callable[[Any], Any],
+        parse: Callable[[Any], T],
+        deadline: Deadline,
+        user_id: str = "",
+    ) -> T:
+        if self._pace is None:
+            return self._writer.write(call, parse, deadline)
+        while True:
+            self._pace.wait(user_id)
+            try:
+                return self._writer.write(call, parse, deadline)
+            except ClerkRateLimited as error:
+                self._pace.pause(error.retry_after)
+                if error.retry_after >= deadline.remaining():
+                    raise
+
+
+def _checked(value: str, pattern: Any) -> str:
+    """The SDK puts ids into paths unescaped: "../organizations/org_1" would be sent as it is."""
+    if not pattern.match(value):
+        raise ValueError("not an id of Clerk's")
+    return value
+
+
+def _page(data: Any) -> UserPage:
+    if not isinstance(data, list):
+        raise ClerkUnknown("Clerk's answer cannot be read")
+    users, unreadable, last_id = [], [], None
+    for entry in data:
+        try:
+            user = ClerkUser.parse(entry)
+        except ValueError as error:
+            named = entry.get("id") if isinstance(entry, dict) else None
+            unreadable.append((str(named or "?")[:100], str(error)))
+        else:
+            users.append(user)
+            last_id = user.id
+    return UserPage(tuple(users), tuple(unreadable), last_id, len(data))
+
+
+def _parsed(parse: Callable[[Any], T], data: Any) -> T:
+    try:
+        return parse(data)
+    except ValueError:
+        raise ClerkUnknown("Clerk's answer cannot be read") from None
+
+
+# --- The one client of this process ----------------------------------------------------------
+
+_lock = threading.Lock()
+_current: tuple[tuple[Any, ...], Clerk] | None = None
+
+
+def clerk() -> Clerk:
+    """The client of this process, made at its first use: after a fork, for these settings.
+
+    Raises `ClerkNotConfigured` when CLERK_SECRET_KEY is missing or cannot be a key.
+    """
+    global _current
+    made_for = (
+        os.getpid(),
+        settings.CLERK_SECRET_KEY,
+        settings.CLERK_API_URL,
+        settings.CLERK_API_VERSION,
+    )
+    current = _current
+    if current is not None and current[0] == made_for:
+        return current[1]
+    with _lock:
+        if _current is None or _current[0] != made_for:
+            _current = (made_for, _make())
+        return _current[1]
+
+
+@sensitive_variables()
+def _make() -> Clerk:
+    key = (settings.CLERK_SECRET_KEY or "").strip()
+    if not key:
+        raise ClerkNotConfigured(NOT_CONFIGURED)
+    if not key.startswith(("sk_test_", "sk_live_")) or not key.isascii() or len(key.split()) > 1:
+        raise ClerkNotConfigured(f"{NOT_CONFIGURED}: CLERK_SECRET_KEY is no secret key of Clerk's")
+    url, version = settings.CLERK_API_URL, settings.CLERK_API_VERSION
+    return Clerk(
+        Reader(url=url, key=key, version=version), Writer(url=url, key=key, version=version)
+    )

@@ -1,0 +1,149 @@
+"""The wire below the SDK: an httpx transport that ends at a deadline, whatever the server does.
+
+httpx's timeouts are those of a single socket operation: a server that sends a byte a second
+holds a request for ever (FACTS §3.4). Here every operation gets what is left of one deadline.
+httpcore's failures become our errors in this one place: only before a connection stands is it
+certain that Clerk was not reached.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import httpcore
+import httpx
+
+from users.clerk.deadline import Deadline
+from users.errors import ClerkUnknown, ClerkUnreachable
+
+MAX_ANSWER = 20 * 2**20
+"""Bytes of an answer that are read; more is no answer of Clerk's."""
+
+_deadline: ContextVar[Deadline] = ContextVar("deadline of the call under way")
+
+
+@contextmanager
+def until(deadline: Deadline) -> Generator[None]:
+    """Requests of this thread end at `deadline`."""
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+class DeadlineTransport(httpx.BaseTransport):
+    """Raises `ClerkUnreachable` and `ClerkUnknown`, never an error of httpx."""
+
+    def __init__(self) -> None:
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=ssl.create_default_context(),
+            max_connections=100,
+            max_keepalive_connections=20,
+            # Shorter than any server's, so that a write does not meet a dying connection.
+            keepalive_expiry=4.0,
+            network_backend=_Backend(),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            answer = self._pool.handle_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=httpcore.URL(
+                        scheme=request.url.raw_scheme,
+                        host=request.url.raw_host,
+                        port=request.url.port,
+                        target=request.url.raw_path,
+                    ),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                )
+            )
+            body = _read(answer)
+        except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout):
+            raise ClerkUnreachable("Clerk could not be reached") from None
+        except (httpcore.TimeoutException, TimeoutError):
+            raise ClerkUnknown("Clerk did not answer in time") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
+            raise ClerkUnknown("The connection to Clerk broke before the answer came") from None
+        return httpx.Response(
+            answer.status, headers=answer.headers, content=body, request=request
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _read(answer: httpcore.Response) -> bytes:
+    body = bytearray()
+    try:
+        for chunk in answer.iter_stream():
+            body += chunk
+            if len(body) > MAX_ANSWER:
+                raise httpcore.RemoteProtocolError("the answer is too long")
+    finally:
+        answer.close()
+    return bytes(body)
+
+
+class _Backend(httpcore.NetworkBackend):
+    """httpcore's own backend, with each operation's timeout taken from the deadline."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Stream(
+            self._backend.connect_tcp(
+                host,
+                port,
+                timeout=_left(httpcore.ConnectTimeout),
+                local_address=local_address,
+                socket_options=socket_options,
+            )
+        )
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, timeout=_left(httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, timeout=_left(httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        left = _left(httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout=left))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _left(timed_out: type[httpcore.TimeoutException]) -> float:
+    left = _deadline.get().remaining()
+    if left <= 0:
+        raise timed_out("the deadline is over")
+    return left

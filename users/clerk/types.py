@@ -1,0 +1,199 @@
+"""What the rest of the application sees of Clerk: frozen types, parsed tolerantly.
+
+Clerk adds enum values and leaves fields out before an SDK knows it (FACTS §3.2, §4): only the
+id is required, and anything odd elsewhere reads as absent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from users.clerk import names
+
+USER_ID = re.compile(r"user_[A-Za-z0-9_]+\Z")
+INVITATION_ID = re.compile(r"inv_[A-Za-z0-9_]+\Z")
+SESSION_ID = re.compile(r"sess_[A-Za-z0-9_]+\Z")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class ClerkEmail:
+    id: str
+    address: str
+    verified: bool
+
+
+@dataclass(frozen=True)
+class ClerkUser:
+    """A Clerk user. `email` is the primary address in lower case, "" if there is none; times
+    are aware, in UTC, to the millisecond."""
+
+    id: str
+    email: str = ""
+    email_verified: bool = False
+    emails: tuple[ClerkEmail, ...] = ()
+    first_name: str = ""
+    last_name: str = ""
+    image_url: str = ""
+    banned: bool = False
+    locked: bool = False
+    two_factor_enabled: bool = False
+    password_enabled: bool = False
+    password_last_updated_at: datetime | None = None
+    providers: tuple[str, ...] = ()
+    last_sign_in_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    external_id: str = ""
+    public_metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return names.join(self.first_name, self.last_name)
+
+    @classmethod
+    def parse(cls, data: Any) -> ClerkUser:
+        """From the JSON of an answer or an event. Raises `ValueError` when it is no user."""
+        mapping = _mapping(data)
+        emails = tuple(_email(entry) for entry in _list(mapping, "email_addresses"))
+        primary_id = _text(mapping, "primary_email_address_id")
+        # Never the first of the list: the primary may stand anywhere (FACTS §4).
+        primary = next((email for email in emails if primary_id and email.id == primary_id), None)
+        return cls(
+            id=_id(mapping, USER_ID),
+            email=primary.address if primary else "",
+            email_verified=primary.verified if primary else False,
+            emails=emails,
+            first_name=_text(mapping, "first_name"),
+            last_name=_text(mapping, "last_name"),
+            image_url=_text(mapping, "image_url"),
+            banned=mapping.get("banned") is True,
+            locked=mapping.get("locked") is True,
+            two_factor_enabled=mapping.get("two_factor_enabled") is True,
+            password_enabled=mapping.get("password_enabled") is True,
+            password_last_updated_at=_time(mapping, "password_last_updated_at"),
+            providers=tuple(
+                provider
+                for account in _list(mapping, "external_accounts")
+                if (provider := _text(account, "provider"))
+            ),
+            last_sign_in_at=_time(mapping, "last_sign_in_at"),
+            created_at=_time(mapping, "created_at"),
+            updated_at=_time(mapping, "updated_at"),
+            external_id=_text(mapping, "external_id"),
+            public_metadata=_dict(mapping, "public_metadata"),
+        )
+
+
+@dataclass(frozen=True)
+class ClerkInvitation:
+    """An invitation, without its `url`: that carries the ticket, which is a credential."""
+
+    id: str
+    email: str
+    status: str
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    public_metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, data: Any) -> ClerkInvitation:
+        """Raises `ValueError` when it is no invitation."""
+        mapping = _mapping(data)
+        return cls(
+            id=_id(mapping, INVITATION_ID),
+            email=_text(mapping, "email_address").lower(),
+            status=_text(mapping, "status"),
+            created_at=_time(mapping, "created_at"),
+            expires_at=_time(mapping, "expires_at"),
+            public_metadata=_dict(mapping, "public_metadata"),
+        )
+
+
+@dataclass(frozen=True)
+class ClerkSession:
+    id: str
+    user_id: str
+    status: str
+
+    @classmethod
+    def parse(cls, data: Any) -> ClerkSession:
+        """Raises `ValueError` when it is no session."""
+        mapping = _mapping(data)
+        return cls(
+            id=_id(mapping, SESSION_ID),
+            user_id=_text(mapping, "user_id"),
+            status=_text(mapping, "status"),
+        )
+
+
+@dataclass(frozen=True)
+class UserPage:
+    """A page of the list of users.
+
+    `size` counts what Clerk sent, readable or not: a page smaller than its limit is the last.
+    `unreadable` holds `(id or "?", reason)`; `last_id` is the cursor for the next page.
+    """
+
+    users: tuple[ClerkUser, ...]
+    unreadable: tuple[tuple[str, str], ...]
+    last_id: str | None
+    size: int
+
+
+def _mapping(data: Any) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"expected an object, got {type(data).__name__}")
+    return data
+
+
+def _id(data: Mapping[str, Any], pattern: re.Pattern[str]) -> str:
+    value = data.get("id")
+    if not isinstance(value, str) or not pattern.match(value):
+        raise ValueError("its id is missing or not one of Clerk's")
+    return value
+
+
+def _text(data: Any, key: str) -> str:
+    value = data.get(key) if isinstance(data, Mapping) else None
+    # PostgreSQL has no NUL, and UTF-8 no lone surrogates; JSON can hold both.
+    return _storable(value) if isinstance(value, str) else ""
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def _list(data: Mapping[str, Any], key: str) -> list[Any]:
+    value = data.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _dict(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _time(data: Mapping[str, Any], key: str) -> datetime | None:
+    """Clerk's times are milliseconds since 1970."""
+    value = data.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return _EPOCH + timedelta(milliseconds=value)
+    except (OverflowError, ValueError):
+        return None
+
+
+def _email(entry: Any) -> ClerkEmail:
+    verification = entry.get("verification") if isinstance(entry, Mapping) else None
+    return ClerkEmail(
+        id=_text(entry, "id"),
+        address=_text(entry, "email_address").strip().lower(),
+        verified=_text(verification, "status") == "verified",
+    )

@@ -1,0 +1,83 @@
+"""Writing to Clerk through its SDK, with what must not be left to it taken away (FACTS §3):
+its retries, its timeouts, its choice of error classes, its API version, proxies, redirects."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+from clerk_backend_api import Clerk as ClerkSDK
+from clerk_backend_api.models import ClerkBaseError
+from django.views.decorators.debug import sensitive_variables
+
+from users.clerk.answers import error_of
+from users.clerk.deadline import Deadline
+from users.clerk.transport import DeadlineTransport, until
+from users.errors import ClerkUnreadable
+
+T = TypeVar("T")
+
+
+class Writer:
+    """Sends each write once. The SDK is shared by threads; the deadline is the thread's own."""
+
+    def __init__(self, *, url: str, key: str, version: str) -> None:
+        # At INFO httpx logs URLs, and with them addresses of people.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+
+        def pin_version(request: httpx.Request) -> None:
+            # After the SDK's own hook, which sends an older version than its models are of.
+            request.headers["Clerk-API-Version"] = version
+
+        self._sdk = ClerkSDK(
+            bearer_auth=key,
+            server_url=url,
+            client=httpx.Client(
+                transport=DeadlineTransport(),
+                trust_env=False,
+                follow_redirects=False,
+                timeout=None,
+                event_hooks={"request": [pin_version]},
+            ),
+            async_client=httpx.AsyncClient(trust_env=False),  # never used; the default is slow
+            retry_config=None,
+        )
+
+    @sensitive_variables()
+    def write(
+        self, call: Callable[[ClerkSDK], Any], parse: Callable[[Any], T], deadline: Deadline
+    ) -> T:
+        """Make one call of the SDK and parse what Clerk answered. Raises `ClerkError`."""
+        try:
+            with until(deadline):
+                data = call(self._sdk).model_dump(mode="json")
+        except ClerkBaseError as error:
+            status, body, headers = error.status_code, error.body, error.headers
+            # The status of the answer itself: a body that the SDK cannot read gets another.
+            if error.raw_response is not None:
+                status = error.raw_response.status_code
+        else:
+            return _read(parse, data)
+        if status == 200:
+            # Clerk did it. The SDK refuses answers with one value that it does not know.
+            return _read(parse, _json(body))
+        raise error_of(status, body, headers) from None
+
+
+def _json(body: str) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read(parse: Callable[[Any], T], data: Any) -> T:
+    try:
+        return parse(data)
+    except ValueError:
+        raise ClerkUnreadable(
+            "Clerk answered that it did it, but the answer cannot be read", status=200
+        ) from None

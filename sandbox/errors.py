@@ -1,0 +1,72 @@
+"""Clerk's refusals, with its codes and texts (clerk/samples of the published material)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Refusal(Exception):
+    """An answer that is no success. `errors` are entries of Clerk's `errors[]`."""
+
+    def __init__(
+        self, status: int, *errors: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(status)
+        self.status = status
+        self.errors = list(errors)
+        self.headers = headers or {}
+
+
+def problem(
+    code: str, message: str, long_message: str = "", *, param: str = "", **meta: Any
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "code": code,
+        "message": message,
+        "long_message": long_message or message,
+    }
+    if param:
+        meta["param_name"] = param
+    if meta:
+        entry["meta"] = meta
+    return entry
+
+
+def not_found(what: str, identifier: str) -> Refusal:
+    return Refusal(
+        404,
+        problem("resource_not_found", "not found", f"No {what} was found with id {identifier}"),
+    )
+
+
+def unknown_param(param: str) -> dict[str, Any]:
+    text = f"{param} is not a valid parameter for this request."
+    return problem("form_param_unknown", "is unknown", text, param=param)
+
+
+def wrong_type(param: str) -> dict[str, Any]:
+    text = f"{param} has the wrong type."
+    return problem("form_param_type_invalid", "has the wrong type", text, param=param)
+
+
+def missing(param: str) -> dict[str, Any]:
+    return problem("form_param_missing", "is missing", f"{param} must be included.", param=param)
+
+
+def bad_email(param: str = "email_address") -> dict[str, Any]:
+    text = f"{param} must be a valid email address."
+    return problem("form_param_format_invalid", "is invalid", text, param=param)
+
+
+def taken(param: str = "email_address") -> dict[str, Any]:
+    text = "That email address is taken. Please try another."
+    return problem("form_identifier_exists", text, param=param)
+
+
+def too_long(param: str, limit: int) -> dict[str, Any]:
+    text = f"{param} must not be longer than {limit} characters."
+    return problem("form_param_max_length_exceeded", "is too long", text, param=param)
+
+
+def invalid(param: str, text: str) -> dict[str, Any]:
+    return problem("form_param_value_invalid", "is invalid", text, param=param)

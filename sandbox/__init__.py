@@ -1,0 +1,164 @@
+"""A Clerk to run locally: its Backend API with state, its refusals, its limits, and faults that
+can be switched on. It binds to 127.0.0.1 alone and knows nothing of the application."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sandbox import invitations, sessions, users
+from sandbox.api import Api
+from sandbox.control import Control
+from sandbox.faults import Fault, Faults
+from sandbox.keep import Keeper
+from sandbox.limits import Limiter, Limits
+from sandbox.requests import Request
+from sandbox.server import Server
+from sandbox.state import Json, State
+
+__all__ = ["Fault", "Limits", "Request", "Sandbox"]
+
+LOG_LENGTH = 20_000
+
+
+class Sandbox:
+    """A running Clerk. `url` is what CLERK_API_URL is set to; `root` has its pages."""
+
+    def __init__(
+        self,
+        *,
+        secret_key: str = "sk_test_sandbox",
+        port: int = 0,
+        latency: float = 0.0,
+        limits: Limits | None = None,
+        state_file: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.secret_key = secret_key
+        self.latency = latency
+        self.state = State(clock)
+        self.faults = Faults()
+        self.limiter = Limiter(limits, clock)
+        self.api = Api(self.state, self.limiter, secret_key)
+        self.control = Control(self)
+        self._log: list[Request] = []
+        self._keeper = Keeper(self.state, state_file) if state_file else None
+        self._server = Server(port, self)
+        self.port = self._server.server_address[1]
+        self.root = f"http://127.0.0.1:{self.port}"
+        self.url = f"{self.root}/v1"
+
+    def start(self) -> Sandbox:
+        threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="sandbox", daemon=True
+        ).start()
+        return self
+
+    def stop(self) -> None:
+        self.faults.clear()
+        self._server.shutdown()
+        self._server.server_close()
+        if self._keeper:
+            self._keeper.stop()
+
+    def reset(self) -> None:
+        """As new: no users, no faults, no log."""
+        self.faults.clear()
+        self.state.clear()
+        self.limiter = Limiter(self.limiter.limits, self.state.clock)
+        self.api = Api(self.state, self.limiter, self.secret_key)
+        self.latency = 0.0
+        self.clear_requests()
+
+    # --- What is in it ---------------------------------------------------------------------
+
+    def user(self, clerk_id: str) -> Json | None:
+        with self.state.lock:
+            return copy.deepcopy(self.state.users.get(clerk_id))
+
+    def users(self) -> list[Json]:
+        with self.state.lock:
+            return copy.deepcopy(list(self.state.users.values()))
+
+    def find(self, email: str) -> list[Json]:
+        with self.state.lock:
+            return copy.deepcopy(list(self.state.by_address(email)))
+
+    def invitations(self) -> list[Json]:
+        with self.state.lock:
+            return copy.deepcopy(list(self.state.invitations.values()))
+
+    def mails(self) -> list[Json]:
+        with self.state.lock:
+            return copy.deepcopy(self.state.mails)
+
+    # --- What happens inside Clerk -----------------------------------------------------------
+
+    def add_user(self, *, email: str | None = None, verified: bool = True, **fields: Any) -> Json:
+        """A user who has always been there; other fields as in Clerk's User."""
+        with self.state.lock:
+            emails = [users.new_email(self.state, email, verified=verified)] if email else []
+            return copy.deepcopy(users.new_user(self.state, emails=emails, **fields))
+
+    def edit(self, clerk_id: str, **fields: Any) -> Json:
+        """Somebody edits the user in Clerk's dashboard, or the person does."""
+        with self.state.lock:
+            user = self.state.user(clerk_id)
+            if email := fields.pop("email", None):
+                entry = users.new_email(self.state, email, strategy="email_code")
+                user["email_addresses"] = [entry]
+                user["primary_email_address_id"] = entry["id"]
+            user |= fields
+            return self.state.changed(user)
+
+    def delete(self, clerk_id: str) -> None:
+        with self.state.lock:
+            users.delete_user(self.state, Request("DELETE", ""), clerk_id)
+
+    def accept(self, invitation_id: str, **names: str) -> Json:
+        with self.state.lock:
+            return invitations.accept(self.state, invitation_id, **names)
+
+    def sign_in(self, clerk_id: str) -> Json:
+        with self.state.lock:
+            return sessions.sign_in(self.state, clerk_id)
+
+    # --- Faults and the log ------------------------------------------------------------------
+
+    def fault(self, route: str, kind: str, **options: Any) -> Fault:
+        """Switch a fault on; see `sandbox.faults.Fault`."""
+        return self.faults.add(Fault(route, kind, **options))
+
+    def clear_faults(self) -> None:
+        self.faults.clear()
+
+    def log(self, request: Request) -> None:
+        self._log.append(request)
+        del self._log[:-LOG_LENGTH]
+
+    def requests(self) -> list[Request]:
+        """Every request to the API, oldest first; passwords in it are "(set)"."""
+        return [_without_password(request) for request in list(self._log)]
+
+    def writes(self) -> list[Request]:
+        return [request for request in self.requests() if request.method != "GET"]
+
+    def clear_requests(self) -> None:
+        self._log.clear()
+
+
+def _without_password(request: Request) -> Request:
+    if not request.body or "password" not in request.body:
+        return request
+    return Request(
+        request.method,
+        request.path,
+        request.query,
+        request.body | {"password": "(set)"},
+        request.version,
+        request.status,
+    )

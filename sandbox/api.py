@@ -1,0 +1,105 @@
+"""The Backend API: a request in, an answer out, as Clerk would give it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox import routes
+from sandbox.errors import Refusal, problem
+from sandbox.faults import Fault
+from sandbox.limits import Limiter
+from sandbox.requests import Request
+from sandbox.state import State
+
+VERSIONS = ("2026-05-12", "2025-11-10")
+HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502</h1>cloudflare</body></html>"
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+
+
+class Api:
+    def __init__(self, state: State, limiter: Limiter, secret_key: str) -> None:
+        self._state = state
+        self._limiter = limiter
+        self._secret_key = secret_key
+
+    def answer(
+        self, request: Request, authorization: str | None, versions: list[str], malformed: bool
+    ) -> Answer:
+        """`versions` are those that header and query name; `malformed`: the body is no JSON."""
+        try:
+            self._authenticate(authorization)
+            request.version = _version(versions)
+            found = routes.find(request.method, request.path)
+            if found is None:
+                raise Refusal(404, problem("resource_not_found", "not found", "Resource not found"))
+            if malformed:
+                raise Refusal(400, problem("request_body_invalid", "Request body invalid"))
+            route, ids = found
+            with self._state.lock:
+                self._limiter.check(route, ids.get("user_id"))
+                body = routes.ROUTES[route](self._state, request, **ids)
+                return Answer(200, json.dumps(body).encode())
+        except Refusal as refusal:
+            return refused(refusal)
+
+    def _authenticate(self, authorization: str | None) -> None:
+        if not authorization:
+            raise Refusal(401, problem("authentication_invalid", "Invalid authentication",
+                                       "Unable to authenticate the request."))  # fmt: skip
+        scheme, _, key = authorization.partition(" ")
+        if scheme != "Bearer" or not key:
+            text = "Invalid Authorization header format. Must be \"Bearer <YOUR_API_KEY>\""
+            raise Refusal(401, problem("authorization_header_format_invalid", text))
+        if not secrets.compare_digest(key.encode(), self._secret_key.encode()):
+            text = (
+                "The provided Clerk Secret Key is invalid. "
+                "Make sure that your Clerk Secret Key is correct."
+            )
+            raise Refusal(401, problem("clerk_key_invalid", text))
+
+
+def _version(versions: list[str]) -> str:
+    if not versions:
+        return VERSIONS[-1]
+    if len(versions) > 1 or versions[0] not in VERSIONS:
+        raise Refusal(400, problem("api_version_invalid", "Invalid API version",
+                                   "The API version is not one that Clerk has."))  # fmt: skip
+    return versions[0]
+
+
+def refused(refusal: Refusal) -> Answer:
+    trace_id = secrets.token_hex(16)
+    body = {"errors": refusal.errors, "clerk_trace_id": trace_id}
+    headers = {"cf-ray": trace_id[:16], **refusal.headers}
+    return Answer(refusal.status, json.dumps(body).encode(), headers)
+
+
+def faulty(fault: Fault, answer: Answer) -> Answer:
+    """What goes out instead of the real answer."""
+    match fault.kind:
+        case "status":
+            errors: list[dict[str, Any]] = fault.errors or [
+                problem(fault.code, fault.message, param=fault.param)
+            ]
+            headers = {"Retry-After": str(fault.retry_after)} if fault.status == 429 else {}
+            return refused(Refusal(fault.status, *errors, headers=headers))
+        case "html":
+            return Answer(502, HTML, {"cf-ray": "9f00ba11deadbeef"}, "text/html")
+        case "html_200":
+            return Answer(200, HTML, content_type="text/html")
+        case "broken_json":
+            return Answer(200, answer.body[: len(answer.body) // 2] or b"{")
+        case "unreadable_error":
+            return Answer(422, b"\x00<not json", {"cf-ray": "9f00ba11deadbeef"})
+        case _:
+            return answer

@@ -1,0 +1,95 @@
+"""Faults that can be switched on: what goes wrong with Clerk, and on the way to it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+KINDS = {
+    "status": "answers with a status and one of Clerk's codes",
+    "html": "answers 502 with a page of the CDN",
+    "html_200": "answers 200 with a page of a proxy",
+    "broken_json": "answers 200 with JSON that breaks off",
+    "unreadable_error": "answers 422 with a body that is no JSON",
+    "delay": "answers late",
+    "hang": "never answers",
+    "reset": "resets the connection",
+    "close": "closes the connection without an answer",
+    "drip": "sends its answer a byte at a time",
+}
+
+_ids = itertools.count(1)
+
+
+@dataclass
+class Fault:
+    """One fault of a route ("*" for all).
+
+    `apply` makes the change first and then fails; `times` is how often it happens, None for
+    always; `skip` lets that many requests pass before.
+    """
+
+    route: str
+    kind: str
+    status: int = 500
+    code: str = "internal_clerk_error"
+    message: str = "Oops, an unexpected error occurred"
+    param: str = ""
+    errors: list[dict[str, Any]] | None = None
+    retry_after: int = 1
+    seconds: float = 1.0
+    apply: bool = False
+    times: int | None = 1
+    skip: int = 0
+    user_id: str = ""
+    id: int = field(default_factory=lambda: next(_ids))
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"no such fault: {self.kind}")
+
+
+class Faults:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+        self.released = threading.Event()
+        """Set when faults are cleared, so that hanging requests end."""
+
+    def add(self, fault: Fault) -> Fault:
+        with self._lock:
+            if self.released.is_set():
+                self.released = threading.Event()
+            self._faults.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        with self._lock:
+            self._faults.clear()
+            self.released.set()
+
+    def remove(self, fault_id: int) -> None:
+        with self._lock:
+            self._faults = [fault for fault in self._faults if fault.id != fault_id]
+
+    def all(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [asdict(fault) for fault in self._faults]
+
+    def take(self, route: str, user_id: str | None) -> Fault | None:
+        """The fault that this request meets, counted."""
+        with self._lock:
+            for fault in self._faults:
+                if fault.route not in ("*", route) or fault.user_id not in ("", user_id):
+                    continue
+                if fault.skip:
+                    fault.skip -= 1
+                    continue
+                if fault.times is not None:
+                    fault.times -= 1
+                    if fault.times <= 0:
+                        self._faults.remove(fault)
+                return fault
+        return None

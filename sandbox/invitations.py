@@ -1,0 +1,116 @@
+"""Invitations: sent, listed, revoked, accepted (FACTS §5)."""
+
+from __future__ import annotations
+
+import copy
+
+from sandbox.errors import Refusal, invalid, not_found, problem, taken
+from sandbox.requests import Request, email_address, metadata, required
+from sandbox.state import Json, State
+from sandbox.users import new_email, new_user
+
+DAY = 86_400_000
+_TEXT, _FLAG = (str,), (bool,)
+_FIELDS = {
+    "email_address": _TEXT,
+    "public_metadata": (dict,),
+    "redirect_url": _TEXT,
+    "notify": _FLAG,
+    "ignore_existing": _FLAG,
+    "expires_in_days": (int,),
+    "template_slug": _TEXT,
+}
+
+
+def create_invitation(state: State, request: Request) -> Json:
+    fields = request.fields(_FIELDS)
+    address = email_address(required(fields, "email_address"))
+    days = 30 if fields.get("expires_in_days") is None else fields["expires_in_days"]
+    if not 1 <= days <= 365:
+        raise Refusal(422, invalid("expires_in_days", "expires_in_days must be 1 to 365."))
+    if not fields.get("ignore_existing"):
+        if any(state.by_address(address)):
+            raise Refusal(422, taken())
+        if any(_status(state, other) == "pending" and other["email_address"] == address
+               for other in state.invitations.values()):  # fmt: skip
+            text = f"There are already pending invitations for the following email addresses: {address}"
+            raise Refusal(
+                400, problem("duplicate_record", "duplicate invitation", text, email_addresses=[address])
+            )
+    now = state.now()
+    invitation: Json = {
+        "object": "invitation",
+        "id": state.new_id("inv"),
+        "email_address": address,
+        "public_metadata": metadata(fields, "public_metadata"),
+        "revoked": False,
+        "status": "pending",
+        "url": f"https://sandbox.invalid/v1/tickets/accept?ticket={state.new_id('ticket')}",
+        "expires_at": now + days * DAY,
+        "created_at": now,
+        "updated_at": now,
+    }
+    state.invitations[invitation["id"]] = invitation
+    if fields.get("notify") is not False:
+        state.mails.append({"to": address, "slug": "invitation",
+                            "invitation_id": invitation["id"], "at": now})  # fmt: skip
+    return copy.deepcopy(invitation)
+
+
+def list_invitations(state: State, request: Request) -> list[Json]:
+    status, query = request.one("status"), (request.one("query") or "").lower()
+    limit, offset = request.number("limit", 10) or 10, request.number("offset", 0) or 0
+    if not 1 <= limit <= 500:
+        limit = 10
+    found = []
+    for invitation in state.invitations.values():
+        shown = copy.deepcopy(invitation) | {"status": _status(state, invitation)}
+        if shown["status"] != status if status else shown["status"] == "revoked":
+            continue
+        if query in shown["email_address"] or query in shown["id"].lower():
+            found.append(shown)
+    found.sort(key=lambda invitation: (invitation["created_at"], invitation["id"]), reverse=True)
+    return found[offset : offset + limit]
+
+
+def revoke_invitation(state: State, request: Request, invitation_id: str) -> Json:
+    invitation = _find(state, invitation_id)
+    if invitation["status"] in ("accepted", "revoked"):
+        text = f"This invitation is {invitation['status']} already."
+        raise Refusal(400, problem(f"invitation_already_{invitation['status']}", text))
+    invitation |= {"status": "revoked", "revoked": True, "updated_at": state.now()}
+    return copy.deepcopy(invitation)
+
+
+def accept(
+    state: State, invitation_id: str, first_name: str | None = None, last_name: str | None = None
+) -> Json:
+    """The person follows the link: a NEW user with the invited, verified address."""
+    invitation = _find(state, invitation_id)
+    if _status(state, invitation) != "pending":
+        raise Refusal(400, problem("invitation_not_pending", "This invitation is not pending."))
+    if any(state.by_address(invitation["email_address"])):
+        raise Refusal(422, taken())
+    invitation |= {"status": "accepted", "updated_at": state.now()}
+    return copy.deepcopy(
+        new_user(
+            state,
+            emails=[new_email(state, invitation["email_address"], strategy="ticket")],
+            first_name=first_name,
+            last_name=last_name,
+            public_metadata=copy.deepcopy(invitation["public_metadata"]),
+        )
+    )
+
+
+def _find(state: State, invitation_id: str) -> Json:
+    try:
+        return state.invitations[invitation_id]
+    except KeyError:
+        raise not_found("invitation", invitation_id) from None
+
+
+def _status(state: State, invitation: Json) -> str:
+    if invitation["status"] == "pending" and invitation["expires_at"] <= state.now():
+        return "expired"
+    return str(invitation["status"])

@@ -1,0 +1,55 @@
+"""Clerk's Backend API: which request goes where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from sandbox import emails, invitations, sessions, users
+
+Handler = Callable[..., Any]
+
+ROUTES: dict[str, Handler] = {
+    "GET /users": users.list_users,
+    "GET /users/count": users.count_users,
+    "POST /users": users.create_user,
+    "POST /users/ban": users.bulk_ban,
+    "POST /users/unban": users.bulk_unban,
+    "GET /users/{user_id}": users.get_user,
+    "PATCH /users/{user_id}": users.update_user,
+    "DELETE /users/{user_id}": users.delete_user,
+    "POST /users/{user_id}/ban": users.ban_user,
+    "POST /users/{user_id}/unban": users.unban_user,
+    "POST /users/{user_id}/lock": users.lock_user,
+    "POST /users/{user_id}/unlock": users.unlock_user,
+    "DELETE /users/{user_id}/mfa": users.disable_mfa,
+    "PATCH /users/{user_id}/metadata": users.merge_metadata,
+    "PUT /users/{user_id}/metadata": users.replace_metadata,
+    "PUT /users/{user_id}/email_address": users.replace_email,
+    "POST /email_addresses": emails.create_email,
+    "GET /email_addresses/{email_id}": emails.get_email,
+    "PATCH /email_addresses/{email_id}": emails.update_email,
+    "DELETE /email_addresses/{email_id}": emails.delete_email,
+    "POST /invitations": invitations.create_invitation,
+    "GET /invitations": invitations.list_invitations,
+    "POST /invitations/{invitation_id}/revoke": invitations.revoke_invitation,
+    "GET /sessions": sessions.list_sessions,
+    "GET /sessions/{session_id}": sessions.get_session,
+    "POST /sessions/{session_id}/revoke": sessions.revoke_session,
+}
+
+
+def _pattern(route: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/ ]+)", route) + r"\Z")
+
+
+_PATTERNS = [(route, _pattern(route)) for route in ROUTES]
+
+
+def find(method: str, path: str) -> tuple[str, dict[str, str]] | None:
+    """The route of a request, e.g. "PATCH /users/{user_id}", and the ids in its path."""
+    for route, pattern in _PATTERNS:
+        if match := pattern.match(f"{method} {path}"):
+            return route, match.groupdict()
+    return None

@@ -1,0 +1,129 @@
+"""The HTTP server: one thread a connection, keep-alive, 127.0.0.1 only."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from sandbox import routes
+from sandbox.api import Answer, faulty
+from sandbox.requests import Request
+
+if TYPE_CHECKING:
+    from sandbox import Sandbox
+
+_BREAKING = ("hang", "reset", "close")
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, port: int, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        super().__init__(("127.0.0.1", port), Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients go away; that is no news."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The sandbox keeps its own log, without anybody's secrets."""
+
+    def _handle(self) -> None:
+        self.url = urlsplit(self.path)
+        length = int(self.headers.get("Content-Length") or 0)
+        self.raw_body = self.rfile.read(length)
+        if self.url.path.startswith("/v1/"):
+            self._api()
+        else:
+            self._send(self.server.sandbox.control.answer(self))
+
+    do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _handle
+
+    def _api(self) -> None:
+        sandbox = self.server.sandbox
+        query = parse_qsl(self.url.query, keep_blank_values=True)
+        versions = [value for key, value in query if key == "__clerk_api_version"]
+        if header := self.headers.get("Clerk-API-Version"):
+            versions.append(header)
+        body, malformed = self._json()
+        request = Request(self.command, self.url.path.removeprefix("/v1"), query, body)
+        found = routes.find(request.method, request.path)
+        route, ids = found or ("", {})
+        fault = sandbox.faults.take(route, ids.get("user_id"))
+        sandbox.log(request)
+        if sandbox.latency:
+            time.sleep(sandbox.latency)
+        if fault and not fault.apply and fault.kind not in ("delay", "drip"):
+            answer = Answer(200, b"{}")
+        else:
+            answer = sandbox.api.answer(
+                request, self.headers.get("Authorization"), versions, malformed
+            )
+        if fault is None:
+            request.status = answer.status
+            self._send(answer)
+            return
+        if fault.kind in _BREAKING:
+            self._break(fault.kind)
+            return
+        if fault.kind == "delay":
+            sandbox.faults.released.wait(fault.seconds)
+        answer = faulty(fault, answer)
+        request.status = answer.status
+        if fault.kind == "drip":
+            self._drip(answer, fault.seconds)
+        else:
+            self._send(answer)
+
+    def _json(self) -> tuple[dict[str, Any] | None, bool]:
+        if not self.raw_body:
+            return None, False
+        try:
+            body = json.loads(self.raw_body)
+        except ValueError:
+            return None, True
+        return (body, False) if isinstance(body, dict) else (None, True)
+
+    def _break(self, kind: str) -> None:
+        if kind == "hang":
+            self.server.sandbox.faults.released.wait(600)
+        if kind == "reset":
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.close_connection = True
+        # Past Python's own closing, which says goodbye politely before it resets.
+        os.close(self.connection.detach())
+
+    def _drip(self, answer: Answer, seconds: float) -> None:
+        self._headers(answer)
+        for number in range(len(answer.body)):
+            if self.server.sandbox.faults.released.wait(seconds):
+                break
+            self.wfile.write(answer.body[number : number + 1])
+            self.wfile.flush()
+        self.close_connection = True
+
+    def _send(self, answer: Answer) -> None:
+        self._headers(answer)
+        self.wfile.write(answer.body)
+
+    def _headers(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.end_headers()

@@ -1,0 +1,109 @@
+"""What the tests stand on: a sandbox of Clerk over loopback HTTP, real PostgreSQL, a browser."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+from django.test import Client
+
+from sandbox import Sandbox
+from tests.factories import StaffFactory
+
+hypothesis.settings.register_profile("cascade", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("cascade")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loopback_only() -> Iterator[None]:
+    """No test talks to anybody but this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple):
+            host = address[0]
+            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+                raise AssertionError(f"a test tried to reach {host}")
+        return connect(self, address)
+
+    socket.socket.connect = guarded  # type: ignore[method-assign]
+    yield
+    socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session")
+def running_sandbox() -> Iterator[Sandbox]:
+    sandbox = Sandbox(secret_key="sk_test_sandbox").start()
+    yield sandbox
+    sandbox.stop()
+
+
+@pytest.fixture
+def sandbox(running_sandbox: Sandbox, settings) -> Iterator[Sandbox]:
+    """An empty Clerk. The deadline is generous: a slow machine must not fail a story."""
+    settings.CLERK_API_URL = running_sandbox.url
+    settings.CLERK_SECRET_KEY = running_sandbox.secret_key
+    settings.CLERK_EDIT_DEADLINE = 30.0
+    running_sandbox.reset()
+    yield running_sandbox
+    running_sandbox.reset()
+
+
+@pytest.fixture
+def staff(db):
+    return StaffFactory(username="staff", first_name="Sam", last_name="Staff")
+
+
+@pytest.fixture
+def client(staff) -> Client:
+    """A browser without JavaScript, signed in as a staff member who may do everything."""
+    client = Client()
+    client.force_login(staff)
+    return client
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    found = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if found is None:
+        pytest.fail("No Chromium: run `make browser`, or set CHROMIUM to its path.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=found,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, live_server, staff) -> Iterator[Any]:
+    """A page of a real browser, signed in, with the real server behind it."""
+    client = Client()
+    client.force_login(staff)
+    context = chromium.new_context(
+        base_url=live_server.url, viewport={"width": 1280, "height": 900}
+    )
+    context.set_default_timeout(30_000)
+    cookie = client.cookies["sessionid"].value
+    context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
+    yield context.new_page()
+    context.close()

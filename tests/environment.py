@@ -1,0 +1,9 @@
+"""The environment of a test run, loaded before Django reads its settings (pytest -p)."""
+
+import os
+
+os.environ["DEBUG"] = "1"
+os.environ["CLERK_SECRET_KEY"] = "sk_test_sandbox"
+os.environ["CLERK_API_URL"] = "http://127.0.0.1:9/v1"  # nobody; the fixture sandbox is somebody
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright keeps an event loop in the main thread
+os.environ.setdefault("LOG_LEVEL", "WARNING")

@@ -1,0 +1,76 @@
+"""People who do not exist."""
+
+from __future__ import annotations
+
+import factory
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from factory.django import DjangoModelFactory
+
+from sandbox import Sandbox
+from users.clerk import ClerkUser, names
+from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
+from users.sync.copies import columns_of
+
+
+class StaffFactory(DjangoModelFactory):
+    class Meta:
+        model = get_user_model()
+
+    username = factory.Sequence(lambda n: f"staff{n}")
+    is_staff = True
+    is_superuser = True
+
+
+class BuilderGroupFactory(DjangoModelFactory):
+    class Meta:
+        model = BuilderGroup
+
+    name = factory.Sequence(lambda n: f"Oak Hill Homes {n}")
+
+
+class BuilderUserFactory(DjangoModelFactory):
+    class Meta:
+        model = BuilderUser
+
+    name = "Mary Ann Smith"
+    email = factory.Sequence(lambda n: f"builder{n}@example.com")
+
+
+class SyncAttemptFactory(DjangoModelFactory):
+    class Meta:
+        model = SyncAttempt
+
+    operation = "update"
+    source = "admin"
+    label = factory.LazyAttribute(lambda attempt: str(attempt.user) if attempt.user else "")
+    clerk_id = factory.LazyAttribute(
+        lambda attempt: (attempt.user.clerk_id or "") if attempt.user else ""
+    )
+
+
+def linked(
+    sandbox: Sandbox,
+    *,
+    name: str = "Mary Ann Smith",
+    first_name: str | None = None,
+    last_name: str | None = None,
+    email: str | None = None,
+    clerk: dict | None = None,
+    **fields,
+) -> BuilderUser:
+    """A user who lives in Clerk and in the database, in step, with our copy of Clerk's side."""
+    user = BuilderUserFactory.build(name=name, **({"email": email} if email else {}), **fields)
+    if first_name is None:
+        first_name, last_name = names.split(name, first="Mary Ann")
+    account = sandbox.add_user(
+        email=user.email, first_name=first_name, last_name=last_name, **(clerk or {})
+    )
+    user.clerk_id = account["id"]
+    user.save()
+    parsed = ClerkUser.parse(account)
+    ClerkAccount.objects.create(
+        clerk_id=user.clerk_id, user=user, **columns_of(parsed, seen_at=timezone.now())
+    )
+    sandbox.clear_requests()
+    return user

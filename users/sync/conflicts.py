@@ -10,7 +10,7 @@ from users.errors import Conflict, FieldConflict
 from users.models import BuilderUser, Status, SyncAttempt
 from users.sync.actors import name_of
 from users.sync.operations import Operation
-from users.sync.version import value_of, version_of
+from users.version import value_of, version_of
 
 
 def check(

@@ -28,7 +28,7 @@ from users.sync import conflicts, copies, journal, locks, recovery, steps, wordi
 from users.sync.actors import Actor
 from users.sync.completion import complete
 from users.sync.operations import Operation, Verdict
-from users.sync.version import base_of, differences
+from users.version import base_of, differences
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from users.sync.actors import Actor
 from users.sync.dual_write import Saved, dual_write
 from users.sync.operations import Create, Edit
 from users.sync.operations.base import Changes
-from users.sync.version import base_of, value_of
+from users.version import base_of, value_of
 
 EDITABLE = ("name", "email", "role", "internal_role", "builder_group")
 

@@ -14,7 +14,7 @@ from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import ClerkNotFound
 from users.models import BuilderUser, SyncAttempt
 from users.models import Operation as Kind
-from users.sync.version import value_of
+from users.version import value_of
 
 Changes = dict[str, list[Any]]
 """`{field: [before, after]}`, in values that JSON holds; secrets as "(set)"."""

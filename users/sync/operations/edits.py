@@ -12,7 +12,7 @@ from users.errors import ClerkError, ClerkNotFound
 from users.models import BuilderUser
 from users.models import Operation as Kind
 from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
-from users.sync.version import SHOWN, value_of
+from users.version import SHOWN, value_of
 
 OUR_ID = "cascade_user_id"
 """The key in Clerk's public metadata that holds the id of our row."""

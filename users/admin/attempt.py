@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import path, reverse
+from django.utils.html import format_html, format_html_join
+from django.views.decorators.http import require_POST
+
+from users.admin.base import ReadOnlyAdmin
+from users.models import SyncAttempt
+from users.sync import recovery
+
+
+@admin.register(SyncAttempt)
+class SyncAttemptAdmin(ReadOnlyAdmin):
+    """The journal. Staff look at it; an open attempt can be checked with Clerk."""
+
+    list_display = ["started_at", "operation", "user_link", "status", "source", "actor", "message"]
+    list_display_links = ["started_at"]
+    list_filter = ["status", "operation", "source"]
+    list_select_related = ["user", "actor"]
+    search_fields = ["label", "=clerk_id", "=trace_id"]
+    search_help_text = "Name, Clerk id or Clerk's trace id"
+    date_hierarchy = None
+    fields = ["operation", "user_link", "clerk_id", "changed", "status", "message", "error_code",
+              "trace_id", "source", "actor", "started_at", "settled_at"]  # fmt: skip
+    readonly_fields = ["user_link", "changed"]
+    change_form_template = "admin/users/syncattempt/change_form.html"
+
+    @admin.display(description="builder user")
+    def user_link(self, attempt: SyncAttempt) -> str:
+        if attempt.user is None:
+            return attempt.label or "—"
+        return format_html('<a href="{}">{}</a>', attempt.user.get_absolute_url(), attempt.label)
+
+    @admin.display(description="changes")
+    def changed(self, attempt: SyncAttempt) -> str:
+        rows = format_html_join(
+            "",
+            "<tr><th scope=row>{}</th><td>{}</td><td>{}</td></tr>",
+            (
+                (field.replace("_", " "), _text(before), _text(after))
+                for field, (before, after) in attempt.changes.items()
+            ),
+        )
+        return format_html(
+            "<table class=changes><thead><tr><th>Field</th><th>Before</th><th>After</th></tr>"
+            "</thead><tbody>{}</tbody></table>",
+            rows,
+        )
+
+    def get_urls(self) -> list[Any]:
+        check = require_POST(self.admin_site.admin_view(self.check_view))
+        return [
+            path("<int:pk>/check/", check, name="users_syncattempt_check"),
+            *super().get_urls(),
+        ]
+
+    def check_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """*Check with Clerk now*: recovery of one attempt."""
+        attempt = get_object_or_404(SyncAttempt, pk=pk)
+        if not self.has_view_permission(request, attempt):
+            return HttpResponse("You may not look at attempts.", status=403)
+        settled = recovery.recover(attempt)
+        say = messages.success if settled.settled else messages.warning
+        say(request, settled.message)
+        return HttpResponseRedirect(reverse("admin:users_syncattempt_change", args=[pk]))
+
+
+def _text(value: Any) -> str:
+    return "—" if value in (None, "") else str(value)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from users.models import BuilderGroup
+
+
+@admin.register(BuilderGroup)
+class BuilderGroupAdmin(admin.ModelAdmin[BuilderGroup]):
+    list_display = ["name", "email", "enrollment_slug", "members"]
+    search_fields = ["name", "email", "enrollment_slug"]
+    search_help_text = "Name, email or enrollment slug"
+    fields = ["name", "email", "enrollment_slug"]
+    ordering = ["name"]
+    list_per_page = 50
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BuilderGroup]:
+        return super().get_queryset(request).annotate(member_count=Count("users"))
+
+    @admin.display(description="builder users", ordering="member_count")
+    def members(self, group: BuilderGroup) -> str:
+        users = reverse("admin:users_builderuser_changelist")
+        count = getattr(group, "member_count", 0)
+        return format_html('<a href="{}?builder_group__id__exact={}">{}</a>', users, group.pk, count)

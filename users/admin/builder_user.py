@@ -1,0 +1,272 @@
+"""Builder users: the list, the form and its save."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.views.decorators.csrf import csrf_protect
+
+from users.admin.account_pages import AccountPages
+from users.admin.base import CappedPaginator, say
+from users.admin.clerk_panel import panel
+from users.errors import ChangeFailed
+from users.forms import AddForm, ChangeForm
+from users.models import BuilderUser, Status, SyncAttempt
+from users.sync import account, recovery, save
+from users.sync.drift import State, with_state
+
+csrf_protect_m = method_decorator(csrf_protect)
+
+
+class StateFilter(admin.SimpleListFilter):
+    """By how the two copies stand to one another."""
+
+    title = "Clerk"
+    parameter_name = "clerk"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(State.choices)
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
+    ) -> QuerySet[BuilderUser]:
+        if self.value() in State.values:
+            return queryset.filter(clerk_state=self.value())
+        return queryset
+
+
+@admin.register(BuilderUser)
+class BuilderUserAdmin(AccountPages, admin.ModelAdmin[BuilderUser]):
+    list_display = ["name", "email", "builder_group", "role", "clerk", "last_sign_in", "updated_at"]
+    list_filter = ["role", StateFilter]
+    list_select_related = ["builder_group", "account"]
+    list_per_page = 50
+    paginator = CappedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    search_fields = ["name", "email", "=id", "=clerk_id"]
+    search_help_text = "Name, email, id or Clerk id"
+    autocomplete_fields = ["builder_group"]
+    actions = ["delete_users"]
+    fields: Sequence[str] = ["name", "email", "role", "internal_role", "builder_group"]
+    change_form_template = "admin/users/builderuser/change_form.html"
+
+    class Media:
+        css = {"all": ["users/cascade.css"]}
+
+    # --- The list --------------------------------------------------------------------------
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BuilderUser]:
+        users = super().get_queryset(request).select_related("builder_group", "account")
+        return with_state(users) if _is_list(request) else users
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        return super().get_search_results(request, queryset, search_term.replace("\0", ""))
+
+    @admin.display(description="Clerk", ordering="clerk_state")
+    def clerk(self, user: BuilderUser) -> str:
+        state = State(user.clerk_state)  # type: ignore[attr-defined]
+        return format_html('<span class="state state-{}">{}</span>', state.value, state.label)
+
+    @admin.display(description="last sign-in", ordering="account__last_sign_in_at")
+    def last_sign_in(self, user: BuilderUser) -> Any:
+        clerk_account = getattr(user, "account", None)
+        return clerk_account.last_sign_in_at if clerk_account else None
+
+    # --- The form --------------------------------------------------------------------------
+
+    def get_form(
+        self, request: HttpRequest, obj: BuilderUser | None = None, change: bool = False,
+        **kwargs: Any,
+    ) -> type[ModelForm[BuilderUser]]:  # fmt: skip
+        if self.has_change_permission(request, obj) if change else True:
+            kwargs["form"] = ChangeForm if change else AddForm
+        form = super().get_form(request, obj, change=change, **kwargs)
+        form.failure = getattr(request, "failure", None)  # type: ignore[attr-defined]
+        return form
+
+    def get_fields(self, request: HttpRequest, obj: BuilderUser | None = None) -> Sequence[str]:
+        if obj is None:
+            return [*self.fields, "account"]
+        if self.has_change_permission(request, obj):
+            return [*self.fields, "version"]
+        return self.fields
+
+    @csrf_protect_m
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:  # fmt: skip
+        """Django's own view, without the transaction that Django wraps around it: the attempt
+        must be committed before Clerk is asked. When the save is refused the view runs once
+        more, and the form, handed the refusal, is shown with all typing kept."""
+        object_id = _storable(object_id)
+        try:
+            return self._changeform_view(request, object_id, form_url, extra_context)
+        except ChangeFailed as failure:
+            request.failure = failure  # type: ignore[attr-defined]
+        return self._changeform_view(request, object_id, form_url, extra_context)
+
+    def save_model(
+        self, request: HttpRequest, obj: BuilderUser, form: Any, change: bool
+    ) -> None:
+        if change:
+            request.saved = save.save_user(  # type: ignore[attr-defined]
+                form.stored,
+                actor=request.user,
+                changes=form.changes(),
+                version=form.cleaned_data["version"],
+            )
+        else:
+            save.create_user(obj, actor=request.user, account=form.cleaned_data["account"])
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], add: bool = False,
+        change: bool = False, form_url: str = "", obj: BuilderUser | None = None,
+    ) -> HttpResponse:  # fmt: skip
+        if change and obj is not None:
+            stored = BuilderUser.objects.select_related("account").get(pk=obj.pk)
+            form = context["adminform"].form
+            context |= {
+                "panel": panel(stored),
+                "open_attempts": SyncAttempt.objects.filter(user=stored, status=Status.STARTED),
+                "conflict_rows": form.conflict_rows() if isinstance(form, ChangeForm) else [],
+                "may_change": self.has_change_permission(request, obj),
+                "stored": stored,
+            }
+        context["failure"] = getattr(request, "failure", None)
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def response_change(self, request: HttpRequest, obj: BuilderUser) -> HttpResponse:
+        if not request.saved.changed:  # type: ignore[attr-defined]
+            messages.info(request, "Nothing was changed, so nothing was saved.")
+            if "_continue" in request.POST:
+                return HttpResponseRedirect(request.path)
+            return self.response_post_save_change(request, obj)
+        return super().response_change(request, obj)
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Silent, as the two below: the save writes the LogEntry, for every source."""
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any: ...
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any: ...
+
+    # --- Deleting --------------------------------------------------------------------------
+
+    @csrf_protect_m
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Django's own view, without its transaction. A refusal is said on the same page."""
+        try:
+            return self._delete_view(request, _storable(object_id), extra_context)
+        except ChangeFailed as failure:
+            say(request, failure)
+        return HttpResponseRedirect(request.get_full_path())
+
+    def delete_model(self, request: HttpRequest, obj: BuilderUser) -> None:
+        account.delete_user(obj, actor=request.user)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)  # it would delete here and not in Clerk
+        return actions
+
+    @admin.action(description="Delete the selected users, in Clerk too", permissions=["delete"])
+    def delete_users(
+        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
+    ) -> HttpResponse | None:
+        """User by user, with a result for each, after a page that asks."""
+        if request.POST.get("confirmed"):
+            for user in queryset:
+                self._delete_one(request, user)
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Delete these users?",
+            "users": queryset,
+            "opts": self.opts,
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/users/builderuser/delete_users.html", context)
+
+    def _delete_one(self, request: HttpRequest, user: BuilderUser) -> None:
+        name = str(user)
+        try:
+            account.delete_user(user, actor=request.user)
+        except ChangeFailed as failure:
+            say(request, failure, name)
+        else:
+            messages.success(request, f"{name}: deleted, here and in Clerk.")
+
+    # --- Unfinished changes ----------------------------------------------------------------
+
+    def get_urls(self) -> list[Any]:
+        check = self.admin_site.admin_view(self.check_view)
+        take_over = self.admin_site.admin_view(self.take_over_view)
+        return [
+            path("<path:object_id>/check/", check, name="users_builderuser_check"),
+            path("<path:object_id>/take-over/", take_over, name="users_builderuser_take_over"),
+            *self.account_urls(),
+            *super().get_urls(),
+        ]
+
+    def check_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """*Check with Clerk now*: recovery of this user's open attempts."""
+        user = self.user_to_change(request, object_id)
+        if user is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if request.method == "POST":
+            for settled in recovery.recover_user(user.pk):
+                tell = messages.success if settled.settled else messages.warning
+                tell(request, settled.message)
+        return HttpResponseRedirect(_change_page(user))
+
+    def take_over_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """*Take over what Clerk has*: what recovery cannot decide, a person can."""
+        user = self.user_to_change(request, object_id)
+        if user is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if request.method == "POST":
+            try:
+                recovery.take_over(user, actor=request.user)
+            except ChangeFailed as failure:
+                say(request, failure)
+            else:
+                messages.success(request, "The record here now has what Clerk has.")
+        return HttpResponseRedirect(_change_page(user))
+
+    def user_to_change(self, request: HttpRequest, object_id: str) -> BuilderUser | None:
+        """The user of a page of their own, None if there is none. 403 without permission."""
+        user = self.get_object(request, unquote(_storable(object_id) or ""))
+        if not self.has_change_permission(request, user):
+            raise PermissionDenied
+        return user
+
+
+def _is_list(request: HttpRequest) -> bool:
+    match = request.resolver_match
+    return match is not None and (match.url_name or "").endswith("changelist")
+
+
+def _change_page(user: BuilderUser) -> str:
+    return reverse("admin:users_builderuser_change", args=[user.pk])
+
+
+def _storable(object_id: Any) -> Any:
+    """PostgreSQL has no NUL; such an id names nobody."""
+    return object_id.replace("\0", "") if isinstance(object_id, str) else object_id

@@ -1,0 +1,50 @@
+"""The two copies of a user side by side, out of our own tables: Clerk is not asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from users.clerk import names
+from users.models import BuilderUser, ClerkAccount
+
+
+@dataclass(frozen=True)
+class Row:
+    label: str
+    ours: str
+    clerks: str
+
+    @property
+    def differs(self) -> bool:
+        return self.ours != self.clerks
+
+
+@dataclass(frozen=True)
+class Panel:
+    account: ClerkAccount
+    rows: tuple[Row, ...]
+    sign_in: tuple[str, ...]
+
+
+def panel(user: BuilderUser) -> Panel | None:
+    """None for a user without an account, or whose account was not seen yet."""
+    account: Any = getattr(user, "account", None)
+    if account is None:
+        return None
+    clerk_name = names.join(account.first_name, account.last_name)
+    rows = (
+        Row("Name", names.squash(user.name), clerk_name),
+        Row("Email", user.email, account.email),
+    )
+    return Panel(account, rows, _ways_to_sign_in(account))
+
+
+def _ways_to_sign_in(account: ClerkAccount) -> tuple[str, ...]:
+    ways = ["Password"] if account.password_enabled else []
+    ways += [provider.removeprefix("oauth_").capitalize() for provider in account.providers]
+    if account.email:
+        ways.append("Code by email" if account.email_verified else "Email, not verified")
+    if account.two_factor_enabled:
+        ways.append("Two-factor")
+    return tuple(ways)

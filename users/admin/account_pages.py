@@ -60,7 +60,7 @@ class AccountPages(admin.ModelAdmin[BuilderUser]):
                     for warning in saved.warnings:
                         messages.warning(request, warning)
                     return self._back(user)
-        context = {"form": form, "ways": ways}
+        context = {"form": form, "ways": ways, "way_names": [name for name, _ in ways]}
         return self._render(request, user, "Change email", "email.html", context)
 
     @method_decorator([sensitive_post_parameters(), csrf_protect])

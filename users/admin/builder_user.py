@@ -71,11 +71,6 @@ class BuilderUserAdmin(AccountPages, admin.ModelAdmin[BuilderUser]):
         users = super().get_queryset(request).select_related("builder_group", "account")
         return with_state(users) if _is_list(request) else users
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        return super().get_search_results(request, queryset, search_term.replace("\0", ""))
-
     @admin.display(description="Clerk", ordering="clerk_state")
     def clerk(self, user: BuilderUser) -> str:
         state = State(user.clerk_state)  # type: ignore[attr-defined]

@@ -1,0 +1,309 @@
+"""Editing a user on the form: what staff see, and what both stores hold afterwards."""
+
+from __future__ import annotations
+
+import html
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.messages import get_messages
+from django.urls import reverse
+
+from tests.factories import BuilderGroupFactory, BuilderUserFactory, linked
+from users.models import BuilderUser, SyncAttempt
+from users.version import version_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NOT_SAVED = "Nothing was saved"
+
+
+def form_of(user, **changes):
+    """What a browser sends back: the form as it was opened, with some fields typed over."""
+    return {
+        "name": user.name,
+        "email": user.email,
+        "role": user.role,
+        "internal_role": user.internal_role or "",
+        "builder_group": user.builder_group_id or "",
+        "version": version_of(user),
+        **changes,
+    }
+
+
+def page_of(user):
+    return reverse("admin:users_builderuser_change", args=[user.pk])
+
+
+def submit(client, user, **changes):
+    return client.post(page_of(user), form_of(user, **changes))
+
+
+def text_of(response):
+    return html.unescape(response.content.decode())
+
+
+def said(response):
+    return [str(message) for message in get_messages(response.wsgi_request)]
+
+
+def stored(user):
+    return BuilderUser.objects.get(pk=user.pk)
+
+
+def in_clerk(sandbox, user):
+    account = sandbox.user(user.clerk_id)
+    return account["first_name"], account["last_name"]
+
+
+def assert_unchanged(sandbox, user):
+    """Nothing moved on either side, and nobody claims that it did."""
+    assert stored(user).name == user.name
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Smith")
+    assert not LogEntry.objects.exists()
+
+
+class TestSaved:
+    def test_a_name_reaches_clerk_and_the_database(self, client, sandbox, staff):
+        user = linked(sandbox, clerk={"public_metadata": {"plan": "gold"}})
+        response = submit(client, user, name="  Mary  Ann Jones ")
+        assert response.status_code == 302
+        assert "was changed successfully" in said(response)[0]
+        assert stored(user).name == "Mary Ann Jones"
+        assert stored(user).updated_at > user.updated_at
+        assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+        assert sandbox.user(user.clerk_id)["public_metadata"] == {"plan": "gold"}
+        [write] = sandbox.writes()
+        assert (write.method, write.path) == ("PATCH", f"/users/{user.clerk_id}")
+        assert set(write.body) - {"notify_primary_email_address_changed"} == {
+            "first_name",
+            "last_name",
+        }
+        attempt = SyncAttempt.objects.get()
+        assert (attempt.status, attempt.source, attempt.actor) == ("applied", "admin", staff)
+        assert attempt.changes == {"name": ["Mary Ann Smith", "Mary Ann Jones"]}
+        entry = LogEntry.objects.get()
+        assert (entry.user, entry.object_id) == (staff, str(user.pk))
+        assert entry.get_change_message() == "Changed Name."
+
+    def test_our_copy_of_clerks_side_follows(self, client, sandbox):
+        user = linked(sandbox)
+        submit(client, user, name="Mary Ann Jones")
+        assert stored(user).account.last_name == "Jones"
+
+    def test_a_group_is_no_business_of_clerks(self, client, sandbox):
+        user, group = linked(sandbox), BuilderGroupFactory()
+        response = submit(client, user, builder_group=group.pk)
+        assert response.status_code == 302
+        assert stored(user).builder_group == group
+        assert sandbox.requests() == []
+        assert SyncAttempt.objects.get().status == "applied"
+        assert LogEntry.objects.count() == 1
+
+    def test_a_user_without_an_account_is_saved_here_alone(self, client, sandbox):
+        user = BuilderUserFactory()
+        submit(client, user, name="Bob", email="Bob@Example.COM")
+        assert (stored(user).name, stored(user).email) == ("Bob", "bob@example.com")
+        assert sandbox.requests() == []
+
+    def test_without_a_copy_clerk_is_asked_for_the_names(self, client, sandbox):
+        user = linked(sandbox)
+        user.account.delete()
+        submit(client, user, name="Mary Ann Jones")
+        assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+        assert stored(user).account.last_name == "Jones"
+
+    def test_nothing_typed_is_nothing_saved(self, client, sandbox):
+        user = linked(sandbox)
+        response = submit(client, user)
+        assert said(response) == ["Nothing was changed, so nothing was saved."]
+        assert not SyncAttempt.objects.exists()
+        assert sandbox.requests() == []
+        assert stored(user).updated_at == user.updated_at
+
+
+REFUSALS = {
+    "500": ({"status": 500}, "Failed to sync with Clerk authentication system"),
+    "502 html": ({"kind": "html"}, "Failed to sync with Clerk authentication system"),
+    "429": ({"status": 429, "code": "too_many_requests", "retry_after": 7}, "in 7 seconds"),
+    "401": ({"status": 401, "code": "clerk_key_invalid"}, "Failed to sync with Clerk"),
+    "403": ({"status": 403, "code": "feature_not_enabled"}, "Failed to sync with Clerk"),
+    "404": (
+        {"status": 404, "code": "resource_not_found"},
+        "User not found in Clerk. They may have been deleted.",
+    ),
+    "409": ({"status": 409, "code": "conflict", "message": "Conflict"}, "Invalid update data: Conf"),
+    "422": (
+        {"status": 422, "code": "form_param_value_invalid", "message": "is odd"},
+        "Invalid update data: is odd",
+    ),
+    "no json": ({"kind": "unreadable_error"}, "Invalid update data: Clerk answered 422"),
+}
+
+
+class TestRefused:
+    @pytest.mark.parametrize(("fault", "words"), REFUSALS.values(), ids=REFUSALS)
+    def test_nothing_is_saved_and_the_form_says_why(self, client, sandbox, fault, words):
+        user, group = linked(sandbox), BuilderGroupFactory()
+        sandbox.fault("PATCH /users/{user_id}", **{"kind": "status", **fault})
+        response = submit(client, user, name="Mary Ann Jones", builder_group=group.pk)
+        assert response.status_code == 200
+        assert words in text_of(response)
+        assert 'value="Mary Ann Jones"' in text_of(response)
+        assert str(group.pk) in text_of(response)
+        assert "successfully" not in text_of(response)
+        assert stored(user).builder_group is None
+        assert SyncAttempt.objects.get().status in ("refused", "dropped")
+        assert len(sandbox.writes()) == 1
+        assert_unchanged(sandbox, user)
+
+    def test_a_refusal_stands_at_its_field(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault(
+            "PATCH /users/{user_id}", "status", status=422, code="x", message="No.",
+            param="first_name",
+        )  # fmt: skip
+        form = submit(client, user, name="Bob").context["adminform"].form
+        assert form.errors["name"] == ["Invalid update data: No."]
+        assert_unchanged(sandbox, user)
+
+    def test_two_errors_are_both_told(self, client, sandbox):
+        user = linked(sandbox)
+        errors = [
+            {"code": "a", "message": "One", "long_message": "One.", "meta": {"param_name": "last_name"}},
+            {"code": "b", "message": "Two", "long_message": "Two."},
+        ]
+        sandbox.fault("PATCH /users/{user_id}", "status", status=422, errors=errors)
+        form = submit(client, user, name="Bob").context["adminform"].form
+        assert form.errors["name"] == ["Invalid update data: One."]
+        assert "Two." in form.errors["__all__"][0]
+
+    def test_a_name_that_clerk_finds_too_long(self, client, sandbox):
+        user = linked(sandbox)
+        response = submit(client, user, name="x " * 150)
+        assert "name" in response.context["adminform"].form.errors
+        assert_unchanged(sandbox, user)
+
+    def test_the_email_of_a_linked_user_is_guarded(self, client, sandbox):
+        user = linked(sandbox)
+        response = submit(client, user, name="Bob", email="new@example.com")
+        errors = response.context["adminform"].form.errors["email"]
+        assert "requires an invitation" in errors[0]
+        page = reverse("admin:users_builderuser_email", args=[user.pk])
+        assert f'{page}?email=new%40example.com"' in errors[1]
+        assert 'value="Bob"' in text_of(response)
+        assert sandbox.requests() == []
+        assert_unchanged(sandbox, user)
+
+    def test_an_email_that_another_user_has(self, client, sandbox):
+        other, user = BuilderUserFactory(email="taken@example.com"), BuilderUserFactory()
+        response = submit(client, user, email="Taken@Example.com")
+        assert response.context["adminform"].form.errors["email"] == [
+            "Another builder user has this email."
+        ]
+        assert stored(user).email == user.email != other.email
+        assert sandbox.requests() == []
+
+    def test_without_a_key_linked_users_are_safe_and_others_work(self, client, sandbox, settings):
+        settings.CLERK_SECRET_KEY = ""
+        user, other = linked(sandbox), BuilderUserFactory()
+        response = submit(client, user, name="Bob")
+        assert "Clerk authentication not configured" in text_of(response)
+        assert_unchanged(sandbox, user)
+        submit(client, other, name="Bob")
+        assert stored(other).name == "Bob"
+
+
+class TestOutcomeUnknown:
+    def test_a_refused_connection(self, client, sandbox, settings):
+        user = linked(sandbox)
+        settings.CLERK_API_URL = "http://127.0.0.1:9/v1"
+        response = submit(client, user, name="Bob")
+        assert "Failed to connect to authentication system. Please try again." in text_of(response)
+        assert SyncAttempt.objects.get().status == "dropped"
+        assert_unchanged(sandbox, user)
+
+    @pytest.mark.parametrize("kind", ["reset", "close"])
+    def test_a_broken_connection_changed_nothing(self, client, sandbox, kind):
+        user = linked(sandbox)
+        sandbox.fault("PATCH /users/{user_id}", kind)
+        response = submit(client, user, name="Bob")
+        assert "was not saved here" in text_of(response)
+        assert SyncAttempt.objects.get().status == "dropped"
+        assert len(sandbox.writes()) == 1
+        assert_unchanged(sandbox, user)
+
+    def test_a_hanging_clerk_ends_with_the_deadline(self, client, sandbox, settings):
+        settings.CLERK_EDIT_DEADLINE = 2.0
+        user = linked(sandbox)
+        sandbox.fault("*", "hang", times=None)
+        response = submit(client, user, name="Bob")
+        assert "not known yet" in text_of(response)
+        assert SyncAttempt.objects.get().status == "started"
+        sandbox.clear_faults()
+        assert_unchanged(sandbox, user)
+
+    @pytest.mark.parametrize("kind", ["reset", "close", "status", "html", "broken_json", "html_200"])
+    def test_clerk_applied_it_and_then_failed(self, client, sandbox, kind):
+        user = linked(sandbox)
+        sandbox.fault("PATCH /users/{user_id}", kind, apply=True)
+        response = submit(client, user, name="Mary Ann Jones")
+        assert response.status_code == 302
+        assert stored(user).name == "Mary Ann Jones"
+        assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+        assert len(sandbox.writes()) == 1
+        assert SyncAttempt.objects.get().status == "applied"
+        assert LogEntry.objects.count() == 1
+
+    def test_clerk_applied_it_and_cannot_be_read_back(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault("PATCH /users/{user_id}", "reset", apply=True)
+        sandbox.fault("GET /users/{user_id}", "status", status=503, times=None)
+        response = submit(client, user, name="Mary Ann Jones")
+        assert "not known yet whether Clerk has the change" in text_of(response)
+        assert stored(user).name == user.name
+        assert SyncAttempt.objects.get().status == "started"
+        assert not LogEntry.objects.exists()
+        # The page of the user says so, and one click settles it.
+        sandbox.clear_faults()
+        assert "not settled yet" in text_of(client.get(page_of(user)))
+        client.post(reverse("admin:users_builderuser_check", args=[user.pk]))
+        assert stored(user).name == "Mary Ann Jones"
+        assert SyncAttempt.objects.get().status == "applied"
+        assert LogEntry.objects.count() == 1
+
+
+class TestTwoPeople:
+    def test_the_second_is_told_and_overwrites_nothing(self, client, sandbox):
+        user = linked(sandbox)
+        group = BuilderGroupFactory(name="Cedar Homes")
+        submit(client, user, name="Mary Ann Jones", builder_group=group.pk)
+        response = submit(client, user, name="Mary Ann Brown")
+        page = text_of(response)
+        assert "changed by Sam Staff since you opened the form" in page
+        assert "Mary Ann Jones" in page
+        assert "Cedar Homes" in page
+        assert stored(user).name == "Mary Ann Jones"
+        assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+        assert SyncAttempt.objects.filter(status="dropped").count() == 1
+        # Saving the form as it is shown now takes my name and leaves the group that I never saw.
+        form = response.context["adminform"].form
+        client.post(page_of(user), {name: form[name].value() or "" for name in form.fields})
+        assert (stored(user).name, stored(user).builder_group) == ("Mary Ann Brown", group)
+        assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")
+
+    def test_a_write_past_this_application_counts_too(self, client, sandbox):
+        user = linked(sandbox)
+        BuilderUser.objects.filter(pk=user.pk).update(role="ADMIN")  # no updated_at, no journal
+        response = submit(client, user, name="Bob")
+        assert "since you opened the form" in text_of(response)
+        assert_unchanged(sandbox, user)
+
+    @pytest.mark.parametrize("version", ["", "forged", "a:b:c"])
+    def test_a_form_without_its_version_saves_nothing(self, client, sandbox, version):
+        user = linked(sandbox)
+        response = submit(client, user, name="Bob", version=version)
+        assert response.status_code == 200
+        assert "cannot be compared" in text_of(response)
+        assert 'value="Bob"' in text_of(response)
+        assert_unchanged(sandbox, user)

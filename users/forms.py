@@ -1,16 +1,10 @@
-"""Validation of what staff type, and showing a refusal that a form is handed.
-
-No form writes or asks Clerk: the admin hands what it says to `users.sync`, and a refusal of that
-back to the form.
-"""
+"""Validation, and showing a refusal that a form is handed. Nothing here stores anything."""
 
 from __future__ import annotations
 
 import copy
-import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+import re
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -18,286 +12,214 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 
-from users.errors import ChangeFailed, Conflict, FieldConflict
-from users.models import BuilderGroup, BuilderUser, InternalRole, Role
+from users.errors import ChangeFailed, Conflict
+from users.models import BuilderUser, Role
+from users.version import base_of, version_of
 
-if TYPE_CHECKING:
-    UserForm = forms.ModelForm[BuilderUser]
-else:  # generic for the type checker alone
-    UserForm = forms.ModelForm
-
-CONTROL_CATEGORIES = {"Cc", "Cn", "Co", "Cs"}
-DIRECTION_MARKS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They turn the reading direction of what follows, and so make one name look like another."""
-
-EMAIL_GUARDED = "email_guarded"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+_MARKUP = re.compile(r"[<>]")
 
 
-class ShowsRefusal(forms.BaseForm):
-    """A form that can show why a valid change was refused all the same."""
+class FailureMixin(forms.BaseForm):
+    """A form that shows why the change that it asked for was not made."""
 
-    def show(self, refusal: ChangeFailed) -> None:
-        """Put each message at its field, where the form has that field, else above the form."""
-        self.add_error(None, refusal.message)
-        for field, messages in refusal.fields.items():
+    failure: ChangeFailed | None = None
+
+    def show_failure(self) -> None:
+        """Put the failure's messages at their fields; what has no field here goes on top."""
+        failure = self.failure
+        if failure is None:
+            return
+        top = [failure.message]
+        for field, messages in failure.fields.items():
             for message in messages:
-                self.add_error(field if field in self.fields else None, message)
+                if field in self.fields and not self.fields[field].widget.is_hidden:
+                    self.add_error(field, ValidationError(message, code=failure.code))
+                else:
+                    top.append(message)
+        for message in top:
+            self.add_error(None, ValidationError(message, code=failure.code))
 
 
-class BuilderUserForm(ShowsRefusal, UserForm):
-    """What adding and changing a builder user have in common.
+def clean_name(value: str) -> str:
+    """Whitespace squashed; characters that no name has are refused."""
+    if _CONTROL.search(value):
+        raise ValidationError("Remove the control characters from the name.")
+    if _MARKUP.search(value):
+        raise ValidationError("A name cannot hold < or >.")
+    name = " ".join(value.split())
+    if not name:
+        raise ValidationError("Enter a name.")
+    return name
 
-    The admin makes a subclass for each request and sets `refusal` on it when it shows the form
-    again after one.
-    """
 
-    refusal: ClassVar[ChangeFailed | None] = None
-
+class BuilderUserForm(FailureMixin, forms.ModelForm):
     class Meta:
         model = BuilderUser
-        fields = ("name", "email", "role", "internal_role", "builder_group")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.stored = copy.copy(self.instance)
-        """The row as it is in the database: validation writes what was typed to `instance`."""
-        if self.is_bound:
-            self.data = self.data.copy()
-
-    def full_clean(self) -> None:
-        super().full_clean()
-        if not self.is_bound:
-            return
-        if "builder_group" in self.errors:
-            self._forget("builder_group")
-        if self.refusal is not None:
-            self.show(self.refusal)
+        fields = ["name", "email", "role", "internal_role", "builder_group"]
 
     def clean_name(self) -> str:
-        """Whitespace as one space each; a name that differs in nothing else stays as stored."""
-        name = " ".join(self.cleaned_data["name"].split())
-        if name == " ".join(self.stored.name.split()):
-            return self.stored.name
-        unusable = [
-            character
-            for character in name
-            if unicodedata.category(character) in CONTROL_CATEGORIES or character in DIRECTION_MARKS
-        ]
-        if unusable:
-            raise ValidationError("The name has a character that cannot be shown. Type it again.")
-        if "<" in name or ">" in name:
-            raise ValidationError("A name cannot have < or > in it.")
-        return name
-
-    def clean_email(self) -> str:
-        """In lower case; an address that differs in nothing else stays as stored."""
-        email = str(self.cleaned_data["email"]).strip().lower()
-        return self.stored.email if email == self.stored.email.lower() else email
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or self.cleaned_data
-        if cleaned.get("internal_role") and cleaned.get("role") not in (None, Role.ADMIN):
-            self.add_error(
-                "internal_role", "Only users with the role Admin have an internal role. Clear it."
-            )
-        return cleaned
-
-    def validate_constraints(self) -> None:
-        """The one constraint that typing can violate is about the email: it is said there."""
-        try:
-            self.instance.validate_constraints(exclude=self._get_validation_exclusions())
-        except ValidationError as error:
-            self.add_error("email", error.messages)
-
-    def _forget(self, field: str) -> None:
-        """An id that is none cannot be shown again: its widget would look it up."""
-        self.data[field] = ""
-
-
-class BuilderUserAddForm(BuilderUserForm):
-    """A new user, and what becomes of their sign-in."""
-
-    ACCOUNTS = (
-        ("create", "Create the Clerk account now, without a password"),
-        ("none", "No sign-in yet: save the user here alone"),
-    )
-
-    account = forms.ChoiceField(
-        label="Sign-in", choices=ACCOUNTS, initial="create", widget=forms.RadioSelect, required=False
-    )
-
-    def clean_account(self) -> str:
-        return self.cleaned_data["account"] or "create"
-
-
-class BuilderUserChangeForm(BuilderUserForm):
-    """An edit, which knows the values that it was opened with by its `version`.
-
-    `opened_version` is the token of the row as it is now; the admin sets it as it sets `refusal`.
-    After a conflict the form goes on from what is stored now: a field that this person did not
-    touch shows the stored value, a field that both changed keeps what was typed, with a choice
-    `take-<field>` ("mine" or "theirs") for the next save.
-    """
-
-    opened_version: ClassVar[str] = ""
-
-    version = forms.CharField(widget=forms.HiddenInput, required=False)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["version"].initial = self.opened_version
-        self.conflicts: list[ConflictRow] = []
-        if "email" in self.fields and self.stored.linked:
-            self.fields["email"].help_text = format_html(
-                'A linked user signs in with it, so it has a page of its own: '
-                '<a href="{}">Change email</a>.',
-                self._email_page(),
-            )
-        if self.is_bound:
-            self._take_chosen()
-        if isinstance(self.refusal, Conflict):
-            self._go_on_from_stored(self.refusal)
-
-    @property
-    def wanted(self) -> dict[str, Any]:
-        """The value that each field of the form is to have."""
-        return {field: self.cleaned_data[field] for field in self.Meta.fields}
-
-    def show(self, refusal: ChangeFailed) -> None:
-        super().show(refusal)
-        if refusal.code == EMAIL_GUARDED:
-            typed = str(self.data.get("email", "")).strip().lower()
-            link = format_html(
-                '<a href="{}?{}">Change the email to {}</a>',
-                self._email_page(),
-                urlencode({"email": typed}),
-                typed,
-            )
-            self.add_error("email", link)
-
-    def _email_page(self) -> str:
-        return reverse("admin:users_builderuser_email", args=[self.stored.pk])
-
-    def _take_chosen(self) -> None:
-        for field in self.Meta.fields:
-            if self.data.get(f"take-{field}") == "theirs":
-                self.data[field] = _typed(self.initial.get(field))
-
-    def _go_on_from_stored(self, conflict: Conflict) -> None:
-        self.data["version"] = conflict.version or self.opened_version
-        found = conflict.conflicts or tuple(self._differences())
-        for one in found:
-            if one.field in self.fields and one.mine == one.base:
-                self.data[one.field] = _typed(one.theirs)
-        self.conflicts = [ConflictRow.of(one, self) for one in found]
-
-    def _differences(self) -> Iterator[FieldConflict]:
-        """Without a readable version: all that is typed otherwise than it is stored."""
-        for field in self.Meta.fields:
-            theirs, mine = _typed(self.initial.get(field)), str(self.data.get(field, ""))
-            if theirs != mine:
-                yield FieldConflict(field=field, base="", theirs=theirs, mine=mine)
-
-
-@dataclass(frozen=True)
-class ConflictRow:
-    """One field of a conflict, in words. `choice` when both changed it, to different values."""
-
-    field: str
-    label: str
-    base: str
-    theirs: str
-    mine: str
-    theirs_value: str
-    choice: bool
-
-    @classmethod
-    def of(cls, conflict: FieldConflict, form: BuilderUserForm) -> ConflictRow:
-        field = form.fields.get(conflict.field)
-        return cls(
-            field=conflict.field,
-            label=str(field.label) if field else "Link to Clerk",
-            base=_in_words(conflict.field, conflict.base),
-            theirs=_in_words(conflict.field, conflict.theirs),
-            mine=_in_words(conflict.field, conflict.mine),
-            theirs_value=_typed(conflict.theirs),
-            choice=field is not None and conflict.mine not in (conflict.base, conflict.theirs),
-        )
-
-
-def _typed(value: Any) -> str:
-    """A stored value as a form sends it."""
-    return "" if value is None else str(value)
-
-
-def _in_words(field: str, value: Any) -> str:
-    if not value:
-        return "none"
-    labels: dict[str, Any] = {}
-    if field == "role":
-        labels = dict(Role.choices)
-    elif field == "internal_role":
-        labels = dict(InternalRole.choices)
-    elif field == "builder_group":
-        labels = {value: _group_name(value)}
-    return str(labels.get(value, value))
-
-
-def _group_name(pk: str) -> str:
-    try:
-        group = BuilderGroup.objects.filter(pk=pk).first()
-    except ValidationError:
-        group = None
-    return group.name if group else "a group that does not exist"
-
-
-class ChangeEmailForm(ShowsRefusal, forms.Form):
-    """The page *Change email* of a linked user.
-
-    `unavailable` maps a way ("invite", "replace") to the reason why it cannot be chosen.
-    """
-
-    WAYS = (("invite", "Invite the new address"), ("replace", "Replace now"))
-
-    email = forms.EmailField(label="New email", max_length=254)
-    how = forms.ChoiceField(label="How", choices=WAYS, widget=forms.RadioSelect)
-
-    def __init__(self, *args: Any, unavailable: dict[str, str], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.unavailable = unavailable
-        available = [way for way, _ in self.WAYS if way not in unavailable]
-        self.fields["how"].initial = available[0] if available else None
-        self.fields["email"].widget.attrs.update({"class": "vTextField", "autocomplete": "off"})
+        return clean_name(self.cleaned_data["name"])
 
     def clean_email(self) -> str:
         return str(self.cleaned_data["email"]).strip().lower()
 
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        role, internal_role = cleaned.get("role"), cleaned.get("internal_role")
+        if internal_role and role and role != Role.ADMIN:
+            self.add_error("internal_role", "Only users with the role Admin have an internal role.")
+        return cleaned
+
+    def validate_constraints(self) -> None:
+        """Left to the database: the save asks it under the lock, before Clerk is asked."""
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]
+        if not self.errors:
+            self.show_failure()
+
+
+class ChangeForm(BuilderUserForm):
+    """The change form. `version` is what it was opened with; what differs from it is a change.
+
+    After a conflict it carries the version of the row as it is now; a field that this person
+    did not touch takes the other's value, so that nothing is overwritten unseen.
+    """
+
+    version = forms.CharField(widget=forms.HiddenInput, required=False, max_length=10_000)
+
+    class Meta(BuilderUserForm.Meta):
+        fields = [*BuilderUserForm.Meta.fields]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stored = copy.copy(self.instance)
+        self.fields["version"].initial = version_of(self.instance)
+        if isinstance(self.failure, Conflict):
+            self._take_theirs(self.failure)
+
+    def _take_theirs(self, conflict: Conflict) -> None:
+        data = self.data.copy()
+        data["version"] = conflict.version or version_of(self.stored)
+        for row in conflict.conflicts:
+            if row.mine == row.base:
+                data[row.field] = row.theirs or ""
+        self.data = data
+
+    def changes(self) -> dict[str, Any]:
+        """The wanted values of the fields that differ from what the form was opened with.
+
+        Raises `Conflict` for a missing or forged version.
+        """
+        base = base_of(self.cleaned_data["version"])
+        wanted = {field: self.cleaned_data[field] for field in BuilderUserForm.Meta.fields}
+        return {
+            field: value
+            for field, value in wanted.items()
+            if (str(value.pk) if hasattr(value, "pk") else value) != base[field]
+        }
+
+    def conflict_rows(self) -> list[dict[str, Any]]:
+        """For the page: each field that somebody else changed, as texts, and as the values that
+        a click puts into the field."""
+        if not isinstance(self.failure, Conflict):
+            return []
+        return [
+            {
+                "field": row.field,
+                "label": self.fields[row.field].label if row.field in self.fields else "Clerk id",
+                "base": self._text(row.field, row.base),
+                "theirs": self._text(row.field, row.theirs),
+                "mine": self._text(row.field, row.mine),
+                "theirs_value": row.theirs or "",
+                "mine_value": row.mine or "",
+                "choice": row.field in self.fields and row.mine not in (row.base, row.theirs),
+            }
+            for row in self.failure.conflicts
+        ]
+
+    def _text(self, field: str, value: Any) -> str:
+        """A stored value as people read it."""
+        if value in (None, ""):
+            return "—"
+        shown = self.fields.get(field)
+        if isinstance(shown, forms.ModelChoiceField):
+            group = shown.queryset.filter(pk=value).first() if shown.queryset else None
+            return str(group or "a group that was deleted")
+        if isinstance(shown, forms.ChoiceField):
+            return str(dict(shown.choices).get(value, value))
+        return str(value)
+
+    def show_failure(self) -> None:
+        super().show_failure()
+        if self.failure is not None and self.failure.code == "email_guarded":
+            page = reverse("admin:users_builderuser_email", args=[self.stored.pk])
+            link = format_html(
+                '<a href="{}?{}">Change email of this user</a>',
+                page,
+                urlencode({"email": self.cleaned_data.get("email", self.data.get("email", ""))}),
+            )
+            self.add_error("email", ValidationError(link))
+
+
+class AddForm(BuilderUserForm):
+    """A new user. Without a choice an account is made as the first one says."""
+
+    ACCOUNTS = [
+        ("create", "Create the Clerk account now: the address is vouched for, no mail is sent"),
+        ("none", "No sign-in yet: only the record here"),
+    ]
+    account = forms.ChoiceField(
+        choices=ACCOUNTS, initial="create", required=False, widget=forms.RadioSelect,
+        label="Sign-in",
+    )  # fmt: skip
+
+    def clean_account(self) -> str:
+        return self.cleaned_data["account"] or self.ACCOUNTS[0][0]
+
+
+class ChangeEmailForm(FailureMixin, forms.Form):
+    """The page *Change email* of a linked user."""
+
+    email = forms.EmailField(max_length=254, label="New email")
+    how = forms.ChoiceField(choices=[], widget=forms.RadioSelect, required=False)
+
+    def __init__(self, *args: Any, user: BuilderUser, ways: list[tuple[str, str]], **kwargs: Any) -> None:  # fmt: skip
+        super().__init__(*args, **kwargs)
+        self.user = user
+        how = self.fields["how"]
+        assert isinstance(how, forms.ChoiceField)
+        how.choices = ways
+        how.initial = ways[0][0] if ways else None
+
+    def clean_email(self) -> str:
+        email = str(self.cleaned_data["email"]).strip().lower()
+        if email == self.user.email:
+            raise ValidationError("This is the email that the user has.")
+        return email
+
     def clean_how(self) -> str:
-        how = str(self.cleaned_data["how"])
-        if how in self.unavailable:
-            raise ValidationError(self.unavailable[how])
-        return how
+        return self.cleaned_data["how"] or str(self.fields["how"].initial or "")
 
 
-class SetPasswordForm(ShowsRefusal, forms.Form):
-    """A new password, for Clerk alone: its policy is Clerk's, and it is never shown again."""
+class SetPasswordForm(FailureMixin, forms.Form):
+    """The page *Set password*. Clerk's policy decides; here only the two must be the same."""
 
     password1 = forms.CharField(
-        label="New password",
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
-    )
+        label="New password", strip=False, max_length=200,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )  # fmt: skip
     password2 = forms.CharField(
-        label="The same once more",
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
-    )
+        label="The same again", strip=False, max_length=200,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )  # fmt: skip
     sign_out = forms.BooleanField(
         label="Sign the person out everywhere else", required=False, initial=True
     )
 
     def clean_password2(self) -> str:
-        password = str(self.cleaned_data["password2"])
-        if "password1" in self.cleaned_data and self.cleaned_data["password1"] != password:
+        first, second = self.cleaned_data.get("password1"), self.cleaned_data["password2"]
+        if first and first != second:
             raise ValidationError("The two passwords are not the same.")
-        return password
+        return str(second)

@@ -1,5 +1,5 @@
-"""The admin: one module a model. Each declares what is shown and calls one function of sync."""
+"""The admin: one module a model. Each declares, and calls one function of `users.sync`."""
 
-from users.admin import builder_group, builder_user, clerk_account, sync_attempt
+from users.admin import attempt, builder_group, builder_user, clerk_account
 
-__all__ = ["builder_group", "builder_user", "clerk_account", "sync_attempt"]
+__all__ = ["attempt", "builder_group", "builder_user", "clerk_account"]

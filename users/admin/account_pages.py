@@ -21,7 +21,7 @@ from users.sync import account
 REPLACE = ("replace", "Replace now")
 
 
-class AccountPages(admin.ModelAdmin[BuilderUser]):
+class AccountPages(admin.ModelAdmin):
     """A new email and a new password have a page of their own, as Django does for passwords:
     one save makes at most one write at Clerk."""
 

@@ -1,87 +1,48 @@
-"""What every admin of this application has in common."""
+"""What several admins share."""
 
 from __future__ import annotations
 
-import json
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from django.contrib import admin
-from django.contrib.admin.options import IncorrectLookupParameters, ShowFacets
-from django.contrib.admin.views.main import ChangeList
+from django.contrib import admin, messages
 from django.core.paginator import Paginator
-from django.db import DataError
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.http import HttpRequest
+from django.utils.functional import cached_property
+from django.utils.html import format_html
 
-_Model = TypeVar("_Model", bound=Model)
+from users.errors import ChangeFailed
 
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin
-else:
-
-    class ModelAdmin(admin.ModelAdmin):
-        def __class_getitem__(cls, _model):
-            """Generic for the type checker alone."""
-            return cls
+EXACT = 10_000
 
 
-class EstimatingPaginator(Paginator):
-    """Counts up to `EXACT` rows; above that the planner's estimate is near enough, and a list
-    of a million users opens as fast as a short one."""
-
-    EXACT = 10_000
+class CappedPaginator(Paginator):
+    """Counts up to ten thousand rows: counting a million takes longer than showing them."""
 
     @cached_property
     def count(self) -> int:
-        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]  # the admin's
-        counted = rows[: self.EXACT + 1].count()
-        if counted <= self.EXACT:
-            return counted
-        plan = json.loads(rows.order_by().explain(format="json"))
-        return max(counted, int(plan[0]["Plan"]["Plan Rows"]))
-
-    @property
-    def estimated(self) -> bool:
-        return self.count > self.EXACT
+        return int(self.object_list.order_by()[: EXACT + 1].count())  # type: ignore[union-attr]
 
 
-class CascadeAdmin(ModelAdmin[_Model]):
-    list_per_page = 50
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """A record that staff look at and nobody edits."""
+
+    paginator = CappedPaginator
     show_full_result_count = False
-    show_facets = ShowFacets.NEVER
-    paginator = EstimatingPaginator
-
-    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        """The admin takes any lookup from the address: what the database refuses there is the
-        address's fault, not ours."""
-        try:
-            return super().get_changelist_instance(request)
-        except (DataError, ValueError) as error:
-            raise IncorrectLookupParameters from error
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[_Model], search_term: str
-    ) -> tuple[QuerySet[_Model], bool]:
-        """PostgreSQL has no NUL; the autocomplete view hands on what the address says."""
-        return super().get_search_results(request, queryset, search_term.replace("\0", ""))
-
-    def get_object(
-        self, request: HttpRequest, object_id: str, from_field: str | None = None
-    ) -> _Model | None:
-        if "\0" in object_id:
-            return None
-        return super().get_object(request, object_id, from_field)
-
-
-class ReadOnlyAdmin(CascadeAdmin[_Model]):
-    """For rows that only the application writes."""
+    list_per_page = 50
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: _Model | None = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: _Model | None = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+def say(request: HttpRequest, failure: ChangeFailed, about: str = "") -> None:
+    """A failure as a message, where there is no form to show it in."""
+    text = " ".join([failure.message, *sum(failure.fields.values(), [])])
+    trace = f" Clerk's trace id: {failure.trace_id}." if failure.trace_id else ""
+    messages.error(request, format_html("{}{}{}", f"{about}: " if about else "", text, trace))

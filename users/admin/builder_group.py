@@ -10,7 +10,7 @@ from users.models import BuilderGroup
 
 
 @admin.register(BuilderGroup)
-class BuilderGroupAdmin(admin.ModelAdmin[BuilderGroup]):
+class BuilderGroupAdmin(admin.ModelAdmin):
     list_display = ["name", "email", "enrollment_slug", "members"]
     search_fields = ["name", "email", "enrollment_slug"]
     search_help_text = "Name, email or enrollment slug"

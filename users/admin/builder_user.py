@@ -47,7 +47,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(BuilderUser)
-class BuilderUserAdmin(AccountPages, admin.ModelAdmin[BuilderUser]):
+class BuilderUserAdmin(AccountPages, admin.ModelAdmin):
     list_display = ["name", "email", "builder_group", "role", "clerk", "last_sign_in", "updated_at"]
     list_filter = ["role", StateFilter]
     list_select_related = ["builder_group", "account"]

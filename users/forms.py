@@ -71,8 +71,10 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
             self.add_error("internal_role", "Only users with the role Admin have an internal role.")
         return cleaned
 
-    def validate_constraints(self) -> None:
-        """Left to the database: the save asks it under the lock, before Clerk is asked."""
+    def _get_validation_exclusions(self) -> set[str]:
+        """Whether an email is taken is left to the database: the save asks it under the lock,
+        before Clerk is asked, and puts the answer at the field."""
+        return {*super()._get_validation_exclusions(), "email"}  # type: ignore[misc]
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]

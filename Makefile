@@ -1,0 +1,48 @@
+# Everything that a newcomer and CI need. Only Python 3.11+ and make are presumed.
+PYTHON ?= python3
+PORT ?= 8000
+SANDBOX_PORT ?= 8001
+BIN := .venv/bin/python
+
+.PHONY: install demo test lint browser pgbouncer bench campaign
+
+install: .venv/installed
+
+.venv/installed: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Cascade needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	@test -x $(BIN) || $(PYTHON) -m venv .venv
+	@$(BIN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: install
+	@DEBUG=1 PORT=$(PORT) SANDBOX_PORT=$(SANDBOX_PORT) exec $(BIN) -W ignore manage.py demo
+
+test: install browser pgbouncer
+	@$(BIN) -m pytest
+
+lint: install
+	@$(BIN) -m ruff check .
+	@$(BIN) -m ruff format --check .
+	@DEBUG=1 $(BIN) -W ignore -m mypy cascade users sandbox tests bench manage.py
+	@DEBUG=1 .venv/bin/python -W ignore -c 'import sys; from importlinter.cli import lint_imports_command; lint_imports_command()'
+	@DEBUG=1 $(BIN) -W ignore manage.py makemigrations --check --dry-run
+	@SECRET_KEY=$$($(BIN) -c 'import secrets; print(secrets.token_urlsafe(60))') \
+	  ALLOWED_HOSTS=cascade.example.com DATABASE_URL=postgres://nobody@127.0.0.1:9/none \
+	  CLERK_WEBHOOK_SIGNING_SECRET=whsec_b25seS1mb3ItbGludA== \
+	  $(BIN) -W ignore manage.py check --deploy --fail-level WARNING
+
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || test -n "$$CHROMIUM" || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
+	  { echo "Install Chromium (package chromium), or set CHROMIUM to its path: the browser tests need it."; exit 1; }
+
+pgbouncer:
+	@test -x /usr/sbin/pgbouncer || command -v pgbouncer >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq pgbouncer >/dev/null; } || \
+	  { echo "Install pgbouncer (package pgbouncer): one test stands behind it."; exit 1; }
+
+bench: install
+	@DEBUG=1 $(BIN) -W ignore -m bench.save
+
+campaign: install
+	@$(BIN) -W ignore -m tests.campaign --scenarios 5000 --kills 200

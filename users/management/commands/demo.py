@@ -1,0 +1,198 @@
+"""`make demo`: everything on one machine, no account, no key."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import requests
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection, transaction
+from django.utils import timezone
+
+from users.clerk import ClerkUser
+from users.management.demo_people import groups, people
+from users.models import BuilderGroup, BuilderUser, ClerkAccount
+from users.sync.copies import columns_of
+
+LOGIN = "demo"
+READY_SECONDS = 60
+
+
+class Command(BaseCommand):
+    help = "Run the demo: PostgreSQL, a sandbox of Clerk and the admin, until Ctrl-C."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """1. migrate; 2. start the sandbox; 3. load people where there are none; 4. start the
+        admin; 5. say when it is ready and wait. Whatever ends it, it stops what it started."""
+        if not settings.DEBUG:
+            raise CommandError("The demo runs with DEBUG=1 alone: it uses a known login.")
+        port, sandbox_port = _port("PORT", 8000), _port("SANDBOX_PORT", 8001)
+        folder = settings.BASE_DIR / ".demo"
+        folder.mkdir(exist_ok=True)
+        signal.signal(signal.SIGTERM, _interrupt)
+        self.children: list[tuple[str, subprocess.Popen[bytes]]] = []
+        environment = _environment(folder, sandbox_port)
+        try:
+            call_command("migrate", verbosity=0)
+            self._start(
+                "The sandbox",
+                ["-m", "sandbox", "--port", str(sandbox_port),
+                 "--state-file", str(folder / "sandbox.json")],
+                environment,
+            )  # fmt: skip
+            sandbox = f"http://127.0.0.1:{sandbox_port}"
+            self._wait_for(f"{sandbox}/_sandbox/faults")
+            _load(sandbox)
+            password = _login(folder)
+            self._start(
+                "The admin",
+                ["-m", "gunicorn", "cascade.wsgi", "--bind", f"127.0.0.1:{port}",
+                 "--worker-class", "gthread", "--threads", "8", "--log-level", "warning"],
+                environment,
+            )  # fmt: skip
+            self._wait_for(f"http://127.0.0.1:{port}/readyz/")
+            self.stdout.write(
+                f"\nCascade is ready.\n\n  Admin    http://127.0.0.1:{port}/admin/"
+                f"   sign in as {LOGIN}, password {password}\n  Sandbox  {sandbox}/"
+                "   Clerk's side: users, faults, inbox\n\nCtrl-C stops both."
+            )
+            self.stdout.flush()
+            while True:
+                self._check_children()
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            self.stdout.write("\nStopping.")
+        finally:
+            self._stop()
+
+    def _start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        child = subprocess.Popen(
+            [sys.executable, "-W", "ignore", *command],
+            cwd=settings.BASE_DIR,
+            env=environment,
+            # A group of its own: Ctrl-C is ours to hand on, in order.
+            start_new_session=True,
+        )
+        self.children.append((name, child))
+
+    def _check_children(self) -> None:
+        for name, child in self.children:
+            if child.poll() is not None:
+                raise CommandError(f"{name} ended by itself (exit code {child.returncode}).")
+
+    def _wait_for(self, url: str) -> None:
+        for _ in range(READY_SECONDS * 10):
+            self._check_children()
+            try:
+                if requests.get(url, timeout=5).ok:
+                    return
+            except requests.ConnectionError:
+                pass
+            time.sleep(0.1)
+        raise CommandError(f"{url} did not answer within {READY_SECONDS} seconds.")
+
+    def _stop(self) -> None:
+        for _, child in reversed(self.children):
+            child.terminate()
+        for _, child in reversed(self.children):
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _port(name: str, default: int) -> int:
+    """A free port from the environment, or one line that says what to change."""
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise CommandError(f"{name} must be a port number, not {text}.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(text)))
+        except OSError:
+            raise CommandError(
+                f"Port {text} is taken. Choose another one: make demo {name}={int(text) + 10}"
+            ) from None
+    return int(text)
+
+
+def _environment(folder: Path, sandbox_port: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DEBUG": "1",
+        "CLERK_SECRET_KEY": _kept(folder / "clerk-key", f"sk_test_{secrets.token_hex(16)}"),
+        "CLERK_API_URL": f"http://127.0.0.1:{sandbox_port}/v1",
+    }
+
+
+def _kept(file: Path, value: str) -> str:
+    """A value that is made once for this checkout."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(value)
+    return file.read_text()
+
+
+def _login(folder: Path) -> str:
+    password = _kept(folder / "password", secrets.token_urlsafe(9))
+    users = get_user_model().objects
+    if not users.filter(username=LOGIN).exists():
+        users.create_superuser(LOGIN, "demo@example.com", password, first_name="Demo")
+    return password
+
+
+def _load(sandbox: str) -> None:
+    """About 200 people in 20 groups, in step on both sides; what is there stays."""
+    if BuilderUser.objects.exists():
+        return
+    everybody = people()
+    answer = requests.post(
+        f"{sandbox}/_sandbox/users",
+        json=[
+            {
+                "email": person.email,
+                "first_name": person.clerk_name[0],
+                "last_name": person.clerk_name[1],
+                "password_enabled": True,
+            }
+            for person in everybody
+            if person.clerk_name
+        ],
+        timeout=60,
+    )
+    accounts = iter([ClerkUser.parse(entry) for entry in answer.json()])
+    with transaction.atomic():
+        rows = [BuilderGroup.objects.create(name=name) for name in groups()]
+        for person in everybody:
+            account = next(accounts) if person.clerk_name else None
+            user = BuilderUser.objects.create(
+                name=person.name,
+                email=person.email,
+                role=person.role,
+                internal_role="Employee" if person.role == "ADMIN" else None,
+                builder_group=rows[person.group] if person.group is not None else None,
+                clerk_id=account.id if account else None,
+            )
+            if account:
+                ClerkAccount.objects.create(
+                    clerk_id=account.id, user=user, **columns_of(account, seen_at=timezone.now())
+                )
+    connection.close()

@@ -1,0 +1,55 @@
+"""People for the demo: generated, the same ones each time, none of them real."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from dataclasses import dataclass
+
+FIRST = ["Mary Ann", "José", "Ludwig", "Zoë", "Ahmed", "Chloé", "Björn", "Priya", "Owen", "Siobhán",
+         "Tuấn", "Ana María", "Kofi", "Ingrid", "Luca", "Yuki", "Noor", "Władysław", "Grace", "Eli"]  # fmt: skip
+LAST = ["Smith", "van der Berg", "García Márquez", "O'Connor", "Müller", "Nguyễn", "de la Cruz",
+        "Okafor", "Lindström", "Patel", "McAllister", "Kowalska", "Dupont", "Rossi", "Haddad",
+        "Yamamoto", "Fernandes", "Jensen", "Brown", "Saint-Claire"]  # fmt: skip
+PLACES = ["Oak Hill", "Cedar Ridge", "Maple Grove", "Silver Creek", "Stonebridge", "Willow Bend",
+          "Granite Bay", "Prairie View", "Harbor Point", "Juniper Springs"]  # fmt: skip
+KINDS = ["Homes", "Builders"]
+
+
+@dataclass(frozen=True)
+class Person:
+    """`clerk_name` is (first, last), or None for a person who was never linked."""
+
+    name: str
+    email: str
+    role: str
+    group: int | None
+    clerk_name: tuple[str, str] | None
+
+
+def groups() -> list[str]:
+    return [f"{place} {kind}" for place in PLACES for kind in KINDS]
+
+
+def people(count: int = 200) -> list[Person]:
+    chance = random.Random(2026)
+    return [_person(chance, number) for number in range(count)]
+
+
+def _person(chance: random.Random, number: int) -> Person:
+    first, last = chance.choice(FIRST), chance.choice(LAST)
+    if number % 23 == 0:
+        last = ""  # some have one name only
+    name = f"{first} {last}".strip()
+    if number % 17 == 0:
+        name = name.upper() if number % 2 else name.lower()  # as people type
+        first, last = name[: len(first)], name[len(first) :].strip()
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    address = ".".join("".join(filter(str.isalpha, word)) for word in plain.split())
+    return Person(
+        name=name,
+        email=f"{address or 'person'}.{number}@example.com",
+        role="ADMIN" if number % 40 == 7 else "BUILDER",
+        group=chance.randrange(20) if number % 11 else None,
+        clerk_name=None if number % 6 == 5 else (first, last),
+    )

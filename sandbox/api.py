@@ -15,7 +15,9 @@ from sandbox.requests import Request
 from sandbox.state import State
 
 VERSIONS = ("2026-05-12", "2025-11-10")
-HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502</h1>cloudflare</body></html>"
+HTML = (
+    b"<html><head><title>502 Bad Gateway</title></head><body><h1>502</h1>cloudflare</body></html>"
+)
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Api:
                                        "Unable to authenticate the request."))  # fmt: skip
         scheme, _, key = authorization.partition(" ")
         if scheme != "Bearer" or not key:
-            text = "Invalid Authorization header format. Must be \"Bearer <YOUR_API_KEY>\""
+            text = 'Invalid Authorization header format. Must be "Bearer <YOUR_API_KEY>"'
             raise Refusal(401, problem("authorization_header_format_invalid", text))
         if not secrets.compare_digest(key.encode(), self._secret_key.encode()):
             text = (

@@ -25,7 +25,9 @@ class Control:
         path = handler.url.path.rstrip("/") or "/"
         try:
             if path.startswith("/_sandbox/"):
-                return self._json(handler.command, path.removeprefix("/_sandbox/"), handler.raw_body)
+                return self._json(
+                    handler.command, path.removeprefix("/_sandbox/"), handler.raw_body
+                )
             return self._page(handler, path)
         except Refusal as refusal:
             return refused(refusal)
@@ -92,7 +94,9 @@ class Control:
             case ["style.css"]:
                 return Answer(200, pages.STYLE.encode(), content_type="text/css")
             case _:
-                return Answer(404, pages.missing().encode(), content_type="text/html; charset=utf-8")
+                return Answer(
+                    404, pages.missing().encode(), content_type="text/html; charset=utf-8"
+                )
 
     def _posted(self, path: str, form: dict[str, str]) -> Answer:
         sandbox = self._sandbox

@@ -70,3 +70,8 @@ def too_long(param: str, limit: int) -> dict[str, Any]:
 
 def invalid(param: str, text: str) -> dict[str, Any]:
     return problem("form_param_value_invalid", "is invalid", text, param=param)
+
+
+def missing_data(param: str) -> dict[str, Any]:
+    text = f"{param} must be included."
+    return problem("form_data_missing", "Missing data", text, param=param)

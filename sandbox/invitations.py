@@ -33,9 +33,15 @@ def create_invitation(state: State, request: Request) -> Json:
             raise Refusal(422, taken())
         if any(_status(state, other) == "pending" and other["email_address"] == address
                for other in state.invitations.values()):  # fmt: skip
-            text = f"There are already pending invitations for the following email addresses: {address}"
+            text = (
+                "There are already pending invitations for the following email addresses: "
+                f"{address}"
+            )
             raise Refusal(
-                400, problem("duplicate_record", "duplicate invitation", text, email_addresses=[address])
+                400,
+                problem(
+                    "duplicate_record", "duplicate invitation", text, email_addresses=[address]
+                ),
             )
     now = state.now()
     invitation: Json = {

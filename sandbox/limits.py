@@ -9,7 +9,11 @@ from dataclasses import dataclass
 
 from sandbox.errors import Refusal, problem
 
-PER_USER = {"PATCH /users/{user_id}", "PATCH /users/{user_id}/metadata", "PUT /users/{user_id}/metadata"}  # fmt: skip
+PER_USER = {
+    "PATCH /users/{user_id}",
+    "PATCH /users/{user_id}/metadata",
+    "PUT /users/{user_id}/metadata",
+}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from sandbox.state import Json
 
 STYLE = """
 :root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 0 1rem 3rem; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto;
+  padding: 0 1rem 3rem; }
 header { display: flex; gap: 1.25rem; align-items: baseline; padding: 1rem 0;
   border-bottom: 3px solid #6c47ff; margin-bottom: 1.5rem; flex-wrap: wrap; }
 header strong { font-size: 1.15rem; margin-right: auto; }
@@ -22,7 +23,8 @@ a { color: light-dark(#4a2bd0, #b7a4ff); }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .45rem .75rem .45rem 0; vertical-align: top;
   border-bottom: 1px solid light-dark(#ddd, #444); }
-form { display: inline-flex; gap: .5rem; flex-wrap: wrap; align-items: end; margin: .25rem 1rem .25rem 0; }
+form { display: inline-flex; gap: .5rem; flex-wrap: wrap; align-items: end;
+  margin: .25rem 1rem .25rem 0; }
 label { display: grid; font-size: .85rem; }
 input, select, button { font: inherit; padding: .3rem .6rem; }
 pre { overflow-x: auto; background: light-dark(#f4f4f6, #222); padding: 1rem; }
@@ -49,6 +51,7 @@ def users(found: list[Json], query: str) -> str:
 
 def user(user: Json) -> str:
     path = f"/users/{escape(user['id'])}"
+    first, last = escape(user["first_name"] or ""), escape(user["last_name"] or "")
     flags = "".join(
         _button(f"{path}/flag", f"{off if user[flag] else on}", flag=flag)
         for flag, on, off in (
@@ -62,10 +65,11 @@ def user(user: Json) -> str:
         f"<p>{escape(_email(user))} · {escape(user['id'])} · {escape(_flags(user))}</p>"
         "<h2>As the person, or in Clerk's dashboard</h2>"
         f"<form method=post action='{path}/edit'>"
-        f"<label>First name<input name=first_name value='{escape(user['first_name'] or '')}'></label>"
-        f"<label>Last name<input name=last_name value='{escape(user['last_name'] or '')}'></label>"
+        f"<label>First name<input name=first_name value='{first}'></label>"
+        f"<label>Last name<input name=last_name value='{last}'></label>"
         "<label>New email<input name=email type=email></label><button>Change</button></form>"
-        f"<p>{_button(f'{path}/sign-in', 'Sign in')}{flags}{_button(f'{path}/delete', 'Delete')}</p>"
+        f"<p>{_button(f'{path}/sign-in', 'Sign in')}{flags}"
+        f"{_button(f'{path}/delete', 'Delete')}</p>"
         f"<h2>As the API gives it</h2><pre>{escape(json.dumps(user, indent=2))}</pre>",
     )
 
@@ -75,7 +79,7 @@ def faults(active: list[dict[str, Any]]) -> str:
         f"<tr><td class=on>{escape(fault['kind'])}</td><td>{escape(fault['route'])}</td>"
         f"<td>{fault['status']}</td><td>{'applied first' if fault['apply'] else ''}</td>"
         f"<td>{'always' if fault['times'] is None else fault['times']}</td>"
-        f"<td>{_button('/faults/%d/remove' % fault['id'], 'Off')}</td></tr>"
+        f"<td>{_button(_removal(fault), 'Off')}</td></tr>"
         for fault in active
     )
     routes = "".join(f"<option>{escape(route)}</option>" for route in ["*", *ROUTES])
@@ -97,6 +101,10 @@ def faults(active: list[dict[str, Any]]) -> str:
     )
 
 
+def _removal(fault: dict[str, Any]) -> str:
+    return f"/faults/{fault['id']}/remove"
+
+
 def inbox(mails: list[Json], invitations: list[Json]) -> str:
     by_id = {invitation["id"]: invitation for invitation in invitations}
     rows = ""
@@ -113,9 +121,7 @@ def inbox(mails: list[Json], invitations: list[Json]) -> str:
             f"<tr><td>{_time(mail['at'])}</td><td>{escape(mail['to'])}</td>"
             f"<td>{escape(text)}</td><td>{escape(status)}</td><td>{accept}</td></tr>"
         )
-    return _page(
-        "Inbox", f"<table><tr><th>When<th>To<th>Mail<th>State<th></tr>{rows}</table>"
-    )
+    return _page("Inbox", f"<table><tr><th>When<th>To<th>Mail<th>State<th></tr>{rows}</table>")
 
 
 def requests(log: list[Request]) -> str:
@@ -148,7 +154,9 @@ def _page(title: str, body: str) -> str:
 
 
 def _button(action: str, text: str, **fields: str) -> str:
-    hidden = "".join(f"<input type=hidden name={key} value={value}>" for key, value in fields.items())
+    hidden = "".join(
+        f"<input type=hidden name={key} value={value}>" for key, value in fields.items()
+    )
     return f"<form method=post action='{action}'>{hidden}<button>{escape(text)}</button></form>"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,7 @@ class Request:
             raise Refusal(422, invalid(name, f"{name} must be an integer."))
         return int(text)
 
-    def fields(self, allowed: dict[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    def fields(self, allowed: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
         """The body, with every unknown or mistyped field refused at once."""
         body = self.body or {}
         problems = [unknown_param(name) for name in body if name not in allowed]
@@ -66,5 +67,7 @@ def metadata(fields: dict[str, Any], name: str) -> dict[str, Any]:
     value = fields.get(name) or {}
     if len(str(value)) > 8192:
         text = f"{name} exceeds the maximum allowed size of 8192 bytes."
-        raise Refusal(422, problem("form_param_exceeds_allowed_size", "is too large", text, param=name))
+        raise Refusal(
+            422, problem("form_param_exceeds_allowed_size", "is too large", text, param=name)
+        )
     return dict(value)

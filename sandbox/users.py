@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
-from sandbox.errors import Refusal, invalid, problem, taken, too_long
+from sandbox.errors import Refusal, invalid, missing_data, problem, taken, too_long
 from sandbox.requests import Request, email_address, metadata, required
 from sandbox.state import Json, State
 
@@ -54,11 +55,22 @@ CREATABLE: dict[str, Any] = {
     "skip_password_requirement": _FLAG,
     "skip_user_requirement": _FLAG,
 }
-PLAIN = ("external_id", "first_name", "last_name", "locale", "username", "delete_self_enabled",
-         "create_organization_enabled", "create_organizations_limit", "bypass_client_trust")  # fmt: skip
+PLAIN = (
+    "external_id",
+    "first_name",
+    "last_name",
+    "locale",
+    "username",
+    "delete_self_enabled",
+    "create_organization_enabled",
+    "create_organizations_limit",
+    "bypass_client_trust",
+)
 
 
-def new_email(state: State, address: str, *, strategy: str = "admin", verified: bool = True) -> Json:
+def new_email(
+    state: State, address: str, *, strategy: str = "admin", verified: bool = True
+) -> Json:
     now = state.now()
     kind = {"admin": "verification_admin", "ticket": "verification_ticket"}
     verification: Json = {
@@ -158,9 +170,7 @@ def list_users(state: State, request: Request) -> list[Json]:
             key = (cursor_user["created_at"], cursor)
             descending = order.startswith("-")
             found = [
-                user
-                for user in found
-                if ((user["created_at"], user["id"]) < key) == descending
+                user for user in found if ((user["created_at"], user["id"]) < key) == descending
             ]
         else:
             raise Refusal(422, invalid("starting_after", "starting_after is no user's id."))
@@ -184,7 +194,9 @@ def _filtered(state: State, request: Request) -> list[Json]:
         ("username", request.many("username")),
     ):
         if len(values) > 100:
-            raise Refusal(422, problem("form_param_array_size_exceeded", "has too many", param=name))
+            raise Refusal(
+                422, problem("form_param_array_size_exceeded", "has too many", param=name)
+            )
         if values:
             users = [user for user in users if _matches(user, name, values)]
     for name, test in _TEXT_FILTERS.items():
@@ -219,7 +231,7 @@ def _names(user: Json) -> list[str]:
     return [f"{user['first_name'] or ''} {user['last_name'] or ''}".lower()]
 
 
-_TEXT_FILTERS = {
+_TEXT_FILTERS: dict[str, Callable[[Json], list[str]]] = {
     "query": lambda user: [*_addresses(user), *_names(user), user["id"].lower()],
     "email_address_query": _addresses,
     "name_query": _names,
@@ -238,7 +250,11 @@ def _ordered(users: list[Json], order: str) -> list[Json]:
         if column == "email_address":
             return ((_addresses(user) or [""])[0], user["id"])
         value = user[column]
-        return (value is not None, value or 0 if column.endswith("_at") else value or "", user["id"])
+        return (
+            value is not None,
+            value or 0 if column.endswith("_at") else value or "",
+            user["id"],
+        )
 
     return sorted(users, key=key, reverse=order.startswith("-"))
 
@@ -250,8 +266,7 @@ def create_user(state: State, request: Request) -> Json:
     fields = request.fields(CREATABLE)
     addresses = [email_address(text) for text in fields.get("email_address") or []]
     if not addresses:
-        raise Refusal(422, problem("form_data_missing", "Missing data",
-                                   "email_address must be included.", param="email_address"))  # fmt: skip
+        raise Refusal(422, missing_data("email_address"))
     for address in addresses:
         if any(state.by_address(address)):
             raise Refusal(422, taken())
@@ -259,8 +274,7 @@ def create_user(state: State, request: Request) -> Json:
     if fields.get("password") is not None:
         _check_password(fields)
     elif not fields.get("skip_password_requirement"):
-        raise Refusal(422, problem("form_data_missing", "Missing data",
-                                   "password must be included.", param="password"))  # fmt: skip
+        raise Refusal(422, missing_data("password"))
     user = new_user(
         state,
         emails=[new_email(state, address) for address in addresses],

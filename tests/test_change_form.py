@@ -132,7 +132,10 @@ REFUSALS = {
         {"status": 404, "code": "resource_not_found"},
         "User not found in Clerk. They may have been deleted.",
     ),
-    "409": ({"status": 409, "code": "conflict", "message": "Conflict"}, "Invalid update data: Conf"),
+    "409": (
+        {"status": 409, "code": "conflict", "message": "Conflict"},
+        "Invalid update data: Conf",
+    ),
     "422": (
         {"status": 422, "code": "form_param_value_invalid", "message": "is odd"},
         "Invalid update data: is odd",
@@ -170,7 +173,12 @@ class TestRefused:
     def test_two_errors_are_both_told(self, client, sandbox):
         user = linked(sandbox)
         errors = [
-            {"code": "a", "message": "One", "long_message": "One.", "meta": {"param_name": "last_name"}},
+            {
+                "code": "a",
+                "message": "One",
+                "long_message": "One.",
+                "meta": {"param_name": "last_name"},
+            },
             {"code": "b", "message": "Two", "long_message": "Two."},
         ]
         sandbox.fault("PATCH /users/{user_id}", "status", status=422, errors=errors)
@@ -243,7 +251,9 @@ class TestOutcomeUnknown:
         sandbox.clear_faults()
         assert_unchanged(sandbox, user)
 
-    @pytest.mark.parametrize("kind", ["reset", "close", "status", "html", "broken_json", "html_200"])
+    @pytest.mark.parametrize(
+        "kind", ["reset", "close", "status", "html", "broken_json", "html_200"]
+    )
     def test_clerk_applied_it_and_then_failed(self, client, sandbox, kind):
         user = linked(sandbox)
         sandbox.fault("PATCH /users/{user_id}", kind, apply=True)

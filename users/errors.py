@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 
@@ -131,6 +132,11 @@ class ChangeFailed(CascadeError):
         self.trace_id = trace_id
         if code:
             self.code = code
+
+    @property
+    def full_message(self) -> str:
+        """All that is said, for where there are no fields to say it at."""
+        return " ".join([self.message, *chain.from_iterable(self.fields.values())])
 
 
 class Refused(ChangeFailed):

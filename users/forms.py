@@ -14,7 +14,7 @@ from django.utils.http import urlencode
 
 from users.errors import ChangeFailed, Conflict
 from users.models import BuilderUser, Role
-from users.version import base_of, version_of
+from users.version import version_of
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _MARKUP = re.compile(r"[<>]")
@@ -78,6 +78,9 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
+        if "builder_group" in self.errors:
+            # The autocomplete widget asks the database for what was sent, whatever it was.
+            self.data = {**dict(self.data.items()), "builder_group": ""}
         if not self.errors:
             self.show_failure()
 
@@ -102,25 +105,16 @@ class ChangeForm(BuilderUserForm):
             self._take_theirs(self.failure)
 
     def _take_theirs(self, conflict: Conflict) -> None:
-        data = self.data.copy()
+        data = dict(self.data.items())
         data["version"] = conflict.version or version_of(self.stored)
         for row in conflict.conflicts:
             if row.mine == row.base:
                 data[row.field] = row.theirs or ""
         self.data = data
 
-    def changes(self) -> dict[str, Any]:
-        """The wanted values of the fields that differ from what the form was opened with.
-
-        Raises `Conflict` for a missing or forged version.
-        """
-        base = base_of(self.cleaned_data["version"])
-        wanted = {field: self.cleaned_data[field] for field in BuilderUserForm.Meta.fields}
-        return {
-            field: value
-            for field, value in wanted.items()
-            if (str(value.pk) if hasattr(value, "pk") else value) != base[field]
-        }
+    def wanted(self) -> dict[str, Any]:
+        """What the fields say; the save finds out which of them are changes."""
+        return {field: self.cleaned_data[field] for field in BuilderUserForm.Meta.fields}
 
     def conflict_rows(self) -> list[dict[str, Any]]:
         """For the page: each field that somebody else changed, as texts, and as the values that
@@ -150,7 +144,8 @@ class ChangeForm(BuilderUserForm):
             group = shown.queryset.filter(pk=value).first() if shown.queryset else None
             return str(group or "a group that was deleted")
         if isinstance(shown, forms.ChoiceField):
-            return str(dict(shown.choices).get(value, value))
+            choices: Any = shown.choices
+            return str(dict(choices).get(value, value))
         return str(value)
 
     def show_failure(self) -> None:
@@ -160,7 +155,7 @@ class ChangeForm(BuilderUserForm):
             link = format_html(
                 '<a href="{}?{}">Change email of this user</a>',
                 page,
-                urlencode({"email": self.cleaned_data.get("email", self.data.get("email", ""))}),
+                urlencode({"email": str(self.data.get("email", ""))}),
             )
             self.add_error("email", ValidationError(link))
 
@@ -187,7 +182,9 @@ class ChangeEmailForm(FailureMixin, forms.Form):
     email = forms.EmailField(max_length=254, label="New email")
     how = forms.ChoiceField(choices=[], widget=forms.RadioSelect, required=False)
 
-    def __init__(self, *args: Any, user: BuilderUser, ways: list[tuple[str, str]], **kwargs: Any) -> None:  # fmt: skip
+    def __init__(
+        self, *args: Any, user: BuilderUser, ways: list[tuple[str, str]], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.user = user
         how = self.fields["how"]

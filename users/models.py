@@ -93,12 +93,12 @@ class BuilderUser(models.Model):
     def __str__(self) -> str:
         return self.name or self.email
 
+    def get_absolute_url(self) -> str:
+        return reverse("admin:users_builderuser_change", args=[self.pk])
+
     @property
     def linked(self) -> bool:
         return self.clerk_id is not None
-
-    def get_absolute_url(self) -> str:
-        return reverse("admin:users_builderuser_change", args=[self.pk])
 
 
 class ClerkAccount(models.Model):
@@ -215,9 +215,7 @@ class SyncAttempt(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["user", "-id"], name="syncattempt_user"),
-            models.Index(
-                fields=["id"], condition=Q(status="started"), name="syncattempt_open"
-            ),
+            models.Index(fields=["id"], condition=Q(status="started"), name="syncattempt_open"),
         ]
         constraints = [
             models.CheckConstraint(
@@ -251,11 +249,16 @@ class Invitation(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     user = models.ForeignKey(
-        BuilderUser, on_delete=models.CASCADE, related_name="invitations", verbose_name="builder user"
+        BuilderUser,
+        on_delete=models.CASCADE,
+        related_name="invitations",
+        verbose_name="builder user",
     )
     purpose = models.CharField(max_length=20, choices=Purpose.choices)
     email = models.EmailField()
-    clerk_invitation_id = models.TextField("Clerk's invitation id", null=True, blank=True, unique=True)
+    clerk_invitation_id = models.TextField(
+        "Clerk's invitation id", null=True, blank=True, unique=True
+    )
     status = models.CharField(max_length=20, choices=State.choices, default=State.PENDING)
     send_after = models.DateTimeField("waits until", null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -13,6 +13,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
+from users.admin.base import SafeAdmin
 from users.errors import ChangeFailed
 from users.forms import ChangeEmailForm, SetPasswordForm
 from users.models import BuilderUser
@@ -21,7 +22,7 @@ from users.sync import account
 REPLACE = ("replace", "Replace now")
 
 
-class AccountPages(admin.ModelAdmin):
+class AccountPages(SafeAdmin):
     """A new email and a new password have a page of their own, as Django does for passwords:
     one save makes at most one write at Clerk."""
 
@@ -56,7 +57,9 @@ class AccountPages(admin.ModelAdmin):
                     form.failure = failure
                     form.show_failure()
                 else:
-                    messages.success(request, f"{user.name} now signs in with {saved.user.email}.")
+                    messages.success(
+                        request, f"{user.name} now signs in with {form.cleaned_data['email']}."
+                    )
                     for warning in saved.warnings:
                         messages.warning(request, warning)
                     return self._back(user)
@@ -108,4 +111,4 @@ class AccountPages(admin.ModelAdmin):
         return HttpResponseRedirect(reverse("admin:users_builderuser_change", args=[user.pk]))
 
     def _missing(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]

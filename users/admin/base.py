@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.paginator import Paginator
-from django.db.models import Model
+from django.db import DataError
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -21,10 +23,32 @@ class CappedPaginator(Paginator):
 
     @cached_property
     def count(self) -> int:
-        return int(self.object_list.order_by()[: EXACT + 1].count())  # type: ignore[union-attr]
+        rows: Any = self.object_list
+        return int(rows.order_by()[: EXACT + 1].count())
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class SafeAdmin(admin.ModelAdmin):
+    """Whatever stands in an address is an answer, never a 500: PostgreSQL has no NUL, and
+    lookups in the query string reach it as they are."""
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        return None if "\0" in object_id else super().get_object(request, object_id, from_field)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        try:
+            return super().get_changelist_instance(request)
+        except (DataError, ValueError):
+            raise IncorrectLookupParameters from None
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        return super().get_search_results(request, queryset, search_term.replace("\0", ""))
+
+
+class ReadOnlyAdmin(SafeAdmin):
     """A record that staff look at and nobody edits."""
 
     paginator = CappedPaginator
@@ -43,6 +67,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
 def say(request: HttpRequest, failure: ChangeFailed, about: str = "") -> None:
     """A failure as a message, where there is no form to show it in."""
-    text = " ".join([failure.message, *sum(failure.fields.values(), [])])
     trace = f" Clerk's trace id: {failure.trace_id}." if failure.trace_id else ""
-    messages.error(request, format_html("{}{}{}", f"{about}: " if about else "", text, trace))
+    messages.error(
+        request, format_html("{}{}{}", f"{about}: " if about else "", failure.full_message, trace)
+    )

@@ -6,11 +6,12 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
+from users.admin.base import SafeAdmin
 from users.models import BuilderGroup
 
 
 @admin.register(BuilderGroup)
-class BuilderGroupAdmin(admin.ModelAdmin):
+class BuilderGroupAdmin(SafeAdmin):
     list_display = ["name", "email", "enrollment_slug", "members"]
     search_fields = ["name", "email", "enrollment_slug"]
     search_help_text = "Name, email or enrollment slug"
@@ -25,4 +26,6 @@ class BuilderGroupAdmin(admin.ModelAdmin):
     def members(self, group: BuilderGroup) -> str:
         users = reverse("admin:users_builderuser_changelist")
         count = getattr(group, "member_count", 0)
-        return format_html('<a href="{}?builder_group__id__exact={}">{}</a>', users, group.pk, count)
+        return format_html(
+            '<a href="{}?builder_group__id__exact={}">{}</a>', users, group.pk, count
+        )

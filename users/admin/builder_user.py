@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -28,6 +27,8 @@ from users.sync.drift import State, with_state
 
 csrf_protect_m = method_decorator(csrf_protect)
 
+FIELDS = ["name", "email", "role", "internal_role", "builder_group"]
+
 
 class StateFilter(admin.SimpleListFilter):
     """By how the two copies stand to one another."""
@@ -42,12 +43,12 @@ class StateFilter(admin.SimpleListFilter):
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
     ) -> QuerySet[BuilderUser]:
         if self.value() in State.values:
-            return queryset.filter(clerk_state=self.value())
+            return queryset.filter(Q(clerk_state=self.value()))
         return queryset
 
 
 @admin.register(BuilderUser)
-class BuilderUserAdmin(AccountPages, admin.ModelAdmin):
+class BuilderUserAdmin(AccountPages):
     list_display = ["name", "email", "builder_group", "role", "clerk", "last_sign_in", "updated_at"]
     list_filter = ["role", StateFilter]
     list_select_related = ["builder_group", "account"]
@@ -59,7 +60,7 @@ class BuilderUserAdmin(AccountPages, admin.ModelAdmin):
     search_help_text = "Name, email, id or Clerk id"
     autocomplete_fields = ["builder_group"]
     actions = ["delete_users"]
-    fields: Sequence[str] = ["name", "email", "role", "internal_role", "builder_group"]
+    fields = tuple(FIELDS)
     change_form_template = "admin/users/builderuser/change_form.html"
 
     class Media:
@@ -93,12 +94,12 @@ class BuilderUserAdmin(AccountPages, admin.ModelAdmin):
         form.failure = getattr(request, "failure", None)  # type: ignore[attr-defined]
         return form
 
-    def get_fields(self, request: HttpRequest, obj: BuilderUser | None = None) -> Sequence[str]:
+    def get_fields(self, request: HttpRequest, obj: BuilderUser | None = None) -> Any:
         if obj is None:
-            return [*self.fields, "account"]
+            return [*FIELDS, "account"]
         if self.has_change_permission(request, obj):
-            return [*self.fields, "version"]
-        return self.fields
+            return [*FIELDS, "version"]
+        return FIELDS
 
     @csrf_protect_m
     def changeform_view(
@@ -108,21 +109,18 @@ class BuilderUserAdmin(AccountPages, admin.ModelAdmin):
         """Django's own view, without the transaction that Django wraps around it: the attempt
         must be committed before Clerk is asked. When the save is refused the view runs once
         more, and the form, handed the refusal, is shown with all typing kept."""
-        object_id = _storable(object_id)
         try:
-            return self._changeform_view(request, object_id, form_url, extra_context)
+            return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
         except ChangeFailed as failure:
             request.failure = failure  # type: ignore[attr-defined]
-        return self._changeform_view(request, object_id, form_url, extra_context)
+        return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
 
-    def save_model(
-        self, request: HttpRequest, obj: BuilderUser, form: Any, change: bool
-    ) -> None:
+    def save_model(self, request: HttpRequest, obj: BuilderUser, form: Any, change: bool) -> None:
         if change:
             request.saved = save.save_user(  # type: ignore[attr-defined]
                 form.stored,
                 actor=request.user,
-                changes=form.changes(),
+                changes=form.wanted(),
                 version=form.cleaned_data["version"],
             )
         else:
@@ -168,7 +166,7 @@ class BuilderUserAdmin(AccountPages, admin.ModelAdmin):
     ) -> HttpResponse:
         """Django's own view, without its transaction. A refusal is said on the same page."""
         try:
-            return self._delete_view(request, _storable(object_id), extra_context)
+            return self._delete_view(request, object_id, extra_context)  # type: ignore[attr-defined]
         except ChangeFailed as failure:
             say(request, failure)
         return HttpResponseRedirect(request.get_full_path())
@@ -224,7 +222,7 @@ class BuilderUserAdmin(AccountPages, admin.ModelAdmin):
         """*Check with Clerk now*: recovery of this user's open attempts."""
         user = self.user_to_change(request, object_id)
         if user is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
         if request.method == "POST":
             for settled in recovery.recover_user(user.pk):
                 tell = messages.success if settled.settled else messages.warning
@@ -235,7 +233,7 @@ class BuilderUserAdmin(AccountPages, admin.ModelAdmin):
         """*Take over what Clerk has*: what recovery cannot decide, a person can."""
         user = self.user_to_change(request, object_id)
         if user is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
         if request.method == "POST":
             try:
                 recovery.take_over(user, actor=request.user)
@@ -247,7 +245,7 @@ class BuilderUserAdmin(AccountPages, admin.ModelAdmin):
 
     def user_to_change(self, request: HttpRequest, object_id: str) -> BuilderUser | None:
         """The user of a page of their own, None if there is none. 403 without permission."""
-        user = self.get_object(request, unquote(_storable(object_id) or ""))
+        user = self.get_object(request, unquote(object_id))
         if not self.has_change_permission(request, user):
             raise PermissionDenied
         return user
@@ -260,8 +258,3 @@ def _is_list(request: HttpRequest) -> bool:
 
 def _change_page(user: BuilderUser) -> str:
     return reverse("admin:users_builderuser_change", args=[user.pk])
-
-
-def _storable(object_id: Any) -> Any:
-    """PostgreSQL has no NUL; such an id names nobody."""
-    return object_id.replace("\0", "") if isinstance(object_id, str) else object_id

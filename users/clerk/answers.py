@@ -56,7 +56,9 @@ def error_of(status: int, body: str | bytes, headers: Mapping[str, str]) -> Cler
         return ClerkUnknown("Something other than Clerk answered with 404", **details)
     if status == 429:
         retry_after = _retry_after(headers.get("retry-after"))
-        return ClerkRateLimited("Clerk takes no more requests now", retry_after=retry_after, **details)
+        return ClerkRateLimited(
+            "Clerk takes no more requests now", retry_after=retry_after, **details
+        )
     if status in (401, 402, 403):
         return ClerkDenied(f"Clerk does not allow it ({status})", **details)
     return ClerkRefused(f"Clerk refused it ({status})", **details)

@@ -75,7 +75,7 @@ class Clerk:
 
     def search(self, query: str, *, limit: int = 20, deadline: Deadline) -> list[ClerkUser]:
         """Users that Clerk finds by a part of their name, address or id."""
-        params = [("query", query), ("limit", limit), ("order_by", "-created_at")]
+        params: Params = [("query", query), ("limit", limit), ("order_by", "-created_at")]
         return list(_page(self._get("/users", params, deadline=deadline)).users)
 
     def list_users(
@@ -254,7 +254,11 @@ class Clerk:
 
     def list_sessions(self, clerk_id: str, *, deadline: Deadline) -> list[ClerkSession]:
         """The active sessions of a user."""
-        params = [("user_id", _checked(clerk_id, USER_ID)), ("status", "active"), ("limit", PAGE)]
+        params: Params = [
+            ("user_id", _checked(clerk_id, USER_ID)),
+            ("status", "active"),
+            ("limit", PAGE),
+        ]
         data = self._get("/sessions", params, deadline=deadline)
         if not isinstance(data, list):
             raise ClerkUnknown("Clerk's answer cannot be read")

@@ -71,9 +71,7 @@ class DeadlineTransport(httpx.BaseTransport):
             raise ClerkUnknown("Clerk did not answer in time") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
             raise ClerkUnknown("The connection to Clerk broke before the answer came") from None
-        return httpx.Response(
-            answer.status, headers=answer.headers, content=body, request=request
-        )
+        return httpx.Response(answer.status, headers=answer.headers, content=body, request=request)
 
     def close(self) -> None:
         self._pool.close()

@@ -39,7 +39,7 @@ class Writer:
                 transport=DeadlineTransport(),
                 trust_env=False,
                 follow_redirects=False,
-                timeout=None,
+                timeout=None,  # noqa: S113 (the transport has a deadline)
                 event_hooks={"request": [pin_version]},
             ),
             async_client=httpx.AsyncClient(trust_env=False),  # never used; the default is slow

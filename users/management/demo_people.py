@@ -6,13 +6,62 @@ import random
 import unicodedata
 from dataclasses import dataclass
 
-FIRST = ["Mary Ann", "José", "Ludwig", "Zoë", "Ahmed", "Chloé", "Björn", "Priya", "Owen", "Siobhán",
-         "Tuấn", "Ana María", "Kofi", "Ingrid", "Luca", "Yuki", "Noor", "Władysław", "Grace", "Eli"]  # fmt: skip
-LAST = ["Smith", "van der Berg", "García Márquez", "O'Connor", "Müller", "Nguyễn", "de la Cruz",
-        "Okafor", "Lindström", "Patel", "McAllister", "Kowalska", "Dupont", "Rossi", "Haddad",
-        "Yamamoto", "Fernandes", "Jensen", "Brown", "Saint-Claire"]  # fmt: skip
-PLACES = ["Oak Hill", "Cedar Ridge", "Maple Grove", "Silver Creek", "Stonebridge", "Willow Bend",
-          "Granite Bay", "Prairie View", "Harbor Point", "Juniper Springs"]  # fmt: skip
+FIRST = [
+    "Mary Ann",
+    "José",
+    "Ludwig",
+    "Zoë",
+    "Ahmed",
+    "Chloé",
+    "Björn",
+    "Priya",
+    "Owen",
+    "Siobhán",
+    "Tuấn",
+    "Ana María",
+    "Kofi",
+    "Ingrid",
+    "Luca",
+    "Yuki",
+    "Noor",
+    "Władysław",
+    "Grace",
+    "Eli",
+]
+LAST = [
+    "Smith",
+    "van der Berg",
+    "García Márquez",
+    "O'Connor",
+    "Müller",
+    "Nguyễn",
+    "de la Cruz",
+    "Okafor",
+    "Lindström",
+    "Patel",
+    "McAllister",
+    "Kowalska",
+    "Dupont",
+    "Rossi",
+    "Haddad",
+    "Yamamoto",
+    "Fernandes",
+    "Jensen",
+    "Brown",
+    "Saint-Claire",
+]
+PLACES = [
+    "Oak Hill",
+    "Cedar Ridge",
+    "Maple Grove",
+    "Silver Creek",
+    "Stonebridge",
+    "Willow Bend",
+    "Granite Bay",
+    "Prairie View",
+    "Harbor Point",
+    "Juniper Springs",
+]
 KINDS = ["Homes", "Builders"]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractBaseUser, User
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 
 SERVICE_USERNAME = "cascade"
 
-Actor = User | AbstractBaseUser | None
+Actor = User | AbstractBaseUser | AnonymousUser | None
+"""A person, or None for the service user. Django's types cannot say that staff are signed in."""
 
 
 def service_user() -> User:

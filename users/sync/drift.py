@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from django.db.models import Case, CharField, Exists, F, Func, OuterRef, Q, QuerySet, TextChoices, Value, When  # fmt: skip
+from django.db.models import (
+    Case,
+    CharField,
+    Exists,
+    F,
+    Func,
+    OuterRef,
+    Q,
+    QuerySet,
+    TextChoices,
+    Value,
+    When,
+)
 from django.db.models.functions import Concat, Trim
 
 from users.models import BuilderUser, Status, SyncAttempt

@@ -198,7 +198,7 @@ def _row(
         stale: list[str] = []
     else:
         row = locks.lock_user(user.pk, mine=attempt)
-        if row.has_unfinished:
+        if getattr(row, "has_unfinished", False):
             raise _Unfinished
         stale = operation.stale_fields(row) if base is None else differences(row, base)
     if attempt is not None and locks.lock_attempt(attempt) is None:
@@ -225,9 +225,7 @@ def _tell_clerk(operation: Operation, deadline: Deadline) -> ClerkUser | None:
         return _read_back(operation, unknown, deadline)
 
 
-def _read_back(
-    operation: Operation, unknown: ClerkUnknown, deadline: Deadline
-) -> ClerkUser | None:
+def _read_back(operation: Operation, unknown: ClerkUnknown, deadline: Deadline) -> ClerkUser | None:
     try:
         seen = operation.look(clerk(), deadline)
     except ClerkError:
@@ -243,7 +241,7 @@ def _read_back(
 def _settle_failed(attempt: SyncAttempt, failure: ChangeFailed) -> None:
     details = {
         "error_code": failure.code,
-        "message": " ".join([failure.message, *sum(failure.fields.values(), [])]),
+        "message": failure.full_message,
         "trace_id": failure.trace_id,
     }
     if isinstance(failure, NotKnown):

@@ -97,7 +97,7 @@ def _change_message(operation: Operation) -> str:
         return json.dumps([{"deleted": {"name": "builder user", "object": operation.label}}])
     if set(operation.changes) <= {field.name for field in BuilderUser._meta.fields}:
         fields = [
-            str(BuilderUser._meta.get_field(field).verbose_name).capitalize()
+            str(getattr(BuilderUser._meta.get_field(field), "verbose_name", field)).capitalize()
             for field in operation.changes
         ]
         return json.dumps([{"changed": {"fields": fields}}])

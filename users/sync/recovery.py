@@ -45,9 +45,7 @@ def recover_all() -> Iterator[Settled]:
         yield recover(attempt)
 
 
-def recover_user(
-    user_id: uuid.UUID, *, apart_from: SyncAttempt | None = None
-) -> list[Settled]:
+def recover_user(user_id: uuid.UUID, *, apart_from: SyncAttempt | None = None) -> list[Settled]:
     """Settle the open attempts of one user, oldest first."""
     attempts = SyncAttempt.objects.filter(user=user_id, status=Status.STARTED).order_by("id")
     if apart_from is not None:

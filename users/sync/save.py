@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from users.clerk import names
 from users.errors import Refused
 from users.models import BuilderUser, Source
 from users.sync.actors import Actor
@@ -25,8 +26,8 @@ def save_user(
 ) -> Saved:
     """Store the wanted values of fields on both sides.
 
-    `changes` maps a field of `EDITABLE` to its wanted value (a `BuilderGroup` or None for the
-    group); fields that hold it already are left out. `version` is the token that the form was
+    `changes` maps fields of `EDITABLE` to their wanted values (a `BuilderGroup` or None for the
+    group); those that hold it already are left out. `version` is the token that the form was
     opened with; without it the values of `user` as it was loaded are what must still be stored.
 
     Raises `Refused` (code "email_guarded") for a new email of a linked user, and the
@@ -39,7 +40,7 @@ def save_user(
             continue
         before = base.get(field, value_of(user, field))
         after = _stored(changes[field])
-        if after != before:
+        if not _same(field, before, after):
             recorded[field] = [before, after]
     if "email" in recorded and user.linked:
         raise Refused(
@@ -49,9 +50,7 @@ def save_user(
         )
     if not recorded:
         return Saved(user)
-    return dual_write(
-        Edit.on(user, recorded), user, actor=actor, source=source, version=version
-    )
+    return dual_write(Edit.on(user, recorded), user, actor=actor, source=source, version=version)
 
 
 def create_user(
@@ -70,3 +69,13 @@ def _stored(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     return str(value.pk)
+
+
+def _same(field: str, before: Any, after: Any) -> bool:
+    """Old rows hold double spaces and capitals that no form would store. They are no change:
+    else editing the group would rename the person in Clerk."""
+    if field == "name" and before and after:
+        return names.squash(before) == names.squash(after)
+    if field == "email" and before and after:
+        return bool(before.strip().lower() == after.strip().lower())
+    return bool(before == after)

@@ -51,9 +51,7 @@ class Edit(Operation):
 
     def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser:
         first, last = self.details["split"]
-        return clerk.update_user(
-            self.clerk_id, first_name=first, last_name=last, deadline=deadline
-        )
+        return clerk.update_user(self.clerk_id, first_name=first, last_name=last, deadline=deadline)
 
     def judge(self, account: ClerkUser) -> Verdict:
         if account.name == names.squash(self.new_name):

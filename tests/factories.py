@@ -43,9 +43,9 @@ class SyncAttemptFactory(DjangoModelFactory):
 
     operation = "update"
     source = "admin"
-    label = factory.LazyAttribute(lambda attempt: str(attempt.user) if attempt.user else "")
+    label = factory.LazyAttribute(lambda attempt: str(getattr(attempt, "user", "")))
     clerk_id = factory.LazyAttribute(
-        lambda attempt: (attempt.user.clerk_id or "") if attempt.user else ""
+        lambda attempt: getattr(getattr(attempt, "user", None), "clerk_id", "") or ""
     )
 
 

@@ -1,0 +1,82 @@
+"""The list of builder users: what it shows comes from our tables; Clerk is never asked."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from tests.factories import BuilderGroupFactory, BuilderUserFactory, SyncAttemptFactory, linked
+from tests.test_change_form import text_of
+from users.models import ClerkAccount
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/users/builderuser/"
+
+
+def shown(client, **query):
+    found = client.get(LIST, query).context["cl"].result_list
+    return {user.email: user.clerk_state for user in found}
+
+
+def test_the_state_of_each_user(client, sandbox):
+    def account(user, **values):
+        ClerkAccount.objects.filter(user=user).update(**values)
+
+    linked(sandbox, email="step@example.com")
+    BuilderUserFactory(email="unlinked@example.com")
+    account(linked(sandbox, email="banned@example.com"), banned=True)
+    account(linked(sandbox, email="locked@example.com"), locked=True)
+    account(linked(sandbox, email="name@example.com"), last_name="Other")
+    account(linked(sandbox, email="email@example.com"), email="other@example.com")
+    SyncAttemptFactory(user=linked(sandbox, email="open@example.com"))
+    linked(sandbox, email="unseen@example.com").account.delete()
+    assert shown(client) == {
+        "step@example.com": "in_step",
+        "unlinked@example.com": "not_linked",
+        "banned@example.com": "banned",
+        "locked@example.com": "locked",
+        "name@example.com": "differs",
+        "email@example.com": "differs",
+        "open@example.com": "open",
+        "unseen@example.com": "unseen",
+    }
+    assert set(shown(client, clerk="differs")) == {"name@example.com", "email@example.com"}
+    assert set(shown(client, clerk="open")) == {"open@example.com"}
+    assert sandbox.requests() == []
+
+
+def test_search(client, sandbox):
+    user, other = linked(sandbox, name="José García"), BuilderUserFactory(name="Bob")
+    for query in ("garcía", user.email, str(user.pk), user.clerk_id):
+        assert set(shown(client, q=query)) == {user.email}
+    assert set(shown(client, q="bob")) == {other.email}
+
+
+def test_a_page_takes_the_same_queries_however_many_it_shows(client, sandbox):
+    counts = []
+    for number in (2, 20):
+        for _ in range(number):
+            linked(sandbox, builder_group=BuilderGroupFactory())
+        with CaptureQueriesContext(connection) as queries:
+            client.get(LIST)
+        counts.append(len(queries))
+    assert counts[0] == counts[1] <= 6
+
+
+def test_the_panel_shows_both_copies(client, sandbox):
+    user = linked(sandbox, clerk={"password_enabled": True})
+    ClerkAccount.objects.filter(user=user).update(last_name="Brown", banned=True)
+    page = text_of(client.get(reverse("admin:users_builderuser_change", args=[user.pk])))
+    for words in ("Mary Ann Brown", "Differs", "Password", "Banned", user.clerk_id):
+        assert words in page
+    assert sandbox.requests() == []
+
+
+def test_the_index_and_every_list_open(client, sandbox):
+    linked(sandbox)
+    for name in ("builderuser", "buildergroup", "clerkaccount", "syncattempt"):
+        assert client.get(f"/admin/users/{name}/").status_code == 200
+    assert client.get("/admin/").status_code == 200

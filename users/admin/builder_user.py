@@ -49,10 +49,11 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(BuilderUser)
 class BuilderUserAdmin(AccountPages):
-    list_display = ["name", "email", "builder_group", "role", "clerk", "last_sign_in", "updated_at"]
+    list_display = ["name", "email", "clerk", "builder_group", "role", "last_sign_in", "updated_at"]
     list_filter = ["role", StateFilter]
     list_select_related = ["builder_group", "account"]
     list_per_page = 50
+    view_on_site = False
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER

@@ -1,0 +1,127 @@
+"""What staff do all day, in a real browser: edit a name, change an email, meet a refusal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.urls import reverse
+
+from tests.factories import BuilderGroupFactory, BuilderUserFactory, SyncAttemptFactory, linked
+from tests.test_change_form import in_clerk, page_of, stored
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DJANGOS = {"color-contrast", "label-title-only"}
+"""Rules that Django's own admin breaks: its header's colours, its search box (ticket 36630)."""
+
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+
+
+def picture(page, name):
+    """With PICTURES=1 the walk leaves the pictures of the README."""
+    if os.environ.get("PICTURES"):
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+
+def assert_accessible(page):
+    results = Axe().run(page)
+    violations = [
+        (violation["id"], [node["html"][:120] for node in violation["nodes"]])
+        for violation in results.response["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert [violation for violation in violations if violation[0] not in DJANGOS] == []
+
+
+def test_edit_change_email_and_a_refusal(page, sandbox):
+    group = BuilderGroupFactory(name="Cedar Ridge Homes")
+    user = linked(
+        sandbox, email="mary.smith@example.com", builder_group=group,
+        clerk={"password_enabled": True},
+    )  # fmt: skip
+    blocked = []
+    page.on(
+        "console",
+        lambda message: blocked.append(message.text) if "Content Security" in message.text else "",
+    )
+
+    # A name.
+    page.goto("/admin/users/builderuser/")
+    page.get_by_role("link", name="Mary Ann Smith").click()
+    page.get_by_label("Name:").fill("Mary Ann Jones")
+    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_text("was changed successfully").wait_for()
+    assert page.get_by_label("Name:").input_value() == "Mary Ann Jones"
+    assert stored(user).name == "Mary Ann Jones"
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+    picture(page, "change-form")
+
+    # An email on the form is guarded, and the way is one click.
+    page.get_by_label("Email:").fill("mary.jones@example.com")
+    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_text("requires an invitation").wait_for()
+    assert page.get_by_label("Email:").input_value() == "mary.jones@example.com"
+    assert stored(user).email == "mary.smith@example.com"
+    page.get_by_role("link", name="Change email of this user").click()
+    assert page.get_by_label("New email").input_value() == "mary.jones@example.com"
+    picture(page, "change-email")
+    page.get_by_label("Replace now").check()
+    page.get_by_role("button", name="Change email").click()
+    page.get_by_text("now signs in with mary.jones@example.com").wait_for()
+    assert stored(user).email == "mary.jones@example.com"
+    assert sandbox.find("mary.smith@example.com") == []
+
+    # A refusal stands at its field, with the typing kept.
+    sandbox.fault(
+        "PATCH /users/{user_id}", "status", status=422, code="form_param_value_invalid",
+        message="First name contains characters that are not allowed.", param="first_name",
+    )  # fmt: skip
+    page.get_by_label("Name:").fill("Mary & Ann")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("Invalid update data: First name contains characters").wait_for()
+    assert page.get_by_label("Name:").input_value() == "Mary & Ann"
+    assert stored(user).name == "Mary Ann Jones"
+    picture(page, "refusal")
+    assert blocked == []
+
+
+def test_a_conflict_is_decided_by_a_click(page, sandbox):
+    user = linked(sandbox)
+    page.goto(page_of(user))
+    page.get_by_label("Name:").fill("Mary Ann Brown")
+    sandbox.edit(user.clerk_id, last_name="Jones")
+    user.name = "Mary Ann Jones"
+    user.save()
+    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_role("heading", name="Changed since you opened the form").wait_for()
+    picture(page, "conflict")
+    page.get_by_role("button", name="Take theirs").press("Enter")
+    assert page.get_by_label("Name:").input_value() == "Mary Ann Jones"
+    page.get_by_role("button", name="Keep yours").click()
+    assert page.get_by_label("Name:").input_value() == "Mary Ann Brown"
+    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_text("was changed successfully").wait_for()
+    assert stored(user).name == "Mary Ann Brown"
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")
+
+
+def test_the_pages_can_be_used_by_everybody(page, sandbox):
+    user, unlinked = linked(sandbox), BuilderUserFactory()
+    attempt = SyncAttemptFactory(user=user, changes={"name": ["Mary Ann Smith", "Bob"]})
+    names = ["email", "password", "delete"]
+    addresses = [
+        "/admin/",
+        "/admin/users/builderuser/",
+        "/admin/users/builderuser/add/",
+        page_of(user),
+        page_of(unlinked),
+        *(reverse(f"admin:users_builderuser_{name}", args=[user.pk]) for name in names),
+        reverse("admin:users_syncattempt_change", args=[attempt.pk]),
+    ]
+    for address in addresses:
+        page.goto(address)
+        assert_accessible(page)

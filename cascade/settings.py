@@ -25,11 +25,18 @@ def _read(read: Any, name: str, what: str, **options: Any) -> Any:
     """A value of the environment, or one line that says which variable is wrong."""
     try:
         return read(name, **options)
-    except (ValueError, TypeError):
+    except (KeyError, ValueError, TypeError):
         raise ImproperlyConfigured(f"{name} must be {what}.") from None
 
 
-DEBUG: bool = _read(env.bool, "DEBUG", "true or false", default=False)
+def _flag(name: str) -> bool:
+    """Not environ's: it takes any word that it does not know for false."""
+    return {"1": True, "true": True, "": False, "0": False, "false": False}[
+        env.str(name, "").lower()
+    ]
+
+
+DEBUG: bool = _read(_flag, "DEBUG", "true or false")
 
 
 def secret(name: str, *, in_debug: str) -> str:

@@ -14,8 +14,8 @@ from tests.test_change_form import in_clerk, page_of, stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-DJANGOS = {"color-contrast", "label-title-only"}
-"""Rules that Django's own admin breaks: its header's colours, its search box (ticket 36630)."""
+DJANGOS = {"color-contrast", "label-title-only", "aria-input-field-name"}
+"""Rules that Django's own admin breaks: its header's colours, its search box, Select2."""
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 

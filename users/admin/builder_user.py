@@ -140,6 +140,9 @@ class BuilderUserAdmin(AccountPages):
                 "conflict_rows": form.conflict_rows() if isinstance(form, ChangeForm) else [],
                 "may_change": self.has_change_permission(request, obj),
                 "stored": stored,
+                # The heading names the user as stored, not as typed and refused.
+                "original": stored,
+                "subtitle": str(stored),
             }
         context["failure"] = getattr(request, "failure", None)
         return super().render_change_form(request, context, add, change, form_url, obj)

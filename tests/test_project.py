@@ -1,0 +1,98 @@
+"""The settings and the health pages: what is missing or wrong is one line that says what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+
+from tests.factories import BuilderUserFactory
+
+ROOT = Path(__file__).parents[1]
+PRODUCTION = {
+    "SECRET_KEY": "s" * 60,
+    "ALLOWED_HOSTS": "cascade.example.com",
+    "DATABASE_URL": "postgres://nobody@127.0.0.1:9/none",
+    "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_b25seS1mb3ItdGVzdHM=",
+}
+
+
+def check(**environment):
+    """`manage.py check` in an environment of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "manage.py", "check"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", PRODUCTION)
+def test_a_missing_secret_stops_the_start(name):
+    ended = check(**{key: value for key, value in PRODUCTION.items() if key != name})
+    assert ended.returncode != 0
+    assert f"Set {name} in the environment" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DEBUG", "perhaps", "DEBUG must be true or false"),
+        ("CLERK_EDIT_DEADLINE", "soon", "CLERK_EDIT_DEADLINE must be a number"),
+        ("CLERK_EDIT_DEADLINE", "-1", "CLERK_EDIT_DEADLINE must be a number of seconds above 0"),
+        ("CLERK_RATE_LIMIT", "many", "CLERK_RATE_LIMIT must be a number"),
+        ("CLERK_API_URL", "clerk", "CLERK_API_URL must be an address"),
+        ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must be of PostgreSQL"),
+    ],
+)
+def test_a_wrong_value_is_named(name, value, words):
+    ended = check(**{**PRODUCTION, name: value})
+    assert ended.returncode != 0
+    assert words in ended.stderr
+
+
+def test_the_key_of_clerk_may_be_missing():
+    assert check(**PRODUCTION).returncode == 0
+
+
+@pytest.mark.django_db
+def test_models_and_migrations_agree():
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+@pytest.mark.django_db
+def test_health(client):
+    assert Client().get("/healthz/").content == b"ok\n"
+    ready = Client().get("/readyz/")
+    assert ready.status_code == 200
+    assert b"database: ok\nmigrations: ok\nopen attempts: 0" in ready.content
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_strict_policy_and_no_secret_on_any_page(client, sandbox):
+    user = BuilderUserFactory()
+    response = client.get(user.get_absolute_url())
+    policy = response.headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert sandbox.secret_key.encode() not in response.content
+
+
+@pytest.mark.django_db(transaction=True)
+def test_old_tools_write_the_tables_by_their_column_names():
+    """The application before inserts with SQL of its own."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO users (id, name, email, role, clerk_id, builder_group_id, internal_role)"
+            " VALUES (gen_random_uuid(), 'Old', 'Old@example.com', 'BUILDER', NULL, NULL, NULL)"
+            " RETURNING created_at, updated_at"
+        )
+        assert all(cursor.fetchone())

@@ -131,8 +131,11 @@ def _database() -> dict[str, Any]:
         ) from None
     if not database["ENGINE"].endswith("postgresql"):
         raise ImproperlyConfigured("DATABASE_URL must be of PostgreSQL: row locks carry the save.")
+    options = database.get("OPTIONS", {})
+    if "host" in options:  # a socket's folder cannot stand where a URL has its host
+        database["HOST"] = options.pop("host")
     database["OPTIONS"] = {
-        **database.get("OPTIONS", {}),
+        **options,
         "connect_timeout": 5,
         "prepare_threshold": None,
         "pool": {"min_size": 0, "max_size": 20, "timeout": 5, "max_idle": 300},

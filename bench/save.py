@@ -1,0 +1,139 @@
+"""A save through the admin, beside its floor: one bare call of the SDK and one bare UPDATE.
+
+`make bench` prints milliseconds of both, taken in turns in one run, their ratio, what a save
+costs in queries and calls of Clerk, and the server's memory after a thousand saves.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import django
+import httpx
+import requests
+from clerk_backend_api import Clerk
+
+LATENCY = 0.1
+PAIRS = int(os.environ.get("PAIRS", "60"))
+SAVES = int(os.environ.get("SAVES", "1000"))
+PORT = int(os.environ.get("PORT", "8765"))
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    from sandbox import Sandbox
+
+    sandbox = Sandbox(secret_key="sk_test_bench").start()
+    os.environ |= {"CLERK_API_URL": sandbox.url, "CLERK_SECRET_KEY": sandbox.secret_key}
+    django.setup()
+    from django.db import connection
+    from django.test.utils import setup_test_environment
+
+    setup_test_environment()
+    own = connection.settings_dict["NAME"]
+    connection.creation.create_test_db(verbosity=0, autoclobber=True)
+    try:
+        measure(sandbox)
+    finally:
+        connection.creation.destroy_test_db(own, verbosity=0)
+        sandbox.stop()
+
+
+def measure(sandbox) -> None:
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    from tests.factories import StaffFactory, linked
+    from tests.test_change_form import form_of, page_of
+    from users.models import BuilderUser
+
+    user, client = linked(sandbox), Client()
+    client.force_login(StaffFactory())
+    server = start_server(connection.settings_dict)
+    address = f"http://127.0.0.1:{PORT}{page_of(user)}"
+    session = requests.Session()
+    session.cookies["sessionid"] = client.cookies["sessionid"].value
+    sdk = Clerk(
+        bearer_auth=sandbox.secret_key,
+        server_url=sandbox.url,
+        client=httpx.Client(),
+        retry_config=None,
+    )
+
+    def save(number: int) -> float:
+        user.refresh_from_db()
+        fields = form_of(user, name=f"Mary Ann Jones{number}")
+        fields["csrfmiddlewaretoken"] = session.cookies["csrftoken"]
+        started = time.perf_counter()
+        answer = session.post(address, fields, allow_redirects=False, timeout=60)
+        assert answer.status_code == 302, answer.text[:500]
+        return time.perf_counter() - started
+
+    def floor(number: int) -> float:
+        started = time.perf_counter()
+        sdk.users.update(user_id=user.clerk_id, first_name="Mary Ann", last_name=f"Floor{number}")
+        BuilderUser.objects.filter(pk=user.pk).update(name=f"Mary Ann Floor{number}")
+        return time.perf_counter() - started
+
+    try:
+        session.get(address, timeout=60)
+        sandbox.latency = LATENCY
+        for number in range(5):  # warm
+            floor(number)
+            save(number)
+        pairs = [(floor(number), save(number)) for number in range(PAIRS)]
+        bare, whole = (statistics.median(column) * 1000 for column in zip(*pairs, strict=True))
+        print(f"floor {bare:.1f} ms, save {whole:.1f} ms, ratio {whole / bare:.2f} ({PAIRS} pairs)")
+        sandbox.latency = 0.0
+        sandbox.clear_requests()
+        user.refresh_from_db()
+        with CaptureQueriesContext(connection) as queries:
+            client.post(page_of(user), form_of(user, name="Mary Ann Brown"))
+        print(f"a save: {len(queries)} queries, {len(sandbox.requests())} call of Clerk")
+        before = memory(server)
+        for number in range(SAVES):
+            save(number)
+        print(f"memory {before:.0f} MB, after {SAVES} more saves {memory(server):.0f} MB")
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def start_server(database: dict) -> subprocess.Popen[bytes]:
+    url = f"postgres://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "gunicorn", "cascade.wsgi", "--bind",
+         f"127.0.0.1:{PORT}", "--worker-class", "gthread", "--threads", "4",
+         "--log-level", "error"],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": url},
+    )  # fmt: skip
+    for _ in range(300):
+        try:
+            requests.get(f"http://127.0.0.1:{PORT}/healthz/", timeout=5)
+            return server
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    server.kill()
+    raise SystemExit("The server did not start.")
+
+
+def memory(server: subprocess.Popen[bytes]) -> float:
+    """Megabytes that the server's workers hold."""
+    workers = subprocess.run(
+        ["pgrep", "-P", str(server.pid)], capture_output=True, text=True, check=False
+    ).stdout.split()
+    status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in workers)
+    held = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
+    return sum(held) / 1024
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cascade.settings")
+    main()

@@ -13,6 +13,7 @@ from clerk_backend_api import Clerk as ClerkSDK
 from clerk_backend_api.models import ClerkBaseError
 from django.views.decorators.debug import sensitive_variables
 
+from users.clerk import sdk_models
 from users.clerk.answers import error_of
 from users.clerk.deadline import Deadline
 from users.clerk.transport import DeadlineTransport, until
@@ -27,6 +28,7 @@ class Writer:
     def __init__(self, *, url: str, key: str, version: str) -> None:
         # At INFO httpx logs URLs, and with them addresses of people.
         logging.getLogger("httpx").setLevel(logging.WARNING)
+        sdk_models.install()
 
         def pin_version(request: httpx.Request) -> None:
             # After the SDK's own hook, which sends an older version than its models are of.

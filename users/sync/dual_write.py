@@ -201,7 +201,7 @@ def _row(
         if getattr(row, "has_unfinished", False):
             raise _Unfinished
         stale = operation.stale_fields(row) if base is None else differences(row, base)
-    if attempt is not None and locks.lock_attempt(attempt) is None:
+    if attempt is not None and not locks.lock_attempt(attempt):
         raise Conflict(
             "This change was taken for an abandoned one and dropped before Clerk was asked. "
             "Nothing was saved; save again."

@@ -18,7 +18,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
-    """The user's row, locked until the transaction ends, with its account and group.
+    """The user's row, locked until the transaction ends.
 
     `has_unfinished` on it says whether an attempt other than `mine` is open: as the lock is
     ours, it belongs to a dead process. Raises `Busy` and `Gone`.
@@ -26,10 +26,8 @@ def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
     open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
     if mine is not None:
         open_attempts = open_attempts.exclude(pk=mine.pk)
-    users = (
-        BuilderUser.objects.select_for_update(nowait=True, of=("self",))
-        .select_related("account", "builder_group")
-        .annotate(has_unfinished=Exists(open_attempts))
+    users = BuilderUser.objects.select_for_update(nowait=True, of=("self",)).annotate(
+        has_unfinished=Exists(open_attempts)
     )
     try:
         return users.get(pk=pk)
@@ -45,13 +43,12 @@ def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
         ) from None
 
 
-def lock_attempt(attempt: SyncAttempt) -> SyncAttempt | None:
-    """The attempt as it is stored now, locked; None when it is settled, gone or held by another."""
-    return (
-        SyncAttempt.objects.select_for_update(skip_locked=True)
-        .filter(pk=attempt.pk, status=Status.STARTED)
-        .first()
+def lock_attempt(attempt: SyncAttempt) -> bool:
+    """Lock the attempt; False when it is settled, gone or held by another process."""
+    still_open = SyncAttempt.objects.select_for_update(skip_locked=True).filter(
+        pk=attempt.pk, status=Status.STARTED
     )
+    return len(still_open.values_list("pk")) == 1
 
 
 def raise_unless_locked(error: OperationalError) -> None:

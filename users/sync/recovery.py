@@ -65,10 +65,9 @@ def recover(attempt: SyncAttempt) -> Settled:
     try:
         with transaction.atomic(durable=True):
             row = _lock(operation)
-            locked = locks.lock_attempt(attempt)
-            if locked is None:
+            if not locks.lock_attempt(attempt):
                 return _meanwhile(attempt)
-            return _settle(operation, row, locked, _look(operation, deadline))
+            return _settle(operation, row, attempt, _look(operation, deadline))
     except Busy:
         return Settled(attempt, Status.STARTED, "This user is being saved right now.")
     except _StaysOpen as reason:
@@ -159,7 +158,7 @@ def take_over(user: BuilderUser, *, actor: Actor, source: Source = Source.ADMIN)
     with transaction.atomic(durable=True):
         row = locks.lock_user(user.pk)
         for attempt in SyncAttempt.objects.filter(user=row, status=Status.STARTED):
-            if locks.lock_attempt(attempt) is not None:
+            if locks.lock_attempt(attempt):
                 message = f"What Clerk has was taken over by {name_of(actor) or source.label}."
                 journal.settle(attempt, Status.DROPPED, error_code="taken_over", message=message)
         operation = Follow.on(row, changes_from(row, account))

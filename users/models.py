@@ -132,12 +132,35 @@ class ClerkAccount(models.Model):
     clerk_updated_at = models.DateTimeField("updated in Clerk", null=True, blank=True)
     deleted_at = models.DateTimeField("deleted in Clerk", null=True, blank=True)
     seen_at = models.DateTimeField("last seen")
+    claimed_id = models.UUIDField("our id in its metadata", null=True, blank=True)
+    released_at = models.DateTimeField(
+        "let go",
+        null=True,
+        blank=True,
+        help_text="Unlinked by staff or replaced by another account: never linked by itself again.",
+    )
+    replaced_for = models.ForeignKey(
+        BuilderUser,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="replaced_accounts",
+        verbose_name="replaced for",
+        help_text="The user whose new account replaced this one after an accepted invitation.",
+    )
+    ban_due = models.BooleanField("still to be banned", default=False, db_default=False)
+    note = models.TextField(
+        "why it is not linked, or does not match", blank=True, default="", db_default=""
+    )
 
     class Meta:
         verbose_name = "Clerk account"
         indexes = [
             models.Index(Lower("email"), name="clerkaccount_email_lower"),
             models.Index(fields=["seen_at"], name="clerkaccount_seen_at"),
+            models.Index(
+                fields=["clerk_id"], condition=Q(ban_due=True), name="clerkaccount_ban_due"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -148,6 +171,8 @@ class Operation(models.TextChoices):
     CREATE = "create", "Create"
     UPDATE = "update", "Edit"
     DELETE = "delete", "Delete"
+    PUSH_NAME = "push_name", "Push the name to Clerk"
+    PUSH_EMAIL = "push_email", "Push the email to Clerk"
     REPLACE_EMAIL = "replace_email", "Replace email"
     SET_PASSWORD = "set_password", "Set password"
     BAN = "ban", "Ban"
@@ -207,6 +232,14 @@ class SyncAttempt(models.Model):
     error_code = models.TextField(blank=True, default="")
     message = models.TextField(blank=True, default="")
     trace_id = models.TextField("Clerk's trace id", blank=True, default="")
+    run = models.ForeignKey(
+        "BulkRun",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="attempts",
+        verbose_name="bulk run",
+    )
     started_at = models.DateTimeField(auto_now_add=True)
     settled_at = models.DateTimeField(null=True, blank=True)
 
@@ -256,6 +289,8 @@ class Invitation(models.Model):
     )
     purpose = models.CharField(max_length=20, choices=Purpose.choices)
     email = models.EmailField()
+    reference = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    """Stands in the metadata of Clerk's invitation: by it ours is known again."""
     clerk_invitation_id = models.TextField(
         "Clerk's invitation id", null=True, blank=True, unique=True
     )
@@ -306,3 +341,80 @@ class WebhookDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.svix_id}"
+
+
+class BulkRun(models.Model):
+    """One run of a bulk command: what it was asked, and how far it came. Its rows are its plan
+    and its result in one, so that a killed run goes on where it was."""
+
+    class State(models.TextChoices):
+        RUNNING = "running", "Running"
+        FINISHED = "finished", "Finished"
+        STOPPED = "stopped", "Stopped by a brake"
+        INTERRUPTED = "interrupted", "Interrupted"
+
+    id = models.BigAutoField(primary_key=True)
+    command = models.TextField()
+    options = models.JSONField(default=dict, blank=True)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    plan_hash = models.TextField(blank=True, default="")
+    undo_of = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="undone_by"
+    )
+    state = models.CharField(max_length=20, choices=State.choices, default=State.RUNNING)
+    message = models.TextField(blank=True, default="")
+    started_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "bulk run"
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.command} {self.pk}"
+
+
+class BulkRow(models.Model):
+    """One planned change of a run. `changes` maps a field to `[before, after]`: the befores are
+    what must still be stored when its turn comes."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "Waiting"
+        DONE = "done", "Done"
+        SKIPPED = "skipped", "Skipped"
+        FAILED = "failed", "Failed"
+
+    id = models.BigAutoField(primary_key=True)
+    run = models.ForeignKey(BulkRun, on_delete=models.CASCADE, related_name="rows")
+    position = models.PositiveIntegerField()
+    line = models.PositiveIntegerField(null=True, blank=True)
+    user = models.ForeignKey(
+        BuilderUser, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    label = models.TextField(blank=True, default="")
+    clerk_id = models.TextField(blank=True, default="")
+    operation = models.CharField(max_length=30, choices=Operation.choices)
+    changes = models.JSONField(default=dict)
+    state = models.CharField(max_length=20, choices=State.choices, default=State.WAITING)
+    reason = models.TextField(blank=True, default="")
+    attempt = models.ForeignKey(
+        SyncAttempt, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+
+    class Meta:
+        verbose_name = "row of a bulk run"
+        verbose_name_plural = "rows of bulk runs"
+        ordering = ["run", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "position"], name="bulkrow_position"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["run", "position"], condition=Q(state="waiting"), name="bulkrow_waiting"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id}/{self.position} {self.label}"

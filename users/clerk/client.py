@@ -38,8 +38,7 @@ class Clerk:
 
     Every method takes a `deadline` for all that it does and raises `ClerkError`; `ValueError`
     for an id that is none of Clerk's, before anything is sent. With a `pace`, as bulk work
-    has, calls wait for their place, and a write that Clerk turned away with 429, so that
-    nothing happened, is sent again.
+    has, calls wait for their place, and a 429 makes all of them wait.
     """
 
     def __init__(self, reader: Reader, writer: Writer, pace: Pace | None = None) -> None:
@@ -291,14 +290,12 @@ class Clerk:
     ) -> T:
         if self._pace is None:
             return self._writer.write(call, parse, deadline)
-        while True:
-            self._pace.wait(user_id)
-            try:
-                return self._writer.write(call, parse, deadline)
-            except ClerkRateLimited as error:
-                self._pace.pause(error.retry_after)
-                if error.retry_after >= deadline.remaining():
-                    raise
+        self._pace.wait(user_id)
+        try:
+            return self._writer.write(call, parse, deadline)
+        except ClerkRateLimited as error:
+            self._pace.pause(error.retry_after)
+            raise
 
 
 def _checked(value: str, pattern: Any) -> str:

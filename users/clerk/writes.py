@@ -17,9 +17,11 @@ from users.clerk import sdk_models
 from users.clerk.answers import error_of
 from users.clerk.deadline import Deadline
 from users.clerk.transport import DeadlineTransport, until
-from users.errors import ClerkUnreadable
+from users.errors import ClerkError, ClerkUnknown, ClerkUnreadable
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class Writer:
@@ -61,6 +63,12 @@ class Writer:
             # The status of the answer itself: a body that the SDK cannot read gets another.
             if error.raw_response is not None:
                 status = error.raw_response.status_code
+        except ClerkError:
+            raise  # from the transport
+        except Exception as error:
+            # Default closed; and its frames hold what was to be sent, a password perhaps.
+            logger.error("Clerk's SDK failed with %s", type(error).__name__)
+            raise ClerkUnknown("The call of Clerk failed in its SDK") from None
         else:
             return _read(parse, data)
         if status == 200:

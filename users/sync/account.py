@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.views.decorators.debug import sensitive_variables
 
 from users.clerk import Deadline, clerk
 from users.errors import ClerkError, Refused
@@ -39,6 +40,7 @@ def _still_found(old: str) -> tuple[str, ...]:
     return ()
 
 
+@sensitive_variables("password")
 def set_password(user: BuilderUser, *, actor: Actor, password: str, sign_out: bool) -> Saved:
     """A new password, to Clerk alone; `sign_out` ends the person's other sessions.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,9 @@ from psycopg.types.json import Jsonb
 
 from users.clerk import ClerkUser
 from users.models import ClerkAccount
+
+OUR_ID = "cascade_user_id"
+"""The key in Clerk's public metadata that holds the id of our row."""
 
 _COPIED = (
     "email",
@@ -26,6 +30,7 @@ _COPIED = (
     "last_sign_in_at",
     "clerk_created_at",
     "clerk_updated_at",
+    "claimed_id",
     "seen_at",
 )
 
@@ -47,6 +52,15 @@ WHERE users_clerkaccount.deleted_at IS NULL
 )
 
 
+def claimed_id(account: ClerkUser) -> uuid.UUID | None:
+    """The id of our row that the account's public metadata names: only our own calls can write
+    there."""
+    try:
+        return uuid.UUID(str(account.public_metadata.get(OUR_ID)))
+    except ValueError:
+        return None
+
+
 def columns_of(account: ClerkUser, *, seen_at: datetime) -> dict[str, Any]:
     """The columns of our copy, without its keys."""
     return {
@@ -63,6 +77,7 @@ def columns_of(account: ClerkUser, *, seen_at: datetime) -> dict[str, Any]:
         "last_sign_in_at": account.last_sign_in_at,
         "clerk_created_at": account.created_at,
         "clerk_updated_at": account.updated_at,
+        "claimed_id": claimed_id(account),
         "seen_at": seen_at,
     }
 

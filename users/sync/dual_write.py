@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, transaction
 from django.db.models import ProtectedError, RestrictedError
 
-from users.clerk import ClerkUser, Deadline, clerk
+from users.clerk import Clerk, ClerkUser, Deadline, clerk
 from users.errors import (
     ChangeFailed,
     ClerkError,
@@ -23,7 +23,7 @@ from users.errors import (
     NotSaved,
     Refused,
 )
-from users.models import BuilderUser, Source, Status, SyncAttempt
+from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
 from users.sync import conflicts, copies, journal, locks, recovery, steps, wording
 from users.sync.actors import Actor
 from users.sync.completion import complete
@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 WRITE_SHARE = 0.6
 """The part of the deadline that the write may take; the rest is for reading Clerk back."""
+
+Gateway = Callable[[], Clerk]
+"""Gives the client; raises `ClerkNotConfigured`."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def dual_write(
     actor: Actor,
     source: Source,
     version: str | None = None,
-    deadline: Deadline | None = None,
+    run: BulkRun | None = None,
+    gateway: Gateway = clerk,
 ) -> Saved:
     """Make one change on both sides, or on none.
 
@@ -70,22 +74,22 @@ def dual_write(
     4. Settle the attempt, keep Clerk's answer, write the LogEntry; commit.
 
     `version` is the token of the form; without it the values that the change starts from are
-    compared. Raises the `ChangeFailed` family. Must not run inside a transaction: the attempt
-    would vanish with its rollback.
+    compared. `gateway` gives the client, a paced one for bulk work. Raises the `ChangeFailed`
+    family. Must not run inside a transaction: the attempt would vanish with its rollback.
     """
     base = base_of(version) if version is not None else None
-    deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     if not operation.asks_clerk:
         return _settling_first(
-            user, None, lambda: _write_here(operation, user, actor, source, base)
+            user, None, lambda: _write_here(operation, user, actor, source, base, run, deadline)
         )
-    _prepare(operation, user, deadline)
+    _prepare(operation, user, gateway, deadline)
     steps.reach(steps.BEFORE_ATTEMPT)
-    attempt = journal.record(operation, actor=actor, source=source)
+    attempt = journal.record(operation, actor=actor, source=source, run=run)
     steps.reach(steps.AFTER_ATTEMPT)
     try:
         return _settling_first(
-            user, attempt, lambda: _write_both(operation, user, attempt, base, deadline)
+            user, attempt, lambda: _write_both(operation, user, attempt, base, gateway, deadline)
         )
     except ClerkError as error:
         failure = wording.refused(error)
@@ -128,9 +132,9 @@ def _unsettled(settled: recovery.Settled) -> Refused:
     )
 
 
-def _prepare(operation: Operation, user: BuilderUser, deadline: Deadline) -> None:
+def _prepare(operation: Operation, user: BuilderUser, gateway: Gateway, deadline: Deadline) -> None:
     try:
-        operation.prepare(clerk(), user, deadline)
+        operation.prepare(gateway(), user, deadline)
     except ClerkUnknown as error:
         raise NotSaved(
             f"{wording.FAILED_TO_SYNC} {error.summary} Clerk was not told of the change and "
@@ -148,12 +152,16 @@ def _write_here(
     actor: Actor,
     source: Source,
     base: dict[str, Any] | None,
+    run: BulkRun | None,
+    deadline: Deadline,
 ) -> Saved:
     """A change that Clerk need not know: one transaction, journal included."""
     with _constraints_as_refusals(), transaction.atomic(durable=True):
-        row = _row(operation, user, None, base)
+        row = _row(operation, user, None, base, deadline)
         written = operation.write(row)
-        attempt = journal.record(operation, actor=actor, source=source, status=Status.APPLIED)
+        attempt = journal.record(
+            operation, actor=actor, source=source, status=Status.APPLIED, run=run
+        )
         journal.log(operation, actor_id=attempt.actor_id)
     return Saved(written, attempt)
 
@@ -163,16 +171,17 @@ def _write_both(
     user: BuilderUser,
     attempt: SyncAttempt,
     base: dict[str, Any] | None,
+    gateway: Gateway,
     deadline: Deadline,
 ) -> Saved:
     told = False
     try:
         with transaction.atomic(durable=True):
-            row = _row(operation, user, attempt, base)
+            row = _row(operation, user, attempt, base, deadline)
             with _constraints_as_refusals():
                 written = operation.write(row)
             steps.reach(steps.BEFORE_CALL)
-            account = _tell_clerk(operation, deadline)
+            account = _tell_clerk(operation, gateway, deadline)
             told = True
             steps.reach(steps.AFTER_CALL)
             complete(operation, written, account, attempt)
@@ -191,8 +200,10 @@ def _row(
     user: BuilderUser,
     attempt: SyncAttempt | None,
     base: dict[str, Any] | None,
+    deadline: Deadline,
 ) -> BuilderUser:
     """The row to write, locked and as the change expects it; the attempt locked with it."""
+    locks.wait_at_most(deadline.remaining())
     if operation.creates_row:
         row = user
         stale: list[str] = []
@@ -210,10 +221,10 @@ def _row(
     return row
 
 
-def _tell_clerk(operation: Operation, deadline: Deadline) -> ClerkUser | None:
+def _tell_clerk(operation: Operation, gateway: Gateway, deadline: Deadline) -> ClerkUser | None:
     """Send the change. Returning means that Clerk has it."""
     try:
-        return operation.send(clerk(), Deadline(deadline.remaining() * WRITE_SHARE))
+        return operation.send(gateway(), Deadline(deadline.remaining() * WRITE_SHARE))
     except ClerkUnknown as unknown:
         logger.warning(
             "Unknown outcome of %s for %s: %s (trace %s)",
@@ -222,12 +233,14 @@ def _tell_clerk(operation: Operation, deadline: Deadline) -> ClerkUser | None:
             unknown.summary,
             unknown.trace_id or "none",
         )
-        return _read_back(operation, unknown, deadline)
+        return _read_back(operation, unknown, gateway, deadline)
 
 
-def _read_back(operation: Operation, unknown: ClerkUnknown, deadline: Deadline) -> ClerkUser | None:
+def _read_back(
+    operation: Operation, unknown: ClerkUnknown, gateway: Gateway, deadline: Deadline
+) -> ClerkUser | None:
     try:
-        seen = operation.look(clerk(), deadline)
+        seen = operation.look(gateway(), deadline)
     except ClerkError:
         raise wording.not_known(unknown) from None
     if seen.verdict is Verdict.HAS_IT:
@@ -267,6 +280,9 @@ class _constraints_as_refusals:
             ) from None
         if isinstance(error, IntegrityError):
             raise _refused_by_database(error) from None
+        if isinstance(error, OperationalError):
+            locks.raise_unless_locked(error)
+            raise locks.busy() from None
 
 
 def _refused_by_database(error: IntegrityError) -> Refused:
@@ -274,6 +290,12 @@ def _refused_by_database(error: IntegrityError) -> Refused:
     if constraint == "users_email_unique":
         fields = {"email": ["Another builder user has this email."]}
         return Refused("Nothing was saved, here or in Clerk.", code="duplicate", fields=fields)
+    if "clerk_id" in constraint:
+        return Refused(
+            "Another builder user is linked to this Clerk account. Nothing was saved. "
+            "Unlink that one first.",
+            code="duplicate",
+        )
     if "builder_group" in constraint:
         fields = {"builder_group": ["This group does not exist any more. Choose another one."]}
         return Refused("Nothing was saved, here or in Clerk.", code="group_gone", fields=fields)

@@ -10,7 +10,7 @@ from django.contrib.admin.models import ADDITION, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.utils import timezone
 
-from users.models import BuilderUser, Source, Status, SyncAttempt
+from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
 from users.sync.actors import Actor, service_user
 from users.sync.operations import Operation
 
@@ -18,7 +18,12 @@ MESSAGE_LENGTH = 2000
 
 
 def record(
-    operation: Operation, *, actor: Actor, source: Source, status: Status = Status.STARTED
+    operation: Operation,
+    *,
+    actor: Actor,
+    source: Source,
+    status: Status = Status.STARTED,
+    run: BulkRun | None = None,
 ) -> SyncAttempt:
     """Write the attempt. Outside a transaction it is committed when this returns."""
     return SyncAttempt.objects.create(
@@ -31,6 +36,7 @@ def record(
         changes=operation.changes,
         details=operation.details,
         status=status,
+        run=run,
         settled_at=None if status == Status.STARTED else timezone.now(),
     )
 
@@ -95,7 +101,7 @@ def _change_message(operation: Operation) -> str:
         return json.dumps([{"added": {}}])
     if operation.log_flag == DELETION:
         return json.dumps([{"deleted": {"name": "builder user", "object": operation.label}}])
-    if set(operation.changes) <= {field.name for field in BuilderUser._meta.fields}:
+    if operation.changes_row:
         fields = [
             str(getattr(BuilderUser._meta.get_field(field), "verbose_name", field)).capitalize()
             for field in operation.changes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.db.models import Exists, OuterRef
 
 from users.errors import Busy, Gone
@@ -37,10 +37,21 @@ def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
         ) from None
     except OperationalError as error:
         raise_unless_locked(error)
-        raise Busy(
-            "This user is being saved by someone else right now. Nothing was saved; "
-            "wait a moment and save again."
-        ) from None
+        raise busy() from None
+
+
+def busy() -> Busy:
+    return Busy(
+        "This user is being saved by someone else right now. Nothing was saved; "
+        "wait a moment and save again."
+    )
+
+
+def wait_at_most(seconds: float) -> None:
+    """In this transaction nothing waits longer for another one. Rows are not waited for at
+    all, but a unique key that another open transaction has just taken is."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = {max(1, int(seconds * 1000))}")
 
 
 def lock_attempt(attempt: SyncAttempt) -> bool:

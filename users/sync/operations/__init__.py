@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from users.models import SyncAttempt
+from users.sync.operations.actions import AccountAction, Ban, ResetMfa, SignOut, Unban, Unlock
 from users.sync.operations.base import Operation, Seen, Verdict
 from users.sync.operations.edits import Create, Delete, Edit, ReplaceEmail, SetPassword
 from users.sync.operations.following import Follow
+from users.sync.operations.linking import Link, Unlink
+from users.sync.operations.push import PushEmail, PushName
 
 __all__ = [
+    "AccountAction",
+    "Ban",
     "Create",
     "Delete",
     "Edit",
     "Follow",
+    "Link",
     "Operation",
+    "PushEmail",
+    "PushName",
     "ReplaceEmail",
+    "ResetMfa",
     "Seen",
     "SetPassword",
+    "SignOut",
+    "Unban",
+    "Unlink",
+    "Unlock",
     "Verdict",
     "from_attempt",
 ]

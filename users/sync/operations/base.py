@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from django.contrib.admin.models import CHANGE
 
 from users.clerk import Clerk, ClerkUser, Deadline
-from users.errors import ClerkNotFound
+from users.errors import ClerkError, ClerkNotFound
 from users.models import BuilderUser, SyncAttempt
 from users.models import Operation as Kind
 from users.version import value_of
@@ -46,6 +46,8 @@ class Operation(ABC):
 
     kind: ClassVar[Kind]
     log_flag: ClassVar[int] = CHANGE
+    changes_row: ClassVar[bool] = True
+    """Whether `changes` are of columns of the row; if not, they tell what changes in Clerk."""
     kinds: ClassVar[dict[str, type[Operation]]] = {}
 
     user_id: uuid.UUID | None
@@ -149,6 +151,15 @@ class Operation(ABC):
 
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
         """What Clerk's answer adds to the row, in the same transaction."""
+
+
+def read_after(clerk: Clerk, clerk_id: str, deadline: Deadline) -> ClerkUser | None:
+    """The account after a write whose answer does not hold it; None if it cannot be read. The
+    write is done, whatever this says."""
+    try:
+        return clerk.get_user(clerk_id, deadline=deadline)
+    except ClerkError:
+        return None
 
 
 def _user_id_of(attempt: SyncAttempt) -> uuid.UUID | None:

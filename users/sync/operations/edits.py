@@ -8,14 +8,19 @@ from django.contrib.admin.models import ADDITION, DELETION
 from django.utils.dateparse import parse_datetime
 
 from users.clerk import Clerk, ClerkUser, Deadline, names
-from users.errors import ClerkError, ClerkNotFound
+from users.errors import ClerkNotFound
 from users.models import BuilderUser
 from users.models import Operation as Kind
-from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
+from users.sync.copies import OUR_ID
+from users.sync.operations.base import (
+    Changes,
+    Operation,
+    Seen,
+    Verdict,
+    read_after,
+    write_fields,
+)
 from users.version import SHOWN, value_of
-
-OUR_ID = "cascade_user_id"
-"""The key in Clerk's public metadata that holds the id of our row."""
 
 
 class Edit(Operation):
@@ -91,10 +96,7 @@ class ReplaceEmail(Operation):
 
     def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser | None:
         clerk.replace_email(self.clerk_id, email=self.new, deadline=deadline)
-        try:  # Clerk's answer is the address alone; the account is wanted for our copy.
-            return clerk.get_user(self.clerk_id, deadline=deadline)
-        except ClerkError:
-            return None  # the change is made, whatever this says
+        return read_after(clerk, self.clerk_id, deadline)  # the answer is the address alone
 
     def judge(self, account: ClerkUser) -> Verdict:
         return Verdict.HAS_IT if account.email == self.new else Verdict.HAS_NOT
@@ -105,6 +107,7 @@ class SetPassword(Operation):
     changed before: a later time there shows that ours arrived."""
 
     kind = Kind.SET_PASSWORD
+    changes_row = False
 
     def __init__(self, *, password: str = "", sign_out: bool = False, **fields: Any) -> None:
         super().__init__(**fields)

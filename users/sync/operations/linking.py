@@ -1,0 +1,67 @@
+"""Which Clerk account belongs to a row. Nothing is sent to Clerk."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from users.clerk import Clerk, ClerkUser, Deadline
+from users.models import BuilderUser, ClerkAccount
+from users.models import Operation as Kind
+from users.sync.operations.base import Changes, Operation, Verdict, write_fields
+
+
+class _Linking(Operation):
+    @property
+    def asks_clerk(self) -> bool:
+        return False
+
+    def send(self, clerk: Clerk, deadline: Deadline) -> None:
+        raise AssertionError("linking sends nothing")
+
+    def judge(self, account: ClerkUser) -> Verdict:
+        return Verdict.HAS_IT
+
+
+class Link(_Linking):
+    """The row takes `clerk_id`, and with `email` the account's address.
+
+    An account that the row had before is let go: it was replaced, and is to be banned.
+    """
+
+    kind = Kind.LINK
+
+    @classmethod
+    def to(cls, user: BuilderUser, clerk_id: str, *, email: str | None = None) -> Link:
+        changes: Changes = {"clerk_id": [user.clerk_id, clerk_id]}
+        if email is not None and email != user.email:
+            changes["email"] = [user.email, email]
+        return cls.on(user, changes)
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        before, after = self.changes["clerk_id"]
+        write_fields(row, self.changes)
+        if before:
+            ClerkAccount.objects.filter(pk=before).update(
+                user=None, released_at=timezone.now(), replaced_for=row, ban_due=True
+            )
+        ClerkAccount.objects.filter(pk=after).update(
+            user=row, released_at=None, replaced_for=None, ban_due=False, note=""
+        )
+        return row
+
+
+class Unlink(_Linking):
+    """The row forgets its account. The account stays in Clerk, and is never linked by itself
+    again."""
+
+    kind = Kind.UNLINK
+
+    @classmethod
+    def of(cls, user: BuilderUser) -> Unlink:
+        return cls.on(user, {"clerk_id": [user.clerk_id, None]})
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        before, _ = self.changes["clerk_id"]
+        write_fields(row, self.changes)
+        ClerkAccount.objects.filter(pk=before).update(user=None, released_at=timezone.now())
+        return row

@@ -1,0 +1,36 @@
+"""Bringing Clerk's side to what the row holds. The row itself stays as it is."""
+
+from __future__ import annotations
+
+from users.models import BuilderUser
+from users.models import Operation as Kind
+from users.sync.operations.base import Operation
+from users.sync.operations.edits import Edit, ReplaceEmail
+from users.version import value_of
+
+
+class _Push(Operation):
+    """`changes` is `{field: [Clerk's, the row's]}`, of one field."""
+
+    changes_row = False
+
+    def stale_fields(self, row: BuilderUser) -> list[str]:
+        stale = [
+            field for field, (_, wanted) in self.changes.items() if value_of(row, field) != wanted
+        ]
+        return stale if row.clerk_id == self.clerk_id else [*stale, "clerk_id"]
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        return row
+
+
+class PushName(_Push, Edit):
+    """The row's name, split as Clerk's two."""
+
+    kind = Kind.PUSH_NAME
+
+
+class PushEmail(_Push, ReplaceEmail):
+    """The row's email becomes the only one of the Clerk user, verified."""
+
+    kind = Kind.PUSH_EMAIL

@@ -193,6 +193,7 @@ SECURE_REDIRECT_EXEMPT = [r"^healthz/$", r"^readyz/$"]
 SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20
+DEFAULT_EXCEPTION_REPORTER_FILTER = "cascade.reports.AlwaysSafe"
 
 # --- Static files ------------------------------------------------------------------------------
 

@@ -10,10 +10,11 @@ from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.factories import BuilderUserFactory, StaffFactory, SyncAttemptFactory, linked
 from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
-from users.models import BuilderGroup, BuilderUser, SyncAttempt
+from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -257,3 +258,40 @@ def test_somebody_else_is_saving(client, sandbox):
     assert stored(user).name == user.name
     assert sandbox.writes() == []
     assert said(response) == []
+
+
+def test_an_attempt_that_breaks_recovery_does_not_stop_the_others(sandbox, capsys):
+    user = linked(sandbox)
+    SyncAttemptFactory(operation="update", user=linked(sandbox), changes={}, details={})
+    sandbox.edit(user.clerk_id, last_name="Jones")
+    attempt = abandoned(user)
+    assert "Recovery failed at it" in recover(capsys, code=2)
+    attempt.refresh_from_db()
+    assert attempt.status == "applied"
+
+
+def test_a_scan_that_points_at_the_user_is_no_editor(client, sandbox):
+    """A row that refers to the user takes a lock on its key alone."""
+    user = linked(sandbox)
+    pointed, done = threading.Event(), threading.Event()
+
+    def scan():
+        with transaction.atomic():
+            ClerkAccount.objects.create(
+                clerk_id="user_other", user=None, replaced_for=user, seen_at=timezone.now()
+            )
+            with connection.cursor() as cursor:
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            pointed.set()
+            done.wait(60)
+        connection.close()
+
+    other = threading.Thread(target=scan)
+    other.start()
+    pointed.wait(60)
+    try:
+        assert submit(client, user, name="Mary Ann Jones").status_code == 302
+    finally:
+        done.set()
+        other.join()
+    assert stored(user).name == "Mary Ann Jones"

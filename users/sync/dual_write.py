@@ -92,9 +92,7 @@ def dual_write(
             user, attempt, lambda: _write_both(operation, user, attempt, base, gateway, deadline)
         )
     except ClerkError as error:
-        failure = wording.refused(error)
-        if isinstance(error, ClerkNotFound):
-            copies.keep_deleted(operation.clerk_id)
+        failure = _refused(operation, error)
     except ChangeFailed as error:
         failure = error
     _settle_failed(attempt, failure)
@@ -143,7 +141,13 @@ def _prepare(operation: Operation, user: BuilderUser, gateway: Gateway, deadline
             trace_id=error.trace_id,
         ) from None
     except ClerkError as error:
-        raise wording.refused(error) from None
+        raise _refused(operation, error) from None
+
+
+def _refused(operation: Operation, error: ClerkError) -> ChangeFailed:
+    if isinstance(error, ClerkNotFound):
+        copies.keep_deleted(operation.clerk_id)
+    return wording.refused(error)
 
 
 def _write_here(

@@ -26,7 +26,8 @@ def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
     open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
     if mine is not None:
         open_attempts = open_attempts.exclude(pk=mine.pk)
-    users = BuilderUser.objects.select_for_update(nowait=True, of=("self",)).annotate(
+    # FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no other editor.
+    users = BuilderUser.objects.select_for_update(nowait=True, of=("self",), no_key=True).annotate(
         has_unfinished=Exists(open_attempts)
     )
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 
 from users.clerk import ClerkUser, Deadline, clerk
 from users.errors import Busy, ClerkError, Gone
@@ -40,9 +40,16 @@ class _StaysOpen(Exception):
 
 
 def recover_all() -> Iterator[Settled]:
-    """Settle every open attempt, oldest first. A user whose save is alive is left alone."""
+    """Settle every open attempt, oldest first. A user whose save is alive is left alone, and
+    one attempt that breaks the recovery does not stop the others."""
     for attempt in SyncAttempt.objects.filter(status=Status.STARTED).order_by("id"):
-        yield recover(attempt)
+        try:
+            yield recover(attempt)
+        except DatabaseError:
+            raise
+        except Exception:
+            logger.exception("Recovery failed at attempt %s", attempt.pk)
+            yield Settled(attempt, Status.STARTED, "Recovery failed at it: the log says how.")
 
 
 def recover_user(user_id: uuid.UUID, *, apart_from: SyncAttempt | None = None) -> list[Settled]:

@@ -10,7 +10,8 @@ from django.contrib.messages import get_messages
 from django.urls import reverse
 
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, linked
-from users.models import BuilderUser, SyncAttempt
+from users.models import BuilderGroup, BuilderUser, SyncAttempt
+from users.sync import steps
 from users.version import version_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -211,6 +212,25 @@ class TestRefused:
         ]
         assert stored(user).email == user.email != other.email
         assert sandbox.requests() == []
+
+    def test_a_group_that_goes_while_the_form_is_saved(self, client, sandbox):
+        """Foreign keys are deferred: at the commit they would speak after Clerk was told."""
+        user, group = linked(sandbox), BuilderGroupFactory()
+
+        def delete_group(sender, step, **_):
+            if step == steps.AFTER_ATTEMPT:
+                BuilderGroup.objects.filter(pk=group.pk).delete()
+
+        steps.reached.connect(delete_group)
+        try:
+            response = submit(client, user, name="Mary Ann Jones", builder_group=group.pk)
+        finally:
+            steps.reached.disconnect(delete_group)
+        assert "builder_group" in response.context["adminform"].form.errors
+        assert sandbox.writes() == []
+        attempt = SyncAttempt.objects.get()
+        assert (attempt.status, attempt.error_code) == ("refused", "group_gone")
+        assert_unchanged(sandbox, user)
 
     def test_without_a_key_linked_users_are_safe_and_others_work(self, client, sandbox, settings):
         settings.CLERK_SECRET_KEY = ""

@@ -207,7 +207,7 @@ def _row(
     deadline: Deadline,
 ) -> BuilderUser:
     """The row to write, locked and as the change expects it; the attempt locked with it."""
-    locks.wait_at_most(deadline.remaining())
+    locks.prepare_transaction(wait=deadline.remaining())
     if operation.creates_row:
         row = user
         stale: list[str] = []

@@ -48,11 +48,14 @@ def busy() -> Busy:
     )
 
 
-def wait_at_most(seconds: float) -> None:
-    """In this transaction nothing waits longer for another one. Rows are not waited for at
-    all, but a unique key that another open transaction has just taken is."""
+def prepare_transaction(*, wait: float) -> None:
+    """Constraints speak at each statement, not at the commit: Django's foreign keys are
+    deferred, and at the commit Clerk has been told. And nothing waits longer than `wait`
+    seconds for another transaction: rows are not waited for at all, but a unique key that
+    another one has just taken is."""
+    milliseconds = max(1, int(wait * 1000))
     with connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = {max(1, int(seconds * 1000))}")
+        cursor.execute(f"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL lock_timeout = {milliseconds}")
 
 
 def lock_attempt(attempt: SyncAttempt) -> bool:

@@ -179,7 +179,7 @@ class TestEveryOperation:
             operation="replace_email", user=user,
             changes={"email": ["old@example.com", "new@example.com"]},
         )  # fmt: skip
-        assert "another builder user has this email" in recover(capsys, code=2)
+        assert "Another builder user has this email" in recover(capsys, code=2)
         assert stored(user).email == "old@example.com"
 
 

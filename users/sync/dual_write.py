@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError, OperationalError, transaction
-from django.db.models import ProtectedError, RestrictedError
+from django.db import DatabaseError, transaction
 
 from users.clerk import Clerk, ClerkUser, Deadline, clerk
 from users.errors import (
@@ -24,7 +23,7 @@ from users.errors import (
     Refused,
 )
 from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
-from users.sync import conflicts, copies, journal, locks, recovery, steps, wording
+from users.sync import conflicts, constraints, copies, journal, locks, recovery, steps, wording
 from users.sync.actors import Actor
 from users.sync.completion import complete
 from users.sync.operations import Operation, Verdict
@@ -160,7 +159,7 @@ def _write_here(
     deadline: Deadline,
 ) -> Saved:
     """A change that Clerk need not know: one transaction, journal included."""
-    with _constraints_as_refusals(), transaction.atomic(durable=True):
+    with constraints.as_refusals(), transaction.atomic(durable=True):
         row = _row(operation, user, None, base, deadline)
         written = operation.write(row)
         attempt = journal.record(
@@ -182,7 +181,7 @@ def _write_both(
     try:
         with transaction.atomic(durable=True):
             row = _row(operation, user, attempt, base, deadline)
-            with _constraints_as_refusals():
+            with constraints.as_refusals():
                 written = operation.write(row)
             steps.reach(steps.BEFORE_CALL)
             account = _tell_clerk(operation, gateway, deadline)
@@ -267,44 +266,3 @@ def _settle_failed(attempt: SyncAttempt, failure: ChangeFailed) -> None:
         journal.settle(attempt, Status.REFUSED, **details)
     else:
         journal.settle(attempt, Status.DROPPED, **details)
-
-
-class _constraints_as_refusals:
-    """Turns what the database refuses before Clerk is asked into a refusal at its field."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, ProtectedError | RestrictedError):
-            raise Refused(
-                "Other records still need this user, so nothing was deleted, here or in Clerk. "
-                "Remove those first.",
-                code="protected",
-            ) from None
-        if isinstance(error, IntegrityError):
-            raise _refused_by_database(error) from None
-        if isinstance(error, OperationalError):
-            locks.raise_unless_locked(error)
-            raise locks.busy() from None
-
-
-def _refused_by_database(error: IntegrityError) -> Refused:
-    constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") or ""
-    if constraint == "users_email_unique":
-        fields = {"email": ["Another builder user has this email."]}
-        return Refused("Nothing was saved, here or in Clerk.", code="duplicate", fields=fields)
-    if "clerk_id" in constraint:
-        return Refused(
-            "Another builder user is linked to this Clerk account. Nothing was saved. "
-            "Unlink that one first.",
-            code="duplicate",
-        )
-    if "builder_group" in constraint:
-        fields = {"builder_group": ["This group does not exist any more. Choose another one."]}
-        return Refused("Nothing was saved, here or in Clerk.", code="group_gone", fields=fields)
-    return Refused(
-        f"The database refused the change ({constraint or 'a constraint'}). "
-        "Nothing was saved, here or in Clerk.",
-        code="database",
-    )

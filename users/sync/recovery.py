@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, transaction
@@ -13,7 +14,7 @@ from django.db import DatabaseError, IntegrityError, transaction
 from users.clerk import ClerkUser, Deadline, clerk
 from users.errors import Busy, ClerkError, Gone
 from users.models import BuilderUser, Source, Status, SyncAttempt
-from users.sync import copies, journal, locks, wording
+from users.sync import constraints, copies, journal, locks, wording
 from users.sync.actors import Actor, name_of
 from users.sync.completion import complete
 from users.sync.operations import Operation, Seen, Verdict, from_attempt
@@ -71,6 +72,7 @@ def recover(attempt: SyncAttempt) -> Settled:
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     try:
         with transaction.atomic(durable=True):
+            locks.prepare_transaction(wait=deadline.remaining())
             row = _lock(operation)
             if not locks.lock_attempt(attempt):
                 return _meanwhile(attempt)
@@ -79,10 +81,12 @@ def recover(attempt: SyncAttempt) -> Settled:
         return Settled(attempt, Status.STARTED, "This user is being saved right now.")
     except _StaysOpen as reason:
         message = str(reason)
-    except IntegrityError:
+    except IntegrityError as error:
+        refusal = constraints.refusal(error)
+        reasons = " ".join(chain.from_iterable(refusal.fields.values())) or refusal.message
         message = (
-            "Clerk has the change, but the database cannot take it: another builder user has "
-            "this email. Change that one first, then check again."
+            f"Clerk has the change, but the database cannot take it: {reasons} "
+            "Change that first and check again, or take over what Clerk has."
         )
     journal.leave_open(attempt, error_code="not_known", message=message)
     return Settled(attempt, Status.STARTED, message)

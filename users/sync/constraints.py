@@ -1,0 +1,54 @@
+"""What the database refuses, as refusals at their field: before Clerk is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import IntegrityError, OperationalError
+from django.db.models import ProtectedError, RestrictedError
+
+from users.errors import Refused
+from users.sync import locks
+
+NOTHING_SAVED = "Nothing was saved, here or in Clerk."
+
+
+@contextmanager
+def as_refusals() -> Iterator[None]:
+    """Raises `Refused` for a constraint that the statements inside break, `Busy` for a lock
+    that they would have to wait for too long."""
+    try:
+        yield
+    except (ProtectedError, RestrictedError):
+        raise Refused(
+            "Other records still need this user, so nothing was deleted, here or in Clerk. "
+            "Remove those first.",
+            code="protected",
+        ) from None
+    except IntegrityError as error:
+        raise refusal(error) from None
+    except OperationalError as error:
+        locks.raise_unless_locked(error)
+        raise locks.busy() from None
+
+
+def refusal(error: IntegrityError) -> Refused:
+    """What a broken constraint means, at its field."""
+    constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") or ""
+    if constraint == "users_email_unique":
+        fields = {"email": ["Another builder user has this email."]}
+        return Refused(NOTHING_SAVED, code="duplicate", fields=fields)
+    if "clerk_id" in constraint:
+        return Refused(
+            f"Another builder user is linked to this Clerk account. {NOTHING_SAVED} "
+            "Unlink that one first.",
+            code="duplicate",
+        )
+    if "builder_group" in constraint:
+        fields = {"builder_group": ["This group does not exist any more. Choose another one."]}
+        return Refused(NOTHING_SAVED, code="group_gone", fields=fields)
+    return Refused(
+        f"The database refused the change ({constraint or 'a constraint'}). {NOTHING_SAVED}",
+        code="database",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -295,3 +296,18 @@ def test_a_scan_that_points_at_the_user_is_no_editor(client, sandbox):
         done.set()
         other.join()
     assert stored(user).name == "Mary Ann Jones"
+
+
+def test_settling_an_earlier_change_first_stays_within_the_deadline(client, sandbox, settings):
+    """The look at the earlier change and the save share one deadline."""
+    settings.CLERK_EDIT_DEADLINE = 2.0
+    user = linked(sandbox)
+    user.account.delete()  # so that the save has to ask for the names before
+    abandoned(user)
+    sandbox.fault("GET /users/{user_id}", "delay", seconds=1.0, times=1)
+    sandbox.fault("GET /users/{user_id}", "hang", times=None)
+    started = time.monotonic()
+    response = submit(client, user, name="Mary Ann Brown")
+    assert time.monotonic() - started < 3.0
+    assert "not settled yet" in text_of(response)
+    assert stored(user).name == user.name

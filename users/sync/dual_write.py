@@ -64,6 +64,7 @@ def dual_write(
     version: str | None = None,
     run: BulkRun | None = None,
     gateway: Gateway = clerk,
+    deadline: Deadline | None = None,
 ) -> Saved:
     """Make one change on both sides, or on none.
 
@@ -77,10 +78,13 @@ def dual_write(
     family. Must not run inside a transaction: the attempt would vanish with its rollback.
     """
     base = base_of(version) if version is not None else None
-    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     if not operation.asks_clerk:
         return _settling_first(
-            user, None, lambda: _write_here(operation, user, actor, source, base, run, deadline)
+            user,
+            None,
+            lambda: _write_here(operation, user, actor, source, base, run, deadline),
+            deadline,
         )
     _prepare(operation, user, gateway, deadline)
     steps.reach(steps.BEFORE_ATTEMPT)
@@ -88,7 +92,10 @@ def dual_write(
     steps.reach(steps.AFTER_ATTEMPT)
     try:
         return _settling_first(
-            user, attempt, lambda: _write_both(operation, user, attempt, base, gateway, deadline)
+            user,
+            attempt,
+            lambda: _write_both(operation, user, attempt, base, gateway, deadline),
+            deadline,
         )
     except ClerkError as error:
         failure = _refused(operation, error)
@@ -99,7 +106,7 @@ def dual_write(
 
 
 def _settling_first(
-    user: BuilderUser, mine: SyncAttempt | None, write: Callable[[], Saved]
+    user: BuilderUser, mine: SyncAttempt | None, write: Callable[[], Saved], deadline: Deadline
 ) -> Saved:
     """Run `write`; if it meets an unfinished attempt, settle that and run it once more."""
     try:
@@ -107,7 +114,7 @@ def _settling_first(
     except _Unfinished:
         unsettled = [
             settled
-            for settled in recovery.recover_user(user.pk, apart_from=mine)
+            for settled in recovery.recover_user(user.pk, apart_from=mine, deadline=deadline)
             if not settled.settled
         ]
     if unsettled:

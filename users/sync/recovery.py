@@ -53,15 +53,21 @@ def recover_all() -> Iterator[Settled]:
             yield Settled(attempt, Status.STARTED, "Recovery failed at it: the log says how.")
 
 
-def recover_user(user_id: uuid.UUID, *, apart_from: SyncAttempt | None = None) -> list[Settled]:
-    """Settle the open attempts of one user, oldest first."""
+def recover_user(
+    user_id: uuid.UUID,
+    *,
+    apart_from: SyncAttempt | None = None,
+    deadline: Deadline | None = None,
+) -> list[Settled]:
+    """Settle the open attempts of one user, oldest first, all within the deadline."""
+    deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     attempts = SyncAttempt.objects.filter(user=user_id, status=Status.STARTED).order_by("id")
     if apart_from is not None:
         attempts = attempts.exclude(pk=apart_from.pk)
-    return [recover(attempt) for attempt in attempts]
+    return [recover(attempt, deadline=deadline) for attempt in attempts]
 
 
-def recover(attempt: SyncAttempt) -> Settled:
+def recover(attempt: SyncAttempt, *, deadline: Deadline | None = None) -> Settled:
     """Settle one attempt by what Clerk has; two recoveries at once do it once.
 
     1. Lock the row, then the attempt: who cannot, has met a save that is alive.
@@ -69,7 +75,7 @@ def recover(attempt: SyncAttempt) -> Settled:
     3. Cannot tell: it stays open and says why.
     """
     operation = from_attempt(attempt)
-    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     try:
         with transaction.atomic(durable=True):
             locks.prepare_transaction(wait=deadline.remaining())

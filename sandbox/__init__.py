@@ -19,8 +19,9 @@ from sandbox.limits import Limiter, Limits
 from sandbox.requests import Request
 from sandbox.server import Server
 from sandbox.state import Json, State
+from sandbox.webhooks import Event, Webhooks
 
-__all__ = ["Fault", "Limits", "Request", "Sandbox"]
+__all__ = ["Event", "Fault", "Limits", "Request", "Sandbox"]
 
 LOG_LENGTH = 20_000
 
@@ -41,6 +42,7 @@ class Sandbox:
         self.secret_key = secret_key
         self.latency = latency
         self.state = State(clock)
+        self.webhooks = Webhooks(self.state)
         self.faults = Faults()
         self.limiter = Limiter(limits, clock)
         self.api = Api(self.state, self.limiter, secret_key)
@@ -62,6 +64,7 @@ class Sandbox:
         self.faults.clear()
         self._server.shutdown()
         self._server.server_close()
+        self.webhooks.stop()
         if self._keeper:
             self._keeper.stop()
 
@@ -69,6 +72,7 @@ class Sandbox:
         """As new: no users, no faults, no log."""
         self.faults.clear()
         self.state.clear()
+        self.webhooks.reset()
         self.limiter = Limiter(self.limiter.limits, self.state.clock)
         self.api = Api(self.state, self.limiter, self.secret_key)
         self.latency = 0.0

@@ -31,7 +31,7 @@ class Control:
             return self._page(handler, path)
         except Refusal as refusal:
             return refused(refusal)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
             return Answer(400, json.dumps({"error": str(error)}).encode())
 
     # --- JSON --------------------------------------------------------------------------------
@@ -66,6 +66,16 @@ class Control:
                 result = [asdict(request) for request in sandbox.requests()]
             case "DELETE", ["requests"]:
                 sandbox.clear_requests()
+            case "GET", ["webhooks"]:
+                result = [asdict(event) for event in list(sandbox.webhooks.events)]
+            case "POST", ["webhooks"]:
+                sandbox.webhooks.send_to(body["url"], body.get("secret"))
+            case "POST", ["webhooks", "mode"]:
+                sandbox.webhooks.switch(body["mode"])
+            case "POST", ["webhooks", "release"]:
+                result = {"deliveries": sandbox.webhooks.release(**body)}
+            case "POST", ["webhooks", event_id, "send"]:
+                sandbox.webhooks.resend(event_id)
             case "POST", ["latency"]:
                 sandbox.latency = float(body["seconds"])
             case _:
@@ -87,6 +97,8 @@ class Control:
                 return _html(pages.user(user))
             case ["faults"]:
                 return _html(pages.faults(sandbox.faults.all()))
+            case ["webhooks"]:
+                return _html(pages.webhooks(sandbox.webhooks))
             case ["inbox"]:
                 return _html(pages.inbox(sandbox.mails(), sandbox.invitations()))
             case ["requests"]:
@@ -122,8 +134,18 @@ class Control:
             case ["users", clerk_id, "delete"]:
                 sandbox.delete(clerk_id)
                 return _see("/")
+            case ["webhooks", "mode"]:
+                sandbox.webhooks.switch(form["mode"])
+                return _see("/webhooks")
+            case ["webhooks", "release"]:
+                sandbox.webhooks.release(order=form["order"], twice="twice" in form)
+                return _see("/webhooks")
+            case ["webhooks", event_id, "send"]:
+                sandbox.webhooks.resend(event_id)
+                return _see("/webhooks")
             case ["inbox", invitation_id, "accept"]:
-                user = sandbox.accept(invitation_id)
+                names = {name: form[name] for name in ("first_name", "last_name") if form.get(name)}
+                user = sandbox.accept(invitation_id, **names)
                 return _see(f"/users/{user['id']}")
             case ["faults"]:
                 sandbox.fault(

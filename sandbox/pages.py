@@ -11,6 +11,7 @@ from sandbox.faults import KINDS
 from sandbox.requests import Request
 from sandbox.routes import ROUTES
 from sandbox.state import Json
+from sandbox.webhooks import MODES, ORDERS, Event, Webhooks
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -112,7 +113,10 @@ def inbox(mails: list[Json], invitations: list[Json]) -> str:
         invitation = by_id.get(mail.get("invitation_id", ""))
         status = invitation["status"] if invitation else ""
         accept = (
-            _button(f"/inbox/{escape(invitation['id'])}/accept", "Accept the invitation")
+            f"<form method=post action='/inbox/{escape(invitation['id'])}/accept'>"
+            "<label>First name<input name=first_name></label>"
+            "<label>Last name<input name=last_name></label>"
+            "<button>Accept the invitation</button></form>"
             if invitation and status == "pending"
             else ""
         )
@@ -122,6 +126,39 @@ def inbox(mails: list[Json], invitations: list[Json]) -> str:
             f"<td>{escape(text)}</td><td>{escape(status)}</td><td>{accept}</td></tr>"
         )
     return _page("Inbox", f"<table><tr><th>When<th>To<th>Mail<th>State<th></tr>{rows}</table>")
+
+
+def webhooks(sent: Webhooks) -> str:
+    rows = "".join(
+        f"<tr><td>{_time(event.at)}</td><td>{escape(event.type)}</td>"
+        f"<td>{escape(str(event.payload['data'].get('id')))}</td><td>{escape(event.id)}</td>"
+        f"<td>{escape(_delivery(event))}</td>"
+        f"<td>{_button(f'/webhooks/{escape(event.id)}/send', 'Send again')}</td></tr>"
+        for event in list(sent.events)[:-200:-1]
+    )
+    modes = "".join(
+        f"<option{' selected' if mode == sent.mode else ''}>{mode}</option>" for mode in MODES
+    )
+    orders = "".join(
+        f"<option value={order}>{order.replace('_', ' ')}</option>" for order in ORDERS
+    )
+    return _page(
+        "Webhooks",
+        f"<p>Sent to {escape(sent.url or 'nobody')}. {len(sent.held)} held back.</p>"
+        f"<form method=post action='/webhooks/mode'><label>Events are<select name=mode>{modes}"
+        "</select></label><button>Switch</button></form>"
+        "<form method=post action='/webhooks/release'>"
+        f"<label>Order<select name=order>{orders}</select></label>"
+        "<label><span><input type=checkbox name=twice> each twice</span></label>"
+        "<button>Release what is held</button></form>"
+        f"<table><tr><th>When<th>Event<th>About<th>Id<th>Delivery<th></tr>{rows}</table>",
+    )
+
+
+def _delivery(event: Event) -> str:
+    if not event.tries:
+        return "not sent"
+    return f"{event.status or event.error or 'under way'}, {event.tries} tried"
 
 
 def requests(log: list[Request]) -> str:
@@ -147,8 +184,9 @@ def _page(title: str, body: str) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width'>"
         f"<title>{escape(title)} · Sandbox of Clerk</title><link rel=stylesheet href='/style.css'>"
-        "<header><strong>Sandbox of Clerk</strong><a href='/'>Users</a><a href='/faults'>Faults</a>"
-        "<a href='/inbox'>Inbox</a><a href='/requests'>Requests</a></header>"
+        "<header><strong>Sandbox of Clerk</strong><a href='/'>Users</a><a href='/inbox'>Inbox</a>"
+        "<a href='/faults'>Faults</a><a href='/webhooks'>Webhooks</a>"
+        "<a href='/requests'>Requests</a></header>"
         f"<main><h1>{escape(title)}</h1>{body}</main></html>"
     )
 

@@ -170,6 +170,16 @@ if CLERK_RATE_LIMIT <= 0:
     raise ImproperlyConfigured("CLERK_RATE_LIMIT must be a number of requests a second above 0.")
 CLERK_DASHBOARD_URL = env.str("CLERK_DASHBOARD_URL", default="https://dashboard.clerk.com")
 
+# --- Background jobs ---------------------------------------------------------------------------
+
+# LISTEN/NOTIFY is session state, which pgbouncer in transaction mode does not have.
+PROCRASTINATE_WORKER_DEFAULTS = {
+    "listen_notify": False,
+    "fetch_job_polling_interval": 2.0,
+    "delete_jobs": "successful",
+    "concurrency": 2,
+}
+
 # --- Security ----------------------------------------------------------------------------------
 
 CONTENT_SECURITY_POLICY = {

@@ -3,10 +3,12 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from cascade import health
+from users.webhooks import clerk_webhook
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    path("webhooks/clerk/", clerk_webhook, name="clerk_webhook"),
     path("healthz/", health.healthz),
     path("readyz/", health.readyz),
 ]

@@ -49,6 +49,7 @@ def sandbox(running_sandbox: Sandbox, settings) -> Iterator[Sandbox]:
     """An empty Clerk. The deadline is generous: a slow machine must not fail a story."""
     settings.CLERK_API_URL = running_sandbox.url
     settings.CLERK_SECRET_KEY = running_sandbox.secret_key
+    settings.CLERK_WEBHOOK_SIGNING_SECRET = running_sandbox.webhooks.secret
     settings.CLERK_EDIT_DEADLINE = 30.0
     running_sandbox.reset()
     yield running_sandbox

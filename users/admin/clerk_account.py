@@ -11,9 +11,9 @@ class ClerkAccountAdmin(ReadOnlyAdmin):
     """Our last known copy of Clerk's side."""
 
     list_display = ["email", "first_name", "last_name", "user", "banned", "locked",
-                    "last_sign_in_at", "seen_at"]  # fmt: skip
-    list_filter = ["banned", "locked", ("user", admin.EmptyFieldListFilter),
-                   ("deleted_at", admin.EmptyFieldListFilter)]  # fmt: skip
+                    "note", "last_sign_in_at", "seen_at"]  # fmt: skip
+    list_filter = [("note", admin.EmptyFieldListFilter), ("user", admin.EmptyFieldListFilter),
+                   "banned", "locked", ("deleted_at", admin.EmptyFieldListFilter)]  # fmt: skip
     list_select_related = ["user"]
     search_fields = ["email", "=clerk_id", "first_name", "last_name"]
     search_help_text = "Email, name or Clerk id"

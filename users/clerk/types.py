@@ -180,8 +180,11 @@ def _dict(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _time(data: Mapping[str, Any], key: str) -> datetime | None:
-    """Clerk's times are milliseconds since 1970."""
-    value = data.get(key)
+    return time_from(data.get(key))
+
+
+def time_from(value: Any) -> datetime | None:
+    """Clerk's times are milliseconds since 1970; anything else is None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 from psycopg.types.json import Jsonb
 
@@ -38,17 +39,24 @@ _COPIED = (
 # `updated_at` stays, and an account that Clerk deleted stays deleted: ids are never used again.
 # `user_id` always follows users.clerk_id, in the same statement, so that it cannot go astray.
 _KEEP = """
-INSERT INTO users_clerkaccount (clerk_id, user_id, {columns})
+INSERT INTO users_clerkaccount AS known (clerk_id, user_id, {columns})
 VALUES (%s, (SELECT id FROM users WHERE clerk_id = %s), {values})
-ON CONFLICT (clerk_id) DO UPDATE SET user_id = excluded.user_id, {updates}
-WHERE users_clerkaccount.deleted_at IS NULL
-  AND (users_clerkaccount.clerk_updated_at IS NULL
-       OR excluded.clerk_updated_at IS NULL
-       OR excluded.clerk_updated_at >= users_clerkaccount.clerk_updated_at)
+ON CONFLICT (clerk_id) DO UPDATE SET
+    user_id = excluded.user_id,
+    note = CASE WHEN known.user_id IS NOT DISTINCT FROM excluded.user_id THEN known.note
+                ELSE '' END,
+    {updates}
+WHERE known.deleted_at IS NULL
+  AND (known.clerk_updated_at IS NULL OR excluded.clerk_updated_at >= known.clerk_updated_at)
 """.format(
     columns=", ".join(_COPIED),
     values=", ".join(["%s"] * len(_COPIED)),
-    updates=", ".join(f"{column} = excluded.{column}" for column in _COPIED),
+    updates=", ".join(
+        f"{column} = greatest(known.{column}, excluded.{column})"
+        if column == "last_sign_in_at"
+        else f"{column} = excluded.{column}"
+        for column in _COPIED
+    ),
 )
 
 
@@ -90,6 +98,17 @@ def keep(account: ClerkUser) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(_KEEP, values)
         return cursor.rowcount == 1
+
+
+def knows_newer(account: ClerkUser) -> bool:
+    """Whether our copy is of a later state, or says that Clerk deleted the account. A state
+    without a time is older than any."""
+    known = ClerkAccount.objects.filter(pk=account.id)
+    if account.updated_at is not None:
+        known = known.filter(
+            Q(deleted_at__isnull=False) | Q(clerk_updated_at__gt=account.updated_at)
+        )
+    return known.exists()
 
 
 def keep_deleted(clerk_id: str) -> None:

@@ -59,7 +59,8 @@ def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
             When(account__deleted_at__isnull=False, then=Value(State.DELETED)),
             When(account__banned=True, then=Value(State.BANNED)),
             When(account__locked=True, then=Value(State.LOCKED)),
-            When(~Q(_name=F("_clerk_name")) | ~Q(email=F("account__email")),
+            # An account without a name or email has none to differ by.
+            When(~Q(_clerk_name__in=["", F("_name")]) | ~Q(account__email__in=["", F("email")]),
                  then=Value(State.DIFFERS)),
             default=Value(State.IN_STEP),
             output_field=CharField(),

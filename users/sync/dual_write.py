@@ -219,7 +219,7 @@ def _row(
         stale: list[str] = []
     else:
         row = locks.lock_user(user.pk, mine=attempt)
-        if getattr(row, "has_unfinished", False):
+        if locks.has_unfinished(row):
             raise _Unfinished
         stale = operation.stale_fields(row) if base is None else differences(row, base)
     if attempt is not None and not locks.lock_attempt(attempt):

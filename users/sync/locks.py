@@ -7,9 +7,10 @@ Always the user first, then the attempt, and never waiting: who finds a lock say
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.db import OperationalError, connection
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
 from users.errors import Busy, Gone
 from users.models import BuilderUser, Status, SyncAttempt
@@ -18,20 +19,12 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
-    """The user's row, locked until the transaction ends.
+    """The user's row, locked until the transaction ends. Raises `Busy` and `Gone`.
 
-    `has_unfinished` on it says whether an attempt other than `mine` is open: as the lock is
-    ours, it belongs to a dead process. Raises `Busy` and `Gone`.
+    `has_unfinished(row)` then says whether an attempt other than `mine` is open.
     """
-    open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
-    if mine is not None:
-        open_attempts = open_attempts.exclude(pk=mine.pk)
-    # FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no other editor.
-    users = BuilderUser.objects.select_for_update(nowait=True, of=("self",), no_key=True).annotate(
-        has_unfinished=Exists(open_attempts)
-    )
     try:
-        return users.get(pk=pk)
+        return _locking(mine, nowait=True).get(pk=pk)
     except BuilderUser.DoesNotExist:
         raise Gone(
             "This user was deleted in the meantime. Nothing was saved.",
@@ -39,6 +32,28 @@ def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
     except OperationalError as error:
         raise_unless_locked(error)
         raise busy() from None
+
+
+def lock_for_event(**lookup: Any) -> BuilderUser | None:
+    """The one row of `lookup`, locked as by `lock_user`; but an event waits for a save of it,
+    for as long as the transaction's `lock_timeout` says."""
+    return _locking(None, nowait=False).filter(**lookup).first()
+
+
+def _locking(mine: SyncAttempt | None, *, nowait: bool) -> QuerySet[BuilderUser]:
+    open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
+    if mine is not None:
+        open_attempts = open_attempts.exclude(pk=mine.pk)
+    # FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no other editor.
+    return BuilderUser.objects.select_for_update(nowait=nowait, of=("self",), no_key=True).annotate(
+        unfinished=Exists(open_attempts)
+    )
+
+
+def has_unfinished(row: BuilderUser) -> bool:
+    """Whether a row that is locked here has an open attempt. As the lock is ours, it belongs to
+    a dead process."""
+    return bool(getattr(row, "unfinished", False))
 
 
 def busy() -> Busy:

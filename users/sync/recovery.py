@@ -61,10 +61,16 @@ def recover_user(
 ) -> list[Settled]:
     """Settle the open attempts of one user, oldest first, all within the deadline."""
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
-    attempts = SyncAttempt.objects.filter(user=user_id, status=Status.STARTED).order_by("id")
-    if apart_from is not None:
-        attempts = attempts.exclude(pk=apart_from.pk)
-    return [recover(attempt, deadline=deadline) for attempt in attempts]
+    return [
+        recover(attempt, deadline=deadline)
+        for attempt in open_attempts(user_id)
+        if attempt != apart_from
+    ]
+
+
+def open_attempts(user_id: uuid.UUID) -> list[SyncAttempt]:
+    """The open attempts of one user, oldest first; the row may not exist yet or any more."""
+    return list(SyncAttempt.objects.filter(user=user_id, status=Status.STARTED).order_by("id"))
 
 
 def recover(attempt: SyncAttempt, *, deadline: Deadline | None = None) -> Settled:
@@ -82,7 +88,7 @@ def recover(attempt: SyncAttempt, *, deadline: Deadline | None = None) -> Settle
             row = _lock(operation)
             if not locks.lock_attempt(attempt):
                 return _meanwhile(attempt)
-            return _settle(operation, row, attempt, _look(operation, deadline))
+            return settle(operation, row, attempt, _look(operation, deadline))
     except Busy:
         return Settled(attempt, Status.STARTED, "This user is being saved right now.")
     except _StaysOpen as reason:
@@ -121,9 +127,10 @@ def _look(operation: Operation, deadline: Deadline) -> Seen:
         raise _StaysOpen(f"Clerk could not be read: {error.summary}") from None
 
 
-def _settle(
+def settle(
     operation: Operation, row: BuilderUser | None, attempt: SyncAttempt, seen: Seen
 ) -> Settled:
+    """End an attempt by what Clerk shows, in the transaction that holds both locks."""
     match seen.verdict:
         case Verdict.CANNOT_TELL:
             raise _StaysOpen(seen.why)

@@ -1,4 +1,4 @@
-"""Settle changes whose process died: `manage.py clerk_recover`."""
+"""Finish what was left unfinished: `manage.py clerk_recover`."""
 
 from __future__ import annotations
 
@@ -8,41 +8,57 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from users.sync import recovery
+from users.sync import upkeep
 
 
 class Command(BaseCommand):
     help = (
-        "Settle every open attempt by what Clerk has: applied or dropped. A user whose save is "
-        "alive is left alone. Exit code 0: nothing is open any more; 2: some stay open, and why "
-        "is said; 1: it could not run."
+        "Settle every open attempt by what Clerk has: applied or dropped; a user whose save is "
+        "alive is left alone. Then try kept events again, and do what is due: send waiting "
+        "invitations, ban replaced accounts. The background worker does the same every minute. "
+        "Exit code 0: nothing is open any more; 2: some stay open, and why is said; 1: it could "
+        "not run."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        results = []
-        for settled in recovery.recover_all():
-            results.append(settled)
-            if not options["json"]:
-                attempt = settled.attempt
-                self.stdout.write(
-                    f"{attempt.pk} {attempt}: {settled.status.label}. {settled.message}"
-                )
-        still_open = [settled for settled in results if not settled.settled]
+        report = upkeep.run()
         if options["json"]:
-            self.stdout.write(json.dumps({"open": len(still_open), "attempts": [
-                {
-                    "attempt": settled.attempt.pk,
-                    "operation": settled.attempt.operation,
-                    "user": str(settled.attempt.user_id or ""),
-                    "status": settled.status,
-                    "message": settled.message,
-                }
-                for settled in results
-            ]}))  # fmt: skip
-        elif not results:
-            self.stdout.write("Nothing is open.")
-        if still_open:
+            self.stdout.write(json.dumps(_document(report)))
+        else:
+            for line in _lines(report):
+                self.stdout.write(line)
+        if report.left:
             sys.exit(2)
+
+
+def _lines(report: upkeep.Report) -> list[str]:
+    lines = [
+        f"{settled.attempt.pk} {settled.attempt}: {settled.status.label}. {settled.message}"
+        for settled in report.attempts
+    ]
+    lines += [f"Event {event.svix_id}: {event.error or 'done'}" for event in report.events]
+    return lines + report.notes or ["Nothing is open."]
+
+
+def _document(report: upkeep.Report) -> dict[str, Any]:
+    return {
+        "open": report.left,
+        "attempts": [
+            {
+                "attempt": settled.attempt.pk,
+                "operation": settled.attempt.operation,
+                "user": str(settled.attempt.user_id or ""),
+                "status": settled.status,
+                "message": settled.message,
+            }
+            for settled in report.attempts
+        ],
+        "events": [
+            {"svix_id": event.svix_id, "done": event.done, "error": event.error}
+            for event in report.events
+        ],
+        "notes": report.notes,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import signal
@@ -35,13 +36,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """1. migrate; 2. start the sandbox; 3. load people where there are none; 4. start the
-        admin; 5. say when it is ready and wait. Whatever ends it, it stops what it started."""
+        admin and the worker; 5. say when it is ready and wait. Whatever ends it, it stops what
+        it started."""
         if not settings.DEBUG:
             raise CommandError("The demo runs with DEBUG=1 alone: it uses a known login.")
         port, sandbox_port = _port("PORT", 8000), _port("SANDBOX_PORT", 8001)
         folder = settings.BASE_DIR / ".demo"
         folder.mkdir(exist_ok=True)
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores INT
+            signal.signal(number, _interrupt)
         self.children: list[tuple[str, subprocess.Popen[bytes]]] = []
         environment = _environment(folder, sandbox_port)
         try:
@@ -49,7 +52,8 @@ class Command(BaseCommand):
             self._start(
                 "The sandbox",
                 ["-m", "sandbox", "--port", str(sandbox_port),
-                 "--state-file", str(folder / "sandbox.json")],
+                 "--state-file", str(folder / "sandbox.json"),
+                 "--webhook-url", f"http://127.0.0.1:{port}/webhooks/clerk/"],
                 environment,
             )  # fmt: skip
             sandbox = f"http://127.0.0.1:{sandbox_port}"
@@ -62,6 +66,7 @@ class Command(BaseCommand):
                  "--worker-class", "gthread", "--threads", "8", "--log-level", "warning"],
                 environment,
             )  # fmt: skip
+            self._start("The worker", ["manage.py", "procrastinate", "worker"], environment)
             self._wait_for(f"http://127.0.0.1:{port}/readyz/")
             self.stdout.write(
                 f"\nCascade is ready.\n\n  Admin    http://127.0.0.1:{port}/admin/"
@@ -140,6 +145,10 @@ def _environment(folder: Path, sandbox_port: int) -> dict[str, str]:
         "DEBUG": "1",
         "CLERK_SECRET_KEY": _kept(folder / "clerk-key", f"sk_test_{secrets.token_hex(16)}"),
         "CLERK_API_URL": f"http://127.0.0.1:{sandbox_port}/v1",
+        "CLERK_WEBHOOK_SIGNING_SECRET": _kept(
+            folder / "webhook-secret",
+            "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
+        ),
     }
 
 

@@ -27,6 +27,23 @@ class Follow(Operation):
         return Verdict.HAS_IT
 
 
+class AccountChanged(Follow):
+    """Something about the account itself changed in Clerk: a ban, a lock, its deletion. The row
+    stays as it is."""
+
+    changes_row = False
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        return row
+
+
+def taken_by_another(row: BuilderUser, email: str) -> BuilderUser | None:
+    """Another row that has this email."""
+    if not email or email == row.email:
+        return None
+    return BuilderUser.objects.filter(email__iexact=email).exclude(pk=row.pk).first()
+
+
 def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:
     """What differs between the row and its account, `{field: [row's, Clerk's]}`.
 
@@ -36,8 +53,6 @@ def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:
     changes: Changes = {}
     if account.name and account.name != names.squash(row.name):
         changes["name"] = [row.name, account.name]
-    if account.email and account.email != row.email:
-        taken = BuilderUser.objects.filter(email__iexact=account.email).exclude(pk=row.pk)
-        if not taken.exists():
-            changes["email"] = [row.email, account.email]
+    if account.email and account.email != row.email and not taken_by_another(row, account.email):
+        changes["email"] = [row.email, account.email]
     return changes

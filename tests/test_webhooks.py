@@ -1,0 +1,320 @@
+"""The webhook's door: who may come in, how often, and what happens when it cannot take effect."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import random
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import OperationalError, connection
+from django.test import Client
+from django.urls import reverse
+
+from sandbox import Event
+from tests.events import URL, arrive, happened, post
+from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
+from tests.test_change_form import stored, text_of
+from users.models import BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+VECTOR = {  # of Clerk's signing, made with the reference library
+    "secret": "whsec_Y2xlcmstdGVzdC1zaWduaW5nLXNlY3JldC0zMmJ5dGU=",
+    "svix-id": "msg_2xH8iJ0kL2mN4oP6qR8tU0vW2xY",
+    "svix-timestamp": "1767398401",
+    "svix-signature": "v1,m5bRJPAL7fC4TNKbsijYptOhDw5m04zPVGlCvFLawn0=",
+}
+VECTOR_BODY = Path(__file__).with_name("signed_event.json").read_bytes()
+
+
+@pytest.fixture
+def event(sandbox) -> Event:
+    """Somebody's name was changed in Clerk; the user is the only one."""
+    user = linked(sandbox)
+    happened(sandbox)
+    sandbox.edit(user.clerk_id, last_name="Jones")
+    [event] = happened(sandbox)
+    return event
+
+
+def name() -> str:
+    return BuilderUser.objects.get().name
+
+
+class TestSigned:
+    def test_the_vector_of_the_reference_library(self, sandbox, settings, monkeypatch):
+        settings.CLERK_WEBHOOK_SIGNING_SECRET = VECTOR["secret"]
+        then = datetime.fromtimestamp(int(VECTOR["svix-timestamp"]) + 60).astimezone()
+
+        class Then(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return then.astimezone(tz)
+
+        monkeypatch.setattr("standardwebhooks.webhooks.datetime", Then)
+        headers = {name: value for name, value in VECTOR.items() if name != "secret"}
+        response = Client().post(URL, VECTOR_BODY, content_type="application/json", headers=headers)
+        assert response.status_code == 200
+        assert WebhookDelivery.objects.get().pk == VECTOR["svix-id"]
+        assert ClerkAccount.objects.get().last_name == "Smith"
+        spoilt = VECTOR_BODY.replace(b"Smith", b"Smyth")
+        response = Client().post(URL, spoilt, content_type="application/json", headers=headers)
+        assert response.status_code == 400
+
+    def test_an_event_takes_effect(self, sandbox, event):
+        assert post(sandbox, event).status_code == 200
+        assert name() == "Mary Ann Jones"
+        delivery = WebhookDelivery.objects.get()
+        assert (delivery.type, delivery.payload, delivery.error) == ("user.updated", None, "")
+
+    def test_with_another_secret_it_is_refused(self, sandbox, event):
+        other = "whsec_YW5vdGhlciBzZWNyZXQ="
+        assert post(sandbox, event, secret=other).status_code == 400
+        assert name() == "Mary Ann Smith"
+        assert not WebhookDelivery.objects.exists()
+
+    @pytest.mark.parametrize(("seconds", "status"), [(-295, 200), (-305, 400), (305, 400)])
+    def test_five_minutes_either_way(self, sandbox, event, seconds, status):
+        assert post(sandbox, event, at=int(time.time()) + seconds).status_code == status
+
+    @pytest.mark.parametrize(
+        ("header", "value"),
+        [
+            ("svix-signature", ""),
+            ("svix-signature", "v1"),
+            ("svix-signature", "v1,"),
+            ("svix-signature", "v1,é"),
+            ("svix-signature", "v2,AAAA"),
+            ("svix-signature", "v1,not base64!"),
+            ("svix-timestamp", "yesterday"),
+            ("svix-timestamp", "9" * 400),
+            ("svix-timestamp", "-1"),
+            ("svix-timestamp", "nan"),
+            ("svix-id", ""),
+            ("svix-id", "msg_other"),
+            ("Content-Length", "many"),
+        ],
+    )
+    def test_malformed_headers(self, sandbox, event, header, value):
+        body, headers = sandbox.webhooks.signed(event)
+        headers.pop("Content-Type")
+        response = Client().post(
+            URL, body, content_type="application/json", headers=headers | {header: value}
+        )
+        assert response.status_code == 400
+        assert name() == "Mary Ann Smith"
+
+    @pytest.mark.parametrize("header", ["svix-id", "svix-timestamp", "svix-signature"])
+    def test_missing_headers(self, sandbox, event, header):
+        body, headers = sandbox.webhooks.signed(event)
+        del headers[header], headers["Content-Type"]
+        response = Client().post(URL, body, content_type="application/json", headers=headers)
+        assert response.status_code == 400
+
+    def test_one_of_several_signatures_is_enough(self, sandbox, event):
+        """As while a secret is being changed."""
+        body, headers = sandbox.webhooks.signed(event)
+        headers["svix-signature"] = f"v1,AAAA {headers['svix-signature']}"
+        content_type = headers.pop("Content-Type")
+        response = Client().post(URL, body, content_type=content_type, headers=headers)
+        assert response.status_code == 200
+
+    def test_no_other_method_and_nothing_big(self, sandbox):
+        assert Client().get(URL).status_code == 405
+        response = Client().post(URL, b"x" * (2**20 + 1), content_type="application/json")
+        assert response.status_code == 413
+
+    def test_no_cookie_and_no_token_are_needed(self, sandbox, event):
+        body, headers = sandbox.webhooks.signed(event)
+        content_type = headers.pop("Content-Type")
+        client = Client(enforce_csrf_checks=True)
+        assert client.post(URL, body, content_type=content_type, headers=headers).status_code == 200
+
+
+class TestOnce:
+    def test_a_replayed_delivery_does_nothing(self, sandbox, event):
+        assert post(sandbox, event).status_code == 200
+        BuilderUser.objects.update(name="Changed since")
+        assert post(sandbox, event).status_code == 200
+        assert name() == "Changed since"
+        assert SyncAttempt.objects.count() == 1
+
+    def test_an_unknown_type_is_fine_and_leaves_nothing(self, sandbox, event):
+        event.payload["type"] = "organization.created"
+        assert post(sandbox, event).status_code == 200
+        assert not WebhookDelivery.objects.exists()
+
+    def test_a_database_that_is_down_is_said_so_that_it_comes_again(
+        self, sandbox, event, monkeypatch
+    ):
+        def down():
+            raise OperationalError("the server closed the connection")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "cursor", lambda *args, **kwargs: down())
+            assert post(sandbox, event).status_code == 503
+        assert post(sandbox, event).status_code == 200
+        assert name() == "Mary Ann Jones"
+
+
+class TestKept:
+    """An event that cannot take effect now is kept with its reason, and tried again."""
+
+    @pytest.fixture
+    def kept(self, sandbox, event) -> Event:
+        """Its user has an open attempt that the event does not decide."""
+        user = BuilderUser.objects.get()
+        SyncAttemptFactory(user=user, changes={"name": ["Mary Ann Smith", "Mary Ann Brown"]})
+        response = post(sandbox, event)
+        assert (response.status_code, response.content) == (200, b"kept for another try\n")
+        return event
+
+    def test_the_reason_stands_in_the_admin(self, client, kept):
+        delivery = WebhookDelivery.objects.get()
+        assert delivery.processed_at is None
+        assert delivery.payload["type"] == "user.updated"
+        page = reverse("admin:users_webhookdelivery_change", args=[kept.id])
+        assert "An earlier change of this user is not settled yet" in text_of(client.get(page))
+        assert name() == "Mary Ann Smith"
+
+    def test_recovery_settles_the_change_and_the_event_follows(self, sandbox, kept):
+        with pytest.raises(SystemExit) as left:
+            call_command("clerk_recover", "--json")  # Clerk holds a third name: a person decides
+        assert left.value.code == 2
+        SyncAttempt.objects.filter(status="started").update(
+            changes={"name": ["Mary Ann Jones", "Mary Ann Brown"]}
+        )
+        call_command("clerk_recover", "--json")
+        assert name() == "Mary Ann Jones"
+        assert WebhookDelivery.objects.get().processed_at is not None
+        assert not SyncAttempt.objects.filter(status="started").exists()
+
+    def test_replay_in_the_admin(self, client, kept):
+        page = reverse("admin:users_webhookdelivery_replay", args=[kept.id])
+        assert client.get(page).status_code == 405
+        assert "not settled yet" in text_of(client.post(page, follow=True))
+        SyncAttempt.objects.all().delete()
+        assert "has taken effect now" in text_of(client.post(page, follow=True))
+        assert name() == "Mary Ann Jones"
+        assert WebhookDelivery.objects.get().payload is None
+
+    def test_replay_of_several(self, client, kept):
+        SyncAttempt.objects.all().delete()
+        client.post(
+            reverse("admin:users_webhookdelivery_changelist"),
+            {"action": "replay", "_selected_action": [kept.id]},
+        )
+        assert name() == "Mary Ann Jones"
+
+    def test_replay_by_command(self, kept, capsys):
+        with pytest.raises(SystemExit) as left:
+            call_command("clerk_replay", kept.id)
+        assert left.value.code == 2
+        assert "not settled yet" in capsys.readouterr().out
+        SyncAttempt.objects.all().delete()
+        call_command("clerk_replay", "--json")
+        assert json.loads(capsys.readouterr().out)["left"] == 0
+        assert name() == "Mary Ann Jones"
+        with pytest.raises(CommandError, match="unknown or processed"):
+            call_command("clerk_replay", kept.id)
+
+    def test_a_mistake_of_ours_is_kept_too(self, sandbox, event, monkeypatch):
+        def mistake(*args):
+            raise ZeroDivisionError("somebody's name")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("users.sync.inbound.changes_from", mistake)
+            assert post(sandbox, event).status_code == 200
+        delivery = WebhookDelivery.objects.get()
+        assert "ZeroDivisionError" in delivery.error
+        assert "somebody's name" not in delivery.error
+        assert ClerkAccount.objects.get().last_name == "Smith"
+        assert post(sandbox, event).status_code == 200  # Clerk sends it again
+        assert name() == "Mary Ann Jones"
+
+
+def test_ten_thousand_strange_bodies(sandbox, caplog):
+    """Signed or not, whatever they hold: an answer, never a 500, and the users stay as they are."""
+    user = linked(sandbox)
+    before = stored(user)
+    [created] = happened(sandbox)[:1]
+    chance, answers = random.Random(5), {}
+    client = Client()
+    caplog.set_level(logging.CRITICAL)
+    for number in range(10_000):
+        payload = _spoilt(chance, json.loads(json.dumps(created.payload)))
+        event = Event(id=f"msg_{number}", type="x", payload=payload, at=0)
+        body, headers = sandbox.webhooks.signed(event)
+        headers.pop("Content-Type")
+        if number % 10 == 0:
+            body = _garbled(chance, body)
+        response = client.post(URL, body, content_type="application/json", headers=headers)
+        answers[response.status_code] = answers.get(response.status_code, 0) + 1
+    assert set(answers) == {200, 400}
+    assert min(answers.values()) > 500
+    assert stored(user).email == before.email
+    assert BuilderUser.objects.count() == 1
+
+
+STRANGE = [
+    None, True, False, 0, -1, 1.5, 10**30, -(10**18), 9e300, "", "\0", "\ud800", "x" * 5000,
+    [], {}, [[]], [None], {"id": None}, "user_x", "user_../..", "user.updated", "user.deleted",
+    "session.created", ["user_1"], {"a": {"b": []}},
+]  # fmt: skip
+
+
+def _spoilt(chance: random.Random, payload):
+    """The payload with some of its values replaced or gone; the user's id is never ours."""
+    payload["data"]["id"] = f"user_{chance.randrange(50)}"
+    payload["data"]["email_addresses"][0]["email_address"] = f"{chance.randrange(50)}@example.com"
+    payload["type"] = chance.choice(["user.created", "user.updated", "session.created"])
+    for _ in range(chance.randrange(1, 4)):
+        place = payload
+        while True:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            if not keys:
+                break
+            key = chance.choice(keys)
+            if isinstance(place[key], dict | list) and place[key] and chance.random() < 0.8:
+                place = place[key]
+                continue
+            if isinstance(place, dict) and chance.random() < 0.3:
+                del place[key]
+            else:
+                place[key] = copy.deepcopy(chance.choice(STRANGE))
+            break
+    return payload
+
+
+def _garbled(chance: random.Random, body: bytes) -> bytes:
+    place = chance.randrange(len(body))
+    return chance.choice(
+        [body[:place], body[:place] + b"\xff" + body[place:], b"[" * 100_000, b"", b"null"]
+    )
+
+
+def test_the_worker_does_it_in_the_background(sandbox, event, transactional_db):
+    """Arrives, is kept, and upkeep brings it: what `run_upkeep` does every minute."""
+    from users.tasks import forget_old_deliveries, run_upkeep
+
+    user = BuilderUserFactory()
+    attempt = SyncAttemptFactory(
+        user=BuilderUser.objects.exclude(pk=user.pk).get(),
+        changes={"name": ["Mary Ann Jones", "Mary Ann Brown"]},
+    )
+    post(sandbox, event)
+    run_upkeep(timestamp=0)
+    attempt.refresh_from_db()
+    assert attempt.status == "dropped"
+    assert BuilderUser.objects.exclude(pk=user.pk).get().name == "Mary Ann Jones"
+    WebhookDelivery.objects.update(processed_at="2020-01-01T00:00:00Z")
+    forget_old_deliveries(timestamp=0)
+    assert not WebhookDelivery.objects.exists()
+    assert arrive(sandbox) == []

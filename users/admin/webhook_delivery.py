@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import path, reverse
+from django.views.decorators.http import require_POST
+
+from users.admin.base import ReadOnlyAdmin
+from users.models import WebhookDelivery
+from users.sync import inbound
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnlyAdmin):
+    """Events from Clerk. One that could not take effect is kept, and can be replayed."""
+
+    list_display = ["received_at", "type", "svix_id", "processed_at", "attempts", "error"]
+    list_filter = [("processed_at", admin.EmptyFieldListFilter), "type"]
+    search_fields = ["=svix_id"]
+    search_help_text = "Id of the delivery (svix-id)"
+    fields = ["svix_id", "type", "received_at", "processed_at", "attempts", "error"]
+    actions = ["replay"]
+    change_form_template = "admin/users/webhookdelivery/change_form.html"
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("users.change_builderuser")
+
+    @admin.action(description="Replay the selected deliveries", permissions=["replay"])
+    def replay(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
+        kept = list(queryset.filter(processed_at=None).values_list("pk", flat=True))
+        if not kept:
+            messages.info(request, "All of these have taken effect already.")
+        self._replay(request, kept)
+
+    def get_urls(self) -> list[Any]:
+        replay = require_POST(self.admin_site.admin_view(self.replay_view))
+        return [
+            path("<path:pk>/replay/", replay, name="users_webhookdelivery_replay"),
+            *super().get_urls(),
+        ]
+
+    def replay_view(self, request: HttpRequest, pk: str) -> HttpResponse:
+        if not self.has_replay_permission(request):
+            raise PermissionDenied
+        delivery = get_object_or_404(WebhookDelivery, pk=pk.replace("\0", ""))
+        self._replay(request, [delivery.pk])
+        return HttpResponseRedirect(
+            reverse("admin:users_webhookdelivery_change", args=[delivery.pk])
+        )
+
+    def _replay(self, request: HttpRequest, svix_ids: list[str]) -> None:
+        for received in inbound.retry(svix_ids):
+            if received.done:
+                messages.success(request, f"{received.svix_id}: it has taken effect now.")
+            else:
+                messages.warning(request, f"{received.svix_id}: {received.error}")

@@ -1,0 +1,46 @@
+"""Try kept webhook deliveries again: `manage.py clerk_replay [SVIX_ID …]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from users.models import WebhookDelivery
+from users.sync import inbound
+
+
+class Command(BaseCommand):
+    help = (
+        "Try events from Clerk again that could not take effect: the named ones, else all that "
+        "are kept. Exit code 0: none is left; 2: some are, and why is said; 1: it could not run."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("svix_id", nargs="*", help="ids of deliveries; default: all kept ones")
+        parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        named = options["svix_id"] or None
+        if named is not None:
+            kept = WebhookDelivery.objects.filter(pk__in=named, payload__isnull=False)
+            if unknown := set(named) - set(kept.values_list("pk", flat=True)):
+                raise CommandError(
+                    f"Not kept, because unknown or processed: {', '.join(sorted(unknown))}."
+                )
+        results = inbound.retry(named)
+        left = [result for result in results if not result.done]
+        if options["json"]:
+            self.stdout.write(json.dumps({"left": len(left), "deliveries": [
+                {"svix_id": result.svix_id, "done": result.done, "error": result.error}
+                for result in results
+            ]}))  # fmt: skip
+        else:
+            for result in results:
+                self.stdout.write(f"{result.svix_id}: {result.error or 'done'}")
+            if not results:
+                self.stdout.write("Nothing is kept.")
+        if left:
+            sys.exit(2)

@@ -1,0 +1,306 @@
+"""What happens in Clerk reaches us: events, in any order, once or often (FACTS §4).
+
+An event with a user is that user's state at `data.updated_at`. The newest one counts: our copy
+takes it, and the row follows its name and email. Older ones change nothing, and an echo of our
+own save finds everything as it is. Clerk is not asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
+from django.utils import timezone
+
+from users.clerk import ClerkUser
+from users.clerk.types import USER_ID, time_from
+from users.errors import CascadeError
+from users.models import BuilderUser, ClerkAccount, Invitation, Source, Status, WebhookDelivery
+from users.sync import copies, journal, locks, recovery
+from users.sync.matching import match
+from users.sync.operations import Delete, Follow, Link, Operation, Seen, Verdict, from_attempt
+from users.sync.operations.base import Changes
+from users.sync.operations.following import AccountChanged, changes_from, taken_by_another
+
+logger = logging.getLogger(__name__)
+
+LOCK_SECONDS = 3
+"""How long an event waits for a save of its user; Clerk waits 15 s for our answer."""
+
+Payload = Mapping[str, Any]
+"""A whole event: `type` is a text, `data` a mapping; nothing else is certain."""
+
+Effect = Callable[[], None]
+
+
+class NotYet(CascadeError):
+    """The event cannot take effect now, and says why; it is kept and tried again."""
+
+
+class Unusable(CascadeError):
+    """The payload is no event of its type: it never will take effect."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """What became of a delivery: `done`, or kept with `error` for another try."""
+
+    svix_id: str
+    done: bool
+    error: str = ""
+
+
+def receive(svix_id: str, payload: Payload) -> Received:
+    """Record a delivery and its effect in one transaction; a known one does nothing.
+
+    What fails is kept with its payload and error for `retry`. Raises `Unusable` before anything
+    is recorded, and `DatabaseError` when the database does not answer: Clerk sends it again.
+    """
+    event = str(payload["type"])
+    effect = EFFECTS[event](payload)
+    try:
+        with transaction.atomic(durable=True):
+            if _record(svix_id, event):
+                effect()
+        return Received(svix_id, done=True)
+    except NotYet as reason:
+        error = str(reason)
+    except OperationalError as problem:
+        locks.raise_unless_locked(problem)
+        error = "This user is being saved right now."
+    except DatabaseError as problem:
+        if not isinstance(problem, IntegrityError):
+            raise
+        error = _named(svix_id, problem)
+    except Exception as problem:
+        error = _named(svix_id, problem)
+    _keep(svix_id, event, payload, error)
+    return Received(svix_id, done=False, error=error)
+
+
+def retry(svix_ids: list[str] | None = None) -> list[Received]:
+    """Try kept deliveries once more, oldest first: the named ones, else all."""
+    waiting = WebhookDelivery.objects.filter(processed_at=None, payload__isnull=False)
+    if svix_ids is not None:
+        waiting = waiting.filter(pk__in=svix_ids)
+    results = []
+    for delivery in waiting.order_by("received_at").only("svix_id", "payload"):
+        try:
+            results.append(receive(delivery.svix_id, delivery.payload))
+        except Unusable as error:
+            results.append(Received(delivery.svix_id, done=False, error=str(error)))
+    return results
+
+
+def _named(svix_id: str, problem: Exception) -> str:
+    """The kind of the problem alone: its text may hold somebody's data."""
+    logger.exception("Delivery %s failed", svix_id)
+    return f"It failed with {type(problem).__name__}: the log says where."
+
+
+def _record(svix_id: str, event: str) -> bool:
+    """Note the delivery as processed; False when it is already. A copy that arrives at the same
+    time waits here for the first one's transaction. Locks are waited for a while after this."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO users_webhookdelivery AS known
+                (svix_id, type, received_at, processed_at, error, attempts)
+            VALUES (%s, %s, now(), now(), '', 1)
+            ON CONFLICT (svix_id) DO UPDATE
+            SET processed_at = now(), error = '', payload = NULL, attempts = known.attempts + 1
+            WHERE known.processed_at IS NULL
+            RETURNING set_config('lock_timeout', %s, true)
+            """,
+            [svix_id, event, f"{LOCK_SECONDS}s"],
+        )
+        return cursor.rowcount == 1
+
+
+def _keep(svix_id: str, event: str, payload: Payload, error: str) -> None:
+    delivery, created = WebhookDelivery.objects.get_or_create(
+        pk=svix_id,
+        defaults={"type": event, "payload": payload, "error": error, "attempts": 1},
+    )
+    if not created and delivery.processed_at is None:
+        delivery.payload, delivery.error = payload, error
+        delivery.attempts += 1
+        delivery.save(update_fields=["payload", "error", "attempts"])
+
+
+# --- Effects ---------------------------------------------------------------------------------
+
+
+def _user_event(payload: Payload) -> Effect:
+    account = _account(payload["data"], payload)
+    return lambda: _state(account)
+
+
+def _session_event(payload: Payload) -> Effect:
+    """A session holds its whole user."""
+    account = _account(payload["data"].get("user"), payload)
+    return lambda: _state(account)
+
+
+def _deleted_event(payload: Payload) -> Effect:
+    clerk_id = payload["data"].get("id")
+    if not isinstance(clerk_id, str) or not USER_ID.match(clerk_id):
+        raise Unusable("the event names no user")
+    return lambda: _deleted(clerk_id)
+
+
+EFFECTS = {
+    "user.created": _user_event,
+    "user.updated": _user_event,
+    "user.deleted": _deleted_event,
+    "session.created": _session_event,
+}
+"""The events that we read, each with what it makes of a payload: the work of a transaction.
+Raises `Unusable`."""
+
+
+def _account(data: Any, payload: Payload) -> ClerkUser:
+    try:
+        account = ClerkUser.parse(data)
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    if account.updated_at is None:  # as in the example that Clerk's dashboard sends
+        account = replace(account, updated_at=time_of(payload))
+    return account
+
+
+def time_of(payload: Payload) -> datetime | None:
+    """The event's own time. Milliseconds, but Clerk's document has examples in seconds."""
+    timestamp = payload.get("timestamp")
+    if isinstance(timestamp, int) and 0 < timestamp < 100_000_000_000:
+        timestamp *= 1000
+    return time_from(timestamp)
+
+
+def _state(account: ClerkUser) -> None:
+    """The account is as the event says, unless we know something newer."""
+    if copies.knows_newer(account):
+        return
+    # The row before the copy, as a save does: two orders would be a deadlock.
+    row = locks.lock_for_event(clerk_id=account.id)
+    if row is None and _settle_creation(account):
+        row = locks.lock_for_event(clerk_id=account.id)
+    elif row is not None and locks.has_unfinished(row):
+        _settle(row, lambda operation: _shown_by(account, operation))
+        row.refresh_from_db()
+    before = ClerkAccount.objects.filter(pk=account.id).first()
+    if not copies.keep(account):
+        return
+    if row is not None:
+        _note_changes(row, before, account)
+        _follow(row, account)
+    elif before is None or before.released_at is None:
+        _link(account)
+
+
+def _shown_by(account: ClerkUser, operation: Operation) -> Seen | None:
+    """Only that the account shows a change is proof: that it does not may be an older state."""
+    shown = operation.clerk_id == account.id and operation.judge(account) is Verdict.HAS_IT
+    return Seen(Verdict.HAS_IT, account) if shown else None
+
+
+def _deleted(clerk_id: str) -> None:
+    row = locks.lock_for_event(clerk_id=clerk_id)
+    if row is not None and locks.has_unfinished(row):
+        _settle(row, _shown_by_deletion)
+        row = BuilderUser.objects.filter(pk=row.pk).first()
+    known = ClerkAccount.objects.filter(pk=clerk_id, deleted_at__isnull=False).exists()
+    copies.keep_deleted(clerk_id)
+    if row is not None and not known:
+        _journal(AccountChanged.on(row, {"deleted in Clerk": [False, True]}))
+
+
+def _shown_by_deletion(operation: Operation) -> Seen:
+    if isinstance(operation, Delete):
+        return Seen(Verdict.HAS_IT)
+    return Seen(Verdict.HAS_NOT, why="The user was deleted in Clerk.")
+
+
+def _settle(row: BuilderUser, decide: Callable[[Operation], Seen | None]) -> None:
+    """The event decides what a dead process left open; else it waits until recovery has."""
+    for attempt in recovery.open_attempts(row.pk):
+        operation = from_attempt(attempt)
+        seen = decide(operation)
+        if seen is None or not locks.lock_attempt(attempt):
+            raise NotYet("An earlier change of this user is not settled yet.")
+        recovery.settle(operation, row, attempt, seen)
+
+
+def _settle_creation(account: ClerkUser) -> bool:
+    """A create whose process died before its row was there: the account is its proof."""
+    claimed = copies.claimed_id(account)
+    if claimed is None or BuilderUser.objects.filter(pk=claimed).exists():
+        return False
+    for attempt in recovery.open_attempts(claimed):
+        operation = from_attempt(attempt)
+        # Locked by a save that is alive: that one links it.
+        if operation.creates_row and locks.lock_attempt(attempt):
+            recovery.settle(operation, None, attempt, Seen(Verdict.HAS_IT, account))
+            return True
+    return False
+
+
+def _note_changes(row: BuilderUser, before: ClerkAccount | None, account: ClerkUser) -> None:
+    """What changed about the account itself, for the journal."""
+    if before is None:
+        return
+    changes: Changes = {
+        field: [getattr(before, field), getattr(account, field)]
+        for field in ("banned", "locked", "image_url", "two_factor_enabled")
+        if getattr(before, field) != getattr(account, field)
+    }
+    if changes:
+        _journal(AccountChanged.on(row, changes))
+
+
+def _follow(row: BuilderUser, account: ClerkUser) -> None:
+    changes = changes_from(row, account)
+    if changes:
+        operation = Follow.on(row, changes)
+        operation.write(row)
+        _journal(operation)
+    other = taken_by_another(row, account.email)
+    note = f"Its email belongs to another builder user, {other}." if other else ""
+    ClerkAccount.objects.filter(pk=account.id).exclude(note=note).update(note=note)
+
+
+def _link(account: ClerkUser) -> None:
+    found = match(account)
+    if found.user is None:
+        ClerkAccount.objects.filter(pk=account.id).exclude(note=found.note).update(note=found.note)
+        return
+    row = locks.lock_for_event(pk=found.user.pk)
+    if row is None or locks.has_unfinished(row) or row.clerk_id != found.user.clerk_id:
+        raise NotYet("The user that it belongs to is being changed.")
+    if found.invitation is not None and taken_by_another(row, account.email):
+        note = f"It accepted the invitation of {row}, but another builder user has its email."
+        ClerkAccount.objects.filter(pk=account.id).update(note=note)
+        return
+    operation = Link.to(row, account.id, email=account.email if found.invitation else None)
+    operation.write(row)
+    _journal(operation)
+    if found.invitation is not None:
+        found.invitation.status = Invitation.State.ACCEPTED
+        found.invitation.save(update_fields=["status", "updated_at"])
+    _follow(row, account)
+
+
+def _journal(operation: Operation) -> None:
+    journal.record(operation, actor=None, source=Source.WEBHOOK, status=Status.APPLIED)
+    if operation.changes_row:
+        journal.log(operation, actor_id=None)
+
+
+def forget_old(days: int = 30) -> int:
+    """Delete deliveries that were processed long ago; Clerk sends none again after 28 hours."""
+    old = timezone.now() - timedelta(days=days)
+    return WebhookDelivery.objects.filter(processed_at__lt=old).delete()[0]

@@ -1,0 +1,85 @@
+"""What is done in the background, every minute: finishing what was left unfinished.
+
+Everything is found in the tables, so nothing is lost when nobody runs it for a while, and two
+copies at once do no harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from users.clerk import names
+from users.errors import ChangeFailed
+from users.models import BuilderUser, ClerkAccount, Invitation, Source
+from users.sync import inbound, recovery
+from users.sync.dual_write import dual_write
+from users.sync.inbound import Received
+from users.sync.operations import Ban, PushName
+from users.sync.recovery import Settled
+
+
+@dataclass
+class Report:
+    """What was found, and what became of it; `notes` are sentences for people."""
+
+    attempts: list[Settled] = field(default_factory=list)
+    events: list[Received] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """How many are still unfinished."""
+        return sum(not attempt.settled for attempt in self.attempts) + sum(
+            not event.done for event in self.events
+        )
+
+
+def run() -> Report:
+    """1. Settle open attempts. 2. Try kept events again, which may have waited for those.
+    3. Ban accounts that were replaced, and give a new account its name."""
+    return Report(
+        attempts=list(recovery.recover_all()),
+        events=inbound.retry(),
+        notes=[*ban_replaced(), *name_the_nameless()],
+    )
+
+
+def ban_replaced() -> list[str]:
+    """After an accepted change of email the account before it must not sign in any more. Clerk
+    is asked here, as an event asks nobody."""
+    notes = []
+    due = ClerkAccount.objects.filter(ban_due=True).select_related("replaced_for")
+    for account in due:
+        user = account.replaced_for
+        if account.banned or account.deleted_at or user is None:
+            ClerkAccount.objects.filter(pk=account.pk).update(ban_due=False)
+            continue
+        try:
+            dual_write(Ban.of_replaced(user, account), user, actor=None, source=Source.TASK)
+        except ChangeFailed as failure:
+            note = f"It was replaced, but could not be banned: {failure.full_message}"
+            ClerkAccount.objects.filter(pk=account.pk).update(note=note)
+            notes.append(f"{account}: {note}")
+        else:
+            notes.append(f"{account}: banned, as {user} has a new account.")
+    return notes
+
+
+def name_the_nameless() -> list[str]:
+    """Who accepts an invitation need not give Clerk a name: it gets the row's."""
+    notes = []
+    nameless = BuilderUser.objects.filter(
+        invitations__status=Invitation.State.ACCEPTED,
+        account__first_name="",
+        account__last_name="",
+        account__deleted_at=None,
+    ).select_related("account")
+    for user in nameless.distinct():
+        operation = PushName.on(user, {"name": ["", names.squash(user.name)]})
+        try:
+            dual_write(operation, user, actor=None, source=Source.TASK)
+        except ChangeFailed as failure:
+            notes.append(f"{user}: Clerk did not get the name. {failure.full_message}")
+        else:
+            notes.append(f"{user}: Clerk has the name.")
+    return notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -18,6 +19,28 @@ from tests.test_change_form import in_clerk, page_of, said, stored, submit, text
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def elsewhere(work):
+    """Another process does `work` in a transaction that stays open meanwhile."""
+    done, release = threading.Event(), threading.Event()
+
+    def run():
+        with transaction.atomic():
+            work()
+            done.set()
+            release.wait(60)
+        connection.close()
+
+    other = threading.Thread(target=run)
+    other.start()
+    try:
+        assert done.wait(60)
+        yield
+    finally:
+        release.set()
+        other.join()
 
 
 def abandoned(user, *, to="Mary Ann Jones", **fields):
@@ -98,23 +121,8 @@ class TestTheCommand:
     def test_a_save_that_is_alive_is_left_alone(self, sandbox, capsys):
         user = linked(sandbox)
         attempt = abandoned(user)
-        locked, done = threading.Event(), threading.Event()
-
-        def save():
-            with transaction.atomic():
-                BuilderUser.objects.select_for_update().get(pk=user.pk)
-                locked.set()
-                done.wait(60)
-            connection.close()
-
-        alive = threading.Thread(target=save)
-        alive.start()
-        locked.wait(60)
-        try:
+        with elsewhere(lambda: BuilderUser.objects.select_for_update().get(pk=user.pk)):
             assert "is being saved right now" in recover(capsys, code=2)
-        finally:
-            done.set()
-            alive.join()
         attempt.refresh_from_db()
         assert attempt.status == "started"
         assert sandbox.requests() == []
@@ -240,21 +248,8 @@ class TestOnTheWay:
 
 def test_somebody_else_is_saving(client, sandbox):
     user = linked(sandbox)
-    locked, done = threading.Event(), threading.Event()
-
-    def save():
-        with transaction.atomic():
-            BuilderUser.objects.select_for_update().get(pk=user.pk)
-            locked.set()
-            done.wait(60)
-        connection.close()
-
-    other = threading.Thread(target=save)
-    other.start()
-    locked.wait(60)
-    response = submit(client, user, name="Bob")
-    done.set()
-    other.join()
+    with elsewhere(lambda: BuilderUser.objects.select_for_update().get(pk=user.pk)):
+        response = submit(client, user, name="Bob")
     assert "being saved by someone else right now" in text_of(response)
     assert stored(user).name == user.name
     assert sandbox.writes() == []
@@ -274,27 +269,16 @@ def test_an_attempt_that_breaks_recovery_does_not_stop_the_others(sandbox, capsy
 def test_a_scan_that_points_at_the_user_is_no_editor(client, sandbox):
     """A row that refers to the user takes a lock on its key alone."""
     user = linked(sandbox)
-    pointed, done = threading.Event(), threading.Event()
 
     def scan():
-        with transaction.atomic():
-            ClerkAccount.objects.create(
-                clerk_id="user_other", user=None, replaced_for=user, seen_at=timezone.now()
-            )
-            with connection.cursor() as cursor:
-                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-            pointed.set()
-            done.wait(60)
-        connection.close()
+        ClerkAccount.objects.create(
+            clerk_id="user_other", user=None, replaced_for=user, seen_at=timezone.now()
+        )
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
-    other = threading.Thread(target=scan)
-    other.start()
-    pointed.wait(60)
-    try:
+    with elsewhere(scan):
         assert submit(client, user, name="Mary Ann Jones").status_code == 302
-    finally:
-        done.set()
-        other.join()
     assert stored(user).name == "Mary Ann Jones"
 
 

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import Q
 from django.utils import timezone
 from psycopg.types.json import Jsonb
 
@@ -36,7 +35,8 @@ _COPIED = (
 )
 
 # An answer, an event and a scan may overtake one another. The state with the later
-# `updated_at` stays, and an account that Clerk deleted stays deleted: ids are never used again.
+# `updated_at` stays, and `deleted_at` with it: ids are never used again. What comes late from
+# before the deletion still counts, so that the order in which events come does not matter.
 # `user_id` always follows users.clerk_id, in the same statement, so that it cannot go astray.
 _KEEP = """
 INSERT INTO users_clerkaccount AS known (clerk_id, user_id, {columns})
@@ -46,8 +46,8 @@ ON CONFLICT (clerk_id) DO UPDATE SET
     note = CASE WHEN known.user_id IS NOT DISTINCT FROM excluded.user_id THEN known.note
                 ELSE '' END,
     {updates}
-WHERE known.deleted_at IS NULL
-  AND (known.clerk_updated_at IS NULL OR excluded.clerk_updated_at >= known.clerk_updated_at)
+WHERE known.clerk_updated_at IS NULL
+   OR excluded.clerk_updated_at >= known.clerk_updated_at
 """.format(
     columns=", ".join(_COPIED),
     values=", ".join(["%s"] * len(_COPIED)),
@@ -91,7 +91,7 @@ def columns_of(account: ClerkUser, *, seen_at: datetime) -> dict[str, Any]:
 
 
 def keep(account: ClerkUser) -> bool:
-    """Take over the account as Clerk has just shown it; False if ours is newer or deleted."""
+    """Take over the account as Clerk has just shown it; False if ours is newer."""
     columns = columns_of(account, seen_at=timezone.now())
     columns["providers"] = Jsonb(columns["providers"])
     values = [account.id, account.id, *(columns[column] for column in _COPIED)]
@@ -100,15 +100,24 @@ def keep(account: ClerkUser) -> bool:
         return cursor.rowcount == 1
 
 
-def knows_newer(account: ClerkUser) -> bool:
-    """Whether our copy is of a later state, or says that Clerk deleted the account. A state
-    without a time is older than any."""
-    known = ClerkAccount.objects.filter(pk=account.id)
-    if account.updated_at is not None:
-        known = known.filter(
-            Q(deleted_at__isnull=False) | Q(clerk_updated_at__gt=account.updated_at)
-        )
-    return known.exists()
+def is_newer(known: ClerkAccount, account: ClerkUser) -> bool:
+    """Whether our copy is of a later state. A state without a time is older than any."""
+    if known.clerk_updated_at is None:
+        return False
+    return account.updated_at is None or known.clerk_updated_at > account.updated_at
+
+
+def user_of(known: ClerkAccount) -> ClerkUser:
+    """Our copy as the gateway gives users: what a row follows."""
+    return ClerkUser(
+        id=known.clerk_id,
+        email=known.email,
+        email_verified=known.email_verified,
+        first_name=known.first_name,
+        last_name=known.last_name,
+        banned=known.banned,
+        updated_at=known.clerk_updated_at,
+    )
 
 
 def keep_deleted(clerk_id: str) -> None:

@@ -183,7 +183,11 @@ def time_of(payload: Payload) -> datetime | None:
 
 def _state(account: ClerkUser) -> None:
     """The account is as the event says, unless we know something newer."""
-    if copies.knows_newer(account):
+    before = ClerkAccount.objects.filter(pk=account.id).first()
+    if before is not None and copies.is_newer(before, account):
+        if before.user_id is None and before.released_at is None:
+            # Come late, it still says whose account it was: the link must not depend on order.
+            _link(account, now=copies.user_of(before))
         return
     # The row before the copy, as a save does: two orders would be a deadlock.
     row = locks.lock_for_event(clerk_id=account.id)
@@ -192,14 +196,13 @@ def _state(account: ClerkUser) -> None:
     elif row is not None and locks.has_unfinished(row):
         _settle(row, lambda operation: _shown_by(account, operation))
         row.refresh_from_db()
-    before = ClerkAccount.objects.filter(pk=account.id).first()
     if not copies.keep(account):
         return
     if row is not None:
         _note_changes(row, before, account)
         _follow(row, account)
     elif before is None or before.released_at is None:
-        _link(account)
+        _link(account, now=account)
 
 
 def _shown_by(account: ClerkUser, operation: Operation) -> Seen | None:
@@ -269,21 +272,24 @@ def _follow(row: BuilderUser, account: ClerkUser) -> None:
         operation.write(row)
         _journal(operation)
     other = taken_by_another(row, account.email)
-    note = f"Its email belongs to another builder user, {other}." if other else ""
-    ClerkAccount.objects.filter(pk=account.id).exclude(note=note).update(note=note)
+    _note(account.id, f"Its email belongs to another builder user, {other}." if other else "")
 
 
-def _link(account: ClerkUser) -> None:
+def _link(account: ClerkUser, *, now: ClerkUser) -> None:
+    """Link the row that `account` belongs to; `now` is the account's newest state."""
     found = match(account)
     if found.user is None:
-        ClerkAccount.objects.filter(pk=account.id).exclude(note=found.note).update(note=found.note)
+        if now is account:
+            _note(account.id, found.note)
         return
     row = locks.lock_for_event(pk=found.user.pk)
     if row is None or locks.has_unfinished(row) or row.clerk_id != found.user.clerk_id:
         raise NotYet("The user that it belongs to is being changed.")
     if found.invitation is not None and taken_by_another(row, account.email):
-        note = f"It accepted the invitation of {row}, but another builder user has its email."
-        ClerkAccount.objects.filter(pk=account.id).update(note=note)
+        _note(
+            account.id,
+            f"It accepted the invitation of {row}, but another builder user has its email.",
+        )
         return
     operation = Link.to(row, account.id, email=account.email if found.invitation else None)
     operation.write(row)
@@ -291,7 +297,12 @@ def _link(account: ClerkUser) -> None:
     if found.invitation is not None:
         found.invitation.status = Invitation.State.ACCEPTED
         found.invitation.save(update_fields=["status", "updated_at"])
-    _follow(row, account)
+    _follow(row, now)
+
+
+def _note(clerk_id: str, note: str) -> None:
+    """Say on our copy why the account is not linked, or does not match."""
+    ClerkAccount.objects.filter(pk=clerk_id).exclude(note=note).update(note=note)
 
 
 def _journal(operation: Operation) -> None:

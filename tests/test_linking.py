@@ -1,0 +1,181 @@
+"""Which account belongs to which row, when somebody or something tries to make it the wrong one."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from django.db import connection
+
+from tests.events import arrive, happened, post
+from tests.factories import BuilderUserFactory, StaffFactory, linked
+from tests.test_change_form import stored, text_of
+from users.models import BuilderUser, ClerkAccount
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def note_of(account) -> str:
+    known = ClerkAccount.objects.get(pk=account["id"])
+    assert known.user is None
+    return known.note
+
+
+def test_a_verified_primary_email_ignoring_case(sandbox):
+    row = BuilderUserFactory(email="ann@example.com")
+    account = sandbox.add_user(email="ANN@Example.com")
+    arrive(sandbox)
+    assert stored(row).clerk_id == account["id"]
+    assert ClerkAccount.objects.get().user == row
+
+
+def test_our_id_comes_before_the_email(sandbox):
+    named, other = BuilderUserFactory(email="a@example.com"), BuilderUserFactory(email="b@x.org")
+    account = sandbox.add_user(email="b@x.org", public_metadata={"cascade_user_id": str(named.pk)})
+    arrive(sandbox)
+    assert stored(named).clerk_id == account["id"]
+    assert not stored(other).linked
+    # The address is the other row's: it is shown, not taken.
+    assert stored(named).email == "a@example.com"
+    assert "belongs to another builder user" in ClerkAccount.objects.get().note
+
+
+@pytest.mark.parametrize("where", ["unsafe_metadata", "private_metadata"])
+def test_only_public_metadata_counts(sandbox, where):
+    """A person can write unsafe metadata from their own browser."""
+    row = BuilderUserFactory(email="ann@example.com")
+    sandbox.add_user(email="mallory@example.com", **{where: {"cascade_user_id": str(row.pk)}})
+    arrive(sandbox)
+    assert not stored(row).linked
+
+
+@pytest.mark.parametrize("claim", ["", "1", "not-an-id", None, [], {"a": 1}, str(uuid.uuid4())])
+def test_a_claim_of_nobody(sandbox, claim):
+    row = BuilderUserFactory(email="ann@example.com")
+    sandbox.add_user(email="mallory@example.com", public_metadata={"cascade_user_id": claim})
+    arrive(sandbox)
+    assert not stored(row).linked
+
+
+def test_an_unverified_address_proves_nothing(sandbox):
+    row = BuilderUserFactory(email="ann@example.com")
+    account = sandbox.add_user(email="ann@example.com", verified=False)
+    arrive(sandbox)
+    assert not stored(row).linked
+    assert "is not verified" in note_of(account)
+
+
+def test_a_second_address_proves_nothing(sandbox):
+    """Only the primary one is the person's way to sign in."""
+    row = BuilderUserFactory(email="ann@example.com")
+    account = sandbox.add_user(email="mallory@example.com")
+    happened(sandbox)
+    emails = [*account["email_addresses"], dict(account["email_addresses"][0], id="idn_2",
+                                                email_address="ann@example.com")]  # fmt: skip
+    sandbox.edit(account["id"], email_addresses=emails)
+    arrive(sandbox)
+    assert not stored(row).linked
+
+
+def test_no_primary_address_at_all(sandbox):
+    row = BuilderUserFactory(email="ann@example.com")
+    account = sandbox.add_user(email="ann@example.com")
+    happened(sandbox)
+    sandbox.edit(account["id"], primary_email_address_id=None)
+    arrive(sandbox)
+    assert not stored(row).linked
+
+
+def test_twins_by_case_link_nobody(sandbox):
+    """Old rows, from before the table refused them."""
+    with connection.cursor() as cursor:
+        cursor.execute("DROP INDEX users_email_unique")
+    try:
+        rows = [BuilderUserFactory(email="ann@example.com"), BuilderUserFactory(email="Ann@x.org")]
+        BuilderUser.objects.filter(pk=rows[1].pk).update(email="Ann@Example.com")
+        account = sandbox.add_user(email="ann@example.com")
+        arrive(sandbox)
+        assert not any(stored(row).linked for row in rows)
+        assert "Several builder users" in note_of(account)
+    finally:
+        BuilderUser.objects.all().delete()
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE UNIQUE INDEX users_email_unique ON users (lower(email))")
+
+
+def test_the_address_of_a_staff_member_is_nothing_special(sandbox):
+    StaffFactory(email="staff@example.com")
+    account = sandbox.add_user(email="staff@example.com")
+    arrive(sandbox)
+    assert note_of(account) == ""
+    assert not BuilderUser.objects.exists()
+
+
+def test_a_second_account_gets_nothing(client, sandbox):
+    user = linked(sandbox, email="ann@example.com")
+    claim = {"cascade_user_id": str(user.pk)}
+    second = sandbox.add_user(email="second@example.com", public_metadata=claim)
+    arrive(sandbox)
+    assert stored(user).clerk_id == user.clerk_id
+    assert "has another Clerk account" in note_of(second)
+    page = client.get("/admin/users/clerkaccount/?note__isempty=0")
+    assert "has another Clerk account" in text_of(page)
+
+
+def test_an_account_that_was_made_again_is_for_a_person_to_link(sandbox):
+    user = linked(sandbox, email="ann@example.com")
+    sandbox.delete(user.clerk_id)
+    again = sandbox.add_user(email="ann@example.com")
+    arrive(sandbox)
+    assert stored(user).clerk_id == user.clerk_id
+    assert "link this one by hand" in note_of(again)
+
+
+def test_a_banned_account_is_not_linked(sandbox):
+    row = BuilderUserFactory(email="ann@example.com")
+    sandbox.add_user(email="ann@example.com", banned=True)
+    arrive(sandbox)
+    assert not stored(row).linked
+
+
+def test_an_account_that_staff_unlinked_stays_so(sandbox):
+    from users.sync.dual_write import dual_write
+    from users.sync.operations import Unlink
+
+    user = linked(sandbox, email="ann@example.com")
+    dual_write(Unlink.of(user), user, actor=None, source="admin")
+    assert not stored(user).linked
+    sandbox.edit(user.clerk_id, first_name="Ann")
+    sandbox.sign_in(user.clerk_id)
+    arrive(sandbox)
+    assert not stored(user).linked
+    assert ClerkAccount.objects.get().note == ""
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0), (0, 2, 1)])
+def test_two_people_swap_their_addresses(sandbox, order):
+    """Clerk's addresses are unique, so one of them parks at a third one meanwhile."""
+    ann, bob = linked(sandbox, email="ann@example.com"), linked(sandbox, email="bob@example.com")
+    happened(sandbox)
+    sandbox.edit(ann.clerk_id, email="parked@example.com")
+    sandbox.edit(bob.clerk_id, email="ann@example.com")
+    sandbox.edit(ann.clerk_id, email="bob@example.com")
+    events = happened(sandbox)
+    for number in order:
+        assert post(sandbox, events[number]).status_code == 200
+    for user, email in ((ann, "bob@example.com"), (bob, "ann@example.com")):
+        assert stored(user).clerk_id == user.clerk_id
+        known = ClerkAccount.objects.get(pk=user.clerk_id)
+        assert known.email == email
+        # Followed, or shown: never silent and never the other's account.
+        assert stored(user).email == email or "belongs to another builder user" in known.note
+
+
+def test_an_account_cannot_be_taken_from_a_row(sandbox):
+    """Its primary address became another row's: the link stays with the account's id."""
+    user, other = linked(sandbox, email="ann@example.com"), BuilderUserFactory(email="bob@x.org")
+    happened(sandbox)
+    sandbox.edit(user.clerk_id, email="bob@x.org")
+    arrive(sandbox)
+    assert stored(user).clerk_id == user.clerk_id
+    assert not stored(other).linked

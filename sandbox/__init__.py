@@ -10,14 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox import invitations, sessions, users
+from sandbox import invitations, person, sessions, users
 from sandbox.api import Api
 from sandbox.control import Control
 from sandbox.faults import Fault, Faults
 from sandbox.keep import Keeper
 from sandbox.limits import Limiter, Limits
 from sandbox.requests import Request
+from sandbox.routes import ROUTES
 from sandbox.server import Server
+from sandbox.site import Site
 from sandbox.state import Json, State
 from sandbox.webhooks import Event, Webhooks
 
@@ -42,17 +44,19 @@ class Sandbox:
         self.secret_key = secret_key
         self.latency = latency
         self.state = State(clock)
-        self.webhooks = Webhooks(self.state)
         self.faults = Faults()
         self.limiter = Limiter(limits, clock)
         self.api = Api(self.state, self.limiter, secret_key)
         self.control = Control(self)
+        self.site = Site(self)
         self._log: list[Request] = []
         self._keeper = Keeper(self.state, state_file) if state_file else None
         self._server = Server(port, self)
         self.port = self._server.server_address[1]
         self.root = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.root}/v1"
+        self.webhooks = Webhooks(self.state.now, name=f"webhooks of {self.port}")
+        self.state.listeners.append(self.webhooks.record)
 
     def start(self) -> Sandbox:
         threading.Thread(
@@ -62,17 +66,17 @@ class Sandbox:
 
     def stop(self) -> None:
         self.faults.clear()
+        self.webhooks.stop()
         self._server.shutdown()
         self._server.server_close()
-        self.webhooks.stop()
         if self._keeper:
             self._keeper.stop()
 
     def reset(self) -> None:
-        """As new: no users, no faults, no log."""
+        """As new: no users, no faults, no events, no log."""
         self.faults.clear()
-        self.state.clear()
         self.webhooks.reset()
+        self.state.clear()
         self.limiter = Limiter(self.limiter.limits, self.state.clock)
         self.api = Api(self.state, self.limiter, self.secret_key)
         self.latency = 0.0
@@ -82,15 +86,15 @@ class Sandbox:
 
     def user(self, clerk_id: str) -> Json | None:
         with self.state.lock:
-            return copy.deepcopy(self.state.users.get(clerk_id))
+            return self.state.user(clerk_id) if clerk_id in self.state else None
 
     def users(self) -> list[Json]:
         with self.state.lock:
-            return copy.deepcopy(list(self.state.users.values()))
+            return self.state.users()
 
     def find(self, email: str) -> list[Json]:
         with self.state.lock:
-            return copy.deepcopy(list(self.state.by_address(email)))
+            return self.state.by_address(email)
 
     def invitations(self) -> list[Json]:
         with self.state.lock:
@@ -103,38 +107,53 @@ class Sandbox:
     # --- What happens inside Clerk -----------------------------------------------------------
 
     def add_user(self, *, email: str | None = None, verified: bool = True, **fields: Any) -> Json:
-        """A user who has always been there; other fields as in Clerk's User."""
+        """A new user; other fields as in Clerk's User."""
         with self.state.lock:
-            emails = [users.new_email(self.state, email, verified=verified)] if email else []
-            return copy.deepcopy(users.new_user(self.state, emails=emails, **fields))
+            user = users.person(self.state, email=email, verified=verified, **fields)
+            self.state.save(user)
+            self.state.emit("user.created", user)
+            return user
+
+    def fill(self, count: int, make: Callable[[int], Json]) -> list[str]:
+        """`count` users who have always been there, without events: `make(n)` gives what
+        `add_user` takes. Returns their ids."""
+        with self.state.lock:
+            return self.state.save_all(
+                users.person(self.state, **make(number)) for number in range(count)
+            )
 
     def edit(self, clerk_id: str, **fields: Any) -> Json:
         """Somebody edits the user in Clerk's dashboard, or the person does."""
         with self.state.lock:
-            user = self.state.user(clerk_id)
-            if email := fields.pop("email", None):
-                entry = users.new_email(self.state, email, strategy="email_code")
-                user["email_addresses"] = [entry]
-                user["primary_email_address_id"] = entry["id"]
-            user |= fields
-            return self.state.changed(user)
+            return person.edit(self.state, clerk_id, **fields)
+
+    def link_google(self, clerk_id: str) -> Json:
+        """The person connects a Google account with their primary address."""
+        with self.state.lock:
+            return person.link_google(self.state, clerk_id)
+
+    def unlink_google(self, clerk_id: str) -> Json:
+        with self.state.lock:
+            return person.unlink_google(self.state, clerk_id)
 
     def delete(self, clerk_id: str) -> None:
         with self.state.lock:
             users.delete_user(self.state, Request("DELETE", ""), clerk_id)
 
-    def accept(self, invitation_id: str, **names: str) -> Json:
+    def accept(self, invitation_id: str, **answers: str) -> Json:
         with self.state.lock:
-            return invitations.accept(self.state, invitation_id, **names)
+            return invitations.accept(self.state, invitation_id, **answers)
 
     def sign_in(self, clerk_id: str) -> Json:
         with self.state.lock:
-            return sessions.sign_in(self.state, clerk_id)
+            return copy.deepcopy(sessions.sign_in(self.state, clerk_id))
 
     # --- Faults and the log ------------------------------------------------------------------
 
     def fault(self, route: str, kind: str, **options: Any) -> Fault:
         """Switch a fault on; see `sandbox.faults.Fault`."""
+        if route != "*" and route not in ROUTES:
+            raise ValueError(f"no such route: {route}")
         return self.faults.add(Fault(route, kind, **options))
 
     def clear_faults(self) -> None:

@@ -1,5 +1,4 @@
-"""`python -m sandbox`: run until Ctrl-C. CLERK_SECRET_KEY is the key that it accepts,
-CLERK_WEBHOOK_SIGNING_SECRET what it signs events with."""
+"""`python -m sandbox`: run until Ctrl-C. CLERK_SECRET_KEY is the key that it accepts."""
 
 from __future__ import annotations
 
@@ -19,7 +18,9 @@ def main() -> int:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--limits", choices=["live", "test"], help="Clerk's rate limits")
     parser.add_argument("--state-file", type=Path)
-    parser.add_argument("--webhook-url", help="where events are sent")
+    parser.add_argument(
+        "--webhook-url", help="where events go, signed with CLERK_WEBHOOK_SIGNING_SECRET"
+    )
     options = parser.parse_args()
     limits = Limits.of_key(f"sk_{options.limits}_") if options.limits else None
     try:
@@ -34,9 +35,12 @@ def main() -> int:
         print(f"The sandbox cannot use port {options.port}: {error.strerror}.", file=sys.stderr)
         return 1
     if options.webhook_url:
-        sandbox.webhooks.send_to(
-            options.webhook_url, os.environ.get("CLERK_WEBHOOK_SIGNING_SECRET")
-        )
+        secret = os.environ.get("CLERK_WEBHOOK_SIGNING_SECRET") or None
+        try:
+            sandbox.webhooks.send_to(options.webhook_url, secret)
+        except ValueError as error:
+            print(f"The sandbox cannot send webhooks: {error}.", file=sys.stderr)
+            return 1
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

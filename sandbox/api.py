@@ -12,7 +12,7 @@ from sandbox.errors import Refusal, problem
 from sandbox.faults import Fault
 from sandbox.limits import Limiter
 from sandbox.requests import Request
-from sandbox.state import State
+from sandbox.state import Encoded, State
 
 VERSIONS = ("2026-05-12", "2025-11-10")
 HTML = (
@@ -50,7 +50,8 @@ class Api:
             with self._state.lock:
                 self._limiter.check(route, ids.get("user_id"))
                 body = routes.ROUTES[route](self._state, request, **ids)
-                return Answer(200, json.dumps(body).encode())
+                text = body if isinstance(body, Encoded) else json.dumps(body)
+                return Answer(200, text.encode())
         except Refusal as refusal:
             return refused(refusal)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from sandbox.errors import Refusal, not_found, problem, taken
 from sandbox.requests import Request, email_address, required
 from sandbox.state import Json, State
@@ -24,18 +22,18 @@ def create_email(state: State, request: Request) -> Json:
     )
     user = state.user(required(fields, "user_id"))
     address = email_address(required(fields, "email_address"))
-    if any(state.by_address(address)):
+    if state.ids_by_address(address):
         raise Refusal(422, taken())
     email = new_email(state, address, verified=bool(fields.get("verified")))
     user["email_addresses"].append(email)
     if fields.get("primary") or user["primary_email_address_id"] is None:
         user["primary_email_address_id"] = email["id"]
     state.changed(user)
-    return copy.deepcopy(email)
+    return email
 
 
 def get_email(state: State, request: Request, email_id: str) -> Json:
-    return copy.deepcopy(_find(state, email_id)[1])
+    return _find(state, email_id)[1]
 
 
 def update_email(state: State, request: Request, email_id: str) -> Json:
@@ -50,7 +48,7 @@ def update_email(state: State, request: Request, email_id: str) -> Json:
     if fields.get("primary"):
         user["primary_email_address_id"] = email_id
     state.changed(user)
-    return copy.deepcopy(email)
+    return email
 
 
 def delete_email(state: State, request: Request, email_id: str) -> Json:
@@ -69,7 +67,7 @@ def delete_email(state: State, request: Request, email_id: str) -> Json:
 
 
 def _find(state: State, email_id: str) -> tuple[Json, Json]:
-    for user in state.users.values():
+    for user in state.mentioning(email_id):
         for email in user["email_addresses"]:
             if email["id"] == email_id:
                 return user, email

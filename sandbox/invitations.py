@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 from sandbox.errors import Refusal, invalid, not_found, problem, taken
 from sandbox.requests import Request, email_address, metadata, required
 from sandbox.state import Json, State
-from sandbox.users import new_email, new_user
+from sandbox.users import check_password, new_email, new_user
 
 DAY = 86_400_000
 _TEXT, _FLAG = (str,), (bool,)
@@ -29,7 +27,7 @@ def create_invitation(state: State, request: Request) -> Json:
     if not 1 <= days <= 365:
         raise Refusal(422, invalid("expires_in_days", "expires_in_days must be 1 to 365."))
     if not fields.get("ignore_existing"):
-        if any(state.by_address(address)):
+        if state.ids_by_address(address):
             raise Refusal(422, taken())
         if any(_status(state, other) == "pending" and other["email_address"] == address
                for other in state.invitations.values()):  # fmt: skip
@@ -60,7 +58,7 @@ def create_invitation(state: State, request: Request) -> Json:
     if fields.get("notify") is not False:
         state.mails.append({"to": address, "slug": "invitation",
                             "invitation_id": invitation["id"], "at": now})  # fmt: skip
-    return copy.deepcopy(invitation)
+    return invitation
 
 
 def list_invitations(state: State, request: Request) -> list[Json]:
@@ -70,7 +68,7 @@ def list_invitations(state: State, request: Request) -> list[Json]:
         limit = 10
     found = []
     for invitation in state.invitations.values():
-        shown = copy.deepcopy(invitation) | {"status": _status(state, invitation)}
+        shown = invitation | {"status": _status(state, invitation)}
         if shown["status"] != status if status else shown["status"] == "revoked":
             continue
         if query in shown["email_address"] or query in shown["id"].lower():
@@ -85,27 +83,33 @@ def revoke_invitation(state: State, request: Request, invitation_id: str) -> Jso
         text = f"This invitation is {invitation['status']} already."
         raise Refusal(400, problem(f"invitation_already_{invitation['status']}", text))
     invitation |= {"status": "revoked", "revoked": True, "updated_at": state.now()}
-    return copy.deepcopy(invitation)
+    return invitation
 
 
 def accept(
-    state: State, invitation_id: str, first_name: str | None = None, last_name: str | None = None
+    state: State,
+    invitation_id: str,
+    first_name: str | None = None,
+    last_name: str | None = None,
+    password: str | None = None,
 ) -> Json:
     """The person follows the link: a NEW user with the invited, verified address."""
     invitation = _find(state, invitation_id)
     if _status(state, invitation) != "pending":
         raise Refusal(400, problem("invitation_not_pending", "This invitation is not pending."))
-    if any(state.by_address(invitation["email_address"])):
+    if state.ids_by_address(invitation["email_address"]):
         raise Refusal(422, taken())
+    if password:
+        check_password(password)
     invitation |= {"status": "accepted", "updated_at": state.now()}
-    return copy.deepcopy(
-        new_user(
-            state,
-            emails=[new_email(state, invitation["email_address"], strategy="ticket")],
-            first_name=first_name,
-            last_name=last_name,
-            public_metadata=copy.deepcopy(invitation["public_metadata"]),
-        )
+    return new_user(
+        state,
+        emails=[new_email(state, invitation["email_address"], strategy="ticket")],
+        first_name=first_name or None,
+        last_name=last_name or None,
+        public_metadata=invitation["public_metadata"],
+        password_enabled=bool(password),
+        password_last_updated_at=state.now() if password else None,
     )
 
 

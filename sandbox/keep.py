@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from pathlib import Path
 
 from sandbox.state import State
 
-_KEPT = ("users", "invitations", "sessions", "mails")
 SECONDS = 0.5
 
 
@@ -22,8 +20,7 @@ class Keeper:
         self._written = ""
         self._stopped = threading.Event()
         if file.exists():
-            for name, value in json.loads(file.read_text()).items():
-                setattr(state, name, value)
+            state.load(file.read_text())
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._thread.start()
 
@@ -38,7 +35,7 @@ class Keeper:
 
     def _write(self) -> None:
         with self._state.lock:
-            text = json.dumps({name: getattr(self._state, name) for name in _KEPT})
+            text = self._state.dump()
         if text != self._written:
             draft = self._file.with_suffix(".draft")
             draft.write_text(text)

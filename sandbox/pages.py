@@ -1,201 +1,208 @@
-"""The pages of the sandbox: plain HTML, every value escaped."""
+"""The pages about people, and what all pages share: plain HTML, every value escaped."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
 from html import escape
-from typing import Any
+from urllib.parse import quote, urlencode
 
-from sandbox.faults import KINDS
-from sandbox.requests import Request
-from sandbox.routes import ROUTES
+from sandbox.person import GOOGLE
 from sandbox.state import Json
-from sandbox.webhooks import MODES, ORDERS, Event, Webhooks
 
 STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto;
-  padding: 0 1rem 3rem; }
+:root { color-scheme: light dark; --line: light-dark(#dcdce4, #3a3a46);
+  --soft: light-dark(#f6f6f9, #1f1f27); --quiet: light-dark(#5d5d6b, #a5a5b5);
+  --brand: light-dark(#5a35e8, #b7a4ff); --good: light-dark(#16713a, #6fdc97);
+  --bad: light-dark(#a3160f, #ff9a92); }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto;
+  padding: 0 1rem 4rem; }
 header { display: flex; gap: 1.25rem; align-items: baseline; padding: 1rem 0;
   border-bottom: 3px solid #6c47ff; margin-bottom: 1.5rem; flex-wrap: wrap; }
 header strong { font-size: 1.15rem; margin-right: auto; }
-a { color: light-dark(#4a2bd0, #b7a4ff); }
+header a { text-decoration: none; padding: .15rem 0; }
+header a[aria-current] { font-weight: 600; border-bottom: 2px solid var(--brand); }
+a { color: var(--brand); }
+h1 { font-size: 1.6rem; margin: 0 0 .25rem; }
+h2 { font-size: 1.1rem; margin: 0 0 .75rem; }
+p { margin: .25rem 0 1rem; max-width: 60rem; }
+.quiet { color: var(--quiet); }
+.good { color: var(--good); font-weight: 600; }
+.bad { color: var(--bad); font-weight: 600; }
+.scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .45rem .75rem .45rem 0; vertical-align: top;
-  border-bottom: 1px solid light-dark(#ddd, #444); }
-form { display: inline-flex; gap: .5rem; flex-wrap: wrap; align-items: end;
-  margin: .25rem 1rem .25rem 0; }
-label { display: grid; font-size: .85rem; }
-input, select, button { font: inherit; padding: .3rem .6rem; }
-pre { overflow-x: auto; background: light-dark(#f4f4f6, #222); padding: 1rem; }
-.on { font-weight: 600; color: light-dark(#a3160f, #ff9a92); }
+th { font-size: .85rem; color: var(--quiet); }
+th, td { text-align: left; padding: .5rem 1rem .5rem 0; vertical-align: middle;
+  border-bottom: 1px solid var(--line); }
+code { font-size: .9em; overflow-wrap: anywhere; }
+section { border: 1px solid var(--line); border-radius: 8px; padding: 1rem 1.25rem;
+  margin: 0 0 1.25rem; }
+form { display: flex; gap: .75rem; flex-wrap: wrap; align-items: end; margin: 0 0 .75rem; }
+section > p:last-child, form:last-child { margin-bottom: 0; }
+.row { display: flex; gap: .5rem; flex-wrap: wrap; }
+.row form, td form { margin: 0; }
+label { display: grid; gap: .15rem; font-size: .85rem; color: var(--quiet); }
+label.check { display: flex; gap: .4rem; align-items: center; padding: .45rem 0; }
+input, select, button { font: 15px/1.4 system-ui, sans-serif; padding: .35rem .65rem;
+  border: 1px solid light-dark(#b8b8c6, #555564); border-radius: 6px; background: light-dark(#fff, #2a2a33);
+  color: CanvasText; max-width: 100%; }
+input[type=checkbox] { width: 1.1rem; height: 1.1rem; }
+button { cursor: pointer; }
+button:hover { border-color: var(--brand); }
+button.main { background: #5a35e8; border-color: #5a35e8; color: #fff; }
+button.danger { color: var(--bad); }
+button[aria-pressed=true] { border-color: var(--brand); color: var(--brand); font-weight: 600; }
+:focus-visible { outline: 3px solid #8f74ff; outline-offset: 1px; }
+pre { overflow-x: auto; background: var(--soft); padding: 1rem; border-radius: 6px; }
 """
 
 
-def users(found: list[Json], query: str) -> str:
-    wanted = query.lower()
-    shown = [user for user in found if wanted in json.dumps(user).lower()]
-    rows = "".join(
-        f"<tr><td><a href='/users/{escape(user['id'])}'>{escape(_name(user))}</a></td>"
-        f"<td>{escape(_email(user))}</td><td>{escape(_flags(user))}</td>"
-        f"<td>{_time(user['last_sign_in_at'])}</td></tr>"
-        for user in sorted(shown, key=_name)
-    )
-    return _page(
-        f"Users ({len(found)})",
-        f"<form><label>Search<input name=q value='{escape(query)}'></label>"
+def users(found: list[Json], count: int, search: str, offset: int, size: int) -> str:
+    rows = [
+        [
+            f"<a href='{_place(user)}'>{escape(_name(user))}</a>",
+            escape(_email(user)),
+            _flags(user),
+            when(user["created_at"]),
+            when(user["last_sign_in_at"]),
+        ]
+        for user in found
+    ]
+    steps = ""
+    if offset:
+        steps += _step("Newer", search, max(0, offset - size))
+    if offset + size < count:
+        steps += _step("Older", search, offset + size)
+    shown = f"{offset + 1}–{offset + len(found)} of {count}" if found else "nobody"
+    return page(
+        "Users",
+        "<form role=search><label>Name, address or id"
+        f"<input type=search name=q size=40 value='{escape(search)}'></label>"
         "<button>Search</button></form>"
-        f"<table><tr><th>Name<th>Email<th>State<th>Last sign-in</tr>{rows}</table>",
+        f"<p class=quiet>{shown}, newest first</p>"
+        + table(["Name", "Email", "State", "Created", "Last sign-in"], rows)
+        + f"<p class=row>{steps}</p>",
+        "/",
     )
+
+
+def _step(text: str, search: str, offset: int) -> str:
+    return f"<a href='/?{escape(urlencode({'q': search, 'from': offset}))}'>{text}</a>"
 
 
 def user(user: Json) -> str:
-    path = f"/users/{escape(user['id'])}"
+    path = _place(user)
     first, last = escape(user["first_name"] or ""), escape(user["last_name"] or "")
+    google = any(account["provider"] == GOOGLE for account in user["external_accounts"])
+    connect = (
+        button(f"{path}/no-google", "Disconnect Google")
+        if google
+        else button(f"{path}/google", "Connect Google")
+    )
     flags = "".join(
-        _button(f"{path}/flag", f"{off if user[flag] else on}", flag=flag)
+        button(
+            f"{path}/flag", off if user[flag] else on, flag=flag, to="off" if user[flag] else "on"
+        )
         for flag, on, off in (
             ("banned", "Ban", "Unban"),
             ("locked", "Lock", "Unlock"),
             ("two_factor_enabled", "Turn two-factor on", "Turn two-factor off"),
         )
     )
-    return _page(
+    return page(
         _name(user),
-        f"<p>{escape(_email(user))} · {escape(user['id'])} · {escape(_flags(user))}</p>"
-        "<h2>As the person, or in Clerk's dashboard</h2>"
+        f"<p>{escape(_email(user))} <span class=quiet>·</span> <code>{escape(user['id'])}</code>"
+        f" {_flags(user)}</p>"
+        "<section><h2>As the person</h2>"
         f"<form method=post action='{path}/edit'>"
         f"<label>First name<input name=first_name value='{first}'></label>"
         f"<label>Last name<input name=last_name value='{last}'></label>"
-        "<label>New email<input name=email type=email></label><button>Change</button></form>"
-        f"<p>{_button(f'{path}/sign-in', 'Sign in')}{flags}"
-        f"{_button(f'{path}/delete', 'Delete')}</p>"
-        f"<h2>As the API gives it</h2><pre>{escape(json.dumps(user, indent=2))}</pre>",
-    )
-
-
-def faults(active: list[dict[str, Any]]) -> str:
-    rows = "".join(
-        f"<tr><td class=on>{escape(fault['kind'])}</td><td>{escape(fault['route'])}</td>"
-        f"<td>{fault['status']}</td><td>{'applied first' if fault['apply'] else ''}</td>"
-        f"<td>{'always' if fault['times'] is None else fault['times']}</td>"
-        f"<td>{_button(_removal(fault), 'Off')}</td></tr>"
-        for fault in active
-    )
-    routes = "".join(f"<option>{escape(route)}</option>" for route in ["*", *ROUTES])
-    kinds = "".join(
-        f"<option value='{kind}'>{kind}: {escape(text)}</option>" for kind, text in KINDS.items()
-    )
-    return _page(
-        "Faults",
-        "<form method=post action='/faults'>"
-        f"<label>Route<select name=route>{routes}</select></label>"
-        f"<label>What happens<select name=kind>{kinds}</select></label>"
-        "<label>Status<input name=status value=500 size=4></label>"
-        "<label>Seconds<input name=seconds value=20 size=4></label>"
-        "<label>Times (empty: always)<input name=times size=4></label>"
-        "<label><span><input type=checkbox name=apply> apply first, then fail</span></label>"
-        "<button>On</button></form>"
-        f"<table><tr><th>Fault<th>Route<th>Status<th><th>Times<th></tr>{rows}</table>"
-        f"<p>{_button('/faults/clear', 'All off')}</p>",
-    )
-
-
-def _removal(fault: dict[str, Any]) -> str:
-    return f"/faults/{fault['id']}/remove"
-
-
-def inbox(mails: list[Json], invitations: list[Json]) -> str:
-    by_id = {invitation["id"]: invitation for invitation in invitations}
-    rows = ""
-    for mail in reversed(mails):
-        invitation = by_id.get(mail.get("invitation_id", ""))
-        status = invitation["status"] if invitation else ""
-        accept = (
-            f"<form method=post action='/inbox/{escape(invitation['id'])}/accept'>"
-            "<label>First name<input name=first_name></label>"
-            "<label>Last name<input name=last_name></label>"
-            "<button>Accept the invitation</button></form>"
-            if invitation and status == "pending"
-            else ""
-        )
-        text = mail["slug"].replace("_", " ").capitalize()
-        rows += (
-            f"<tr><td>{_time(mail['at'])}</td><td>{escape(mail['to'])}</td>"
-            f"<td>{escape(text)}</td><td>{escape(status)}</td><td>{accept}</td></tr>"
-        )
-    return _page("Inbox", f"<table><tr><th>When<th>To<th>Mail<th>State<th></tr>{rows}</table>")
-
-
-def webhooks(sent: Webhooks) -> str:
-    rows = "".join(
-        f"<tr><td>{_time(event.at)}</td><td>{escape(event.type)}</td>"
-        f"<td>{escape(str(event.payload['data'].get('id')))}</td><td>{escape(event.id)}</td>"
-        f"<td>{escape(_delivery(event))}</td>"
-        f"<td>{_button(f'/webhooks/{escape(event.id)}/send', 'Send again')}</td></tr>"
-        for event in list(sent.events)[:-200:-1]
-    )
-    modes = "".join(
-        f"<option{' selected' if mode == sent.mode else ''}>{mode}</option>" for mode in MODES
-    )
-    orders = "".join(
-        f"<option value={order}>{order.replace('_', ' ')}</option>" for order in ORDERS
-    )
-    return _page(
-        "Webhooks",
-        f"<p>Sent to {escape(sent.url or 'nobody')}. {len(sent.held)} held back.</p>"
-        f"<form method=post action='/webhooks/mode'><label>Events are<select name=mode>{modes}"
-        "</select></label><button>Switch</button></form>"
-        "<form method=post action='/webhooks/release'>"
-        f"<label>Order<select name=order>{orders}</select></label>"
-        "<label><span><input type=checkbox name=twice> each twice</span></label>"
-        "<button>Release what is held</button></form>"
-        f"<table><tr><th>When<th>Event<th>About<th>Id<th>Delivery<th></tr>{rows}</table>",
-    )
-
-
-def _delivery(event: Event) -> str:
-    if not event.tries:
-        return "not sent"
-    return f"{event.status or event.error or 'under way'}, {event.tries} tried"
-
-
-def requests(log: list[Request]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(request.method)}</td><td>{escape(request.path)}</td>"
-        f"<td>{escape(json.dumps(request.query)) if request.query else ''}</td>"
-        f"<td>{escape(json.dumps(request.body)) if request.body else ''}</td>"
-        f"<td>{request.status or 'no answer'}</td></tr>"
-        for request in reversed(log)
-    )
-    return _page(
-        "Requests",
-        f"<table><tr><th>Method<th>Path<th>Query<th>Body<th>Answer</tr>{rows}</table>",
+        "<label>New email (empty: keep)<input name=email type=email size=30></label>"
+        "<button class=main>Save</button></form>"
+        f"<div class=row>{button(f'{path}/sign-in', 'Sign in')}{connect}"
+        f"{button(f'{path}/delete', 'Delete my account', kind='danger')}</div></section>"
+        f"<section><h2>In Clerk's dashboard</h2><div class=row>{flags}</div></section>"
+        f"{source('As the API gives it', user)}",
+        "/",
     )
 
 
 def missing() -> str:
-    return _page("Not here", "<p>There is no such page, or no such user any more.</p>")
+    return page("Not here", "<p>There is no such page, or no such user any more.</p>")
 
 
-def _page(title: str, body: str) -> str:
+def refused(text: str) -> str:
+    return page(
+        "That did not work", f"<p class=bad>{escape(text)}</p><p>Go back and try again.</p>"
+    )
+
+
+# --- What all pages share ------------------------------------------------------------------------
+
+_NAVIGATION = {"/": "Users", "/inbox": "Inbox", "/webhooks": "Webhooks", "/faults": "Faults",
+               "/requests": "Requests"}  # fmt: skip
+
+
+def page(title: str, body: str, place: str = "") -> str:
+    links = "".join(
+        f"<a href='{path}'{' aria-current=page' if path == place else ''}>{text}</a>"
+        for path, text in _NAVIGATION.items()
+    )
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width'>"
         f"<title>{escape(title)} · Sandbox of Clerk</title><link rel=stylesheet href='/style.css'>"
-        "<header><strong>Sandbox of Clerk</strong><a href='/'>Users</a><a href='/inbox'>Inbox</a>"
-        "<a href='/faults'>Faults</a><a href='/webhooks'>Webhooks</a>"
-        "<a href='/requests'>Requests</a></header>"
+        "<link rel=icon href='data:,'>"
+        f"<header><strong>Sandbox of Clerk</strong>{links}</header>"
         f"<main><h1>{escape(title)}</h1>{body}</main></html>"
     )
 
 
-def _button(action: str, text: str, **fields: str) -> str:
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """Cells are HTML."""
+    if not rows:
+        return "<p class=quiet>Nothing here yet.</p>"
+    head = "".join(f"<th scope=col>{escape(text)}</th>" for text in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    inside = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f"<div class=scroll><table>{inside}</table></div>"
+
+
+def button(action: str, text: str, *, kind: str = "", pressed: bool = False, **fields: str) -> str:
+    """A form of one button; `action` is a path that is escaped already."""
     hidden = "".join(
-        f"<input type=hidden name={key} value={value}>" for key, value in fields.items()
+        f"<input type=hidden name='{escape(key)}' value='{escape(value)}'>"
+        for key, value in fields.items()
     )
-    return f"<form method=post action='{action}'>{hidden}<button>{escape(text)}</button></form>"
+    looks = (f" class={kind}" if kind else "") + (" aria-pressed=true" if pressed else "")
+    return (
+        f"<form method=post action='{action}'>{hidden}<button{looks}>{escape(text)}</button></form>"
+    )
+
+
+def source(title: str, data: Json) -> str:
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+
+
+def step(text: str) -> str:
+    """One step of a path, safe in an attribute."""
+    return escape(quote(text, safe=""))
+
+
+def when(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "<span class=quiet>never</span>"
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return escape(str(milliseconds))
+    return f"<time datetime='{moment.isoformat()}'>{moment:%Y-%m-%d %H:%M:%S}</time>"
+
+
+def _place(user: Json) -> str:
+    return f"/users/{step(user['id'])}"
 
 
 def _name(user: Json) -> str:
@@ -210,11 +217,11 @@ def _email(user: Json) -> str:
 
 
 def _flags(user: Json) -> str:
-    flags = [flag for flag in ("banned", "locked") if user[flag]]
-    return ", ".join(flags + (["two-factor"] if user["two_factor_enabled"] else []))
-
-
-def _time(milliseconds: int | None) -> str:
-    if milliseconds is None:
-        return "never"
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    bad = [flag for flag in ("banned", "locked") if user[flag]]
+    calm = ["two-factor"] if user["two_factor_enabled"] else []
+    calm += [str(account["provider"]).removeprefix("oauth_").title()
+             for account in user["external_accounts"]]  # fmt: skip
+    return " ".join(
+        [f"<span class=bad>{flag}</span>" for flag in bad]
+        + [f"<span class=quiet>{escape(flag)}</span>" for flag in calm]
+    )

@@ -6,17 +6,17 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sandbox import emails, invitations, sessions, users
+from sandbox import emails, invitations, listing, sessions, users
 
 Handler = Callable[..., Any]
 
 ROUTES: dict[str, Handler] = {
-    "GET /users": users.list_users,
-    "GET /users/count": users.count_users,
+    "GET /users": listing.list_users,
+    "GET /users/count": listing.count_users,
     "POST /users": users.create_user,
     "POST /users/ban": users.bulk_ban,
     "POST /users/unban": users.bulk_unban,
-    "GET /users/{user_id}": users.get_user,
+    "GET /users/{user_id}": listing.get_user,
     "PATCH /users/{user_id}": users.update_user,
     "DELETE /users/{user_id}": users.delete_user,
     "POST /users/{user_id}/ban": users.ban_user,

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from sandbox import routes
-from sandbox.api import Answer, faulty
+from sandbox.api import Answer, faulty, refused
+from sandbox.control import PREFIX
+from sandbox.errors import Refusal
 from sandbox.requests import Request
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.url.path.startswith("/v1/"):
             self._api()
         else:
-            self._send(self.server.sandbox.control.answer(self))
+            self._send(self._own())
 
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _handle
 
@@ -87,6 +89,20 @@ class Handler(BaseHTTPRequestHandler):
             self._drip(answer, fault.seconds)
         else:
             self._send(answer)
+
+    def _own(self) -> Answer:
+        """What is not Clerk's: the controls and the pages."""
+        sandbox, path = self.server.sandbox, self.url.path.rstrip("/") or "/"
+        try:
+            if path.startswith(PREFIX):
+                return sandbox.control.answer(self.command, path, self.raw_body)
+            if self.command == "POST":
+                return sandbox.site.post(path, self.raw_body)
+            return sandbox.site.get(path, self.url.query)
+        except Refusal as refusal:
+            return refused(refusal)
+        except (KeyError, TypeError, ValueError) as error:
+            return Answer(400, json.dumps({"error": str(error)}).encode())
 
     def _json(self) -> tuple[dict[str, Any] | None, bool]:
         if not self.raw_body:

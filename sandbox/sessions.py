@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from sandbox.errors import Refusal, missing, not_found
 from sandbox.requests import Request
 from sandbox.state import Json, State
@@ -19,17 +17,17 @@ def list_sessions(state: State, request: Request) -> list[Json]:
         for session in state.sessions.values()
         if session["user_id"] == user_id and (not status or session["status"] == status)
     ]
-    return copy.deepcopy(found[offset : offset + limit])
+    return found[offset : offset + limit]
 
 
 def get_session(state: State, request: Request, session_id: str) -> Json:
-    return copy.deepcopy(_find(state, session_id))
+    return _find(state, session_id)
 
 
 def revoke_session(state: State, request: Request, session_id: str) -> Json:
     session = _find(state, session_id)
     session |= {"status": "revoked", "updated_at": state.now()}
-    return copy.deepcopy(session)
+    return session
 
 
 def sign_in(state: State, user_id: str) -> Json:
@@ -52,7 +50,7 @@ def sign_in(state: State, user_id: str) -> Json:
     user |= {"last_sign_in_at": now, "last_active_at": now}
     state.touch(user)
     state.emit("session.created", session | {"user": user})
-    return copy.deepcopy(session)
+    return session
 
 
 def _find(state: State, session_id: str) -> Json:

@@ -1,9 +1,7 @@
-"""The users of this Clerk, and what its Backend API does with them (FACTS §1.2)."""
+"""The users of this Clerk, and what its Backend API changes of them (FACTS §1.2)."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from typing import Any
 
 from sandbox.errors import Refusal, invalid, missing_data, problem, taken, too_long
@@ -11,7 +9,6 @@ from sandbox.requests import Request, email_address, metadata, required
 from sandbox.state import Json, State
 
 NAME_LENGTH = 256
-PAGE_DEFAULT, PAGE_MAX = 10, 500
 PWNED = {"password", "12345678", "password123", "qwertyuiop", "letmein123"}
 
 _TEXT, _FLAG, _MAP = (str,), (bool,), (dict,)
@@ -93,10 +90,10 @@ def new_email(
     }
 
 
-def new_user(state: State, *, emails: list[Json], **fields: Any) -> Json:
-    """A user with everything that Clerk's document requires. Stored; the event goes out."""
+def built(state: State, *, emails: list[Json], **fields: Any) -> Json:
+    """A user with everything that Clerk's document requires, not stored yet."""
     now = state.now()
-    user: Json = {
+    return {
         "id": state.new_id("user"),
         "object": "user",
         "external_id": None,
@@ -142,121 +139,20 @@ def new_user(state: State, *, emails: list[Json], **fields: Any) -> Json:
         "deprovisioned": False,
         "bypass_client_trust": False,
     } | fields
-    state.users[user["id"]] = user
+
+
+def person(state: State, *, email: str | None = None, verified: bool = True, **fields: Any) -> Json:
+    """`built` for somebody with one address or none."""
+    emails = [new_email(state, email, verified=verified)] if email else []
+    return built(state, emails=emails, **fields)
+
+
+def new_user(state: State, **fields: Any) -> Json:
+    """A user like `built`, stored; the event goes out."""
+    user = built(state, **fields)
+    state.save(user)
     state.emit("user.created", user)
     return user
-
-
-# --- Reading -----------------------------------------------------------------------------------
-
-
-def list_users(state: State, request: Request) -> list[Json]:
-    limit = request.number("limit", PAGE_DEFAULT) or PAGE_DEFAULT
-    if not 1 <= limit <= PAGE_MAX:
-        limit = PAGE_DEFAULT  # as observed: no error, ten rows
-    offset = request.number("offset", 0) or 0
-    order = request.one("order_by") or "-created_at"
-    cursor = request.one("starting_after")
-    found = _ordered(_filtered(state, request), order)
-    if cursor:
-        if order.lstrip("+-") != "created_at":
-            raise Refusal(422, invalid("order_by", "starting_after needs order_by created_at."))
-        if offset:
-            raise Refusal(422, invalid("offset", "offset cannot be used with starting_after."))
-        ids = [user["id"] for user in found]
-        if cursor in ids:
-            found = found[ids.index(cursor) + 1 :]
-        elif cursor_user := state.users.get(cursor):
-            key = (cursor_user["created_at"], cursor)
-            descending = order.startswith("-")
-            found = [
-                user for user in found if ((user["created_at"], user["id"]) < key) == descending
-            ]
-        else:
-            raise Refusal(422, invalid("starting_after", "starting_after is no user's id."))
-    return copy.deepcopy(found[offset : offset + limit])
-
-
-def count_users(state: State, request: Request) -> Json:
-    return {"object": "total_count", "total_count": len(_filtered(state, request))}
-
-
-def get_user(state: State, request: Request, user_id: str) -> Json:
-    return copy.deepcopy(state.user(user_id))
-
-
-def _filtered(state: State, request: Request) -> list[Json]:
-    users = list(state.users.values())
-    for name, values in (
-        ("email_address", request.many("email_address")),
-        ("user_id", request.many("user_id")),
-        ("external_id", request.many("external_id")),
-        ("username", request.many("username")),
-    ):
-        if len(values) > 100:
-            raise Refusal(
-                422, problem("form_param_array_size_exceeded", "has too many", param=name)
-            )
-        if values:
-            users = [user for user in users if _matches(user, name, values)]
-    for name, test in _TEXT_FILTERS.items():
-        if wanted := (request.one(name) or "").lower():
-            users = [user for user in users if any(wanted in text for text in test(user))]
-    if banned := request.one("banned"):
-        users = [user for user in users if user["banned"] == (banned == "true")]
-    for column in ("created_at", "last_active_at", "last_sign_in_at"):
-        before, after = request.number(f"{column}_before"), request.number(f"{column}_after")
-        if before is not None:
-            users = [user for user in users if (user[column] or 0) < before]
-        if after is not None:
-            users = [user for user in users if (user[column] or 0) > after]
-    return users
-
-
-def _matches(user: Json, name: str, values: list[str]) -> bool:
-    if name == "email_address":
-        wanted = {value.lower() for value in values}
-        return any(email["email_address"].lower() in wanted for email in user["email_addresses"])
-    own = user["id"] if name == "user_id" else user[name]
-    included = {value.lstrip("+") for value in values if not value.startswith("-")}
-    excluded = {value[1:] for value in values if value.startswith("-")}
-    return own not in excluded and (not included or own in included)
-
-
-def _addresses(user: Json) -> list[str]:
-    return [email["email_address"].lower() for email in user["email_addresses"]]
-
-
-def _names(user: Json) -> list[str]:
-    return [f"{user['first_name'] or ''} {user['last_name'] or ''}".lower()]
-
-
-_TEXT_FILTERS: dict[str, Callable[[Json], list[str]]] = {
-    "query": lambda user: [*_addresses(user), *_names(user), user["id"].lower()],
-    "email_address_query": _addresses,
-    "name_query": _names,
-    "username_query": lambda user: [(user["username"] or "").lower()],
-}
-
-
-def _ordered(users: list[Json], order: str) -> list[Json]:
-    column = order.lstrip("+-")
-    keys = ("created_at", "updated_at", "first_name", "last_name", "username",
-            "last_active_at", "last_sign_in_at", "email_address")  # fmt: skip
-    if column not in keys:
-        raise Refusal(422, invalid("order_by", f"order_by must be one of {', '.join(keys)}."))
-
-    def key(user: Json) -> Any:
-        if column == "email_address":
-            return ((_addresses(user) or [""])[0], user["id"])
-        value = user[column]
-        return (
-            value is not None,
-            value or 0 if column.endswith("_at") else value or "",
-            user["id"],
-        )
-
-    return sorted(users, key=key, reverse=order.startswith("-"))
 
 
 # --- Writing -----------------------------------------------------------------------------------
@@ -268,14 +164,14 @@ def create_user(state: State, request: Request) -> Json:
     if not addresses:
         raise Refusal(422, missing_data("email_address"))
     for address in addresses:
-        if any(state.by_address(address)):
+        if state.ids_by_address(address):
             raise Refusal(422, taken())
     _check_plain(state, fields, None)
-    if fields.get("password") is not None:
-        _check_password(fields)
-    elif not fields.get("skip_password_requirement"):
+    if fields.get("password") is not None and not fields.get("skip_password_checks"):
+        check_password(fields["password"])
+    elif fields.get("password") is None and not fields.get("skip_password_requirement"):
         raise Refusal(422, missing_data("password"))
-    user = new_user(
+    return new_user(
         state,
         emails=[new_email(state, address) for address in addresses],
         **{name: fields[name] for name in PLAIN if fields.get(name) is not None},
@@ -283,7 +179,6 @@ def create_user(state: State, request: Request) -> Json:
         password_enabled=fields.get("password") is not None,
         password_last_updated_at=state.now() if fields.get("password") is not None else None,
     )
-    return copy.deepcopy(user)
 
 
 def update_user(state: State, request: Request, user_id: str) -> Json:
@@ -291,8 +186,8 @@ def update_user(state: State, request: Request, user_id: str) -> Json:
     allowed = UPDATABLE if request.version == "2026-05-12" else UPDATABLE | METADATA
     fields = request.fields(allowed)
     _check_plain(state, fields, user)
-    if fields.get("password") is not None:
-        _check_password(fields)
+    if fields.get("password") is not None and not fields.get("skip_password_checks"):
+        check_password(fields["password"])
     if (primary := fields.get("primary_email_address_id")) is not None:
         _set_primary(user, primary)
     for name in PLAIN:
@@ -318,17 +213,16 @@ def _check_plain(state: State, fields: Json, user: Json | None) -> None:
     ]
     external_id = fields.get("external_id")
     if external_id and any(
-        other["external_id"] == external_id for other in state.users.values() if other is not user
+        other["external_id"] == external_id and other["id"] != (user or {}).get("id")
+        for other in state.mentioning(external_id)
     ):
         problems.append(taken("external_id"))
     if problems:
         raise Refusal(422, *problems)
 
 
-def _check_password(fields: Json) -> None:
-    password = fields["password"]
-    if fields.get("skip_password_checks"):
-        return
+def check_password(password: str) -> None:
+    """Clerk's policy."""
     if len(password) < 8:
         text = "Passwords must be 8 characters or more."
         raise Refusal(422, problem("form_password_length_too_short", text, param="password"))
@@ -355,7 +249,7 @@ def _set_primary(user: Json, email_id: str) -> None:
 
 def delete_user(state: State, request: Request, user_id: str) -> Json:
     user = state.user(user_id)
-    del state.users[user_id]
+    state.remove(user)
     for session_id in [s["id"] for s in state.sessions.values() if s["user_id"] == user_id]:
         del state.sessions[session_id]
     deleted = {"object": "user", "id": user_id, "deleted": True}
@@ -442,7 +336,7 @@ def replace_email(state: State, request: Request, user_id: str) -> Json:
     status = fields.get("identification_status") or "verified"
     if status not in ("verified", "reserved", "unverified"):
         raise Refusal(422, invalid("identification_status", "identification_status is not valid."))
-    if any(other is not user for other in state.by_address(address)):
+    if any(other != user_id for other in state.ids_by_address(address)):
         raise Refusal(422, taken())
     if any(email["linked_to"] for email in user["email_addresses"]):
         text = "You cannot delete an identification that is linked to a connected account."
@@ -456,7 +350,7 @@ def replace_email(state: State, request: Request, user_id: str) -> Json:
         state.mails.append({"to": previous[0], "slug": "primary_email_address_changed",
                             "user_id": user_id, "at": state.now()})  # fmt: skip
     state.changed(user)
-    return copy.deepcopy(email)
+    return email
 
 
 def end_sessions(state: State, user_id: str) -> None:

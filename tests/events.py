@@ -7,6 +7,8 @@ from django.test import Client
 from sandbox import Event, Sandbox
 
 URL = "/webhooks/clerk/"
+_told: dict[int, str] = {}
+"""The last event of each sandbox that `happened` gave."""
 
 
 def post(sandbox: Sandbox, event: Event, **signing):
@@ -17,9 +19,12 @@ def post(sandbox: Sandbox, event: Event, **signing):
 
 def happened(sandbox: Sandbox) -> list[Event]:
     """The events since the last call, and so what is to be delivered next."""
-    events = list(sandbox.webhooks.events)
-    sandbox.webhooks.events.clear()
-    return events
+    events = sandbox.webhooks.events
+    ids = [event.id for event in events]
+    last = _told.get(id(sandbox))
+    if events:
+        _told[id(sandbox)] = ids[-1]
+    return events[ids.index(last) + 1 :] if last in ids else events
 
 
 def arrive(sandbox: Sandbox) -> list[str]:

@@ -45,7 +45,8 @@ section > p:last-child, form:last-child { margin-bottom: 0; }
 label { display: grid; gap: .15rem; font-size: .85rem; color: var(--quiet); }
 label.check { display: flex; gap: .4rem; align-items: center; padding: .45rem 0; }
 input, select, button { font: 15px/1.4 system-ui, sans-serif; padding: .35rem .65rem;
-  border: 1px solid light-dark(#b8b8c6, #555564); border-radius: 6px; background: light-dark(#fff, #2a2a33);
+  border: 1px solid light-dark(#b8b8c6, #555564); border-radius: 6px;
+  background: light-dark(#fff, #2a2a33);
   color: CanvasText; max-width: 100%; }
 input[type=checkbox] { width: 1.1rem; height: 1.1rem; }
 button { cursor: pointer; }

@@ -113,7 +113,8 @@ class ChangeFailed(CascadeError):
 
     `message` says what happened in Clerk, what happened here and what to do next. `fields`
     maps the names of form fields to messages for them; `trace_id` is Clerk's, for support.
-    `code` is stable and for machines.
+    `code` is stable and for machines. `retry_after` is set when Clerk took no more requests:
+    the seconds until it does.
     """
 
     code = "failed"
@@ -125,9 +126,11 @@ class ChangeFailed(CascadeError):
         code: str = "",
         fields: dict[str, list[str]] | None = None,
         trace_id: str = "",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.retry_after = retry_after
         self.fields = fields or {}
         self.trace_id = trace_id
         if code:

@@ -161,19 +161,30 @@ class ChangeForm(BuilderUserForm):
 
 
 class AddForm(BuilderUserForm):
-    """A new user. Without a choice an account is made as the first one says."""
+    """A new user, and how they come to a sign-in. Without a choice it is the first one."""
 
     ACCOUNTS = [
-        ("create", "Create the Clerk account now: the address is vouched for, no mail is sent"),
+        (
+            "invite",
+            "Invite: Clerk mails an invitation, and the account is made when it is accepted",
+        ),
+        ("create", "Create the Clerk account now: you vouch for the address, no mail is sent"),
         ("none", "No sign-in yet: only the record here"),
     ]
+    may_invite = True
     account = forms.ChoiceField(
-        choices=ACCOUNTS, initial="create", required=False, widget=forms.RadioSelect,
-        label="Sign-in",
-    )  # fmt: skip
+        choices=ACCOUNTS, required=False, widget=forms.RadioSelect, label="Sign-in"
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        account = self.fields["account"]
+        assert isinstance(account, forms.ChoiceField)
+        account.choices = self.ACCOUNTS if self.may_invite else self.ACCOUNTS[1:]
+        account.initial = account.choices[0][0]
 
     def clean_account(self) -> str:
-        return self.cleaned_data["account"] or self.ACCOUNTS[0][0]
+        return self.cleaned_data["account"] or str(self.fields["account"].initial)
 
 
 class ChangeEmailForm(FailureMixin, forms.Form):

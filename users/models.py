@@ -183,6 +183,7 @@ class Operation(models.TextChoices):
     LINK = "link", "Link"
     UNLINK = "unlink", "Unlink"
     INVITE = "invite", "Invite"
+    CREATE_INVITED = "create_invited", "Create and invite"
     REVOKE = "revoke_invitation", "Revoke invitation"
     FOLLOW = "follow", "Follow a change in Clerk"
 
@@ -279,6 +280,7 @@ class Invitation(models.Model):
         ACCEPTED = "accepted", "Accepted"
         REVOKED = "revoked", "Revoked"
         EXPIRED = "expired", "Expired"
+        REFUSED = "refused", "Refused by Clerk"
 
     id = models.BigAutoField(primary_key=True)
     user = models.ForeignKey(
@@ -296,15 +298,20 @@ class Invitation(models.Model):
     )
     status = models.CharField(max_length=20, choices=State.choices, default=State.PENDING)
     send_after = models.DateTimeField("waits until", null=True, blank=True)
+    sent_at = models.DateTimeField("sent", null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     invited_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    updated_at = models.DateTimeField("last checked", auto_now=True)
 
     class Meta:
         ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["status", "send_after"], name="invitation_status"),
+            models.Index(fields=["sent_at"], name="invitation_sent_at"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["user"],
@@ -316,6 +323,10 @@ class Invitation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_purpose_display()}: {self.email}"
+
+    @property
+    def open(self) -> bool:
+        return self.status in (self.State.WAITING, self.State.PENDING)
 
 
 class WebhookDelivery(models.Model):

@@ -1,5 +1,19 @@
 """The admin: one module a model. Each declares, and calls one function of `users.sync`."""
 
-from users.admin import attempt, builder_group, builder_user, clerk_account, webhook_delivery
+from users.admin import (
+    attempt,
+    builder_group,
+    builder_user,
+    clerk_account,
+    invitation,
+    webhook_delivery,
+)
 
-__all__ = ["attempt", "builder_group", "builder_user", "clerk_account", "webhook_delivery"]
+__all__ = [
+    "attempt",
+    "builder_group",
+    "builder_user",
+    "clerk_account",
+    "invitation",
+    "webhook_delivery",
+]

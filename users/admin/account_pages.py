@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import path
 from django.utils.decorators import method_decorator
+from django.utils.timezone import localtime
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
@@ -17,9 +20,13 @@ from users.admin.base import SafeAdmin
 from users.errors import ChangeFailed
 from users.forms import ChangeEmailForm, SetPasswordForm
 from users.models import BuilderUser
-from users.sync import account
+from users.sync import account, invitations
 
-REPLACE = ("replace", "Replace now")
+WAYS: dict[str, tuple[str, str, Callable[..., Any]]] = {
+    "invite": ("users.invite", "Invite", invitations.invite),
+    "replace": ("users.replace_email", "Replace now", account.replace_email),
+}
+"""`how` → the permission, the words, and what does it. The first that one may is the default."""
 
 
 class AccountPages(SafeAdmin):
@@ -41,36 +48,46 @@ class AccountPages(SafeAdmin):
     def email_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         user = self.user_to_change(request, object_id)  # type: ignore[attr-defined]
         if user is None:
-            return self._missing(request, object_id)
-        ways = [REPLACE] if request.user.has_perm("users.replace_email") else []
+            return self.missing(request, object_id)
+        ways = [
+            (how, words)
+            for how, (permission, words, _) in WAYS.items()
+            if request.user.has_perm(permission)
+        ]
         initial = {"email": request.GET.get("email", "")}
         form = ChangeEmailForm(request.POST or None, user=user, ways=ways, initial=initial)
         if request.method == "POST":
             if not ways or not user.linked:
                 raise PermissionDenied
             if form.is_valid():
+                email, how = form.cleaned_data["email"], form.cleaned_data["how"]
                 try:
-                    saved = account.replace_email(
-                        user, actor=request.user, email=form.cleaned_data["email"]
-                    )
+                    result = WAYS[how][2](user, actor=request.user, email=email)
                 except ChangeFailed as failure:
                     form.failure = failure
                     form.show_failure()
                 else:
-                    messages.success(
-                        request, f"{user.name} now signs in with {form.cleaned_data['email']}."
-                    )
-                    for warning in saved.warnings:
-                        messages.warning(request, warning)
-                    return self._back(user)
-        context = {"form": form, "ways": ways, "way_names": [name for name, _ in ways]}
-        return self._render(request, user, "Change email", "email.html", context)
+                    done = {
+                        "invite": f"{user.name} is invited to {email}, and signs in with "
+                        f"{user.email} until they accept.",
+                        "replace": f"{user.name} now signs in with {email}.",
+                    }
+                    self.tell(request, done[how], result)
+                    return self.back(user)
+        context = {
+            "form": form,
+            "ways": ways,
+            "way_names": [name for name, _ in ways],
+            "invitation": invitations.open_of(user),
+            "providers": _providers(user),
+        }
+        return self.render(request, user, "Change email", "email.html", context)
 
     @method_decorator([sensitive_post_parameters(), csrf_protect])
     def password_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         user = self.user_to_change(request, object_id)  # type: ignore[attr-defined]
         if user is None:
-            return self._missing(request, object_id)
+            return self.missing(request, object_id)
         form = SetPasswordForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
@@ -85,30 +102,64 @@ class AccountPages(SafeAdmin):
                 form.show_failure()
             else:
                 messages.success(request, f"Clerk has the new password of {user.name}.")
-                return self._back(user)
-        return self._render(request, user, "Set password", "password.html", {"form": form})
+                return self.back(user)
+        return self.render(request, user, "Set password", "password.html", {"form": form})
 
-    def _render(
+    # --- What pages of their own share -----------------------------------------------------------
+
+    def user_of_page(
+        self, request: HttpRequest, object_id: str, permission: str
+    ) -> BuilderUser | None:
+        """The user of a page that needs a permission of its own; None if there is none."""
+        user = self.get_object(request, unquote(object_id))
+        if not request.user.has_perm(permission) or not self.has_view_permission(request, user):
+            raise PermissionDenied
+        return user
+
+    def render(
         self, request: HttpRequest, user: BuilderUser, title: str, template: str,
         context: dict[str, Any],
     ) -> HttpResponse:  # fmt: skip
+        form = context.get("form")
         return TemplateResponse(
             request,
             f"admin/users/builderuser/{template}",
             {
                 **self.admin_site.each_context(request),
                 "title": f"{title}: {user.name}",
+                "page": title,
                 "opts": self.opts,
                 "original": user,
                 "stored": user,
                 "media": self.media,
-                "failure": context["form"].failure,
+                "failure": form.failure if form else None,
                 **context,
             },
         )
 
-    def _back(self, user: BuilderUser) -> HttpResponse:
-        return HttpResponseRedirect(reverse("admin:users_builderuser_change", args=[user.pk]))
+    def tell(self, request: HttpRequest, done: str, result: Any) -> None:
+        """Say that it is done, or that it waits, and what else there is to know."""
+        until = getattr(result, "waits_until", None)
+        if until is None:
+            messages.success(request, done)
+        else:
+            messages.warning(
+                request,
+                "Clerk takes no more invitations for now. This one waits and is sent by itself "
+                f"at {localtime(until):%H:%M} UTC.",
+            )
+        for warning in getattr(result, "warnings", ()):
+            messages.warning(request, warning)
 
-    def _missing(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def back(self, user: BuilderUser) -> HttpResponse:
+        return HttpResponseRedirect(user.get_absolute_url())
+
+    def missing(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
+
+
+def _providers(user: BuilderUser) -> str:
+    """Sign-ins that the address may be tied to, as words: Google, ..."""
+    known = getattr(user, "account", None)
+    names = known.providers if known else []
+    return ", ".join(name.removeprefix("oauth_").capitalize() for name in names)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -11,18 +13,19 @@ from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
+from django.utils.timezone import localtime
 from django.views.decorators.csrf import csrf_protect
 
-from users.admin.account_pages import AccountPages
+from users.admin.actions import AccountActions, may_replace
 from users.admin.base import CappedPaginator, say
 from users.admin.clerk_panel import panel
 from users.errors import ChangeFailed
 from users.forms import AddForm, ChangeForm
-from users.models import BuilderUser, Status, SyncAttempt
-from users.sync import account, recovery, save
+from users.models import BuilderUser, Invitation, Status, SyncAttempt
+from users.sync import account, invitations, recovery, save
 from users.sync.drift import State, with_state
 
 csrf_protect_m = method_decorator(csrf_protect)
@@ -48,8 +51,8 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(BuilderUser)
-class BuilderUserAdmin(AccountPages):
-    list_display = ["name", "email", "clerk", "builder_group", "role", "last_sign_in", "updated_at"]
+class BuilderUserAdmin(AccountActions):
+    list_display = ["name", "email", "clerk", "builder_group", "role", "last_sign_in", "updated"]
     list_filter = ["role", StateFilter]
     list_select_related = ["builder_group", "account"]
     list_per_page = 50
@@ -81,7 +84,18 @@ class BuilderUserAdmin(AccountPages):
     @admin.display(description="last sign-in", ordering="account__last_sign_in_at")
     def last_sign_in(self, user: BuilderUser) -> Any:
         clerk_account = getattr(user, "account", None)
-        return clerk_account.last_sign_in_at if clerk_account else None
+        return _day(clerk_account.last_sign_in_at) if clerk_account else None
+
+    @admin.display(description="updated", ordering="updated_at")
+    def updated(self, user: BuilderUser) -> str:
+        return _day(user.updated_at)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        open_attempts = SyncAttempt.objects.filter(status=Status.STARTED)
+        users = open_attempts.exclude(user=None).values("user").distinct().count()
+        return super().changelist_view(request, {**(extra_context or {}), "unsettled": users})
 
     # --- The form --------------------------------------------------------------------------
 
@@ -93,6 +107,7 @@ class BuilderUserAdmin(AccountPages):
             kwargs["form"] = ChangeForm if change else AddForm
         form = super().get_form(request, obj, change=change, **kwargs)
         form.failure = getattr(request, "failure", None)  # type: ignore[attr-defined]
+        form.may_invite = request.user.has_perm("users.invite")  # type: ignore[attr-defined]
         return form
 
     def get_fields(self, request: HttpRequest, obj: BuilderUser | None = None) -> Any:
@@ -124,8 +139,17 @@ class BuilderUserAdmin(AccountPages):
                 changes=form.wanted(),
                 version=form.cleaned_data["version"],
             )
+        elif form.cleaned_data["account"] == "invite":
+            request.invited = invitations.create_invited(obj, actor=request.user)  # type: ignore[attr-defined]
         else:
             save.create_user(obj, actor=request.user, account=form.cleaned_data["account"])
+
+    def response_add(
+        self, request: HttpRequest, obj: BuilderUser, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        if invited := getattr(request, "invited", None):
+            self.tell(request, f"{obj.email} is invited.", invited)
+        return super().response_add(request, obj, post_url_continue)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], add: bool = False,
@@ -135,17 +159,28 @@ class BuilderUserAdmin(AccountPages):
             stored = BuilderUser.objects.select_related("account").get(pk=obj.pk)
             form = context["adminform"].form
             context |= {
-                "panel": panel(stored),
+                **self._panel(request, stored),
+                "account_actions": self.actions_for(request, stored),
+                "may_link": request.user.has_perm("users.link"),
+                "invitation": invitations.open_of(stored),
+                "may_invite": request.user.has_perm("users.invite"),
                 "open_attempts": SyncAttempt.objects.filter(user=stored, status=Status.STARTED),
                 "conflict_rows": form.conflict_rows() if isinstance(form, ChangeForm) else [],
-                "may_change": self.has_change_permission(request, obj),
-                "stored": stored,
                 # The heading names the user as stored, not as typed and refused.
                 "original": stored,
                 "subtitle": str(stored),
             }
         context["failure"] = getattr(request, "failure", None)
         return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def _panel(self, request: HttpRequest, stored: BuilderUser) -> dict[str, Any]:
+        return {
+            "stored": stored,
+            "panel": panel(stored),
+            "may_change": self.has_change_permission(request, stored),
+            "may_replace": may_replace(request),
+            "dashboard": settings.CLERK_DASHBOARD_URL,
+        }
 
     def response_change(self, request: HttpRequest, obj: BuilderUser) -> HttpResponse:
         if not request.saved.changed:  # type: ignore[attr-defined]
@@ -177,6 +212,11 @@ class BuilderUserAdmin(AccountPages):
 
     def delete_model(self, request: HttpRequest, obj: BuilderUser) -> None:
         account.delete_user(obj, actor=request.user)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Invitations go with their user; nobody needs a permission of their own for that."""
+        found, count, perms_needed, protected = super().get_deleted_objects(objs, request)
+        return found, count, perms_needed - {Invitation._meta.verbose_name}, protected
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         actions = super().get_actions(request)
@@ -215,10 +255,14 @@ class BuilderUserAdmin(AccountPages):
     def get_urls(self) -> list[Any]:
         check = self.admin_site.admin_view(self.check_view)
         take_over = self.admin_site.admin_view(self.take_over_view)
+        refresh = self.admin_site.admin_view(self.refresh_view)
         return [
+            *self.copy_urls(),  # first: …/push/email/ ends like …/email/
             path("<path:object_id>/check/", check, name="users_builderuser_check"),
             path("<path:object_id>/take-over/", take_over, name="users_builderuser_take_over"),
+            path("<path:object_id>/refresh/", refresh, name="users_builderuser_refresh"),
             *self.account_urls(),
+            *self.action_urls(),
             *super().get_urls(),
         ]
 
@@ -226,18 +270,18 @@ class BuilderUserAdmin(AccountPages):
         """*Check with Clerk now*: recovery of this user's open attempts."""
         user = self.user_to_change(request, object_id)
         if user is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
+            return self.missing(request, object_id)
         if request.method == "POST":
             for settled in recovery.recover_user(user.pk):
                 tell = messages.success if settled.settled else messages.warning
                 tell(request, settled.message)
-        return HttpResponseRedirect(_change_page(user))
+        return self.back(user)
 
     def take_over_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """*Take over what Clerk has*: what recovery cannot decide, a person can."""
         user = self.user_to_change(request, object_id)
         if user is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
+            return self.missing(request, object_id)
         if request.method == "POST":
             try:
                 recovery.take_over(user, actor=request.user)
@@ -245,7 +289,29 @@ class BuilderUserAdmin(AccountPages):
                 say(request, failure)
             else:
                 messages.success(request, "The record here now has what Clerk has.")
-        return HttpResponseRedirect(_change_page(user))
+        return self.back(user)
+
+    @csrf_protect_m
+    def refresh_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """*Refresh*: look at the account in Clerk. The page asks in the background and shows the
+        panel that comes back; without JavaScript it is a form like any other."""
+        user = self.user_to_change(request, object_id)
+        if user is None:
+            return self.missing(request, object_id)
+        if request.method != "POST":
+            return self.back(user)
+        failure = None
+        try:
+            account.refresh(user)
+        except ChangeFailed as refused:
+            failure = refused
+        if request.headers.get("X-Requested-With") != "fetch":
+            if failure:
+                say(request, failure)
+            return self.back(user)
+        stored = BuilderUser.objects.select_related("account").get(pk=user.pk)
+        context = {**self._panel(request, stored), "refresh_failure": failure}
+        return TemplateResponse(request, "admin/users/builderuser/clerk_panel.html", context)
 
     def user_to_change(self, request: HttpRequest, object_id: str) -> BuilderUser | None:
         """The user of a page of their own, None if there is none. 403 without permission."""
@@ -260,5 +326,5 @@ def _is_list(request: HttpRequest) -> bool:
     return match is not None and (match.url_name or "").endswith("changelist")
 
 
-def _change_page(user: BuilderUser) -> str:
-    return reverse("admin:users_builderuser_change", args=[user.pk])
+def _day(moment: datetime | None) -> str:
+    return f"{localtime(moment):%Y-%m-%d %H:%M}" if moment else "—"

@@ -11,13 +11,16 @@ from users.models import BuilderUser, ClerkAccount
 
 @dataclass(frozen=True)
 class Row:
+    """`differs` as the list has it: what Clerk does not have is no difference."""
+
+    field: str
     label: str
     ours: str
     clerks: str
 
     @property
     def differs(self) -> bool:
-        return self.ours != self.clerks
+        return bool(self.clerks) and self.ours != self.clerks
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ def panel(user: BuilderUser) -> Panel | None:
         return None
     clerk_name = names.join(account.first_name, account.last_name)
     rows = (
-        Row("Name", names.squash(user.name), clerk_name),
-        Row("Email", user.email, account.email),
+        Row("name", "Name", names.squash(user.name), clerk_name),
+        Row("email", "Email", user.email, account.email),
     )
     return Panel(account, rows, _ways_to_sign_in(account))
 

@@ -39,6 +39,9 @@ def refusal(error: IntegrityError) -> Refused:
     if constraint == "users_email_unique":
         fields = {"email": ["Another builder user has this email."]}
         return Refused(NOTHING_SAVED, code="duplicate", fields=fields)
+    if constraint == "invitation_one_open_a_user":
+        fields = {"email": ["This user has an open invitation. Resend or revoke that one."]}
+        return Refused(NOTHING_SAVED, code="invited", fields=fields)
     if "clerk_id" in constraint:
         return Refused(
             f"Another builder user is linked to this Clerk account. {NOTHING_SAVED} "

@@ -19,7 +19,6 @@ from users.errors import (
     ClerkUnreadable,
     Conflict,
     NotKnown,
-    NotSaved,
     Refused,
 )
 from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
@@ -139,19 +138,12 @@ def _unsettled(settled: recovery.Settled) -> Refused:
 def _prepare(operation: Operation, user: BuilderUser, gateway: Gateway, deadline: Deadline) -> None:
     try:
         operation.prepare(gateway(), user, deadline)
-    except ClerkUnknown as error:
-        raise NotSaved(
-            f"{wording.FAILED_TO_SYNC} {error.summary} Clerk was not told of the change and "
-            "nothing was saved. Save again.",
-            code=error.code,
-            trace_id=error.trace_id,
-        ) from None
     except ClerkError as error:
         raise _refused(operation, error) from None
 
 
 def _refused(operation: Operation, error: ClerkError) -> ChangeFailed:
-    if isinstance(error, ClerkNotFound):
+    if isinstance(error, ClerkNotFound) and operation.clerk_id:
         copies.keep_deleted(operation.clerk_id)
     return wording.refused(error)
 

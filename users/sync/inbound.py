@@ -96,6 +96,16 @@ def retry(svix_ids: list[str] | None = None) -> list[Received]:
     return results
 
 
+def take(account: ClerkUser) -> None:
+    """An account as Clerk was just asked for it, in place of an event that was lost."""
+    try:
+        with transaction.atomic(durable=True):
+            locks.prepare_transaction(wait=LOCK_SECONDS)
+            _state(account)
+    except (NotYet, OperationalError) as reason:
+        logger.info("%s waits: %s", account.id, type(reason).__name__)
+
+
 def _named(svix_id: str, problem: Exception) -> str:
     """The kind of the problem alone: its text may hold somebody's data."""
     logger.exception("Delivery %s failed", svix_id)

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount, Invitation
 from users.sync import copies
-
-OUR_INVITATION = "cascade_invitation"
-"""The key in Clerk's public metadata that holds `Invitation.reference`."""
+from users.sync.operations.inviting import OUR_INVITATION
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,8 @@ def _claim(account: ClerkUser, user: BuilderUser) -> Match:
 def _accepted(account: ClerkUser, user: BuilderUser) -> Invitation | None:
     """The invitation of this user that the account came from, if it still stood."""
     reference = str(account.public_metadata.get(OUR_INVITATION, ""))
-    for invitation in Invitation.objects.filter(
-        user=user, status__in=[Invitation.State.PENDING, Invitation.State.EXPIRED]
-    ):
+    given_up = [Invitation.State.REVOKED, Invitation.State.REFUSED, Invitation.State.WAITING]
+    for invitation in Invitation.objects.filter(user=user).exclude(status__in=given_up):
         if str(invitation.reference) == reference and invitation.email == account.email:
             return invitation
     return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from users.clerk import names
 from users.errors import ChangeFailed
 from users.models import BuilderUser, ClerkAccount, Invitation, Source
-from users.sync import inbound, recovery
+from users.sync import inbound, invitations, recovery
 from users.sync.dual_write import dual_write
 from users.sync.inbound import Received
 from users.sync.operations import Ban, PushName
@@ -36,11 +36,12 @@ class Report:
 
 def run() -> Report:
     """1. Settle open attempts. 2. Try kept events again, which may have waited for those.
-    3. Ban accounts that were replaced, and give a new account its name."""
+    3. Send, check and expire invitations. 4. Ban accounts that were replaced, and give a new
+    account its name."""
     return Report(
         attempts=list(recovery.recover_all()),
         events=inbound.retry(),
-        notes=[*ban_replaced(), *name_the_nameless()],
+        notes=[*invitations.tend(), *ban_replaced(), *name_the_nameless()],
     )
 
 

@@ -17,6 +17,7 @@ from users.errors import (
     ClerkUnreachable,
     NotKnown,
     NotSaved,
+    Problem,
     Refused,
 )
 
@@ -32,15 +33,45 @@ PARAM_FIELDS: Mapping[str, str] = {
 }
 """Clerk's `meta.param_name` → the field of our forms that stands for it."""
 
-CODE_FIELDS: Mapping[str, str] = {"delete_linked_identification_disallowed": "email"}
+CODE_FIELDS: Mapping[str, str] = {
+    "delete_linked_identification_disallowed": "email",
+    "duplicate_record": "email",
+    "invitations_not_supported": "email",
+}
 """Clerk's codes that are about one field without naming it."""
+
+CODE_WORDS: Mapping[str, str] = {
+    "delete_linked_identification_disallowed": (
+        "The old address belongs to a Google sign-in or the like, so Clerk keeps it. The person "
+        "removes that connection first, or is invited to the new address."
+    ),
+    "duplicate_record": (
+        "Clerk has a pending invitation to this address already. Revoke that one first."
+    ),
+    "invitation_already_accepted": (
+        "The invitation was accepted already. The new account is linked as soon as Clerk's event "
+        "arrives."
+    ),
+    "invitations_not_supported": "This Clerk instance does not sign people in by email.",
+    "unsupported_subscription_plan_features": (
+        "The plan of this Clerk instance does not include it."
+    ),
+}
+"""What Clerk's codes mean for staff, where its own text does not say what to do."""
 
 
 def refused(error: ClerkError) -> ChangeFailed:
     """Clerk changed nothing: what the form says, at its field where Clerk names one."""
     message, fields = _refusal(error)
-    wanted = NotSaved if isinstance(error, ClerkUnreachable | ClerkNotConfigured) else Refused
-    return wanted(message, code=error.code, fields=fields, trace_id=error.trace_id)
+    not_told = ClerkUnreachable | ClerkNotConfigured | ClerkUnknown
+    wanted = NotSaved if isinstance(error, not_told) else Refused
+    return wanted(
+        message,
+        code=error.code,
+        fields=fields,
+        trace_id=error.trace_id,
+        retry_after=error.retry_after if isinstance(error, ClerkRateLimited) else None,
+    )
 
 
 def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
@@ -55,6 +86,12 @@ def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
             return (
                 "Failed to connect to authentication system. Please try again. "
                 "Clerk was not reached and nothing was saved.",
+                {},
+            )
+        case ClerkUnknown():  # of a read: a write that ends so is read back
+            return (
+                f"{FAILED_TO_SYNC} {_sentence(error)} Clerk was not told of any change and "
+                "nothing was saved. Try again.",
                 {},
             )
         case ClerkNotFound():
@@ -86,9 +123,9 @@ def _invalid(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
     for problem in error.problems:
         field = PARAM_FIELDS.get(problem.param or "") or CODE_FIELDS.get(problem.code)
         if field:
-            fields.setdefault(field, []).append(f"Invalid update data: {problem.message}")
+            fields.setdefault(field, []).append(f"Invalid update data: {_words(problem)}")
         else:
-            others.append(problem.message)
+            others.append(_words(problem))
     if fields and not others:
         return "Clerk refused the change. Nothing was saved; correct it and save again.", fields
     reasons = " ".join(others) or f"Clerk answered {error.status} without a reason."
@@ -100,8 +137,12 @@ def _invalid(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
 
 
 def _reasons(error: ClerkError) -> str:
-    reasons = " ".join(problem.message for problem in error.problems)
+    reasons = " ".join(_words(problem) for problem in error.problems)
     return f": {reasons}" if reasons else "."
+
+
+def _words(problem: Problem) -> str:
+    return " ".join(filter(None, [problem.message, CODE_WORDS.get(problem.code)]))
 
 
 def not_saved(error: ClerkUnknown) -> NotSaved:

@@ -7,6 +7,7 @@ from users.sync.operations.actions import AccountAction, Ban, ResetMfa, SignOut,
 from users.sync.operations.base import Operation, Seen, Verdict
 from users.sync.operations.edits import Create, Delete, Edit, ReplaceEmail, SetPassword
 from users.sync.operations.following import Follow
+from users.sync.operations.inviting import CreateInvited, Invite, Revoke
 from users.sync.operations.linking import Link, Unlink
 from users.sync.operations.push import PushEmail, PushName
 
@@ -14,15 +15,18 @@ __all__ = [
     "AccountAction",
     "Ban",
     "Create",
+    "CreateInvited",
     "Delete",
     "Edit",
     "Follow",
+    "Invite",
     "Link",
     "Operation",
     "PushEmail",
     "PushName",
     "ReplaceEmail",
     "ResetMfa",
+    "Revoke",
     "Seen",
     "SetPassword",
     "SignOut",

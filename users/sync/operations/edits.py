@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from django.contrib.admin.models import ADDITION, DELETION
 from django.utils.dateparse import parse_datetime
@@ -160,7 +160,7 @@ class Create(Operation):
     log_flag = ADDITION
 
     @classmethod
-    def of(cls, user: BuilderUser, *, account: str) -> Create:
+    def of(cls, user: BuilderUser, *, account: str) -> Self:
         changes: Changes = {
             field: [None, value_of(user, field)]
             for field in SHOWN
@@ -201,7 +201,7 @@ class Create(Operation):
         row.save(force_insert=True)
         return row
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser:
+    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser | None:
         first, last = names.split(str(self.changes["name"][1]))
         return clerk.create_user(
             email=self.email,

@@ -1,0 +1,348 @@
+"""Invitations: sent, waiting, again, revoked, expired, accepted; and the change of an email."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from sandbox import Limits
+from tests.events import arrive, happened
+from tests.factories import BuilderUserFactory, StaffFactory, SyncAttemptFactory, linked
+from tests.test_change_form import page_of, said, stored, text_of
+from users.models import BuilderUser, Invitation, SyncAttempt
+from users.sync import upkeep
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ADD = "/admin/users/builderuser/add/"
+LIST = "/admin/users/invitation/"
+
+
+def new(**fields):
+    return {"name": "Ann Lee", "email": "Ann@Example.com", "role": "BUILDER", **fields}
+
+
+def invite(client, user):
+    return client.post(reverse("admin:users_builderuser_invite", args=[user.pk]))
+
+
+def change_email(client, user, **fields):
+    page = reverse("admin:users_builderuser_email", args=[user.pk])
+    return client.post(page, {"email": "new@example.com", "how": "invite", **fields})
+
+
+def only() -> Invitation:
+    return Invitation.objects.get()
+
+
+class TestNewUser:
+    def test_inviting_is_the_default_of_the_add_form(self, client, sandbox, staff):
+        response = client.post(ADD, new())
+        assert response.status_code == 302
+        user = BuilderUser.objects.get()
+        assert (user.email, user.linked) == ("ann@example.com", False)
+        [write] = sandbox.writes()
+        assert (write.method, write.path) == ("POST", "/invitations")
+        assert write.body["public_metadata"] == {
+            "cascade_user_id": str(user.pk),
+            "cascade_invitation": str(only().reference),
+        }
+        assert (only().status, only().invited_by) == ("pending", staff)
+        assert only().clerk_invitation_id == sandbox.invitations()[0]["id"]
+        assert only().expires_at > timezone.now() + timedelta(days=29)
+        assert LogEntry.objects.get().is_addition()
+        assert sandbox.mails()[0]["to"] == "ann@example.com"
+
+    def test_accepted_and_linked(self, client, sandbox):
+        client.post(ADD, new())
+        account = sandbox.accept(sandbox.invitations()[0]["id"], first_name="Ann", last_name="Lee")
+        arrive(sandbox)
+        user = BuilderUser.objects.get()
+        assert user.clerk_id == account["id"]
+        assert only().status == "accepted"
+        assert "In step" in text_of(client.get("/admin/users/builderuser/"))
+
+    def test_if_clerk_refuses_nothing_is_saved(self, client, sandbox):
+        sandbox.add_user(email="ann@example.com")
+        response = client.post(ADD, new())
+        assert "That email address is taken" in text_of(response)
+        assert 'value="Ann Lee"' in text_of(response)
+        assert not BuilderUser.objects.exists()
+        assert not Invitation.objects.exists()
+        assert SyncAttempt.objects.get().status == "refused"
+
+    def test_an_invitation_that_clerk_has_already(self, client, sandbox):
+        client.post(ADD, new())
+        BuilderUser.objects.all().delete()
+        response = client.post(ADD, new())
+        assert "has a pending invitation to this address already" in text_of(response)
+        assert not BuilderUser.objects.exists()
+
+    def test_an_answer_that_is_lost(self, client, sandbox):
+        sandbox.fault("POST /invitations", "reset", apply=True)
+        client.post(ADD, new())
+        assert only().clerk_invitation_id == sandbox.invitations()[0]["id"]
+        assert SyncAttempt.objects.get().status == "applied"
+        assert len(sandbox.mails()) == 1
+
+    def test_who_may_not_invite_creates(self, sandbox):
+        other = StaffFactory(is_superuser=False)
+        other.user_permissions.set(Permission.objects.filter(codename="add_builderuser"))
+        client = Client()
+        client.force_login(other)
+        assert "Invite:" not in text_of(client.get(ADD))
+        refused = client.post(ADD, new(account="invite"))
+        assert "account" in refused.context["adminform"].form.errors
+        client.post(ADD, new())
+        assert BuilderUser.objects.get().linked
+        assert not Invitation.objects.exists()
+
+
+class TestNeverLinked:
+    def test_invited_from_the_form(self, client, sandbox):
+        user = BuilderUserFactory(email="ann@example.com")
+        invite(client, user)
+        assert only().purpose == "new_account"
+        page = text_of(client.get(page_of(user)))
+        assert "An invitation to ann@example.com is open until" in page.replace(
+            "<strong>", ""
+        ).replace("</strong>", "")
+        assert "has an open invitation" in text_of(invite(client, user))
+        assert len(sandbox.mails()) == 1
+
+    def test_sent_again(self, client, sandbox):
+        user = BuilderUserFactory()
+        invite(client, user)
+        first = only()
+        page = reverse("admin:users_invitation_resend", args=[first.pk])
+        assert "a new one to the same address" in text_of(client.get(page))
+        client.post(page)
+        old, new = Invitation.objects.order_by("id")
+        assert (old.status, new.status) == ("revoked", "pending")
+        assert sorted(known["status"] for known in sandbox.invitations()) == ["pending", "revoked"]
+
+    def test_revoked(self, client, sandbox):
+        user = BuilderUserFactory()
+        invite(client, user)
+        client.post(reverse("admin:users_invitation_revoke", args=[only().pk]))
+        assert only().status == "revoked"
+        assert sandbox.invitations()[0]["status"] == "revoked"
+        assert SyncAttempt.objects.filter(status="applied").count() == 2
+        # Again counts as done, also when Clerk's dashboard was first.
+        client.post(reverse("admin:users_invitation_revoke", args=[only().pk]))
+        assert only().status == "revoked"
+
+    def test_revoked_too_late(self, client, sandbox):
+        user = BuilderUserFactory()
+        invite(client, user)
+        sandbox.accept(sandbox.invitations()[0]["id"])
+        page = client.post(reverse("admin:users_invitation_revoke", args=[only().pk]))
+        assert "The invitation was accepted already" in text_of(page)
+        assert only().status == "pending"
+        arrive(sandbox)
+        assert only().status == "accepted"
+
+    def test_a_deleted_user_leaves_no_invitation(self, client, sandbox):
+        user = BuilderUserFactory()
+        invite(client, user)
+        client.post(f"/admin/users/builderuser/{user.pk}/delete/", {"post": "yes"})
+        assert not BuilderUser.objects.exists()
+        assert sandbox.invitations()[0]["status"] == "revoked"
+
+    def test_it_needs_its_permission(self, sandbox):
+        user, other = BuilderUserFactory(), StaffFactory(is_superuser=False)
+        other.user_permissions.set(
+            Permission.objects.filter(codename__in=["view_builderuser", "change_builderuser"])
+        )
+        client = Client()
+        client.force_login(other)
+        assert invite(client, user).status_code == 403
+        assert not Invitation.objects.exists()
+
+
+class TestTended:
+    """Clerk tells nothing of invitations themselves; the background asks."""
+
+    @pytest.fixture
+    def user(self, client, sandbox) -> BuilderUser:
+        user = BuilderUserFactory(email="ann@example.com")
+        invite(client, user)
+        Invitation.objects.update(updated_at=timezone.now() - timedelta(hours=1))
+        happened(sandbox)
+        return user
+
+    def test_expired(self, sandbox, user):
+        Invitation.objects.update(expires_at=timezone.now())
+        upkeep.run()
+        assert only().status == "expired"
+
+    def test_revoked_in_clerks_dashboard(self, client, sandbox, user):
+        with sandbox.state.lock:
+            for known in sandbox.state.invitations.values():
+                known |= {"status": "revoked", "revoked": True}
+        upkeep.run()
+        assert only().status == "revoked"
+
+    def test_accepted_while_the_event_was_lost(self, sandbox, user):
+        account = sandbox.accept(sandbox.invitations()[0]["id"])
+        upkeep.run()
+        assert only().status == "accepted"
+        assert stored(user).clerk_id == account["id"]
+
+    def test_still_pending_is_asked_once_in_a_while(self, sandbox, user):
+        sandbox.clear_requests()
+        upkeep.run()
+        upkeep.run()
+        assert len(sandbox.requests()) == 1
+        assert only().status == "pending"
+
+    def test_clerk_does_not_answer(self, sandbox, user):
+        sandbox.fault("*", "status", status=503, times=None)
+        assert any("could not be asked" in note for note in upkeep.run().notes)
+        assert only().status == "pending"
+
+
+class TestLimit:
+    """Clerk takes 100 invitations an hour."""
+
+    def test_over_it_they_wait_and_say_until_when(self, client, sandbox, monkeypatch):
+        monkeypatch.setattr("users.sync.invitations.PER_HOUR", 2)
+        users = [BuilderUserFactory() for _ in range(4)]
+        responses = [invite(client, user) for user in users]
+        assert len(sandbox.mails()) == 2
+        assert "waits and is sent by itself at" in said(responses[2])[-1]
+        waiting = Invitation.objects.filter(status="waiting").order_by("id")
+        sent = Invitation.objects.filter(status="pending").order_by("id")
+        assert [one.send_after for one in waiting] == [
+            one.sent_at + timedelta(hours=1) for one in sent
+        ]
+        assert "Waits until" in text_of(client.get(LIST))
+        assert "It is sent by itself at" in text_of(client.get(page_of(users[3])))
+        upkeep.run()
+        assert len(sandbox.mails()) == 2  # not yet
+        an_hour = timedelta(hours=1, minutes=1)
+        for one in Invitation.objects.all():
+            Invitation.objects.filter(pk=one.pk).update(
+                sent_at=one.sent_at and one.sent_at - an_hour,
+                send_after=one.send_after and one.send_after - an_hour,
+            )
+        upkeep.run()
+        assert len(sandbox.mails()) == 4
+        assert not Invitation.objects.filter(status="waiting").exists()
+
+    def test_clerk_says_so(self, client, sandbox, running_sandbox):
+        running_sandbox.limiter.limits = Limits(invitations=(1, 3600.0))
+        try:
+            first, second = BuilderUserFactory(), BuilderUserFactory()
+            invite(client, first)
+            invite(client, second)
+            waiting = Invitation.objects.get(user=second)
+            assert waiting.status == "waiting"
+            left = waiting.send_after - timezone.now()
+            assert timedelta(minutes=55) < left < timedelta(minutes=61)
+            response = client.post(ADD, new())
+            assert response.status_code == 302  # saved, and its invitation waits
+            assert Invitation.objects.get(user__email="ann@example.com").status == "waiting"
+            Invitation.objects.filter(status="waiting").update(send_after=timezone.now())
+            upkeep.run()
+            assert Invitation.objects.filter(send_after__gt=timezone.now()).count() == 2
+        finally:
+            running_sandbox.limiter.limits = None
+
+    def test_one_that_waits_and_is_refused_then(self, client, sandbox):
+        user = BuilderUserFactory(email="ann@example.com")
+        Invitation.objects.create(
+            user=user, email=user.email, purpose="new_account", status="waiting",
+            send_after=timezone.now(),
+        )  # fmt: skip
+        sandbox.add_user(email="ann@example.com")
+        assert any("not sent" in note for note in upkeep.run().notes)
+        assert only().status == "refused"
+        assert "Refused by Clerk" in text_of(client.get(LIST))
+
+
+class TestChangeOfEmail:
+    def test_the_whole_way(self, client, sandbox):
+        user = linked(sandbox, email="old@example.com")
+        page = client.get(reverse("admin:users_builderuser_email", args=[user.pk]))
+        assert 'value="invite" required id="id_how_0" checked' in text_of(page) or (
+            "checked" in text_of(page)
+        )
+        response = change_email(client, user)
+        assert "signs in with old@example.com until they accept" in said(response)[0]
+        assert stored(user).email == "old@example.com"
+        account = sandbox.accept(
+            sandbox.invitations()[0]["id"], first_name="Mary Ann", last_name="Smith"
+        )
+        arrive(sandbox)
+        upkeep.run()
+        now = stored(user)
+        assert (now.email, now.clerk_id) == ("new@example.com", account["id"])
+        assert only().status == "accepted"
+        [old] = sandbox.find("old@example.com")
+        assert old["banned"]
+        assert "In step" in text_of(client.get("/admin/users/builderuser/"))
+
+    def test_the_address_is_another_users(self, client, sandbox):
+        user = linked(sandbox)
+        BuilderUserFactory(email="new@example.com")
+        page = change_email(client, user)
+        assert "Another builder user has this email." in text_of(page)
+        assert sandbox.writes() == []
+
+    def test_the_address_is_another_account_in_clerk(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.add_user(email="new@example.com")
+        page = change_email(client, user)
+        assert "That email address is taken" in text_of(page)
+        assert not Invitation.objects.exists()
+
+    def test_an_open_invitation_is_shown_and_not_doubled(self, client, sandbox):
+        user = linked(sandbox)
+        change_email(client, user)
+        page = client.get(reverse("admin:users_builderuser_email", args=[user.pk]))
+        assert reverse("admin:users_invitation_revoke", args=[only().pk]) in text_of(page)
+        page = change_email(client, user, email="third@example.com")
+        assert "has an open invitation" in text_of(page)
+        assert Invitation.objects.count() == 1
+
+    def test_a_google_sign_in_is_said_before_and_after(self, client, sandbox):
+        user = linked(sandbox, email="old@example.com")
+        emails = sandbox.user(user.clerk_id)["email_addresses"]
+        emails[0]["linked_to"] = [{"type": "oauth_google", "id": "idn_google"}]
+        sandbox.edit(
+            user.clerk_id,
+            email_addresses=emails,
+            external_accounts=[{"object": "external_account", "provider": "oauth_google"}],
+        )
+        arrive(sandbox)
+        page = client.get(reverse("admin:users_builderuser_email", args=[user.pk]))
+        assert "This person signs in with Google too" in text_of(page)
+        page = change_email(client, user, how="replace")
+        assert "belongs to a Google sign-in or the like" in text_of(page)
+        assert stored(user).email == "old@example.com"
+        assert 'value="new@example.com"' in text_of(page)
+
+    def test_recovery_of_an_invitation_whose_process_died(self, client, sandbox):
+        user = linked(sandbox)
+        change_email(client, user)
+        sent = only()
+        Invitation.objects.all().delete()
+        attempt = SyncAttempt.objects.get()
+        details = attempt.details
+        attempt.delete()
+        open_attempt = SyncAttemptFactory(
+            operation="invite", user=user, details=details,
+            changes={"invitation": [None, "new@example.com"]},
+        )  # fmt: skip
+        upkeep.run()
+        open_attempt.refresh_from_db()
+        assert open_attempt.status == "applied"
+        assert only().reference == sent.reference
+        assert only().clerk_invitation_id == sandbox.invitations()[0]["id"]

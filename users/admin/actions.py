@@ -1,0 +1,201 @@
+"""What staff may do to a user's account in Clerk: each action with its permission, a page that
+says what it does to the person, and an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import path, reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_protect
+
+from users.admin.account_pages import AccountPages
+from users.admin.base import say
+from users.errors import ChangeFailed
+from users.models import BuilderUser, ClerkAccount
+from users.sync import account, invitations
+
+
+@dataclass(frozen=True)
+class Action:
+    """`shown` says whether it makes sense for a user and our copy of the account."""
+
+    slug: str
+    label: str
+    permission: str
+    run: Callable[..., Any]
+    effect: str
+    done: str
+    shown: Callable[[BuilderUser, ClerkAccount | None], bool]
+    danger: bool = False
+
+    @property
+    def url_name(self) -> str:
+        return f"users_builderuser_{self.slug.replace('-', '_')}"
+
+
+def _lives(user: BuilderUser, known: ClerkAccount | None) -> bool:
+    return user.linked and not (known and known.deleted_at)
+
+
+ACTIONS = (
+    Action(
+        "sign-out", "Sign out everywhere", "users.sign_out", account.sign_out,
+        "Every session of the person ends, on all devices. They can sign in again at once.",
+        "{user} is signed out everywhere.",
+        _lives,
+    ),
+    Action(
+        "unlock", "Unlock", "users.unlock", account.unlock,
+        "Clerk locked the account after too many wrong passwords. The person can try again at "
+        "once.",
+        "{user} can sign in again.",
+        lambda user, known: _lives(user, known) and bool(known and known.locked),
+    ),
+    Action(
+        "reset-mfa", "Reset two-factor sign-in", "users.reset_mfa", account.reset_mfa,
+        "All second factors of the person go: authenticator, backup codes, phone. They sign in "
+        "without one until they set it up again. Be sure that it is they who ask.",
+        "{user} signs in without a second factor now.",
+        lambda user, known: _lives(user, known) and bool(known and known.two_factor_enabled),
+        danger=True,
+    ),
+    Action(
+        "unban", "Unban", "users.ban", account.unban,
+        "The person can sign in again, as before the ban.",
+        "{user} can sign in again.",
+        lambda user, known: _lives(user, known) and bool(known and known.banned),
+    ),
+    Action(
+        "ban", "Ban", "users.ban", account.ban,
+        "Every session of the person ends, and they cannot sign in until somebody unbans them. "
+        "The record here stays as it is.",
+        "{user} is banned.",
+        lambda user, known: _lives(user, known) and not (known and known.banned),
+        danger=True,
+    ),
+    Action(
+        "unlink", "Unlink", "users.link", account.unlink,
+        "The record here forgets the Clerk account. The account stays in Clerk, and the person "
+        "can still sign in there, but nothing that is edited here reaches it, and it is not "
+        "linked again by itself.",
+        "{user} is no longer linked.",
+        lambda user, known: user.linked,
+        danger=True,
+    ),
+    Action(
+        "invite", "Invite", "users.invite", invitations.invite,
+        "Clerk mails an invitation to the user's address. Who accepts it makes an account, which "
+        "is linked to this user then.",
+        "{user} is invited.",
+        lambda user, known: not user.linked and invitations.open_of(user) is None,
+    ),
+)  # fmt: skip
+
+
+class AccountActions(AccountPages):
+    """The actions as pages beside the form."""
+
+    def action_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        return [
+            path(
+                f"<path:object_id>/{action.slug}/",
+                view(self._view_of(action)),
+                name=action.url_name,
+            )
+            for action in ACTIONS
+        ] + [path("<path:object_id>/link/", view(self.link_view), name="users_builderuser_link")]
+
+    def actions_for(self, request: HttpRequest, user: BuilderUser) -> list[tuple[Action, str]]:
+        """What this person may do to this user now, each with the address of its page."""
+        known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
+        return [
+            (action, reverse(f"admin:{action.url_name}", args=[user.pk]))
+            for action in ACTIONS
+            if request.user.has_perm(action.permission) and action.shown(user, known)
+        ]
+
+    def _view_of(self, action: Action) -> Callable[..., HttpResponse]:
+        @csrf_protect
+        def view(request: HttpRequest, object_id: str) -> HttpResponse:
+            return self.action_view(request, object_id, action)
+
+        return view
+
+    def action_view(self, request: HttpRequest, object_id: str, action: Action) -> HttpResponse:
+        user = self.user_of_page(request, object_id, action.permission)
+        if user is None:
+            return self.missing(request, object_id)
+        failure = None
+        if request.method == "POST":
+            try:
+                result = action.run(user, actor=request.user)
+            except ChangeFailed as refused:
+                failure = refused
+            else:
+                self.tell(request, action.done.format(user=user), result)
+                return self.back(user)
+        context = {"action": action, "failure": failure}
+        return self.render(request, user, action.label, "action.html", context)
+
+    @method_decorator(csrf_protect)
+    def link_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Search at Clerk, then take one of what was found."""
+        user = self.user_of_page(request, object_id, "users.link")
+        if user is None:
+            return self.missing(request, object_id)
+        context: dict[str, Any] = {"query": request.GET.get("q", user.email)[:200]}
+        try:
+            if request.method == "POST":
+                account.link(user, actor=request.user, clerk_id=request.POST.get("clerk_id", ""))
+                messages.success(request, f"{user} is linked.")
+                return self.back(user)
+            if context["query"] and not user.linked:
+                context["candidates"] = account.search(context["query"])
+        except ChangeFailed as failure:
+            context["failure"] = failure
+        return self.render(request, user, "Link to a Clerk account", "link.html", context)
+
+    # --- Push, pull, refresh -----------------------------------------------------------------
+
+    def copy_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        return [
+            path("<path:object_id>/push/<str:field>/", view(self.copy_view),
+                 {"run": account.push, "done": "Clerk has it now."},
+                 name="users_builderuser_push"),
+            path("<path:object_id>/pull/<str:field>/", view(self.copy_view),
+                 {"run": account.pull, "done": "The record here has what Clerk has."},
+                 name="users_builderuser_pull"),
+        ]  # fmt: skip
+
+    @method_decorator(csrf_protect)
+    def copy_view(
+        self, request: HttpRequest, object_id: str, field: str, run: Callable[..., Any], done: str
+    ) -> HttpResponse:
+        """One field from one copy to the other; a button of the panel."""
+        if field not in ("name", "email"):
+            raise Http404
+        user = self.user_to_change(request, object_id)  # type: ignore[attr-defined]
+        if user is None:
+            return self.missing(request, object_id)
+        if run is account.push and field == "email" and not may_replace(request):
+            raise PermissionDenied
+        if request.method == "POST":
+            try:
+                run(user, actor=request.user, field=field)
+            except ChangeFailed as failure:
+                say(request, failure)
+            else:
+                messages.success(request, done)
+        return self.back(user)
+
+
+def may_replace(request: HttpRequest) -> bool:
+    return request.user.has_perm("users.replace_email")

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.html import format_html
+from django.utils.timezone import localtime
+
+from users.admin.base import ReadOnlyAdmin
+from users.errors import ChangeFailed
+from users.models import Invitation
+from users.sync import invitations
+
+ACTIONS: dict[str, tuple[str, Callable[..., Any], str, str]] = {
+    "resend": (
+        "Send again",
+        invitations.resend,
+        "The invitation that was sent is revoked, and Clerk mails a new one to the same address.",
+        "A new invitation is on its way.",
+    ),
+    "revoke": (
+        "Revoke",
+        invitations.revoke,
+        "The link in the mail stops working. Nothing else changes for the person.",
+        "The invitation is revoked.",
+    ),
+}
+
+
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnlyAdmin):
+    """Invitations that we sent, and what became of them."""
+
+    list_display = ["email", "user_link", "purpose", "state", "sent_at", "expires_at",
+                    "invited_by", "what_now"]  # fmt: skip
+    list_filter = ["status", "purpose"]
+    list_select_related = ["user", "invited_by"]
+    search_fields = ["email", "user__name"]
+    search_help_text = "Email or name"
+    fields = ["email", "user_link", "purpose", "state", "sent_at", "expires_at", "send_after",
+              "invited_by", "created_at"]  # fmt: skip
+    readonly_fields = ["user_link", "state"]
+
+    @admin.display(description="builder user")
+    def user_link(self, invitation: Invitation) -> str:
+        user = invitation.user
+        return format_html('<a href="{}">{}</a>', user.get_absolute_url(), user)
+
+    @admin.display(description="status", ordering="status")
+    def state(self, invitation: Invitation) -> str:
+        text = invitation.get_status_display()
+        if invitation.status == Invitation.State.WAITING and invitation.send_after:
+            text = f"Waits until {localtime(invitation.send_after):%Y-%m-%d %H:%M} UTC"
+        return format_html('<span class="state state-{}">{}</span>', invitation.status, text)
+
+    @admin.display(description="")
+    def what_now(self, invitation: Invitation) -> str:
+        if invitation.status in (Invitation.State.ACCEPTED, Invitation.State.REVOKED):
+            return ""
+        links = [
+            format_html('<a href="{}">{}</a>', _url(invitation, slug), label)
+            for slug, (label, *_) in ACTIONS.items()
+            if slug == "resend" or invitation.open
+        ]
+        return format_html(" · ".join(["{}"] * len(links)), *links)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.action_view)
+        return [
+            path(f"<int:pk>/{slug}/", view, {"slug": slug}, name=f"users_invitation_{slug}")
+            for slug in ACTIONS
+        ] + super().get_urls()
+
+    def action_view(self, request: HttpRequest, pk: int, slug: str) -> HttpResponse:
+        if not request.user.has_perm("users.invite"):
+            raise PermissionDenied
+        invitation = get_object_or_404(Invitation.objects.select_related("user"), pk=pk)
+        label, run, effect, done = ACTIONS[slug]
+        failure = None
+        if request.method == "POST":
+            try:
+                run(invitation, actor=request.user)
+            except ChangeFailed as refused:
+                failure = refused
+            else:
+                messages.success(request, done)
+                return HttpResponseRedirect(invitation.user.get_absolute_url())
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{label}: {invitation.email}",
+            "opts": self.opts,
+            "media": self.media,
+            "label": label,
+            "effect": effect,
+            "invitation": invitation,
+            "failure": failure,
+            "changelist": reverse("admin:users_invitation_changelist"),
+        }
+        return TemplateResponse(request, "admin/users/invitation/action.html", context)
+
+
+def _url(invitation: Invitation, slug: str) -> str:
+    return reverse(f"admin:users_invitation_{slug}", args=[invitation.pk])

@@ -1,0 +1,214 @@
+"""Invitations: sent, sent again, revoked, and tended until they are accepted, revoked or expired.
+
+Clerk takes 100 an hour of an instance (FACTS §6). What is over that waits, and is sent when its
+time has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from users.clerk import ClerkInvitation, Deadline, clerk
+from users.errors import ChangeFailed, ClerkError, Refused
+from users.models import BuilderUser, Invitation, Source, Status
+from users.sync import constraints, inbound, journal, locks
+from users.sync.actors import Actor
+from users.sync.dual_write import dual_write
+from users.sync.operations import Create, CreateInvited, Invite, Revoke
+from users.sync.operations.following import taken_by_another
+from users.sync.operations.inviting import wanted
+
+AN_HOUR = timedelta(hours=1)
+PER_HOUR = 100
+CHECKED_EVERY = timedelta(minutes=15)
+CHECKED_AT_ONCE = 20
+
+State, Purpose = Invitation.State, Invitation.Purpose
+
+
+@dataclass(frozen=True)
+class Invited:
+    """`waits_until` is set when Clerk takes no more now: it is sent then, by itself."""
+
+    user: BuilderUser
+    waits_until: datetime | None = None
+
+
+def invite(user: BuilderUser, *, actor: Actor, email: str = "") -> Invited:
+    """Invite to a first account, or a linked user to a new email.
+
+    The person signs in as before until they accept. Raises the `ChangeFailed` family.
+    """
+    purpose = Purpose.EMAIL_CHANGE if user.linked else Purpose.NEW_ACCOUNT
+    email = email or user.email
+    if taken_by_another(user, email):
+        raise Refused(
+            constraints.NOTHING_SAVED,
+            code="duplicate",
+            fields={"email": ["Another builder user has this email."]},
+        )
+    details = wanted(email, purpose, invited_by=actor.pk if actor else None)
+    until = _full_until()
+    if until is None:
+        try:
+            dual_write(Invite.of(user, details), user, actor=actor, source=Source.ADMIN)
+            return Invited(user)
+        except ChangeFailed as failure:
+            until = _told_to_wait(failure)
+    with constraints.as_refusals(), transaction.atomic(durable=True):
+        _wait(user, details, until)
+    return Invited(user, until)
+
+
+def create_invited(user: BuilderUser, *, actor: Actor) -> Invited:
+    """Store a new user and invite them: both, or none if Clerk refuses. Raises the
+    `ChangeFailed` family."""
+    details = wanted(user.email, Purpose.NEW_ACCOUNT, invited_by=actor.pk if actor else None)
+    until = _full_until()
+    if until is None:
+        try:
+            operation = CreateInvited.of_new(user, details)
+            dual_write(operation, user, actor=actor, source=Source.ADMIN)
+            return Invited(user)
+        except ChangeFailed as failure:
+            until = _told_to_wait(failure)
+    create = Create.of(user, account="none")
+    with constraints.as_refusals(), transaction.atomic(durable=True):
+        create.write(user)
+        _wait(user, details, until)
+        journal.record(create, actor=actor, source=Source.ADMIN, status=Status.APPLIED)
+        journal.log(create, actor_id=actor.pk if actor else None)
+    return Invited(user, until)
+
+
+def resend(invitation: Invitation, *, actor: Actor) -> Invited:
+    """A new mail: the old invitation is revoked, so that no two can be accepted."""
+    if invitation.open:
+        revoke(invitation, actor=actor)
+    return invite(invitation.user, actor=actor, email=invitation.email)
+
+
+def revoke(invitation: Invitation, *, actor: Actor) -> None:
+    """Raises the `ChangeFailed` family: `Refused` when it was accepted already."""
+    dual_write(Revoke.of(invitation), invitation.user, actor=actor, source=Source.ADMIN)
+
+
+def open_of(user: BuilderUser) -> Invitation | None:
+    """The invitation that the user has not answered yet."""
+    return user.invitations.filter(status__in=[State.WAITING, State.PENDING]).first()
+
+
+# --- In the background -----------------------------------------------------------------------
+
+
+def tend() -> list[str]:
+    """Send what waited long enough, note what expired, ask Clerk about what is pending."""
+    now = timezone.now()
+    expired = Invitation.objects.filter(status=State.PENDING, expires_at__lte=now)
+    expired.update(status=State.EXPIRED, updated_at=now)
+    return [*_send_waiting(), *_check_pending()]
+
+
+def _send_waiting() -> Iterator[str]:
+    due = Invitation.objects.filter(status=State.WAITING, send_after__lte=timezone.now())
+    for invitation in due.select_related("user", "invited_by").order_by("id"):
+        if until := _full_until():
+            _put_off(until)
+            return
+        details = wanted(
+            invitation.email,
+            invitation.purpose,
+            invited_by=invitation.invited_by_id,
+            reference=str(invitation.reference),
+        )
+        operation = Invite.of(invitation.user, details)
+        try:
+            dual_write(operation, invitation.user, actor=invitation.invited_by, source=Source.TASK)
+        except ChangeFailed as failure:
+            if failure.retry_after is not None:
+                _put_off(timezone.now() + timedelta(seconds=failure.retry_after))
+                return
+            if isinstance(failure, Refused):
+                Invitation.objects.filter(pk=invitation.pk, status=State.WAITING).update(
+                    status=State.REFUSED, send_after=None
+                )
+            yield f"{invitation}: not sent. {failure.full_message}"
+        else:
+            yield f"{invitation}: sent."
+
+
+def _check_pending() -> Iterator[str]:
+    """Events tell of accounts, not of invitations: one that was revoked in Clerk's dashboard is
+    found by asking, and so is one whose event was lost."""
+    before = timezone.now() - CHECKED_EVERY
+    pending = Invitation.objects.filter(
+        status=State.PENDING, clerk_invitation_id__isnull=False, updated_at__lt=before
+    )
+    for invitation in pending.order_by("updated_at")[:CHECKED_AT_ONCE]:
+        deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+        try:
+            status = _status_in_clerk(invitation, deadline)
+            if status == State.ACCEPTED:
+                for account in clerk().find_by_email(invitation.email, deadline=deadline):
+                    inbound.take(account)
+        except ClerkError as error:
+            yield f"{invitation}: Clerk could not be asked. {error.summary}."
+            return
+        Invitation.objects.filter(pk=invitation.pk, status=State.PENDING).update(
+            status=status, updated_at=timezone.now()
+        )
+
+
+def _status_in_clerk(invitation: Invitation, deadline: Deadline) -> str:
+    """Clerk's list leaves out the revoked ones."""
+    wanted_id = invitation.clerk_invitation_id or ""
+    found: list[ClerkInvitation] = clerk().list_invitations(query=wanted_id, deadline=deadline)
+    for known in found:
+        if known.id == wanted_id and known.status in State.values:
+            return known.status
+    return State.REVOKED
+
+
+# --- The limit ---------------------------------------------------------------------------------
+
+
+def _full_until() -> datetime | None:
+    """When the next place is free, None if one is free now. Who waits already goes first."""
+    since = timezone.now() - AN_HOUR
+    recent = Invitation.objects.filter(sent_at__gt=since).order_by("sent_at")
+    sent = [moment for moment in recent.values_list("sent_at", flat=True) if moment]
+    if len(sent) < PER_HOUR:
+        return None
+    waiting = Invitation.objects.filter(status=State.WAITING).count()
+    return sent[min(len(sent) - PER_HOUR + waiting, len(sent) - 1)] + AN_HOUR
+
+
+def _told_to_wait(failure: ChangeFailed) -> datetime:
+    """When Clerk takes more; raises the failure if it was about anything else."""
+    if failure.retry_after is None:
+        raise failure
+    return timezone.now() + timedelta(seconds=max(1.0, failure.retry_after))
+
+
+def _wait(user: BuilderUser, details: dict, until: datetime) -> None:
+    locks.prepare_transaction(wait=settings.CLERK_EDIT_DEADLINE)
+    Invitation.objects.create(
+        user=user,
+        reference=details["reference"],
+        purpose=details["purpose"],
+        email=details["email"],
+        invited_by_id=details["invited_by"],
+        status=State.WAITING,
+        send_after=until,
+    )
+
+
+def _put_off(until: datetime) -> None:
+    """All that are due wait on; `until` is when Clerk takes the first of them."""
+    Invitation.objects.filter(status=State.WAITING, send_after__lt=until).update(send_after=until)

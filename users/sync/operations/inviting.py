@@ -1,0 +1,175 @@
+"""Clerk's invitations: to a first account, or to a new email. The effect of an accepted one comes
+by event (`users.sync.inbound`)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.utils import timezone
+
+from users.clerk import Clerk, ClerkInvitation, ClerkUser, Deadline
+from users.errors import ClerkNotFound, ClerkRefused
+from users.models import BuilderUser, Invitation
+from users.models import Operation as Kind
+from users.sync.copies import OUR_ID
+from users.sync.operations.base import Changes, Operation, Seen, Verdict
+from users.sync.operations.edits import Create
+
+OUR_INVITATION = "cascade_invitation"
+"""The key in Clerk's public metadata that holds `Invitation.reference`: by it ours is known
+again, at Clerk and on the account of who accepts it."""
+
+EXPIRES_IN_DAYS = 30
+
+
+class _Inviting(Operation):
+    """`details["invitation"]` holds the row of `Invitation` that is to be: reference, purpose,
+    email, invited_by. The row is written first, Clerk's id and expiry when it has answered."""
+
+    _sent: ClerkInvitation | None = None
+
+    @property
+    def asks_clerk(self) -> bool:
+        return True
+
+    @property
+    def _wanted(self) -> dict[str, Any]:
+        wanted: dict[str, Any] = self.details["invitation"]
+        return wanted
+
+    def write_invitation(self, row: BuilderUser) -> None:
+        wanted = self._wanted
+        Invitation.objects.update_or_create(
+            reference=uuid.UUID(wanted["reference"]),
+            defaults={
+                "user": row,
+                "purpose": wanted["purpose"],
+                "email": wanted["email"],
+                "invited_by_id": wanted["invited_by"],
+                "status": Invitation.State.PENDING,
+                "send_after": None,
+                "sent_at": timezone.now(),
+            },
+        )
+
+    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser | None:
+        self._sent = clerk.create_invitation(
+            email=self._wanted["email"],
+            public_metadata={
+                OUR_ID: str(self.user_id),
+                OUR_INVITATION: self._wanted["reference"],
+            },
+            expires_in_days=EXPIRES_IN_DAYS,
+            deadline=deadline,
+        )
+        return None
+
+    def judge(self, account: ClerkUser) -> Verdict:
+        return Verdict.CANNOT_TELL
+
+    def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        for invitation in clerk.list_invitations(query=self._wanted["email"], deadline=deadline):
+            if invitation.public_metadata.get(OUR_INVITATION) == self._wanted["reference"]:
+                self._sent = invitation
+                return Seen(Verdict.HAS_IT)
+        return Seen(Verdict.HAS_NOT)
+
+    def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
+        if self._sent is not None:
+            Invitation.objects.filter(reference=self._wanted["reference"]).update(
+                clerk_invitation_id=self._sent.id, expires_at=self._sent.expires_at
+            )
+
+
+def wanted(email: str, purpose: str, *, invited_by: int | None, reference: str = "") -> Any:
+    """What `details["invitation"]` holds."""
+    return {
+        "reference": reference or str(uuid.uuid4()),
+        "purpose": purpose,
+        "email": email,
+        "invited_by": invited_by,
+    }
+
+
+class Invite(_Inviting):
+    """An invitation for a user whose row is there."""
+
+    kind = Kind.INVITE
+    changes_row = False
+
+    @classmethod
+    def of(cls, user: BuilderUser, invitation: Any) -> Invite:
+        changes: Changes = {"invitation": [None, invitation["email"]]}
+        return cls.on(user, changes, invitation=invitation)
+
+    def written(self, row: BuilderUser) -> bool:
+        return False
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        self.write_invitation(row)
+        return row
+
+
+class CreateInvited(_Inviting, Create):
+    """A new user, and the invitation to a first account: both, or none if Clerk refuses."""
+
+    kind = Kind.CREATE_INVITED
+
+    @classmethod
+    def of_new(cls, user: BuilderUser, invitation: Any) -> CreateInvited:
+        operation = cls.of(user, account="invite")
+        operation.details["invitation"] = invitation
+        return operation
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        super().write(row)
+        self.write_invitation(row)
+        return row
+
+
+class Revoke(Operation):
+    """The invitation can no longer be accepted. One that was not sent yet is known here alone."""
+
+    kind = Kind.REVOKE
+    changes_row = False
+
+    @classmethod
+    def of(cls, invitation: Invitation) -> Revoke:
+        changes: Changes = {"invitation": [invitation.email, None]}
+        details = {
+            "reference": str(invitation.reference),
+            "clerk_invitation_id": invitation.clerk_invitation_id,
+        }
+        return cls.on(invitation.user, changes, **details)
+
+    @property
+    def asks_clerk(self) -> bool:
+        return bool(self.details["clerk_invitation_id"])
+
+    def written(self, row: BuilderUser) -> bool:
+        return False
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        Invitation.objects.filter(reference=self.details["reference"]).update(
+            status=Invitation.State.REVOKED, send_after=None, updated_at=timezone.now()
+        )
+        return row
+
+    def send(self, clerk: Clerk, deadline: Deadline) -> None:
+        try:
+            clerk.revoke_invitation(self.details["clerk_invitation_id"], deadline=deadline)
+        except ClerkNotFound:
+            return  # it is what was wanted
+        except ClerkRefused as error:
+            if error.code != "invitation_already_revoked":
+                raise
+
+    def judge(self, account: ClerkUser) -> Verdict:
+        return Verdict.CANNOT_TELL
+
+    def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        wanted = self.details["clerk_invitation_id"]
+        found = clerk.list_invitations(query=wanted, status="revoked", deadline=deadline)
+        has_it = any(invitation.id == wanted for invitation in found)
+        return Seen(Verdict.HAS_IT if has_it else Verdict.HAS_NOT)

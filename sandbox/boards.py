@@ -6,7 +6,7 @@ import json
 from html import escape
 from typing import Any
 
-from sandbox.faults import KINDS
+from sandbox.faults import APPLYING, KINDS
 from sandbox.pages import button, page, step, table, when
 from sandbox.requests import Request
 from sandbox.routes import ROUTES
@@ -97,7 +97,8 @@ def webhooks(url: str | None, mode: str, held: int, deliveries: list[dict[str, A
         "<label>Lose<input name=lose type=number min=0 value=0></label>"
         "<label class=check><input type=checkbox name=twice> each one twice</label>"
         f"<button{'' if held and url else ' disabled'}>Release {held} held</button></form>"
-        "</section>" + table(["When", "Event", "About", "State", "Attempts", "Answer", ""], rows),
+        "</section>"
+        + table(["When", "Event", "About", "State", "Attempts", "Answer", "Action"], rows),
         "/webhooks",
     )
 
@@ -126,7 +127,7 @@ def faults(active: list[dict[str, Any]]) -> str:
             f"<span class=bad>{escape(fault['kind'])}</span>",
             f"<code>{escape(fault['route'])}</code>",
             f"{fault['status']} {escape(fault['code'])}" if fault["kind"] == "status" else "",
-            "applied first" if fault["apply"] else "",
+            "applied" if fault["apply"] or fault["kind"] in APPLYING else "not applied",
             "always" if fault["times"] is None else str(fault["times"]),
             button(f"/faults/{fault['id']}/remove", "Off"),
         ]
@@ -151,7 +152,7 @@ def faults(active: list[dict[str, Any]]) -> str:
         "<label>Times (empty: always)<input name=times type=number min=1></label>"
         "<label class=check><input type=checkbox name=apply> apply first, then fail</label>"
         "<button class=main>Switch on</button></form></section>"
-        + table(["Fault", "Route", "Status", "", "Times", ""], rows)
+        + table(["Fault", "Route", "Status", "Change", "Times", "Action"], rows)
         + (f"<p class=row>{button('/faults/clear', 'All off')}</p>" if active else ""),
         "/faults",
     )

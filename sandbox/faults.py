@@ -20,6 +20,9 @@ KINDS = {
     "drip": "sends its answer a byte at a time",
 }
 
+APPLYING = ("delay", "drip")
+"""These answer in the end: the change is always made."""
+
 _ids = itertools.count(1)
 
 

@@ -80,7 +80,8 @@ def list_invitations(state: State, request: Request) -> list[Json]:
 def revoke_invitation(state: State, request: Request, invitation_id: str) -> Json:
     invitation = _find(state, invitation_id)
     if invitation["status"] in ("accepted", "revoked"):
-        text = f"This invitation is {invitation['status']} already."
+        more = ", try signing in instead" if invitation["status"] == "accepted" else ""
+        text = f"Invitation is already {invitation['status']}{more}."
         raise Refusal(400, problem(f"invitation_already_{invitation['status']}", text))
     invitation |= {"status": "revoked", "revoked": True, "updated_at": state.now()}
     return invitation

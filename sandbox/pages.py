@@ -16,6 +16,7 @@ STYLE = """
   --brand: light-dark(#5a35e8, #b7a4ff); --good: light-dark(#16713a, #6fdc97);
   --bad: light-dark(#a3160f, #ff9a92); }
 * { box-sizing: border-box; }
+html { background: light-dark(#fff, #15151b); color: light-dark(#1b1b22, #ececf3); }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto;
   padding: 0 1rem 4rem; }
 header { display: flex; gap: 1.25rem; align-items: baseline; padding: 1rem 0;
@@ -45,9 +46,8 @@ section > p:last-child, form:last-child { margin-bottom: 0; }
 label { display: grid; gap: .15rem; font-size: .85rem; color: var(--quiet); }
 label.check { display: flex; gap: .4rem; align-items: center; padding: .45rem 0; }
 input, select, button { font: 15px/1.4 system-ui, sans-serif; padding: .35rem .65rem;
-  border: 1px solid light-dark(#b8b8c6, #555564); border-radius: 6px;
-  background: light-dark(#fff, #2a2a33);
-  color: CanvasText; max-width: 100%; }
+  border: 1px solid light-dark(#b8b8c6, #555564); border-radius: 6px; max-width: 100%;
+  background: light-dark(#fff, #2a2a33); color: CanvasText; }
 input[type=checkbox] { width: 1.1rem; height: 1.1rem; }
 button { cursor: pointer; }
 button:hover { border-color: var(--brand); }

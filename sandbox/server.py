@@ -15,6 +15,7 @@ from sandbox import routes
 from sandbox.api import Answer, faulty, refused
 from sandbox.control import PREFIX
 from sandbox.errors import Refusal
+from sandbox.faults import APPLYING
 from sandbox.requests import Request
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
         sandbox.log(request)
         if sandbox.latency:
             time.sleep(sandbox.latency)
-        if fault and not fault.apply and fault.kind not in ("delay", "drip"):
+        if fault and not fault.apply and fault.kind not in APPLYING:
             answer = Answer(200, b"{}")
         else:
             answer = sandbox.api.answer(

@@ -72,7 +72,7 @@ def new_email(
     kind = {"admin": "verification_admin", "ticket": "verification_ticket"}
     verification: Json = {
         "object": kind.get(strategy, "verification_otp"),
-        "status": "verified" if verified else "unverified",
+        "status": "verified",
         "strategy": strategy,
         "attempts": None,
         "expire_at": None,
@@ -82,7 +82,7 @@ def new_email(
         "object": "email_address",
         "email_address": address,
         "reserved": False,
-        "verification": verification,
+        "verification": verification if verified else None,
         "linked_to": [],
         "matches_sso_connection": False,
         "created_at": now,

@@ -3,7 +3,10 @@ tolerantly, so that one new enum value does not hide a page (FACTS §1.2, §3.2)
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from users.clerk.answers import error_of
 from users.clerk.deadline import Deadline
 from users.clerk.pace import Pace
+from users.clerk.transport import left, until
 from users.errors import ClerkError, ClerkRateLimited, ClerkRefused, ClerkUnknown, ClerkUnreachable
 
 MAX_ANSWER = 50 * 2**20
@@ -39,7 +43,7 @@ class Reader:
                 "Accept": "application/json",
             }
         )
-        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=50, max_retries=0)
+        adapter = _Adapter(pool_connections=4, pool_maxsize=50, max_retries=0)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -73,18 +77,21 @@ class Reader:
             pace.wait()
         # An attempt that hangs must leave time for another.
         mine = deadline if last else Deadline(deadline.remaining() * 0.6)
-        left = mine.remaining()
-        if left <= 0:
+        seconds = mine.remaining()
+        if seconds <= 0:
             raise ClerkUnknown("Clerk did not answer in time")
         try:
-            with self._session.get(
-                f"{self._url}{path}",
-                params=list(params),
-                timeout=(min(left, CONNECT_TIMEOUT), left),
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                return _json_of(answer.status_code, _body(answer, mine), answer.headers)
+            with (
+                until(mine),
+                self._session.get(
+                    f"{self._url}{path}",
+                    params=list(params),
+                    timeout=(min(seconds, CONNECT_TIMEOUT), seconds),
+                    allow_redirects=False,
+                    stream=True,
+                ) as answer,
+            ):
+                return _json_of(answer.status_code, _body(answer), answer.headers)
         except requests.ConnectTimeout:
             raise ClerkUnreachable("Clerk could not be reached") from None
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
@@ -96,13 +103,11 @@ class Reader:
             raise ClerkUnknown("The connection to Clerk broke") from None
 
 
-def _body(answer: requests.Response, deadline: Deadline) -> bytes:
-    """The body as it comes: `content` would let a dripping server outlive the deadline."""
+def _body(answer: requests.Response) -> bytes:
+    """The body as it comes: `content` would read one without end."""
     body = bytearray()
     while chunk := answer.raw.read1(65536, decode_content=True):
         body += chunk
-        if deadline.expired:
-            raise requests.ReadTimeout("the deadline is over")
         if len(body) > MAX_ANSWER:
             raise requests.RequestException("the answer is too long")
     return bytes(body)
@@ -115,3 +120,52 @@ def _json_of(status: int, body: bytes, headers: Mapping[str, str]) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise ClerkUnknown("Clerk's answer cannot be read", status=status) from None
+
+
+# --- The wire below requests ---------------------------------------------------------------------
+# Its timeout is that of a single socket operation: a server that sends a header a second would
+# hold a read for ever. Here every one gets what is left of the deadline.
+
+
+class _Reading(io.RawIOBase):
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock, self._raw = sock, raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(left(TimeoutError))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Reading(sock, self.fp.detach()))
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    response_class = _Answer
+
+
+class _TLSConnection(urllib3.connection.HTTPSConnection):
+    response_class = _Answer
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}

@@ -107,7 +107,7 @@ class _Backend(httpcore.NetworkBackend):
             self._backend.connect_tcp(
                 host,
                 port,
-                timeout=_left(httpcore.ConnectTimeout),
+                timeout=left(httpcore.ConnectTimeout),
                 local_address=local_address,
                 socket_options=socket_options,
             )
@@ -119,10 +119,10 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, timeout=_left(httpcore.ReadTimeout))
+        return self._stream.read(max_bytes, timeout=left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, timeout=_left(httpcore.WriteTimeout))
+        self._stream.write(buffer, timeout=left(httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -133,15 +133,16 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        left = _left(httpcore.ConnectTimeout)
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout=left))
+        rest = left(httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout=rest))
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
-def _left(timed_out: type[httpcore.TimeoutException]) -> float:
-    left = _deadline.get().remaining()
-    if left <= 0:
+def left(timed_out: type[Exception]) -> float:
+    """Seconds of this thread's deadline; raises `timed_out` when it is over."""
+    seconds = _deadline.get().remaining()
+    if seconds <= 0:
         raise timed_out("the deadline is over")
-    return left
+    return seconds

@@ -230,7 +230,7 @@ class TestKept:
             raise ZeroDivisionError("somebody's name")
 
         with monkeypatch.context() as patch:
-            patch.setattr("users.sync.inbound.changes_from", mistake)
+            patch.setattr("users.sync.following.changes_from", mistake)
             assert post(sandbox, event).status_code == 200
         delivery = WebhookDelivery.objects.get()
         assert "ZeroDivisionError" in delivery.error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -34,11 +36,15 @@ _COPIED = (
     "seen_at",
 )
 
+_TOLD = ("banned", "locked", "image_url", "two_factor_enabled")
+"""What the journal tells about an account itself."""
+
 # An answer, an event and a scan may overtake one another. The state with the later
 # `updated_at` stays, and `deleted_at` with it: ids are never used again. What comes late from
 # before the deletion still counts, so that the order in which events come does not matter.
 # `user_id` always follows users.clerk_id, in the same statement, so that it cannot go astray.
 _KEEP = """
+WITH before AS (SELECT {told} FROM users_clerkaccount WHERE clerk_id = %s)
 INSERT INTO users_clerkaccount AS known (clerk_id, user_id, {columns})
 VALUES (%s, (SELECT id FROM users WHERE clerk_id = %s), {values})
 ON CONFLICT (clerk_id) DO UPDATE SET
@@ -48,7 +54,9 @@ ON CONFLICT (clerk_id) DO UPDATE SET
     {updates}
 WHERE known.clerk_updated_at IS NULL
    OR excluded.clerk_updated_at >= known.clerk_updated_at
+RETURNING known.note, (SELECT row_to_json(before) FROM before)
 """.format(
+    told=", ".join(_TOLD),
     columns=", ".join(_COPIED),
     values=", ".join(["%s"] * len(_COPIED)),
     updates=", ".join(
@@ -90,21 +98,33 @@ def columns_of(account: ClerkUser, *, seen_at: datetime) -> dict[str, Any]:
     }
 
 
-def keep(account: ClerkUser) -> bool:
-    """Take over the account as Clerk has just shown it; False if ours is newer."""
+@dataclass(frozen=True)
+class Kept:
+    """A copy that was taken over. `note` stands on it; `before` holds what ours said until then
+    of a ban and the like, None for an account that was not known."""
+
+    note: str
+    before: Mapping[str, Any] | None
+
+    def changes(self, account: ClerkUser) -> dict[str, list[Any]]:
+        """What changed about the account itself, `{field: [before, after]}`."""
+        return {
+            field: [value, getattr(account, field)]
+            for field, value in (self.before or {}).items()
+            if value != getattr(account, field)
+        }
+
+
+def keep(account: ClerkUser) -> Kept | None:
+    """Take over the account as Clerk has just shown it; None if ours is newer: a state without
+    a time is older than any."""
     columns = columns_of(account, seen_at=timezone.now())
     columns["providers"] = Jsonb(columns["providers"])
-    values = [account.id, account.id, *(columns[column] for column in _COPIED)]
+    values = [account.id] * 3 + [columns[column] for column in _COPIED]
     with connection.cursor() as cursor:
         cursor.execute(_KEEP, values)
-        return cursor.rowcount == 1
-
-
-def is_newer(known: ClerkAccount, account: ClerkUser) -> bool:
-    """Whether our copy is of a later state. A state without a time is older than any."""
-    if known.clerk_updated_at is None:
-        return False
-    return account.updated_at is None or known.clerk_updated_at > account.updated_at
+        kept = cursor.fetchone()
+    return Kept(*kept) if kept else None
 
 
 def user_of(known: ClerkAccount) -> ClerkUser:

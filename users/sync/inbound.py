@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
@@ -19,12 +19,11 @@ from django.utils import timezone
 from users.clerk import ClerkUser
 from users.clerk.types import USER_ID, time_from
 from users.errors import CascadeError
-from users.models import BuilderUser, ClerkAccount, Invitation, Source, Status, WebhookDelivery
-from users.sync import copies, journal, locks, recovery
+from users.models import BuilderUser, ClerkAccount, Invitation, WebhookDelivery
+from users.sync import copies, following, locks, recovery
 from users.sync.matching import match
-from users.sync.operations import Delete, Follow, Link, Operation, Seen, Verdict, from_attempt
-from users.sync.operations.base import Changes
-from users.sync.operations.following import AccountChanged, changes_from, taken_by_another
+from users.sync.operations import Delete, Link, Operation, Seen, Verdict, from_attempt
+from users.sync.operations.following import AccountChanged, taken_by_another
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,17 @@ LOCK_SECONDS = 3
 Payload = Mapping[str, Any]
 """A whole event: `type` is a text, `data` a mapping; nothing else is certain."""
 
-Effect = Callable[[], None]
+FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an event is about: an account, and its state at a time; with None the event is never
+    too late. `happen` is the work of the transaction."""
+
+    clerk_id: str
+    at: datetime | None
+    happen: Callable[[], None]
 
 
 class NotYet(CascadeError):
@@ -64,8 +73,8 @@ def receive(svix_id: str, payload: Payload) -> Received:
     effect = EFFECTS[event](payload)
     try:
         with transaction.atomic(durable=True):
-            if _record(svix_id, event):
-                effect()
+            if _record(svix_id, event, effect):
+                effect.happen()
         return Received(svix_id, done=True)
     except NotYet as reason:
         error = str(reason)
@@ -101,6 +110,7 @@ def take(account: ClerkUser) -> None:
     try:
         with transaction.atomic(durable=True):
             locks.prepare_transaction(wait=LOCK_SECONDS)
+            locks.lock_account(account.id)
             _state(account)
     except (NotYet, OperationalError) as reason:
         logger.info("%s waits: %s", account.id, type(reason).__name__)
@@ -112,9 +122,14 @@ def _named(svix_id: str, problem: Exception) -> str:
     return f"It failed with {type(problem).__name__}: the log says where."
 
 
-def _record(svix_id: str, event: str) -> bool:
-    """Note the delivery as processed; False when it is already. A copy that arrives at the same
-    time waits here for the first one's transaction. Locks are waited for a while after this."""
+def _record(svix_id: str, event: str, effect: Effect) -> bool:
+    """Note the delivery as processed; False when there is nothing to do: it is known already, or
+    our copy is of a later state and its link is decided.
+
+    A copy of the delivery that arrives at the same time waits here for the first one's
+    transaction. Other events of the account wait for this one: two first ones at once would
+    each miss what the other links. Locks are waited for a while.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -124,11 +139,19 @@ def _record(svix_id: str, event: str) -> bool:
             ON CONFLICT (svix_id) DO UPDATE
             SET processed_at = now(), error = '', payload = NULL, attempts = known.attempts + 1
             WHERE known.processed_at IS NULL
-            RETURNING set_config('lock_timeout', %s, true)
+            RETURNING
+                set_config('lock_timeout', %s, true),
+                pg_advisory_xact_lock(hashtextextended(%s, 0)),
+                NOT EXISTS (
+                    SELECT FROM users_clerkaccount
+                    WHERE clerk_id = %s AND clerk_updated_at > %s
+                        AND (user_id IS NOT NULL OR released_at IS NOT NULL)
+                )
             """,
-            [svix_id, event, f"{LOCK_SECONDS}s"],
+            [svix_id, event, f"{LOCK_SECONDS}s", effect.clerk_id, effect.clerk_id, effect.at],
         )
-        return cursor.rowcount == 1
+        recorded = cursor.fetchone()
+    return recorded is not None and recorded[2]
 
 
 def _keep(svix_id: str, event: str, payload: Payload, error: str) -> None:
@@ -146,21 +169,19 @@ def _keep(svix_id: str, event: str, payload: Payload, error: str) -> None:
 
 
 def _user_event(payload: Payload) -> Effect:
-    account = _account(payload["data"], payload)
-    return lambda: _state(account)
+    return _effect_of(payload["data"], payload)
 
 
 def _session_event(payload: Payload) -> Effect:
     """A session holds its whole user."""
-    account = _account(payload["data"].get("user"), payload)
-    return lambda: _state(account)
+    return _effect_of(payload["data"].get("user"), payload)
 
 
 def _deleted_event(payload: Payload) -> Effect:
     clerk_id = payload["data"].get("id")
     if not isinstance(clerk_id, str) or not USER_ID.match(clerk_id):
         raise Unusable("the event names no user")
-    return lambda: _deleted(clerk_id)
+    return Effect(clerk_id, None, lambda: _deleted(clerk_id))
 
 
 EFFECTS = {
@@ -169,18 +190,18 @@ EFFECTS = {
     "user.deleted": _deleted_event,
     "session.created": _session_event,
 }
-"""The events that we read, each with what it makes of a payload: the work of a transaction.
-Raises `Unusable`."""
+"""The events that we read, each with what it makes of a payload. Raises `Unusable`."""
 
 
-def _account(data: Any, payload: Payload) -> ClerkUser:
+def _effect_of(data: Any, payload: Payload) -> Effect:
+    """The effect of an event that holds a user."""
     try:
         account = ClerkUser.parse(data)
     except ValueError as error:
         raise Unusable(str(error)) from None
     if account.updated_at is None:  # as in the example that Clerk's dashboard sends
         account = replace(account, updated_at=time_of(payload))
-    return account
+    return Effect(account.id, account.updated_at or FIRST, lambda: _state(account))
 
 
 def time_of(payload: Payload) -> datetime | None:
@@ -193,12 +214,6 @@ def time_of(payload: Payload) -> datetime | None:
 
 def _state(account: ClerkUser) -> None:
     """The account is as the event says, unless we know something newer."""
-    before = ClerkAccount.objects.filter(pk=account.id).first()
-    if before is not None and copies.is_newer(before, account):
-        if before.user_id is None and before.released_at is None:
-            # Come late, it still says whose account it was: the link must not depend on order.
-            _link(account, now=copies.user_of(before))
-        return
     # The row before the copy, as a save does: two orders would be a deadlock.
     row = locks.lock_for_event(clerk_id=account.id)
     if row is None and _settle_creation(account):
@@ -206,13 +221,32 @@ def _state(account: ClerkUser) -> None:
     elif row is not None and locks.has_unfinished(row):
         _settle(row, lambda operation: _shown_by(account, operation))
         row.refresh_from_db()
-    if not copies.keep(account):
-        return
+    kept = copies.keep(account)
+    if row is None:
+        row = _linked_meanwhile(account)
+    if row is None:
+        _link_new(account)
+    elif kept is not None:
+        if changes := kept.changes(account):
+            following.record(AccountChanged.on(row, changes))
+        following.follow(row, account, kept.note)
+
+
+def _linked_meanwhile(account: ClerkUser) -> BuilderUser | None:
+    """The row that a save linked while this event came to our copy, which does not know of it."""
+    row = locks.lock_for_event(clerk_id=account.id)
     if row is not None:
-        _note_changes(row, before, account)
-        _follow(row, account)
-    elif before is None or before.released_at is None:
-        _link(account, now=account)
+        ClerkAccount.objects.filter(pk=account.id).update(user=row)
+    return row
+
+
+def _link_new(account: ClerkUser) -> None:
+    """Link an account that no row has. Come late, an event still says whose account it was: the
+    link must not depend on the order."""
+    known = ClerkAccount.objects.get(pk=account.id)
+    if known.released_at is None:
+        late = known.clerk_updated_at != account.updated_at
+        _link(account, now=copies.user_of(known) if late else account)
 
 
 def _shown_by(account: ClerkUser, operation: Operation) -> Seen | None:
@@ -229,7 +263,7 @@ def _deleted(clerk_id: str) -> None:
     known = ClerkAccount.objects.filter(pk=clerk_id, deleted_at__isnull=False).exists()
     copies.keep_deleted(clerk_id)
     if row is not None and not known:
-        _journal(AccountChanged.on(row, {"deleted in Clerk": [False, True]}))
+        following.record(AccountChanged.on(row, {"deleted in Clerk": [False, True]}))
 
 
 def _shown_by_deletion(operation: Operation) -> Seen:
@@ -262,63 +296,31 @@ def _settle_creation(account: ClerkUser) -> bool:
     return False
 
 
-def _note_changes(row: BuilderUser, before: ClerkAccount | None, account: ClerkUser) -> None:
-    """What changed about the account itself, for the journal."""
-    if before is None:
-        return
-    changes: Changes = {
-        field: [getattr(before, field), getattr(account, field)]
-        for field in ("banned", "locked", "image_url", "two_factor_enabled")
-        if getattr(before, field) != getattr(account, field)
-    }
-    if changes:
-        _journal(AccountChanged.on(row, changes))
-
-
-def _follow(row: BuilderUser, account: ClerkUser) -> None:
-    changes = changes_from(row, account)
-    if changes:
-        operation = Follow.on(row, changes)
-        operation.write(row)
-        _journal(operation)
-    other = taken_by_another(row, account.email)
-    _note(account.id, f"Its email belongs to another builder user, {other}." if other else "")
-
-
 def _link(account: ClerkUser, *, now: ClerkUser) -> None:
     """Link the row that `account` belongs to; `now` is the account's newest state."""
     found = match(account)
     if found.user is None:
         if now is account:
-            _note(account.id, found.note)
+            following.say(account.id, found.note)
         return
     row = locks.lock_for_event(pk=found.user.pk)
-    if row is None or locks.has_unfinished(row) or row.clerk_id != found.user.clerk_id:
+    if row is None or locks.has_unfinished(row) or match(account) != found:
         raise NotYet("The user that it belongs to is being changed.")
     if found.invitation is not None and taken_by_another(row, account.email):
-        _note(
+        following.say(
             account.id,
             f"It accepted the invitation of {row}, but another builder user has its email.",
         )
         return
     operation = Link.to(row, account.id, email=account.email if found.invitation else None)
     operation.write(row)
-    _journal(operation)
+    following.record(operation)
+    if "email" in operation.changes:
+        following.left(operation.changes["email"][0])
     if found.invitation is not None:
         found.invitation.status = Invitation.State.ACCEPTED
         found.invitation.save(update_fields=["status", "updated_at"])
-    _follow(row, now)
-
-
-def _note(clerk_id: str, note: str) -> None:
-    """Say on our copy why the account is not linked, or does not match."""
-    ClerkAccount.objects.filter(pk=clerk_id).exclude(note=note).update(note=note)
-
-
-def _journal(operation: Operation) -> None:
-    journal.record(operation, actor=None, source=Source.WEBHOOK, status=Status.APPLIED)
-    if operation.changes_row:
-        journal.log(operation, actor_id=None)
+    following.follow(row, now)
 
 
 def forget_old(days: int = 30) -> int:

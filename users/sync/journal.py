@@ -11,7 +11,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.utils import timezone
 
 from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
-from users.sync.actors import Actor, service_user
+from users.sync.actors import Actor, service_user_id
 from users.sync.operations import Operation
 
 MESSAGE_LENGTH = 2000
@@ -86,7 +86,7 @@ def _update(
 def log(operation: Operation, *, actor_id: int | None) -> None:
     """Django's history of the object, for every source; the admin's own logging is silent."""
     LogEntry.objects.create(
-        user_id=actor_id or service_user().pk,
+        user_id=actor_id or service_user_id(),
         content_type_id=ContentType.objects.get_for_model(BuilderUser).pk,
         object_id=str(operation.user_id),
         object_repr=operation.label[:200],

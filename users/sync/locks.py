@@ -7,7 +7,6 @@ Always the user first, then the attempt, and never waiting: who finds a lock say
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from django.db import OperationalError, connection
 from django.db.models import Exists, OuterRef, QuerySet
@@ -15,7 +14,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from users.errors import Busy, Gone
 from users.models import BuilderUser, Status, SyncAttempt
 
-LOCK_NOT_AVAILABLE = "55P03"
+LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 
 
 def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
@@ -24,7 +23,7 @@ def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
     `has_unfinished(row)` then says whether an attempt other than `mine` is open.
     """
     try:
-        return _locking(mine, nowait=True).get(pk=pk)
+        return _locking(mine).get(pk=pk)
     except BuilderUser.DoesNotExist:
         raise Gone(
             "This user was deleted in the meantime. Nothing was saved.",
@@ -34,18 +33,38 @@ def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
         raise busy() from None
 
 
-def lock_for_event(**lookup: Any) -> BuilderUser | None:
-    """The one row of `lookup`, locked as by `lock_user`; but an event waits for a save of it,
-    for as long as the transaction's `lock_timeout` says."""
-    return _locking(None, nowait=False).filter(**lookup).first()
+_LOCKED_FOR_EVENT = """
+SELECT {columns},
+    EXISTS (SELECT FROM users_syncattempt WHERE user_id = users.id AND status = 'started')
+        AS unfinished
+FROM users WHERE {{lookup}} = %s FOR NO KEY UPDATE
+""".format(columns=", ".join(f'"{field.column}"' for field in BuilderUser._meta.concrete_fields))
 
 
-def _locking(mine: SyncAttempt | None, *, nowait: bool) -> QuerySet[BuilderUser]:
+def lock_for_event(*, pk: uuid.UUID | None = None, clerk_id: str = "") -> BuilderUser | None:
+    """The row of that key, locked as by `lock_user`; but an event waits for a save of it, for as
+    long as the transaction's `lock_timeout` says. In SQL, as events come by the thousand."""
+    query = _LOCKED_FOR_EVENT.format(lookup="id" if pk else "clerk_id")
+    row = next(iter(BuilderUser.objects.raw(query, [pk or clerk_id])), None)
+    if row is not None and has_unfinished(row):
+        # As the statement saw it before it waited: the save may have settled its own since.
+        row.unfinished = SyncAttempt.objects.filter(user=row, status=Status.STARTED).exists()  # type: ignore[attr-defined]
+    return row
+
+
+def lock_account(clerk_id: str) -> None:
+    """Nobody else makes an event of this account take effect until the transaction ends. It is
+    no lock of a row: the account may not be known yet."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [clerk_id])
+
+
+def _locking(mine: SyncAttempt | None) -> QuerySet[BuilderUser]:
     open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
     if mine is not None:
         open_attempts = open_attempts.exclude(pk=mine.pk)
     # FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no other editor.
-    return BuilderUser.objects.select_for_update(nowait=nowait, of=("self",), no_key=True).annotate(
+    return BuilderUser.objects.select_for_update(nowait=True, of=("self",), no_key=True).annotate(
         unfinished=Exists(open_attempts)
     )
 
@@ -82,6 +101,7 @@ def lock_attempt(attempt: SyncAttempt) -> bool:
 
 
 def raise_unless_locked(error: OperationalError) -> None:
-    """Raise `error` again unless it says that a row is locked by another transaction."""
-    if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+    """Raise `error` again unless it says that another transaction has a lock, or that the two
+    wait for one another."""
+    if getattr(error.__cause__, "sqlstate", None) not in (LOCK_NOT_AVAILABLE, DEADLOCK):
         raise error

@@ -1,0 +1,59 @@
+"""The application behind gunicorn, as README starts it, for benches and for tests."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@contextmanager
+def serving(application: str = "cascade.wsgi", **environment: str) -> Iterator[int]:
+    """Start a server on the database that this process is connected to; gives its port."""
+    from django.db import connection
+
+    database, port = connection.settings_dict, _free_port()
+    url = f"postgres://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "gunicorn", application,
+         "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread", "--threads", "16",
+         "--log-level", "error"],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": url, **environment},
+    )  # fmt: skip
+    try:
+        _wait(server, port)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(server: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(600):
+        if server.poll() is not None:
+            break
+        asking = HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            asking.request("GET", "/healthz/")
+            asking.getresponse().read()
+            return
+        except OSError:
+            time.sleep(0.1)
+        finally:
+            asking.close()
+    raise RuntimeError("The server did not start.")

@@ -1,0 +1,235 @@
+"""A burst of Clerk's events, shuffled and doubled, through the real server.
+
+`python -m bench.webhooks` sends 10,000 events over 1,000 users, each twice, in random order,
+to the application behind gunicorn, and in turns to a bare view (`bench.bare`) behind the same
+server. It prints both rates and their ratio, once for the burst and once for events that all
+take effect, and fails unless every row is right afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+
+import django
+
+from bench.server import serving
+
+if TYPE_CHECKING:
+    from sandbox import Event, Sandbox
+
+USERS = int(os.environ.get("USERS", "1000"))
+EVENTS_A_USER = 10
+ROUNDS = 10
+SENDERS = 16
+PATH = "/webhooks/clerk/"
+
+
+def main() -> None:
+    django.setup()
+    from sandbox import Sandbox
+
+    sandbox = Sandbox().start()
+    try:
+        with own_database():
+            measure(sandbox)
+    finally:
+        sandbox.stop()
+
+
+@contextmanager
+def own_database() -> Iterator[None]:
+    from django.db import connection
+
+    own = connection.settings_dict["NAME"]
+    connection.settings_dict["TEST"]["NAME"] = f"bench_{own}"  # a test run may be at work
+    connection.creation.create_test_db(verbosity=0, autoclobber=True)
+    try:
+        yield
+    finally:
+        connection.creation.destroy_test_db(own, verbosity=0)
+
+
+def measure(sandbox: Sandbox) -> None:
+    chance = random.Random(7)
+    events = live(sandbox, USERS)
+    copy_for_the_bare_view(sandbox)
+    secret = {"CLERK_WEBHOOK_SIGNING_SECRET": sandbox.webhooks.secret}
+    with serving(**secret) as real, serving("bench.bare", **secret) as bare:
+        burst = events * 2
+        chance.shuffle(burst)
+        compare(f"burst of {len(events)} events, each twice, shuffled", sandbox, burst, real, bare)
+        wrong = wrong_rows(sandbox)
+        # In order and once: every event takes effect.
+        effective = rename_everybody(sandbox)
+        compare("events that all take effect", sandbox, effective, real, bare)
+        wrong += wrong_rows(sandbox)
+    if wrong:
+        raise SystemExit(f"{len(wrong)} rows are wrong: {wrong[:5]}")
+    print(f"all {USERS} rows are right")
+
+
+def compare(what: str, sandbox: Sandbox, events: list[Event], real: int, bare: int) -> None:
+    """Both in turns, in rounds, so that a busy machine is busy for both."""
+    size = -(-len(events) // ROUNDS)
+    rounds = [events[start : start + size] for start in range(0, len(events), size)]
+    deliver(sandbox, events[:200], bare)  # warm; the real one knows them afterwards
+    times: list[tuple[float, float]] = []
+    answers: Counter[str] = Counter()
+    for some in rounds:
+        floor, _ = deliver(sandbox, some, bare)
+        whole, said = deliver(sandbox, some, real)
+        times.append((floor, whole))
+        answers += said
+    floor, whole = (sum(column) for column in zip(*times, strict=True))
+    ratios = [floor / whole for floor, whole in times]
+    print(
+        f"{what}: bare {len(events) / floor:.0f}/s, Cascade {len(events) / whole:.0f}/s, "
+        f"{floor / whole:.2f} of bare (rounds {min(ratios):.2f} to {max(ratios):.2f}, "
+        f"median {statistics.median(ratios):.2f}); answers {dict(answers)}"
+    )
+
+
+# --- What happens in Clerk -----------------------------------------------------------------------
+
+
+def live(sandbox: Sandbox, users: int) -> list[Event]:
+    """Ten events in the life of each of so many people, whose rows are here, not linked yet:
+    made, renamed, moved, signed in, banned and unbanned; one in ten is deleted."""
+    from users.models import BuilderUser
+
+    BuilderUser.objects.bulk_create(
+        BuilderUser(name=f"Row {number}", email=f"person{number}@example.com")
+        for number in range(users)
+    )
+    start = len(sandbox.webhooks.events)
+    for number in range(users):
+        clerk_id = sandbox.add_user(
+            email=f"Person{number}@example.com", first_name="Person", last_name=f"N{number}"
+        )["id"]
+        sandbox.edit(clerk_id, last_name=f"Berg{number}")
+        sandbox.sign_in(clerk_id)
+        sandbox.edit(clerk_id, email=f"moved{number}@example.com")
+        sandbox.edit(clerk_id, banned=True)
+        sandbox.edit(clerk_id, banned=False, first_name="Other")
+        sandbox.edit(clerk_id, image_url=f"https://img.example.com/{number}.png")
+        sandbox.edit(clerk_id, last_name=f"Last{number}")
+        sandbox.sign_in(clerk_id)
+        if number % 10:
+            sandbox.edit(clerk_id, email=f"final{number}@example.com")
+        else:
+            sandbox.delete(clerk_id)
+    events = sandbox.webhooks.events[start:]
+    assert len(events) == users * EVENTS_A_USER
+    return events
+
+
+def rename_everybody(sandbox: Sandbox) -> list[Event]:
+    start = len(sandbox.webhooks.events)
+    for turn in range(2):
+        for user in sandbox.users():
+            sandbox.edit(user["id"], last_name=f"Turn{turn}")
+    return sandbox.webhooks.events[start:]
+
+
+def wrong_rows(sandbox: Sandbox) -> list[str]:
+    """What is not as Clerk has it now, after kept events were tried again. People who were
+    deleted there keep their row, with the last name and address that they had."""
+    from users.models import BuilderUser, ClerkAccount, WebhookDelivery
+    from users.sync import inbound
+
+    inbound.retry()
+    wrong = [f"{kept} is kept: {kept.error}" for kept in WebhookDelivery.objects.filter(
+        processed_at=None)]  # fmt: skip
+    last: dict[str, dict] = {}
+    deleted = set()
+    for event in sandbox.webhooks.events:
+        data = event.payload["data"]
+        if event.type == "user.deleted":
+            deleted.add(data["id"])
+            continue
+        user = data.get("user") or data
+        if user["updated_at"] >= last.get(user["id"], user)["updated_at"]:
+            last[user["id"]] = user
+    rows = {row.clerk_id: row for row in BuilderUser.objects.select_related("account")}
+    accounts = {account.pk: account for account in ClerkAccount.objects.all()}
+    for clerk_id, user in last.items():
+        row, account = rows.get(clerk_id), accounts.get(clerk_id)
+        [email] = [entry["email_address"] for entry in user["email_addresses"]]
+        found = row and account and (
+            row.name, row.email, account.user_id, account.email, account.banned,
+            account.image_url, bool(account.deleted_at), account.last_name,
+        )  # fmt: skip
+        wanted = row and (
+            f"{user['first_name']} {user['last_name']}", email.lower(), row.pk, email.lower(),
+            user["banned"], user["image_url"], clerk_id in deleted, user["last_name"],
+        )  # fmt: skip
+        if not found or found != wanted:
+            wrong.append(f"{clerk_id}: {found} instead of {wanted}")
+    if len(rows) != len(last):
+        wrong.append(f"{len(rows)} rows for {len(last)} people")
+    return wrong
+
+
+def copy_for_the_bare_view(sandbox: Sandbox) -> None:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE bare_users (LIKE users INCLUDING ALL)")
+        cursor.execute("INSERT INTO bare_users SELECT * FROM users")
+        cursor.executemany(
+            "UPDATE bare_users SET clerk_id = %s WHERE email = %s",
+            [(event.payload["data"]["id"],
+              event.payload["data"]["email_addresses"][0]["email_address"].lower())
+             for event in sandbox.webhooks.events if event.type == "user.created"],
+        )  # fmt: skip
+
+
+# --- Sending -------------------------------------------------------------------------------------
+
+
+def deliver(sandbox: Sandbox, events: list[Event], port: int) -> tuple[float, Counter[str]]:
+    """Send them over several connections at once, signed beforehand; gives the seconds that it
+    took, and how often which answer came."""
+    todo = deque(sandbox.webhooks.signed(event) for event in events)
+    answers: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def send() -> None:
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        mine: Counter[str] = Counter()
+        while True:
+            try:
+                body, headers = todo.popleft()
+            except IndexError:
+                break
+            connection.request("POST", PATH, body, headers)
+            answer = connection.getresponse()
+            text = answer.read(200).decode().strip()
+            mine[text if answer.status == 200 else f"{answer.status} {text[:80]}"] += 1
+        connection.close()
+        with lock:
+            answers.update(mine)
+
+    threads = [threading.Thread(target=send) for _ in range(SENDERS)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.perf_counter() - started
+    assert sum(answers.values()) == len(events), answers
+    return took, answers
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cascade.settings")
+    main()

@@ -1,0 +1,97 @@
+"""The row takes over name and email as an event shows them.
+
+Addresses change hands: two people swap theirs, or one takes what another has just left. Events
+come in any order and the table's emails are unique, so a row may still hold an address that its
+own account has left. Such a row moves first; what an account and its row both hold, or a row
+without an account, is nobody else's: that is drift, and shown.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from users.clerk import ClerkUser
+from users.models import BuilderUser, ClerkAccount, Source, Status
+from users.sync import copies, journal, locks
+from users.sync.operations import Follow, Operation
+from users.sync.operations.following import changes_from, taken_by_another
+
+PARKED = "{}@moving.invalid"
+"""Where a row stands while two swap, inside the transaction: nobody ever sees it."""
+
+
+def follow(row: BuilderUser, account: ClerkUser, note: str = "") -> None:
+    """Bring the row, which is locked, to its account's newest state. `note` is what stands on
+    our copy now."""
+    holders = _who_must_move(row, account.email)
+    if holders:
+        changes = changes_from(row, account)
+        before = row.email
+        BuilderUser.objects.filter(pk=row.pk).update(email=PARKED.format(row.pk))
+        for holder, email in reversed(holders):
+            _take(holder, email)
+        _apply(row, changes | {"email": [before, account.email]})
+    elif changes := changes_from(row, account):
+        _apply(row, changes)
+    other = taken_by_another(row, account.email)
+    drift = f"Its email belongs to another builder user, {other}." if other else ""
+    if drift != note:
+        say(account.id, drift)
+
+
+def left(email: str) -> None:
+    """A row has left this address: who has it in Clerk and could not take it takes it now."""
+    waiting = ClerkAccount.objects.filter(email=email, user__isnull=False, deleted_at=None)
+    for known in waiting.exclude(user__email=email):
+        row = _movable(known.user_id)
+        if row is not None:
+            follow(row, copies.user_of(known), known.note)
+
+
+def _who_must_move(row: BuilderUser, email: str) -> list[tuple[BuilderUser, str]]:
+    """The rows, locked, that hold `email` and so on although their accounts have left it, each
+    with the address that it goes to; none if somebody in the chain stays where they are."""
+    moving: list[tuple[BuilderUser, str]] = []
+    wanted = email
+    while wanted != row.email and (holder := taken_by_another(row, wanted)) is not None:
+        known = ClerkAccount.objects.filter(user=holder, deleted_at=None).first()
+        moves = known is not None and known.email not in ("", wanted)
+        locked = _movable(holder.pk) if moves and holder not in dict(moving) else None
+        if known is None or locked is None:
+            return []
+        moving.append((locked, known.email))
+        wanted = known.email
+    return moving
+
+
+def _movable(pk: uuid.UUID | None) -> BuilderUser | None:
+    """Another row, locked; None if it is gone or has a change that is not settled."""
+    row = locks.lock_for_event(pk=pk)
+    return None if row is None or locks.has_unfinished(row) else row
+
+
+def _take(row: BuilderUser, email: str) -> None:
+    operation = Follow.on(row, {"email": [row.email, email]})
+    operation.write(row)
+    record(operation)
+    say(row.clerk_id or "", "")
+
+
+def _apply(row: BuilderUser, changes: dict) -> None:
+    operation = Follow.on(row, changes)
+    operation.write(row)
+    record(operation)
+    if "email" in changes:
+        left(changes["email"][0])
+
+
+def record(operation: Operation) -> None:
+    """In the journal as applied, and in the history if the row changed."""
+    journal.record(operation, actor=None, source=Source.WEBHOOK, status=Status.APPLIED)
+    if operation.changes_row:
+        journal.log(operation, actor_id=None)
+
+
+def say(clerk_id: str, note: str) -> None:
+    """Say on our copy why the account is not linked, or does not match."""
+    ClerkAccount.objects.filter(pk=clerk_id).exclude(note=note).update(note=note)

@@ -7,9 +7,9 @@ Always the user first, then the attempt, and never waiting: who finds a lock say
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.db import OperationalError, connection
-from django.db.models import Exists, OuterRef, QuerySet
 
 from users.errors import Busy, Gone
 from users.models import BuilderUser, Status, SyncAttempt
@@ -23,33 +23,43 @@ def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
     `has_unfinished(row)` then says whether an attempt other than `mine` is open.
     """
     try:
-        return _locking(mine).get(pk=pk)
-    except BuilderUser.DoesNotExist:
-        raise Gone(
-            "This user was deleted in the meantime. Nothing was saved.",
-        ) from None
+        row = _locked("id = %s", [pk], mine=mine, nowait=True)
     except OperationalError as error:
         raise_unless_locked(error)
         raise busy() from None
-
-
-_LOCKED_FOR_EVENT = """
-SELECT {columns},
-    EXISTS (SELECT FROM users_syncattempt WHERE user_id = users.id AND status = 'started')
-        AS unfinished
-FROM users WHERE {{lookup}} = %s FOR NO KEY UPDATE
-""".format(columns=", ".join(f'"{field.column}"' for field in BuilderUser._meta.concrete_fields))
+    if row is None:
+        raise Gone("This user was deleted in the meantime. Nothing was saved.")
+    return row
 
 
 def lock_for_event(*, pk: uuid.UUID | None = None, clerk_id: str = "") -> BuilderUser | None:
     """The row of that key, locked as by `lock_user`; but an event waits for a save of it, for as
-    long as the transaction's `lock_timeout` says. In SQL, as events come by the thousand."""
-    query = _LOCKED_FOR_EVENT.format(lookup="id" if pk else "clerk_id")
-    row = next(iter(BuilderUser.objects.raw(query, [pk or clerk_id])), None)
+    long as the transaction's `lock_timeout` says."""
+    row = _locked("id = %s", [pk]) if pk else _locked("clerk_id = %s", [clerk_id])
     if row is not None and has_unfinished(row):
         # As the statement saw it before it waited: the save may have settled its own since.
         row.unfinished = SyncAttempt.objects.filter(user=row, status=Status.STARTED).exists()  # type: ignore[attr-defined]
     return row
+
+
+# In SQL: saves and events come by the thousand, and making the query took Django longer than
+# PostgreSQL the answer. FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no
+# other editor.
+_LOCKED = """
+SELECT {columns},
+    EXISTS (
+        SELECT FROM users_syncattempt
+        WHERE user_id = users.id AND status = 'started' AND id IS DISTINCT FROM %s
+    ) AS unfinished
+FROM users WHERE {{lookup}} FOR NO KEY UPDATE {{wait}}
+""".format(columns=", ".join(f'"{field.column}"' for field in BuilderUser._meta.concrete_fields))
+
+
+def _locked(
+    lookup: str, params: list[Any], *, mine: SyncAttempt | None = None, nowait: bool = False
+) -> BuilderUser | None:
+    query = _LOCKED.format(lookup=lookup, wait="NOWAIT" if nowait else "")
+    return next(iter(BuilderUser.objects.raw(query, [mine.pk if mine else None, *params])), None)
 
 
 def lock_account(clerk_id: str) -> None:
@@ -57,16 +67,6 @@ def lock_account(clerk_id: str) -> None:
     no lock of a row: the account may not be known yet."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [clerk_id])
-
-
-def _locking(mine: SyncAttempt | None) -> QuerySet[BuilderUser]:
-    open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
-    if mine is not None:
-        open_attempts = open_attempts.exclude(pk=mine.pk)
-    # FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no other editor.
-    return BuilderUser.objects.select_for_update(nowait=True, of=("self",), no_key=True).annotate(
-        unfinished=Exists(open_attempts)
-    )
 
 
 def has_unfinished(row: BuilderUser) -> bool:

@@ -61,5 +61,9 @@ class Command(BulkCommand):
 
     def applied(self, run: BulkRun) -> None:
         file = Path(run.options["result"])
-        results.write(file, results.of_run(results.read(file), run))
-        self.stderr.write(f"What became of each line stands in {file}.")
+        try:
+            results.write(file, results.of_run(results.read(file), run))
+        except BulkRefused as problem:
+            self.stderr.write(f"{problem} The rows of run {run.pk} in the admin say the same.")
+        else:
+            self.stderr.write(f"What became of each line stands in {file}.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -78,18 +79,29 @@ class Clerk:
         params: Params = [("query", query), ("limit", limit), ("order_by", "-created_at")]
         return list(_page(self._get("/users", params, deadline=deadline)).users)
 
+    def get_users(self, clerk_ids: Sequence[str], *, deadline: Deadline) -> UserPage:
+        """Those of up to 100 users that Clerk has, in no order."""
+        wanted = {_checked(clerk_id, USER_ID) for clerk_id in clerk_ids}
+        if not wanted:  # without a filter Clerk would give anybody (FACTS §1.2)
+            return UserPage((), (), None, 0)
+        params: Params = [*(("user_id", clerk_id) for clerk_id in wanted), ("limit", len(wanted))]
+        page = _page(self._get("/users", params, deadline=deadline))
+        return replace(page, users=tuple(user for user in page.users if user.id in wanted))
+
     def list_users(
         self,
         *,
         starting_after: str | None = None,
         created_after: int | None = None,
         created_before: int | None = None,
+        newest_first: bool = True,
         limit: int = PAGE,
         deadline: Deadline,
     ) -> UserPage:
-        """A page of all users, newest first; the next one starts after its `last_id`. The
-        bounds are milliseconds since 1970."""
-        params: list[tuple[str, str | int]] = [("limit", limit), ("order_by", "-created_at")]
+        """A page of all users by the time of their creation; the next one starts after its
+        `last_id`. The bounds are milliseconds since 1970."""
+        order = "-created_at" if newest_first else "+created_at"
+        params: list[tuple[str, str | int]] = [("limit", limit), ("order_by", order)]
         if starting_after is not None:
             params.append(("starting_after", _checked(starting_after, USER_ID)))
         if created_after is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
 from django.utils import timezone
 from psycopg.types.json import Jsonb
@@ -43,10 +45,7 @@ _TOLD = ("banned", "locked", "image_url", "two_factor_enabled")
 # `updated_at` stays, and `deleted_at` with it: ids are never used again. What comes late from
 # before the deletion still counts, so that the order in which events come does not matter.
 # `user_id` always follows users.clerk_id, in the same statement, so that it cannot go astray.
-_KEEP = """
-WITH before AS (SELECT {told} FROM users_clerkaccount WHERE clerk_id = %s)
-INSERT INTO users_clerkaccount AS known (clerk_id, user_id, {columns})
-VALUES (%s, (SELECT id FROM users WHERE clerk_id = %s), {values})
+_NEWER_STAYS = """
 ON CONFLICT (clerk_id) DO UPDATE SET
     user_id = excluded.user_id,
     note = CASE WHEN known.user_id IS NOT DISTINCT FROM excluded.user_id THEN known.note
@@ -54,17 +53,41 @@ ON CONFLICT (clerk_id) DO UPDATE SET
     {updates}
 WHERE known.clerk_updated_at IS NULL
    OR excluded.clerk_updated_at >= known.clerk_updated_at
-RETURNING known.note, (SELECT row_to_json(before) FROM before)
 """.format(
-    told=", ".join(_TOLD),
-    columns=", ".join(_COPIED),
-    values=", ".join(["%s"] * len(_COPIED)),
     updates=", ".join(
         f"{column} = greatest(known.{column}, excluded.{column})"
         if column == "last_sign_in_at"
         else f"{column} = excluded.{column}"
         for column in _COPIED
-    ),
+    )
+)
+
+_KEEP = """
+WITH before AS (SELECT {told} FROM users_clerkaccount WHERE clerk_id = %s)
+INSERT INTO users_clerkaccount AS known (clerk_id, user_id, {columns})
+VALUES (%s, (SELECT id FROM users WHERE clerk_id = %s), {values})
+{newer_stays}
+RETURNING known.note, (SELECT row_to_json(before) FROM before)
+""".format(
+    told=", ".join(_TOLD),
+    columns=", ".join(_COPIED),
+    values=", ".join(["%s"] * len(_COPIED)),
+    newer_stays=_NEWER_STAYS,
+)
+
+# In the order of the ids: two that write the same accounts wait for one another, and do not
+# meet head-on.
+_KEEP_ALL = """
+INSERT INTO users_clerkaccount AS known (clerk_id, user_id, {columns})
+SELECT page.clerk_id, users.id, {values}
+FROM jsonb_populate_recordset(NULL::users_clerkaccount, %s::jsonb) AS page
+LEFT JOIN users ON users.clerk_id = page.clerk_id
+ORDER BY page.clerk_id
+{newer_stays}
+""".format(
+    columns=", ".join(_COPIED),
+    values=", ".join(f"page.{column}" for column in _COPIED),
+    newer_stays=_NEWER_STAYS,
 )
 
 
@@ -125,6 +148,17 @@ def keep(account: ClerkUser) -> Kept | None:
         cursor.execute(_KEEP, values)
         kept = cursor.fetchone()
     return Kept(*kept) if kept else None
+
+
+def keep_all(accounts: Iterable[ClerkUser]) -> None:
+    """`keep` for a page of a scan, in one statement."""
+    seen_at = timezone.now()
+    rows = [
+        {"clerk_id": account.id, **columns_of(account, seen_at=seen_at)} for account in accounts
+    ]
+    page = json.dumps(rows, cls=DjangoJSONEncoder)
+    with connection.cursor() as cursor:
+        cursor.execute(_KEEP_ALL, [page])
 
 
 def user_of(known: ClerkAccount) -> ClerkUser:

@@ -1,0 +1,266 @@
+"""A look at all users of the Clerk instance, kept in our copy of its side.
+
+Windows by the time of creation are read side by side, each page by page with a cursor, and
+every page goes into the table in one statement: memory stays flat, whatever the number of users.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import OperationalError, connection
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from users.clerk import Clerk, Deadline, UserPage
+from users.errors import BulkRefused, ClerkRefused, ClerkUnknown
+from users.models import BulkRun, ClerkAccount
+from users.sync import copies, locks
+
+COMMAND = "scan"
+WINDOWS = 4
+PAGE, IDS = 500, 100
+PAGE_SECONDS = 30.0
+MISSING_SHARE, MISSING_AT_LEAST = 0.05, 50
+TRIES = 3
+
+Bounds = tuple[int, int | None]
+"""Milliseconds since 1970: from, and up to but not including; None is open."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was seen: how many users, which `(id, reason)` cannot be read, how many are gone."""
+
+    seen: int
+    unreadable: tuple[tuple[str, str], ...]
+    gone: int
+
+
+@dataclass
+class _Tally:
+    """What the windows' threads have in common."""
+
+    on_page: Callable[[int], None]
+    seen: int = 0
+    newest: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    stop: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, page: UserPage, bounds: Bounds) -> None:
+        """Users at the edge of two windows are in both, and count in one."""
+        created = [_milliseconds(user.created_at) for user in page.users]
+        with self.lock:
+            self.seen += sum(bounds[0] <= moment < (bounds[1] or moment + 1) for moment in created)
+            self.newest = max([self.newest, *created])
+            self.unreadable |= dict(page.unreadable)
+            self.on_page(self.seen)
+
+
+def scan(
+    client: Clerk,
+    *,
+    windows: int = WINDOWS,
+    on_page: Callable[[int], None] = lambda seen: None,
+    accept_missing: bool = False,
+) -> Scan:
+    """Look at every user, and mark those that we know and Clerk has no more.
+
+    1. Read the windows side by side; then once more from the newest user on, so that who signs
+       up meanwhile is not missed.
+    2. Ask Clerk by id for those that were not seen, and mark those that it does not have.
+
+    `client` has a pace; `on_page` is called with the number of users seen. Raises `ClerkError`
+    when a page cannot be had, and `BulkRefused` when very many that we know are missing: then
+    the key may be of another instance. Neither marks anybody.
+    """
+    run = BulkRun.objects.create(command=COMMAND)
+    try:
+        result = _scan(client, run.started_at, windows, _Tally(on_page), accept_missing)
+    except BaseException as problem:
+        _close(run, BulkRun.State.INTERRUPTED, message=type(problem).__name__)
+        raise
+    options = {"seen": result.seen, "gone": result.gone, "unreadable": len(result.unreadable)}
+    _close(run, BulkRun.State.FINISHED, options=options)
+    return result
+
+
+def last_finished() -> BulkRun | None:
+    """The newest scan that came to its end."""
+    done = BulkRun.objects.filter(command=COMMAND, state=BulkRun.State.FINISHED)
+    return done.order_by("-finished_at").first()
+
+
+def _close(run: BulkRun, state: str, **fields: Any) -> None:
+    BulkRun.objects.filter(pk=run.pk).update(state=state, finished_at=timezone.now(), **fields)
+
+
+def _scan(
+    client: Clerk, started_at: datetime, windows: int, tally: _Tally, accept_missing: bool
+) -> Scan:
+    expected = client.count_users(deadline=Deadline(PAGE_SECONDS))
+    known = ClerkAccount.objects.filter(deleted_at=None).count()
+    _let_copies_follow_rows()
+    _read_all(client, _bounds(client, windows), tally)
+    _read(client, (tally.newest + 1, None), tally)
+    if expected - tally.seen - len(tally.unreadable) > _too_many(expected):
+        raise ClerkUnknown(f"Clerk says that it has {expected} users, but lists {tally.seen}")
+    unseen = ClerkAccount.objects.filter(deleted_at=None, seen_at__lt=started_at)
+    unseen = unseen.exclude(pk__in=list(tally.unreadable))
+    if not accept_missing:
+        _check_instance(known, unseen.count())
+    return Scan(tally.seen, tuple(tally.unreadable.items()), _mark_gone(client, unseen))
+
+
+# --- Windows -------------------------------------------------------------------------------------
+
+
+def _bounds(client: Clerk, windows: int) -> list[Bounds]:
+    """Windows with about as many users each, by those that we know; equally long ones while we
+    know few."""
+    edges = _quantiles(windows) if ClerkAccount.objects.count() >= PAGE * windows else []
+    if not edges:
+        oldest = client.list_users(newest_first=False, limit=1, deadline=Deadline(PAGE_SECONDS))
+        start = _milliseconds(oldest.users[0].created_at) if oldest.users else 0
+        length = (_milliseconds(timezone.now()) - start) // windows
+        edges = [start + length * number for number in range(1, windows)]
+    return list(zip([0, *edges], [*edges, None], strict=True))
+
+
+def _quantiles(windows: int) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT percentile_disc(%s::float[]) WITHIN GROUP (ORDER BY clerk_created_at)
+            FROM users_clerkaccount WHERE deleted_at IS NULL
+            """,
+            [[number / windows for number in range(1, windows)]],
+        )
+        [edges] = cursor.fetchone()
+    return [_milliseconds(moment) for moment in edges or []]
+
+
+def _read_all(client: Clerk, windows: list[Bounds], tally: _Tally) -> None:
+    """The first window that fails ends the others at their next page."""
+
+    def read(bounds: Bounds) -> None:
+        try:
+            _read(client, bounds, tally)
+        except BaseException:
+            tally.stop = True
+            raise
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(windows)) as pool:
+        try:
+            for reading in [pool.submit(read, bounds) for bounds in windows]:
+                reading.result()
+        except BaseException:
+            tally.stop = True
+            raise
+
+
+def _read(client: Clerk, bounds: Bounds, tally: _Tally) -> None:
+    for page in _pages(client, bounds):
+        _keep(page)
+        tally.count(page, bounds)
+        if tally.stop:
+            return
+
+
+def _pages(client: Clerk, bounds: Bounds) -> Iterator[UserPage]:
+    """The pages of a window, newest first. A little more on each side: whether Clerk's bounds
+    include themselves is not written anywhere, and many may sign up in one millisecond."""
+    lower, upper = bounds
+    before = upper + 1 if upper is not None else None
+    cursor: str | None = None
+    oldest = 0
+    while True:
+        try:
+            page = client.list_users(
+                starting_after=cursor,
+                created_after=max(lower - 2, 0),
+                created_before=before,
+                limit=PAGE,
+                deadline=Deadline(PAGE_SECONDS),
+            )
+        except ClerkRefused as refused:
+            # The user who was the cursor has been deleted meanwhile.
+            if cursor is None or refused.status != 422:
+                raise
+            before, cursor = oldest + 2, None
+            continue
+        yield page
+        if page.size < PAGE:
+            return
+        if page.last_id is None or page.last_id == cursor:
+            raise ClerkUnknown("Clerk's list of users does not go on")
+        cursor, oldest = page.last_id, _milliseconds(page.users[-1].created_at)
+
+
+def _keep(page: UserPage) -> None:
+    """Saves and events write single accounts of the page at the same time."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            copies.keep_all(page.users)
+        except OperationalError as error:
+            if attempt == TRIES or getattr(error.__cause__, "sqlstate", "") != locks.DEADLOCK:
+                raise
+        else:
+            return
+
+
+def _milliseconds(moment: datetime | None) -> int:
+    return int(moment.timestamp() * 1000) if moment else 0
+
+
+# --- Who is gone ---------------------------------------------------------------------------------
+
+
+def _let_copies_follow_rows() -> None:
+    """The application before writes `users.clerk_id` as well: a copy that another row has since
+    would be in the way of the new one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE users_clerkaccount AS known SET user_id = NULL
+            WHERE user_id IS NOT NULL AND NOT EXISTS (
+                SELECT FROM users WHERE users.id = known.user_id
+                AND users.clerk_id = known.clerk_id
+            )
+            """
+        )
+
+
+def _check_instance(known: int, missing: int) -> None:
+    if missing > _too_many(known) or (missing == known and known > 2):
+        raise BulkRefused(
+            f"{missing} of the {known} Clerk accounts that we know are missing in Clerk: is "
+            "CLERK_SECRET_KEY of another instance? Nothing was changed. If they were really "
+            "deleted there, say --accept-missing."
+        )
+
+
+def _too_many(known: int) -> int:
+    return max(MISSING_AT_LEAST, int(known * MISSING_SHARE))
+
+
+def _mark_gone(client: Clerk, unseen: QuerySet[ClerkAccount]) -> int:
+    """A user who was not listed is asked for: one may have been moved from page to page."""
+    ids = list(unseen.values_list("pk", flat=True))
+    gone = 0
+    for start in range(0, len(ids), IDS):
+        asked = ids[start : start + IDS]
+        page = client.get_users(asked, deadline=Deadline(PAGE_SECONDS))
+        _keep(page)
+        there = {user.id for user in page.users} | {clerk_id for clerk_id, _ in page.unreadable}
+        now = timezone.now()
+        gone += unseen.filter(pk__in=set(asked) - there).update(deleted_at=now, seen_at=now)
+    return gone

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
-from django.db import connection
 
 SERVICE_USERNAME = "cascade"
 
@@ -22,14 +21,6 @@ def service_user() -> User:
         user.set_unusable_password()
         user.save(update_fields=["password"])
     return user
-
-
-def service_user_id() -> int:
-    """In SQL, as each entry of the history asks for it, and events come by the thousand."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT id FROM auth_user WHERE username = %s", [SERVICE_USERNAME])
-        found = cursor.fetchone()
-    return found[0] if found else service_user().pk
 
 
 def name_of(actor: Actor) -> str:

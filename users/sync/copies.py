@@ -67,7 +67,8 @@ WITH before AS (SELECT {told} FROM users_clerkaccount WHERE clerk_id = %s)
 INSERT INTO users_clerkaccount AS known (clerk_id, user_id, {columns})
 VALUES (%s, (SELECT id FROM users WHERE clerk_id = %s), {values})
 {newer_stays}
-RETURNING known.note, (SELECT row_to_json(before) FROM before)
+RETURNING known.note, known.released_at IS NOT NULL,
+    (SELECT row_to_json(before) FROM before)
 """.format(
     told=", ".join(_TOLD),
     columns=", ".join(_COPIED),
@@ -123,10 +124,12 @@ def columns_of(account: ClerkUser, *, seen_at: datetime) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Kept:
-    """A copy that was taken over. `note` stands on it; `before` holds what ours said until then
-    of a ban and the like, None for an account that was not known."""
+    """A copy that was taken over. `note` stands on it, and whether it was `released`; `before`
+    holds what ours said until then of a ban and the like, None for an account that was not
+    known."""
 
     note: str
+    released: bool
     before: Mapping[str, Any] | None
 
     def changes(self, account: ClerkUser) -> dict[str, list[Any]]:

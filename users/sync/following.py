@@ -11,9 +11,9 @@ from __future__ import annotations
 import uuid
 
 from users.clerk import ClerkUser
-from users.models import BuilderUser, ClerkAccount, Source, Status
+from users.models import BuilderUser, ClerkAccount
 from users.sync import copies, journal, locks
-from users.sync.operations import Follow, Operation
+from users.sync.operations import Follow
 from users.sync.operations.following import changes_from, taken_by_another
 
 PARKED = "{}@moving.invalid"
@@ -23,18 +23,23 @@ PARKED = "{}@moving.invalid"
 def follow(row: BuilderUser, account: ClerkUser, note: str = "") -> None:
     """Bring the row, which is locked, to its account's newest state. `note` is what stands on
     our copy now."""
-    holders = _who_must_move(row, account.email)
-    if holders:
-        changes = changes_from(row, account)
-        before = row.email
-        BuilderUser.objects.filter(pk=row.pk).update(email=PARKED.format(row.pk))
-        for holder, email in reversed(holders):
-            _take(holder, email)
-        _apply(row, changes | {"email": [before, account.email]})
-    elif changes := changes_from(row, account):
-        _apply(row, changes)
-    other = taken_by_another(row, account.email)
-    drift = f"Its email belongs to another builder user, {other}." if other else ""
+    changes, drift = changes_from(row, account), ""
+    if account.email and account.email != row.email and "email" not in changes:  # it is taken
+        holders = _who_must_move(row, account.email)
+        if holders:
+            changes["email"] = [row.email, account.email]
+            BuilderUser.objects.filter(pk=row.pk).update(email=PARKED.format(row.pk))
+            for holder, email in reversed(holders):
+                _take(holder, email)
+        else:
+            other = taken_by_another(row, account.email)
+            drift = f"Its email belongs to another builder user, {other}."
+    if changes:
+        operation = Follow.on(row, changes)
+        operation.write(row)
+        journal.record_event(operation)
+        if "email" in changes:
+            left(changes["email"][0])
     if drift != note:
         say(account.id, drift)
 
@@ -73,23 +78,8 @@ def _movable(pk: uuid.UUID | None) -> BuilderUser | None:
 def _take(row: BuilderUser, email: str) -> None:
     operation = Follow.on(row, {"email": [row.email, email]})
     operation.write(row)
-    record(operation)
+    journal.record_event(operation)
     say(row.clerk_id or "", "")
-
-
-def _apply(row: BuilderUser, changes: dict) -> None:
-    operation = Follow.on(row, changes)
-    operation.write(row)
-    record(operation)
-    if "email" in changes:
-        left(changes["email"][0])
-
-
-def record(operation: Operation) -> None:
-    """In the journal as applied, and in the history if the row changed."""
-    journal.record(operation, actor=None, source=Source.WEBHOOK, status=Status.APPLIED)
-    if operation.changes_row:
-        journal.log(operation, actor_id=None)
 
 
 def say(clerk_id: str, note: str) -> None:

@@ -20,8 +20,8 @@ from users.clerk import ClerkUser
 from users.clerk.types import USER_ID, time_from
 from users.errors import CascadeError
 from users.models import BuilderUser, ClerkAccount, Invitation, WebhookDelivery
-from users.sync import copies, following, locks, recovery
-from users.sync.matching import match
+from users.sync import copies, following, journal, locks, recovery
+from users.sync.matching import Match, match
 from users.sync.operations import Delete, Link, Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import AccountChanged, taken_by_another
 
@@ -225,10 +225,10 @@ def _state(account: ClerkUser) -> None:
     if row is None:
         row = _linked_meanwhile(account)
     if row is None:
-        _link_new(account)
+        _link_new(account, kept)
     elif kept is not None:
         if changes := kept.changes(account):
-            following.record(AccountChanged.on(row, changes))
+            journal.record_event(AccountChanged.on(row, changes))
         following.follow(row, account, kept.note)
 
 
@@ -240,13 +240,16 @@ def _linked_meanwhile(account: ClerkUser) -> BuilderUser | None:
     return row
 
 
-def _link_new(account: ClerkUser) -> None:
+def _link_new(account: ClerkUser, kept: copies.Kept | None) -> None:
     """Link an account that no row has. Come late, an event still says whose account it was: the
     link must not depend on the order."""
+    if kept is not None:
+        if not kept.released:
+            _link(account, now=account)
+        return
     known = ClerkAccount.objects.get(pk=account.id)
     if known.released_at is None:
-        late = known.clerk_updated_at != account.updated_at
-        _link(account, now=copies.user_of(known) if late else account)
+        _link(account, now=copies.user_of(known))
 
 
 def _shown_by(account: ClerkUser, operation: Operation) -> Seen | None:
@@ -263,7 +266,7 @@ def _deleted(clerk_id: str) -> None:
     known = ClerkAccount.objects.filter(pk=clerk_id, deleted_at__isnull=False).exists()
     copies.keep_deleted(clerk_id)
     if row is not None and not known:
-        following.record(AccountChanged.on(row, {"deleted in Clerk": [False, True]}))
+        journal.record_event(AccountChanged.on(row, {"deleted in Clerk": [False, True]}))
 
 
 def _shown_by_deletion(operation: Operation) -> Seen:
@@ -304,7 +307,7 @@ def _link(account: ClerkUser, *, now: ClerkUser) -> None:
             following.say(account.id, found.note)
         return
     row = locks.lock_for_event(pk=found.user.pk)
-    if row is None or locks.has_unfinished(row) or match(account) != found:
+    if row is None or locks.has_unfinished(row) or _is_other(row, found, account):
         raise NotYet("The user that it belongs to is being changed.")
     if found.invitation is not None and taken_by_another(row, account.email):
         following.say(
@@ -314,13 +317,22 @@ def _link(account: ClerkUser, *, now: ClerkUser) -> None:
         return
     operation = Link.to(row, account.id, email=account.email if found.invitation else None)
     operation.write(row)
-    following.record(operation)
+    journal.record_event(operation)
     if "email" in operation.changes:
         following.left(operation.changes["email"][0])
     if found.invitation is not None:
         found.invitation.status = Invitation.State.ACCEPTED
         found.invitation.save(update_fields=["status", "updated_at"])
     following.follow(row, now)
+
+
+def _is_other(row: BuilderUser, found: Match, account: ClerkUser) -> bool:
+    """Whether the row is not as it was when it was found, before it was waited for."""
+    before = found.user
+    assert before is not None
+    if (row.clerk_id, row.email) != (before.clerk_id, before.email):
+        return True
+    return found.invitation is not None and match(account) != found
 
 
 def forget_old(days: int = 30) -> int:

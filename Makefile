@@ -43,6 +43,7 @@ pgbouncer:
 
 bench: install
 	@DEBUG=1 $(BIN) -W ignore -m bench.save
+	@DEBUG=1 $(BIN) -W ignore -m bench.webhooks
 
 campaign: install
 	@$(BIN) -W ignore -m tests.campaign --scenarios 5000 --kills 200

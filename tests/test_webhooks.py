@@ -22,6 +22,7 @@ from tests.events import URL, arrive, happened, post
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
 from tests.test_change_form import stored, text_of
 from users.models import BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
+from users.sync import inbound
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -241,7 +242,8 @@ class TestKept:
 
 
 def test_ten_thousand_strange_bodies(sandbox, caplog):
-    """Signed or not, whatever they hold: an answer, never a 500, and the users stay as they are."""
+    """Signed, badly signed or not at all, whatever they hold: an answer, never a 500, and the
+    users stay as they are."""
     user = linked(sandbox)
     before = stored(user)
     [created] = happened(sandbox)[:1]
@@ -255,6 +257,8 @@ def test_ten_thousand_strange_bodies(sandbox, caplog):
         headers.pop("Content-Type")
         if number % 10 == 0:
             body = _garbled(chance, body)
+        elif number % 10 == 1:
+            headers = _spoilt_headers(chance, headers)
         response = client.post(URL, body, content_type="application/json", headers=headers)
         answers[response.status_code] = answers.get(response.status_code, 0) + 1
     assert set(answers) == {200, 400}
@@ -274,7 +278,9 @@ def _spoilt(chance: random.Random, payload):
     """The payload with some of its values replaced or gone; the user's id is never ours."""
     payload["data"]["id"] = f"user_{chance.randrange(50)}"
     payload["data"]["email_addresses"][0]["email_address"] = f"{chance.randrange(50)}@example.com"
-    payload["type"] = chance.choice(["user.created", "user.updated", "session.created"])
+    payload["type"] = chance.choice([*inbound.EFFECTS, "user.unheard-of"])
+    if payload["type"] == "session.created" and chance.random() < 0.8:
+        payload["data"] = {"id": "sess_1", "object": "session", "user": payload["data"]}
     for _ in range(chance.randrange(1, 4)):
         place = payload
         while True:
@@ -291,6 +297,17 @@ def _spoilt(chance: random.Random, payload):
                 place[key] = copy.deepcopy(chance.choice(STRANGE))
             break
     return payload
+
+
+def _spoilt_headers(chance: random.Random, headers: dict[str, str]) -> dict[str, str]:
+    """One of the three gone, replaced or cut; sometimes all."""
+    if chance.random() < 0.2:
+        return {}
+    name = chance.choice(list(headers))
+    value = headers[name]
+    wrong = ["", " ", ",", "v1", "v1,", "v1,,", "v2," + value, "é", "\x00", "9" * 400, "-1", "1e9",
+             "nan", value[: len(value) // 2], value + " " + value[::-1], "x" * 5000]  # fmt: skip
+    return headers | {name: chance.choice(wrong)}
 
 
 def _garbled(chance: random.Random, body: bytes) -> bytes:

@@ -26,14 +26,12 @@ def follow(row: BuilderUser, account: ClerkUser, note: str = "") -> None:
     changes, drift = changes_from(row, account), ""
     if account.email and account.email != row.email and "email" not in changes:  # it is taken
         holders = _who_must_move(row, account.email)
-        if holders:
-            changes["email"] = [row.email, account.email]
-            BuilderUser.objects.filter(pk=row.pk).update(email=PARKED.format(row.pk))
-            for holder, email in reversed(holders):
-                _take(holder, email)
-        else:
+        if holders is None:
             other = taken_by_another(row, account.email)
             drift = f"Its email belongs to another builder user, {other}."
+        else:
+            changes["email"] = [row.email, account.email]
+            _make_way(row, holders)
     if changes:
         operation = Follow.on(row, changes)
         operation.write(row)
@@ -53,33 +51,40 @@ def left(email: str) -> None:
             follow(row, copies.user_of(known), known.note)
 
 
-def _who_must_move(row: BuilderUser, email: str) -> list[tuple[BuilderUser, str]]:
+def _who_must_move(row: BuilderUser, email: str) -> list[tuple[BuilderUser, str]] | None:
     """The rows, locked, that hold `email` and so on although their accounts have left it, each
-    with the address that it goes to; none if somebody in the chain stays where they are."""
+    with the address that it goes to; None if somebody in the chain stays where they are."""
     moving: list[tuple[BuilderUser, str]] = []
     wanted = email
-    while wanted != row.email and (holder := taken_by_another(row, wanted)) is not None:
+    while wanted != row.email and (found := taken_by_another(row, wanted)) is not None:
+        # Locked before its account is looked at: its own event may be at work.
+        holder = _movable(found.pk)
+        if holder is None or holder in dict(moving):
+            return None
+        if holder.email != found.email:
+            continue  # it has moved meanwhile
         known = ClerkAccount.objects.filter(user=holder, deleted_at=None).first()
-        moves = known is not None and known.email not in ("", wanted)
-        locked = _movable(holder.pk) if moves and holder not in dict(moving) else None
-        if known is None or locked is None:
-            return []
-        moving.append((locked, known.email))
+        if known is None or known.email in ("", wanted):
+            return None
+        moving.append((holder, known.email))
         wanted = known.email
     return moving
+
+
+def _make_way(row: BuilderUser, holders: list[tuple[BuilderUser, str]]) -> None:
+    if holders:
+        BuilderUser.objects.filter(pk=row.pk).update(email=PARKED.format(row.pk))
+    for holder, email in reversed(holders):
+        operation = Follow.on(holder, {"email": [holder.email, email]})
+        operation.write(holder)
+        journal.record_event(operation)
+        say(holder.clerk_id or "", "")
 
 
 def _movable(pk: uuid.UUID | None) -> BuilderUser | None:
     """Another row, locked; None if it is gone or has a change that is not settled."""
     row = locks.lock_for_event(pk=pk)
     return None if row is None or locks.has_unfinished(row) else row
-
-
-def _take(row: BuilderUser, email: str) -> None:
-    operation = Follow.on(row, {"email": [row.email, email]})
-    operation.write(row)
-    journal.record_event(operation)
-    say(row.clerk_id or "", "")
 
 
 def say(clerk_id: str, note: str) -> None:

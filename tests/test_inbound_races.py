@@ -1,0 +1,239 @@
+"""Events that come at the same time as a save, as their own copies, or as one another."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.urls import reverse
+
+from tests.events import happened, post
+from tests.factories import BuilderUserFactory, linked
+from tests.test_change_form import in_clerk, stored, submit
+from tests.test_recovery import elsewhere
+from users.models import BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
+from users.sync import steps, upkeep
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def at_once(sandbox, events, threads=8):
+    """Deliver these events from several connections at the same time; gives the answers."""
+    gate = threading.Barrier(min(threads, len(events)))
+
+    def deliver(part):
+        gate.wait(60)
+        try:
+            return [post(sandbox, event).status_code for event in part]
+        finally:
+            connection.close()
+
+    parts = [events[number::threads] for number in range(threads) if events[number::threads]]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return [status for part in pool.map(deliver, parts) for status in part]
+
+
+class Halted:
+    """A request in another thread that halts at a step of its save until it is let go."""
+
+    def __init__(self, step, request):
+        self._step, self._request = step, request
+        self._there, self._go = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        try:
+            self.response = self._request()
+        finally:
+            connection.close()
+
+    def _halt(self, sender, step, **kwargs):
+        if step == self._step and threading.current_thread() is self._thread:
+            self._there.set()
+            assert self._go.wait(60)
+
+    def __enter__(self):
+        steps.reached.connect(self._halt)
+        self._thread.start()
+        assert self._there.wait(60)
+        return self
+
+    def go(self):
+        self._go.set()
+        self._thread.join()
+
+    def __exit__(self, *error):
+        self.go()
+        steps.reached.disconnect(self._halt)
+
+
+def delivered_meanwhile(sandbox, halted, event):
+    """Post the event while the save halts; once the event waits in the database, let both go."""
+    statuses = []
+
+    def deliver():
+        try:
+            statuses.append(post(sandbox, event).status_code)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=deliver)
+    thread.start()
+    while thread.is_alive() and not somebody_waits():
+        thread.join(0.01)
+    halted.go()
+    thread.join()
+    return statuses
+
+
+def somebody_waits():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return cursor.fetchone()[0] > 0
+
+
+def test_two_copies_of_one_delivery(sandbox):
+    user = linked(sandbox)
+    happened(sandbox)
+    sandbox.edit(user.clerk_id, last_name="Jones", banned=True)
+    [event] = happened(sandbox)
+    assert at_once(sandbox, [event] * 8) == [200] * 8
+    assert stored(user).name == "Mary Ann Jones"
+    assert SyncAttempt.objects.count() == 2  # the name, and the ban
+    assert LogEntry.objects.count() == 1
+    assert WebhookDelivery.objects.get().attempts == 1
+
+
+def test_the_echo_of_a_save_waits_for_it_and_changes_nothing(client, sandbox):
+    user = linked(sandbox)
+    happened(sandbox)
+    save = Halted(steps.AFTER_CALL, lambda: submit(client, user, name="Mary Ann Jones"))
+    with save:
+        [echo] = happened(sandbox)
+        assert delivered_meanwhile(sandbox, save, echo) == [200]
+    assert save.response.status_code == 302
+    assert stored(user).name == "Mary Ann Jones"
+    assert not WebhookDelivery.objects.filter(processed_at=None).exists()
+    assert SyncAttempt.objects.count() == LogEntry.objects.count() == 1
+
+
+def test_the_echo_of_a_ban_is_no_second_ban(client, sandbox):
+    user = linked(sandbox)
+    happened(sandbox)
+    page = reverse("admin:users_builderuser_ban", args=[user.pk])
+    ban = Halted(steps.AFTER_CALL, lambda: client.post(page))
+    with ban:
+        [echo] = happened(sandbox)
+        assert delivered_meanwhile(sandbox, ban, echo) == [200]
+    assert SyncAttempt.objects.get().operation == "ban"
+    assert ClerkAccount.objects.get().banned
+
+
+@pytest.mark.parametrize("step", [steps.AFTER_CALL, steps.BEFORE_COMMIT])
+def test_the_echo_of_a_creation_before_its_row_is_there(client, sandbox, step):
+    new = {"name": "Zoë Berg", "email": "zoe@example.com", "role": "BUILDER", "account": "create"}
+    create = Halted(step, lambda: client.post("/admin/users/builderuser/add/", new))
+    with create:
+        [echo] = happened(sandbox)
+        assert delivered_meanwhile(sandbox, create, echo) == [200]
+    assert create.response.status_code == 302
+    upkeep.run()
+    row, known = BuilderUser.objects.get(), ClerkAccount.objects.get()
+    assert row.clerk_id == known.pk
+    assert (known.user, known.note) == (row, "")
+    assert SyncAttempt.objects.get().operation == "create"
+
+
+def test_a_change_of_the_person_meets_a_save(client, sandbox):
+    """They rename themselves while staff do: Clerk's order counts, and nothing is lost."""
+    user = linked(sandbox)
+    happened(sandbox)
+    save = Halted(steps.AFTER_CALL, lambda: submit(client, user, name="Mary Ann Jones"))
+    with save:
+        sandbox.edit(user.clerk_id, last_name="Own")
+        _, own = happened(sandbox)
+        assert delivered_meanwhile(sandbox, save, own) == [200]
+    upkeep.run()
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Own")
+    assert stored(user).name == "Mary Ann Own"
+
+
+def test_first_events_of_many_accounts_at_once(sandbox):
+    """Each account's first two events, at the same time: the one that links, and one with a new
+    address, by which nobody could be found."""
+    rows = [BuilderUserFactory(email=f"person{number}@example.com") for number in range(30)]
+    happened(sandbox)
+    for row in rows:
+        account = sandbox.add_user(email=row.email, first_name="Person", last_name="One")
+        sandbox.edit(account["id"], email=f"moved.{row.email}", last_name="Two")
+    events = happened(sandbox)
+    assert set(at_once(sandbox, events, threads=6)) == {200}
+    upkeep.run()
+    for row in rows:
+        [account] = sandbox.find(f"moved.{row.email}")
+        now = BuilderUser.objects.select_related("account").get(pk=row.pk)
+        assert (now.clerk_id, now.email) == (account["id"], f"moved.{row.email}")
+        assert (now.name, now.account.last_name) == ("Person Two", "Two")
+
+
+def test_a_flood_of_one_user(sandbox):
+    user = linked(sandbox)
+    happened(sandbox)
+    for number in range(150):
+        sandbox.edit(user.clerk_id, last_name=f"No{number}")
+    events = happened(sandbox)
+    flood = events * 2
+    random.Random(3).shuffle(flood)
+    assert set(at_once(sandbox, flood)) == {200}
+    upkeep.run()
+    assert stored(user).name == "Mary Ann No149"
+    assert not WebhookDelivery.objects.filter(processed_at=None).exists()
+
+
+def test_two_who_swap_at_the_same_time(sandbox):
+    """Each one's event needs the other's row: whoever has to yield is tried again."""
+    for _ in range(10):
+        ann, bob = linked(sandbox), linked(sandbox)
+        happened(sandbox)
+        sandbox.edit(ann.clerk_id, email=f"parked.{ann.email}")
+        sandbox.edit(bob.clerk_id, email=ann.email)
+        sandbox.edit(ann.clerk_id, email=bob.email)
+        assert set(at_once(sandbox, happened(sandbox))) == {200}
+        upkeep.run()
+        assert (stored(ann).email, stored(bob).email) == (bob.email, ann.email)
+        assert set(ClerkAccount.objects.values_list("note", flat=True)) == {""}
+
+
+def test_the_address_of_a_row_changes_while_its_account_waits(sandbox):
+    """Staff take the address from the row just when somebody signs up with it."""
+    row = BuilderUserFactory(email="ann@example.com")
+    sandbox.add_user(email="ann@example.com")
+    [event] = happened(sandbox)
+
+    def edit():
+        BuilderUser.objects.select_for_update().get(pk=row.pk)
+        BuilderUser.objects.filter(pk=row.pk).update(email="other@example.com")
+
+    statuses = []
+
+    def deliver():
+        statuses.append(post(sandbox, event).status_code)
+        connection.close()
+
+    thread = threading.Thread(target=deliver)
+    with elsewhere(edit):
+        thread.start()
+        while not somebody_waits():
+            thread.join(0.01)
+    thread.join()
+    assert statuses == [200]
+    upkeep.run()
+    assert not stored(row).linked
+    assert not WebhookDelivery.objects.filter(processed_at=None).exists()

@@ -1,4 +1,4 @@
-"""The webhook behind gunicorn, as README starts it: a burst, too much, and a database that is down."""
+"""The webhook behind gunicorn, as README starts it: a burst, too much, a database that is down."""
 
 from __future__ import annotations
 

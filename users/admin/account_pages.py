@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
@@ -22,11 +23,31 @@ from users.forms import ChangeEmailForm, SetPasswordForm
 from users.models import BuilderUser
 from users.sync import account, invitations
 
-WAYS: dict[str, tuple[str, str, Callable[..., Any]]] = {
-    "invite": ("users.invite", "Invite", invitations.invite),
-    "replace": ("users.replace_email", "Replace now", account.replace_email),
-}
-"""`how` → the permission, the words, and what does it. The first that one may is the default."""
+
+@dataclass(frozen=True)
+class Way:
+    """`effect` says what it does to the person."""
+
+    permission: str
+    label: str
+    run: Callable[..., Any]
+    effect: str
+
+
+WAYS = {
+    "invite": Way(
+        "users.invite", "Invite", invitations.invite,
+        "Clerk mails an invitation to the new address. The person goes on signing in as before "
+        "until they accept it; then they sign in with the new address, and the account of the "
+        "old one is banned. It can be revoked and sent again, and expires after 30 days.",
+    ),
+    "replace": Way(
+        "users.replace_email", "Replace now", account.replace_email,
+        "From this moment the person signs in with the new address, and the old one finds nobody "
+        "in Clerk any more. Clerk tells the old address. You vouch that the new one is theirs.",
+    ),
+}  # fmt: skip
+"""By `how`. The first that one may is the default."""
 
 
 class AccountPages(SafeAdmin):
@@ -50,9 +71,7 @@ class AccountPages(SafeAdmin):
         if user is None:
             return self.missing(request, object_id)
         ways = [
-            (how, words)
-            for how, (permission, words, _) in WAYS.items()
-            if request.user.has_perm(permission)
+            (how, way.label) for how, way in WAYS.items() if request.user.has_perm(way.permission)
         ]
         initial = {"email": request.GET.get("email", "")}
         form = ChangeEmailForm(request.POST or None, user=user, ways=ways, initial=initial)
@@ -62,7 +81,7 @@ class AccountPages(SafeAdmin):
             if form.is_valid():
                 email, how = form.cleaned_data["email"], form.cleaned_data["how"]
                 try:
-                    result = WAYS[how][2](user, actor=request.user, email=email)
+                    result = WAYS[how].run(user, actor=request.user, email=email)
                 except ChangeFailed as failure:
                     form.failure = failure
                     form.show_failure()
@@ -77,7 +96,7 @@ class AccountPages(SafeAdmin):
         context = {
             "form": form,
             "ways": ways,
-            "way_names": [name for name, _ in ways],
+            "ways_explained": _explained(form),
             "invitation": invitations.open_of(user),
             "providers": _providers(user),
         }
@@ -156,6 +175,15 @@ class AccountPages(SafeAdmin):
 
     def missing(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
+
+
+def _explained(form: ChangeEmailForm) -> list[dict[str, Any]]:
+    """Each way with its radio button, None if one may not go it."""
+    radios = {str(radio.data["value"]): radio for radio in form["how"]}
+    return [
+        {"radio": radios.get(how), "label": way.label, "effect": way.effect}
+        for how, way in WAYS.items()
+    ]
 
 
 def _providers(user: BuilderUser) -> str:

@@ -1,20 +1,40 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.html import format_html
 
 from users.admin.base import ReadOnlyAdmin
+from users.clerk import names
 from users.models import ClerkAccount
+from users.sync.drift import State
 
 
 @admin.register(ClerkAccount)
 class ClerkAccountAdmin(ReadOnlyAdmin):
     """Our last known copy of Clerk's side."""
 
-    list_display = ["email", "first_name", "last_name", "user", "banned", "locked",
-                    "note", "last_sign_in_at", "seen_at"]  # fmt: skip
+    list_display = ["__str__", "name", "user", "state", "note", "last_sign_in_at"]
     list_filter = [("note", admin.EmptyFieldListFilter), ("user", admin.EmptyFieldListFilter),
                    "banned", "locked", ("deleted_at", admin.EmptyFieldListFilter)]  # fmt: skip
     list_select_related = ["user"]
     search_fields = ["email", "=clerk_id", "first_name", "last_name"]
     search_help_text = "Email, name or Clerk id"
     ordering = ["email", "clerk_id"]
+
+    class Media:
+        css = {"all": ["users/cascade.css"]}
+
+    @admin.display(description="name", ordering="first_name")
+    def name(self, account: ClerkAccount) -> str:
+        return names.join(account.first_name, account.last_name) or "—"
+
+    @admin.display(description="state")
+    def state(self, account: ClerkAccount) -> str:
+        for state, shows in (
+            (State.DELETED, account.deleted_at),
+            (State.BANNED, account.banned),
+            (State.LOCKED, account.locked),
+        ):
+            if shows:
+                return format_html('<span class="state state-{}">{}</span>', state, state.label)
+        return "—"

@@ -25,9 +25,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Panel:
+    """`replaced` are the accounts that the person had before an accepted change of email."""
+
     account: ClerkAccount
     rows: tuple[Row, ...]
     sign_in: tuple[str, ...]
+    replaced: tuple[ClerkAccount, ...]
 
 
 def panel(user: BuilderUser) -> Panel | None:
@@ -40,7 +43,8 @@ def panel(user: BuilderUser) -> Panel | None:
         Row("name", "Name", names.squash(user.name), clerk_name),
         Row("email", "Email", user.email, account.email),
     )
-    return Panel(account, rows, _ways_to_sign_in(account))
+    replaced = tuple(user.replaced_accounts.order_by("-released_at"))
+    return Panel(account, rows, _ways_to_sign_in(account), replaced)
 
 
 def _ways_to_sign_in(account: ClerkAccount) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -37,8 +38,8 @@ ACTIONS: dict[str, tuple[str, Callable[..., Any], str, str]] = {
 class InvitationAdmin(ReadOnlyAdmin):
     """Invitations that we sent, and what became of them."""
 
-    list_display = ["email", "user_link", "purpose", "state", "sent_at", "expires_at",
-                    "invited_by", "what_now"]  # fmt: skip
+    list_display = ["email", "user_link", "purpose", "state", "sent", "expires", "invited_by",
+                    "what_now"]  # fmt: skip
     list_filter = ["status", "purpose"]
     list_select_related = ["user", "invited_by"]
     search_fields = ["email", "user__name"]
@@ -47,16 +48,27 @@ class InvitationAdmin(ReadOnlyAdmin):
               "invited_by", "created_at"]  # fmt: skip
     readonly_fields = ["user_link", "state"]
 
+    class Media:
+        css = {"all": ["users/cascade.css"]}
+
     @admin.display(description="builder user")
     def user_link(self, invitation: Invitation) -> str:
         user = invitation.user
         return format_html('<a href="{}">{}</a>', user.get_absolute_url(), user)
 
+    @admin.display(description="sent", ordering="sent_at")
+    def sent(self, invitation: Invitation) -> str:
+        return _moment(invitation.sent_at)
+
+    @admin.display(description="expires", ordering="expires_at")
+    def expires(self, invitation: Invitation) -> str:
+        return _moment(invitation.expires_at)
+
     @admin.display(description="status", ordering="status")
     def state(self, invitation: Invitation) -> str:
         text = invitation.get_status_display()
         if invitation.status == Invitation.State.WAITING and invitation.send_after:
-            text = f"Waits until {localtime(invitation.send_after):%Y-%m-%d %H:%M} UTC"
+            text = f"Waits until {_moment(invitation.send_after)} UTC"
         return format_html('<span class="state state-{}">{}</span>', invitation.status, text)
 
     @admin.display(description="")
@@ -103,6 +115,10 @@ class InvitationAdmin(ReadOnlyAdmin):
             "changelist": reverse("admin:users_invitation_changelist"),
         }
         return TemplateResponse(request, "admin/users/invitation/action.html", context)
+
+
+def _moment(moment: datetime | None) -> str:
+    return f"{localtime(moment):%Y-%m-%d %H:%M}" if moment else "—"
 
 
 def _url(invitation: Invitation, slug: str) -> str:

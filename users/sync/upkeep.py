@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from users.clerk import names
-from users.errors import ChangeFailed
+from django.conf import settings
+
+from users.clerk import Deadline, clerk, names
+from users.errors import ChangeFailed, ClerkError
 from users.models import BuilderUser, ClerkAccount, Invitation, Source
 from users.sync import inbound, invitations, recovery
 from users.sync.dual_write import dual_write
@@ -63,7 +65,25 @@ def ban_replaced() -> list[str]:
             notes.append(f"{account}: {note}")
         else:
             notes.append(f"{account}: banned, as {user} has a new account.")
+            notes += _who_signs_in_with(account)
     return notes
+
+
+def _who_signs_in_with(account: ClerkAccount) -> list[str]:
+    """After the ban nobody may sign in with the old address: another account that has it is
+    said on the old one."""
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    try:
+        found = clerk().find_by_email(account.email, deadline=deadline)
+    except ClerkError:
+        note = f"Clerk could not be asked who signs in with {account.email}. Check it."
+    else:
+        others = [other.id for other in found if not other.banned]
+        if not others:
+            return []
+        note = f"{account.email} still finds a user who can sign in ({others[0]}). Look at it."
+    ClerkAccount.objects.filter(pk=account.pk).update(note=note)
+    return [f"{account}: {note}"]
 
 
 def name_the_nameless() -> list[str]:

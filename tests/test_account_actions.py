@@ -91,6 +91,44 @@ class TestEach:
         assert len(sandbox.writes()) == 1
 
 
+OWN = {
+    "ban": "ban", "unban": "ban", "unlock": "unlock", "reset_mfa": "reset_mfa",
+    "sign_out": "sign_out", "unlink": "link", "link": "link", "invite": "invite",
+}  # fmt: skip
+"""The page of each action → the permission that it needs."""
+
+
+@pytest.mark.parametrize("held", [None, *sorted(set(OWN.values()) | {"replace_email"})])
+def test_each_action_has_its_own_permission(sandbox, held):
+    """Who holds one of them may do that, and nothing else."""
+    user, nobody = linked(sandbox), BuilderUserFactory()
+    other = StaffFactory(is_superuser=False)
+    other.user_permissions.set(
+        Permission.objects.filter(codename__in=["view_builderuser", "change_builderuser"])
+    )
+    if held:
+        other.user_permissions.add(Permission.objects.get(codename=held))
+    client = Client()
+    client.force_login(other)
+    for name, permission in OWN.items():
+        page = url(nobody if name in ("link", "invite") else user, name)
+        assert client.get(page).status_code == (200 if permission == held else 403), name
+        if permission != held:
+            assert client.post(page).status_code == 403, name
+    assert sandbox.writes() == []
+    assert not SyncAttempt.objects.exists()
+
+
+def test_the_form_is_needed_too(sandbox):
+    """A permission of an action without that of looking at users opens nothing."""
+    user, other = linked(sandbox), StaffFactory(is_superuser=False)
+    other.user_permissions.set(Permission.objects.filter(codename__in=set(OWN.values())))
+    client = Client()
+    client.force_login(other)
+    assert {client.post(url(user, name)).status_code for name in OWN} == {403}
+    assert sandbox.writes() == []
+
+
 def test_a_plan_without_bans_is_explained(client, sandbox):
     user = linked(sandbox)
     sandbox.fault("POST /users/{user_id}/ban", "status", status=402,
@@ -211,6 +249,18 @@ class TestPanel:
         assert stored(user).email == "new@example.com"
         assert sandbox.writes() == []
         assert SyncAttempt.objects.filter(operation="follow", actor=staff).count() == 2
+
+    def test_the_page_never_waits_for_clerk(self, client, sandbox):
+        user = linked(sandbox, clerk={"password_enabled": True, "last_sign_in_at": 1767312000000})
+        sandbox.link_google(user.clerk_id)
+        arrive(sandbox)
+        sandbox.clear_requests()
+        sandbox.fault("*", "hang", times=None)
+        page = text_of(client.get(page_of(user)))
+        assert "Password, Google, Code by email" in page
+        assert "2026-01-02 00:00 UTC" in page
+        assert f"https://dashboard.clerk.com/last-active?path=users/{user.clerk_id}" in page
+        assert sandbox.requests() == []
 
     def test_a_strange_field(self, client, sandbox):
         user = linked(sandbox)

@@ -127,6 +127,37 @@ class TestNeverLinked:
         assert (old.status, new.status) == ("revoked", "pending")
         assert sorted(known["status"] for known in sandbox.invitations()) == ["pending", "revoked"]
 
+    def test_sent_again_from_the_form(self, client, sandbox):
+        user = BuilderUserFactory()
+        invite(client, user)
+        page = text_of(client.get(page_of(user)))
+        assert reverse("admin:users_invitation_resend", args=[only().pk]) in page
+        assert reverse("admin:users_invitation_revoke", args=[only().pk]) in page
+
+    def test_sent_again_and_refused_says_that_the_old_one_is_gone(self, client, sandbox):
+        user = BuilderUserFactory(email="ann@example.com")
+        invite(client, user)
+        sandbox.fault("POST /invitations", "status", status=422, code="form_identifier_exists")
+        page = client.post(reverse("admin:users_invitation_resend", args=[only().pk]))
+        assert "The invitation before is revoked. " in text_of(page)
+        assert only().status == sandbox.invitations()[0]["status"] == "revoked"
+
+    def test_one_that_expired_is_sent_again(self, client, sandbox):
+        user = BuilderUserFactory()
+        invite(client, user)
+        first = only()
+        Invitation.objects.update(expires_at=timezone.now())
+        with sandbox.state.lock:
+            for known in sandbox.state.invitations.values():
+                known["expires_at"] = 1
+        upkeep.run()
+        assert "Expired" in text_of(client.get(LIST))
+        client.post(reverse("admin:users_invitation_resend", args=[first.pk]))
+        assert list(Invitation.objects.order_by("id").values_list("status", flat=True)) == [
+            "expired", "pending",
+        ]  # fmt: skip
+        assert len(sandbox.mails()) == 2
+
     def test_revoked(self, client, sandbox):
         user = BuilderUserFactory()
         invite(client, user)
@@ -194,6 +225,12 @@ class TestTended:
         upkeep.run()
         assert only().status == "accepted"
         assert stored(user).clerk_id == account["id"]
+
+    def test_accepted_and_the_account_is_gone_again(self, sandbox, user):
+        account = sandbox.accept(sandbox.invitations()[0]["id"])
+        sandbox.delete(account["id"])
+        assert any("no account of it could be linked" in note for note in upkeep.run().notes)
+        assert not stored(user).linked
 
     def test_still_pending_is_asked_once_in_a_while(self, sandbox, user):
         sandbox.clear_requests()
@@ -288,6 +325,21 @@ class TestChangeOfEmail:
         [old] = sandbox.find("old@example.com")
         assert old["banned"]
         assert "In step" in text_of(client.get("/admin/users/builderuser/"))
+
+    def test_somebody_else_still_signs_in_with_the_old_address(self, client, sandbox):
+        """Another account that has it as a second address: said, not banned."""
+        user = linked(sandbox, email="old@example.com")
+        change_email(client, user)
+        sandbox.accept(sandbox.invitations()[0]["id"])
+        other = sandbox.add_user(email="somebody@example.com")
+        emails = [*other["email_addresses"], {**other["email_addresses"][0], "id": "idn_2",
+                                              "email_address": "old@example.com"}]  # fmt: skip
+        sandbox.edit(other["id"], email_addresses=emails)
+        arrive(sandbox)
+        notes = upkeep.run().notes
+        assert any("old@example.com still finds a user who can sign in" in note for note in notes)
+        assert other["id"] in text_of(client.get(page_of(user)))
+        assert not sandbox.user(other["id"])["banned"]
 
     def test_the_address_is_another_users(self, client, sandbox):
         user = linked(sandbox)

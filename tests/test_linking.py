@@ -10,7 +10,7 @@ from django.db import connection
 from tests.events import arrive, happened, post
 from tests.factories import BuilderUserFactory, StaffFactory, linked
 from tests.test_change_form import stored, text_of
-from users.models import BuilderUser, ClerkAccount
+from users.models import BuilderUser, ClerkAccount, Invitation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -179,3 +179,114 @@ def test_an_account_cannot_be_taken_from_a_row(sandbox):
     arrive(sandbox)
     assert stored(user).clerk_id == user.clerk_id
     assert not stored(other).linked
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ann+x@example.com",  # another mailbox, for all that Clerk says
+        "an.n@example.com",
+        "ann@example.com.evil.org",
+        "\u0430nn@example.com",  # a Cyrillic a
+        "ann@ex\u0430mple.com",
+        "\uff41nn@example.com",  # full-width
+        "\u0131nn@example.com",  # a dotless i
+        "\u212aim@example.com",  # the Kelvin sign
+        "ann@example.co",
+        "ann@example.com ann@x.org",
+        "ann%@example.com",
+        "_nn@example.com",  # a wildcard of LIKE
+    ],
+)
+def test_an_address_that_looks_alike_is_another_one(sandbox, address):
+    rows = [
+        BuilderUserFactory(email="ann@example.com"),
+        BuilderUserFactory(email="inn@example.com"),
+    ]
+    sandbox.add_user(email=address)
+    arrive(sandbox)
+    assert not any(stored(row).linked for row in rows)
+    assert stored(rows[0]).email == "ann@example.com"
+
+
+def test_a_row_with_a_wildcard_is_found_by_itself_alone(sandbox):
+    row = BuilderUserFactory(email="a%@example.com")
+    sandbox.add_user(email="ann@example.com")
+    arrive(sandbox)
+    assert not stored(row).linked
+    account = sandbox.add_user(email="A%@example.com")
+    arrive(sandbox)
+    assert stored(row).clerk_id == account["id"]
+
+
+def test_metadata_with_the_id_of_somebody_who_is_linked(sandbox):
+    """And an address of a third: a claim that fails is no reason to look for another row."""
+    user, third = linked(sandbox, email="ann@example.com"), BuilderUserFactory(email="c@x.org")
+    claim = {"cascade_user_id": str(user.pk)}
+    account = sandbox.add_user(email="c@x.org", public_metadata=claim)
+    arrive(sandbox)
+    assert stored(user).clerk_id == user.clerk_id
+    assert not stored(third).linked
+    assert "has another Clerk account" in note_of(account)
+
+
+@pytest.mark.parametrize("email", ["mallory@example.com", "other@example.com"])
+def test_metadata_of_an_invitation_to_another_address(sandbox, email):
+    """Who was invited at one address does not become the user with another."""
+    user = linked(sandbox, email="ann@example.com")
+    invitation = Invitation.objects.create(
+        user=user, email="ann.new@example.com", purpose="email_change"
+    )
+    metadata = {
+        "cascade_user_id": str(user.pk), "cascade_invitation": str(invitation.reference),
+    }  # fmt: skip
+    account = sandbox.add_user(email=email, public_metadata=metadata)
+    arrive(sandbox)
+    assert stored(user).clerk_id == user.clerk_id
+    assert note_of(account)
+
+
+def test_an_invitation_is_accepted_once(sandbox):
+    """A second account with the same metadata does not take the user from the first."""
+    user = linked(sandbox, email="ann@example.com")
+    invitation = Invitation.objects.create(
+        user=user, email="ann.new@example.com", purpose="email_change"
+    )
+    metadata = {
+        "cascade_user_id": str(user.pk), "cascade_invitation": str(invitation.reference),
+    }  # fmt: skip
+    first = sandbox.add_user(email="ann.new@example.com", public_metadata=metadata)
+    arrive(sandbox)
+    sandbox.edit(first["id"], email="ann.third@example.com")
+    second = sandbox.add_user(email="ann.new@example.com", public_metadata=metadata)
+    arrive(sandbox)
+    assert stored(user).clerk_id == first["id"]
+    assert note_of(second)
+
+
+def test_an_invitation_whose_address_is_not_verified(sandbox):
+    """An expired link leads to an ordinary sign-up, which proves nothing of the address."""
+    user = linked(sandbox, email="ann@example.com")
+    invitation = Invitation.objects.create(
+        user=user, email="ann.new@example.com", purpose="email_change"
+    )
+    metadata = {
+        "cascade_user_id": str(user.pk), "cascade_invitation": str(invitation.reference),
+    }  # fmt: skip
+    account = sandbox.add_user(
+        email="ann.new@example.com", verified=False, public_metadata=metadata
+    )
+    arrive(sandbox)
+    assert stored(user).clerk_id == user.clerk_id
+    assert note_of(account)
+
+
+def test_the_address_of_staff_gives_no_account_here(sandbox):
+    """A staff member's own sign-in of Cascade has nothing to do with Clerk's."""
+    staff = StaffFactory(email="staff@example.com", username="staff@example.com")
+    row = BuilderUserFactory(email="staff@example.com")
+    account = sandbox.add_user(email="staff@example.com")
+    arrive(sandbox)
+    assert stored(row).clerk_id == account["id"]
+    staff.refresh_from_db()
+    assert (staff.email, staff.is_superuser) == ("staff@example.com", True)

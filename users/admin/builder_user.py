@@ -160,10 +160,6 @@ class BuilderUserAdmin(AccountActions):
             form = context["adminform"].form
             context |= {
                 **self._panel(request, stored),
-                "account_actions": self.actions_for(request, stored),
-                "may_link": request.user.has_perm("users.link"),
-                "invitation": invitations.open_of(stored),
-                "may_invite": request.user.has_perm("users.invite"),
                 "open_attempts": SyncAttempt.objects.filter(user=stored, status=Status.STARTED),
                 "conflict_rows": form.conflict_rows() if isinstance(form, ChangeForm) else [],
                 # The heading names the user as stored, not as typed and refused.
@@ -180,6 +176,10 @@ class BuilderUserAdmin(AccountActions):
             "may_change": self.has_change_permission(request, stored),
             "may_replace": may_replace(request),
             "dashboard": settings.CLERK_DASHBOARD_URL,
+            "account_actions": self.actions_for(request, stored),
+            "may_link": request.user.has_perm("users.link"),
+            "invitation": invitations.open_of(stored),
+            "may_invite": request.user.has_perm("users.invite"),
         }
 
     def response_change(self, request: HttpRequest, obj: BuilderUser) -> HttpResponse:

@@ -27,6 +27,9 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     actions = ["replay"]
     change_form_template = "admin/users/webhookdelivery/change_form.html"
 
+    class Media:
+        css = {"all": ["users/cascade.css"]}
+
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("users.change_builderuser")
 

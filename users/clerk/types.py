@@ -193,10 +193,16 @@ def time_from(value: Any) -> datetime | None:
         return None
 
 
+def _lowered(address: str) -> str:
+    """In lower case, letters of other alphabets as they are: the Kelvin sign's small letter is
+    a k, and would make another mailbox look like one of ours."""
+    return "".join(char.lower() if char.isascii() else char for char in address)
+
+
 def _email(entry: Any) -> ClerkEmail:
     verification = entry.get("verification") if isinstance(entry, Mapping) else None
     return ClerkEmail(
         id=_text(entry, "id"),
-        address=_text(entry, "email_address").strip().lower(),
+        address=_lowered(_text(entry, "email_address").strip()),
         verified=_text(verification, "status") == "verified",
     )

@@ -95,10 +95,16 @@ def create_invited(user: BuilderUser, *, actor: Actor) -> Invited:
 
 
 def resend(invitation: Invitation, *, actor: Actor) -> Invited:
-    """A new mail: the old invitation is revoked, so that no two can be accepted."""
-    if invitation.open:
-        revoke(invitation, actor=actor)
-    return invite(invitation.user, actor=actor, email=invitation.email)
+    """A new mail: the old invitation is revoked, so that no two can be accepted. Raises the
+    `ChangeFailed` family."""
+    if not invitation.open:
+        return invite(invitation.user, actor=actor, email=invitation.email)
+    revoke(invitation, actor=actor)
+    try:
+        return invite(invitation.user, actor=actor, email=invitation.email)
+    except ChangeFailed as failure:
+        failure.message = f"The invitation before is revoked. {failure.message}"
+        raise
 
 
 def revoke(invitation: Invitation, *, actor: Actor) -> None:
@@ -161,15 +167,20 @@ def _check_pending() -> Iterator[str]:
         deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
         try:
             status = _status_in_clerk(invitation, deadline)
-            if status == State.ACCEPTED:
+            accepted = status == State.ACCEPTED
+            if accepted:
                 for account in clerk().find_by_email(invitation.email, deadline=deadline):
                     inbound.take(account)
+                # The link itself says that it was accepted, so that it can do so once.
+                status = State.PENDING
         except ClerkError as error:
             yield f"{invitation}: Clerk could not be asked. {error.summary}."
             return
-        Invitation.objects.filter(pk=invitation.pk, status=State.PENDING).update(
+        still = Invitation.objects.filter(pk=invitation.pk, status=State.PENDING).update(
             status=status, updated_at=timezone.now()
         )
+        if still and accepted:
+            yield f"{invitation}: accepted in Clerk, but no account of it could be linked."
 
 
 def _status_in_clerk(invitation: Invitation, deadline: Deadline) -> str:

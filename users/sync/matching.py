@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.db.models import QuerySet
+from django.db.models.functions import Lower
+
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount, Invitation
 from users.sync import copies
@@ -48,8 +51,10 @@ def _claim(account: ClerkUser, user: BuilderUser) -> Match:
 def _accepted(account: ClerkUser, user: BuilderUser) -> Invitation | None:
     """The invitation of this user that the account came from, if it still stood."""
     reference = str(account.public_metadata.get(OUR_INVITATION, ""))
-    given_up = [Invitation.State.REVOKED, Invitation.State.REFUSED, Invitation.State.WAITING]
-    for invitation in Invitation.objects.filter(user=user).exclude(status__in=given_up):
+    if not account.email_verified:  # an expired link leads to an ordinary sign-up
+        return None
+    standing = [Invitation.State.PENDING, Invitation.State.EXPIRED]
+    for invitation in Invitation.objects.filter(user=user, status__in=standing):
         if str(invitation.reference) == reference and invitation.email == account.email:
             return invitation
     return None
@@ -58,7 +63,7 @@ def _accepted(account: ClerkUser, user: BuilderUser) -> Invitation | None:
 def _by_email(account: ClerkUser) -> Match:
     if not account.email:
         return Match()
-    rows = list(BuilderUser.objects.filter(email__iexact=account.email)[:2])
+    rows = list(with_email(account.email)[:2])
     if not rows:
         return Match()
     if len(rows) > 1:
@@ -69,6 +74,12 @@ def _by_email(account: ClerkUser) -> Match:
     if user.linked:
         return Match(note=f"{user} has its email and {_state_of(user)}. Nothing was linked.")
     return Match(user)
+
+
+def with_email(email: str) -> QuerySet[BuilderUser]:
+    """The rows that have it, ignoring case as the unique index does. Not `iexact`: that compares
+    capitals, and of those the dotless i has the same as the i."""
+    return BuilderUser.objects.alias(lowered=Lower("email")).filter(lowered=email)
 
 
 def _state_of(user: BuilderUser) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from django.db.models import Value
+from django.db.models.functions import Lower
+
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.models import BuilderUser
 from users.models import Operation as Kind
@@ -41,7 +44,8 @@ def taken_by_another(row: BuilderUser, email: str) -> BuilderUser | None:
     """Another row that has this email."""
     if not email or email == row.email:
         return None
-    return BuilderUser.objects.filter(email__iexact=email).exclude(pk=row.pk).first()
+    rows = BuilderUser.objects.alias(lowered=Lower("email")).exclude(pk=row.pk)
+    return rows.filter(lowered=Lower(Value(email))).first()
 
 
 def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:

@@ -168,11 +168,19 @@ def _read_all(client: Clerk, windows: list[Bounds], tally: _Tally) -> None:
 
 
 def _read(client: Clerk, bounds: Bounds, tally: _Tally) -> None:
-    for page in _pages(client, bounds):
-        _keep(page)
-        tally.count(page, bounds)
-        if tally.stop:
-            return
+    """A page is written while the next one is read."""
+    with ThreadPoolExecutor(1) as writer:
+        try:
+            writing = writer.submit(_keep, UserPage((), (), None, 0))
+            for page in _pages(client, bounds):
+                writing.result()
+                writing = writer.submit(_keep, page)
+                tally.count(page, bounds)
+                if tally.stop:
+                    break
+            writing.result()
+        finally:
+            writer.submit(lambda: connection.close())
 
 
 def _pages(client: Clerk, bounds: Bounds) -> Iterator[UserPage]:

@@ -1,0 +1,292 @@
+"""Bulk work beside its floor: `python -m bench.bulk [push] [update] [scan] [drift]`.
+
+`push`: 2,000 changed names; the floor is what Clerk's rate limit takes for as many writes.
+`update`: a spreadsheet of 100,000 lines of which 500 change, process and scan included.
+`scan`: 100,000 users; the floor fetches the same pages in the same windows and does nothing.
+`drift`: of 100,000 users; the floor is the bare SQL.
+The sandbox is a process of its own, answers after 50 ms and has production's limits.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import django
+import requests
+
+ROOT = Path(__file__).parents[1]
+RATE, SHARE, LATENCY = 100, 0.9, 0.05
+KEY = "sk_live_bench"
+CHUNK = 5000
+
+
+@contextmanager
+def clerk(port: int = 8397) -> Iterator[str]:
+    """A sandbox in a process of its own."""
+    root = f"http://127.0.0.1:{port}"
+    sandbox = subprocess.Popen(
+        [sys.executable, "-m", "sandbox", "--port", str(port), "--limits", "live",
+         "--latency", str(LATENCY)],
+        cwd=ROOT, env={**os.environ, "CLERK_SECRET_KEY": KEY}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for _ in range(100):
+            try:
+                requests.get(f"{root}/_sandbox/faults", timeout=5)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        yield root
+    finally:
+        sandbox.terminate()
+        sandbox.wait(30)
+
+
+def accounts(root: str, count: int) -> Iterator[list[dict[str, Any]]]:
+    """People in Clerk who signed up one a minute, a chunk at a time."""
+    began = int(time.time() * 1000) - count * 60_000
+    for start in range(0, count, CHUNK):
+        wanted = [
+            {
+                "email": f"m{n}@example.com",
+                "first_name": "Mary Ann",
+                "last_name": f"Smith{n}",
+                "created_at": began + n * 60_000,
+            }
+            for n in range(start, min(start + CHUNK, count))
+        ]
+        yield requests.post(f"{root}/_sandbox/users", json=wanted, timeout=120).json()
+
+
+def people(root: str, count: int) -> list[tuple[str, str]]:
+    """Fill both stores, in step; gives our id and Clerk's of each."""
+    from django.utils import timezone
+
+    from users.clerk import ClerkUser
+    from users.models import BuilderUser, ClerkAccount
+    from users.sync.copies import columns_of
+
+    ids = []
+    for made in accounts(root, count):
+        parsed = [ClerkUser.parse(entry) for entry in made]
+        users = [
+            BuilderUser(name=account.name, email=account.email, clerk_id=account.id)
+            for account in parsed
+        ]
+        BuilderUser.objects.bulk_create(users)
+        now = timezone.now()
+        ClerkAccount.objects.bulk_create(
+            ClerkAccount(clerk_id=account.id, user=user, **columns_of(account, seen_at=now))
+            for account, user in zip(parsed, users, strict=True)
+        )
+        ids += [(str(user.pk), user.clerk_id or "") for user in users]
+    return ids
+
+
+def environment_of(root: str) -> dict[str, str]:
+    """Of a process on the bench's database and sandbox, as in production: under DEBUG Django
+    keeps every query."""
+    from django.db import connection
+
+    database = connection.settings_dict
+    return {
+        **os.environ,
+        "DEBUG": "0",
+        "SECRET_KEY": "a-bench-" + "0123456789" * 5,
+        "ALLOWED_HOSTS": "localhost",
+        "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_b25seS1mb3ItYS1iZW5jaA==",
+        "DATABASE_URL": f"postgres://{database['USER']}@/{database['NAME']}?host={database['HOST']}",
+        "CLERK_SECRET_KEY": KEY,
+        "CLERK_API_URL": f"{root}/v1",
+        "CLERK_RATE_LIMIT": str(RATE),
+    }
+
+
+def process(root: str, *arguments: str) -> tuple[float, str]:
+    """Run Python as a process of its own: seconds and output."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments],
+        cwd=ROOT, env=environment_of(root), text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    took = time.perf_counter() - started
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return took, done.stdout
+
+
+def statuses(root: str) -> Counter[int]:
+    asked: list[dict[str, Any]] = requests.get(f"{root}/_sandbox/requests", timeout=60).json()
+    return Counter(request["status"] for request in asked if request["method"] != "GET")
+
+
+def push(count: int = 2000) -> None:
+    from django.db.models import F, Value
+    from django.db.models.functions import Replace
+
+    from users.models import BuilderUser, BulkRun
+
+    with clerk() as root:
+        people(root, count)
+        BuilderUser.objects.update(name=Replace(F("name"), Value("Smith"), Value("Jones")))
+        requests.delete(f"{root}/_sandbox/requests", timeout=30)
+        process(root, "manage.py", "clerk_push", "--apply", "--max-changes", str(count), "--json")
+        run = BulkRun.objects.filter(command="clerk_push").latest("pk")
+        assert run.finished_at
+        took = (run.finished_at - run.started_at).total_seconds()
+        floor = count / (SHARE * RATE)
+        print(
+            f"push {count} names: {took:.1f} s, floor {floor:.1f} s, ratio {took / floor:.3f}; "
+            f"answers {dict(statuses(root))}"
+        )
+
+
+def update(count: int = 100_000, changed: int = 500) -> None:
+    with clerk() as root, tempfile.TemporaryDirectory() as folder:
+        ids = people(root, count)
+        file = Path(folder) / "fixes.csv"
+        with file.open("w", newline="", encoding="utf-8") as text:
+            writer = csv.writer(text)
+            writer.writerow(["id", "name", "email", "role"])
+            step = count // changed
+            for number, (pk, _) in enumerate(ids):
+                surname = "Jones" if number % step == 0 else "Smith"
+                writer.writerow(
+                    [pk, f"Mary Ann {surname}{number}", f"m{number}@example.com", "BUILDER"]
+                )
+        requests.delete(f"{root}/_sandbox/requests", timeout=30)
+        arguments = (
+            "update_users",
+            str(file),
+            "--no-refresh",
+            "--apply",
+            "--max-changes",
+            str(changed),
+            "--json",
+        )
+        first, _ = process(root, *arguments)
+        written = statuses(root)
+        again, _ = process(root, *arguments)
+        print(
+            f"update_users {count} lines, {changed} changed: {first:.1f} s, answers "
+            f"{dict(written)}; floor of the writes {changed / (SHARE * RATE):.1f} s; again "
+            f"{again:.1f} s, {sum((statuses(root) - written).values())} writes"
+        )
+
+
+# --- Scan ----------------------------------------------------------------------------------------
+
+
+def scan(*counts: int) -> None:
+    for count in counts or (100_000, 300_000):
+        with clerk() as root:
+            for _ in accounts(root, count):
+                pass
+            floor = json.loads(process(root, "-m", "bench.bulk", "--fetch-only")[1])
+            first = json.loads(process(root, "-m", "bench.bulk", "--scan-only")[1])
+            again = json.loads(process(root, "-m", "bench.bulk", "--scan-only")[1])
+            print(
+                f"scan {count} users: {first['seconds']:.1f} s, again {again['seconds']:.1f} s; "
+                f"floor {floor['seconds']:.1f} s for {floor['pages']} pages; ratios "
+                f"{first['seconds'] / floor['seconds']:.2f}, "
+                f"{again['seconds'] / floor['seconds']:.2f}; memory over start "
+                f"{first['memory']:.0f} MB, {again['memory']:.0f} MB"
+            )
+            _empty()
+
+
+def scan_only() -> None:
+    """In a process of its own: the scan, and the memory that it took at most."""
+    from django.conf import settings
+
+    from users.clerk import Pace, clerk
+    from users.sync.scan import scan
+
+    client = clerk()
+    before, started = _memory("VmRSS"), time.perf_counter()
+    scan(client.paced(Pace(settings.CLERK_RATE_LIMIT * SHARE)))
+    seconds = time.perf_counter() - started
+    print(json.dumps({"seconds": seconds, "memory": _memory("VmHWM") - before}))
+
+
+def fetch_only() -> None:
+    """In a process of its own: the same pages in the same windows, read and forgotten."""
+    from django.conf import settings
+
+    from users.clerk import Pace, clerk
+    from users.sync import scan
+
+    pace = Pace(settings.CLERK_RATE_LIMIT * SHARE)
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {KEY}"
+    session.headers["Clerk-API-Version"] = settings.CLERK_API_VERSION
+
+    def read(bounds: tuple[int, int | None]) -> int:
+        lower, upper = bounds
+        query: dict[str, Any] = {"limit": 500, "order_by": "-created_at", "created_at_after": lower}
+        query |= {"created_at_before": upper} if upper else {}
+        pages = 0
+        while True:
+            pace.wait()
+            body = session.get(f"{settings.CLERK_API_URL}/users", params=query, timeout=60).content
+            pages += 1
+            ids = re.findall(rb'"id": ?"(user_\w+)"', body)
+            if len(ids) < 500:
+                return pages
+            query["starting_after"] = ids[-1].decode()
+
+    windows = scan._bounds(clerk().paced(pace), scan.WINDOWS)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(len(windows)) as pool:
+        pages = sum(pool.map(read, windows))
+    print(json.dumps({"seconds": time.perf_counter() - started, "pages": pages}))
+
+
+def _memory(what: str) -> float:
+    """Megabytes of this process: `VmRSS` now, `VmHWM` at most."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{what}:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+
+
+def _empty() -> None:
+    from users.models import BuilderUser, BulkRun, ClerkAccount, SyncAttempt
+
+    for model in (ClerkAccount, SyncAttempt, BulkRun, BuilderUser):
+        model.objects.all()._raw_delete("default")
+
+
+def main(parts: list[str]) -> None:
+    from django.db import connection
+
+    own = connection.settings_dict["NAME"]
+    connection.settings_dict["TEST"]["NAME"] = "bench_bulk"
+    connection.creation.create_test_db(verbosity=0, autoclobber=True)
+    try:
+        for part in parts or ["push", "update", "scan"]:
+            {"push": push, "update": update, "scan": scan}[part]()
+            _empty()
+    finally:
+        connection.creation.destroy_test_db(own, verbosity=0)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cascade.settings")
+    django.setup()
+    if sys.argv[1:] == ["--scan-only"]:
+        scan_only()
+    elif sys.argv[1:] == ["--fetch-only"]:
+        fetch_only()
+    else:
+        main(sys.argv[1:])

@@ -196,3 +196,11 @@ class Conflict(ChangeFailed):
         self.version = version
         self.who = who
         self.when = when
+
+
+# --- Bulk work -----------------------------------------------------------------------------
+
+
+class BulkRefused(CascadeError):
+    """A bulk command that does not start. Nothing was changed. The text says why, and names the
+    flag that overrides a brake."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from typing import Any
 
 from django import forms
@@ -13,11 +12,9 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 
 from users.errors import ChangeFailed, Conflict
-from users.models import BuilderUser, Role
+from users.models import BuilderUser
+from users.validation import clean_email, clean_name, clean_roles
 from users.version import version_of
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
-_MARKUP = re.compile(r"[<>]")
 
 
 class FailureMixin(forms.BaseForm):
@@ -41,18 +38,6 @@ class FailureMixin(forms.BaseForm):
             self.add_error(None, ValidationError(message, code=failure.code))
 
 
-def clean_name(value: str) -> str:
-    """Whitespace squashed; characters that no name has are refused."""
-    if _CONTROL.search(value):
-        raise ValidationError("Remove the control characters from the name.")
-    if _MARKUP.search(value):
-        raise ValidationError("A name cannot hold < or >.")
-    name = " ".join(value.split())
-    if not name:
-        raise ValidationError("Enter a name.")
-    return name
-
-
 class BuilderUserForm(FailureMixin, forms.ModelForm):
     class Meta:
         model = BuilderUser
@@ -62,13 +47,14 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
         return clean_name(self.cleaned_data["name"])
 
     def clean_email(self) -> str:
-        return str(self.cleaned_data["email"]).strip().lower()
+        return clean_email(self.cleaned_data["email"])
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        role, internal_role = cleaned.get("role"), cleaned.get("internal_role")
-        if internal_role and role and role != Role.ADMIN:
-            self.add_error("internal_role", "Only users with the role Admin have an internal role.")
+        try:
+            clean_roles(cleaned.get("role"), cleaned.get("internal_role"))
+        except ValidationError as error:
+            self.add_error("internal_role", error)
         return cleaned
 
     def _get_validation_exclusions(self) -> set[str]:
@@ -204,7 +190,7 @@ class ChangeEmailForm(FailureMixin, forms.Form):
         how.initial = ways[0][0] if ways else None
 
     def clean_email(self) -> str:
-        email = str(self.cleaned_data["email"]).strip().lower()
+        email = clean_email(self.cleaned_data["email"])
         if email == self.user.email:
             raise ValidationError("This is the email that the user has.")
         return email

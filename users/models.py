@@ -402,7 +402,12 @@ class BulkRow(models.Model):
     position = models.PositiveIntegerField()
     line = models.PositiveIntegerField(null=True, blank=True)
     user = models.ForeignKey(
-        BuilderUser, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+        BuilderUser,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_constraint=False,  # a plan in a file may name a user who was deleted since
     )
     label = models.TextField(blank=True, default="")
     clerk_id = models.TextField(blank=True, default="")

@@ -38,7 +38,8 @@ class Clerk:
 
     Every method takes a `deadline` for all that it does and raises `ClerkError`; `ValueError`
     for an id that is none of Clerk's, before anything is sent. With a `pace`, as bulk work
-    has, calls wait for their place, and a 429 makes all of them wait.
+    has, reads wait for their place, and a 429 makes everybody wait. A write does not wait: its
+    place is taken by who starts it, before a row is locked for it.
     """
 
     def __init__(self, reader: Reader, writer: Writer, pace: Pace | None = None) -> None:
@@ -165,14 +166,11 @@ class Clerk:
             ),
             lambda data: None,
             deadline,
-            clerk_id,
         )
 
     def delete_user(self, clerk_id: str, *, deadline: Deadline) -> None:
         _checked(clerk_id, USER_ID)
-        self._write(
-            lambda sdk: sdk.users.delete(user_id=clerk_id), lambda data: None, deadline, clerk_id
-        )
+        self._write(lambda sdk: sdk.users.delete(user_id=clerk_id), lambda data: None, deadline)
 
     def ban_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
         """Ends all sessions and stops sign-in. 402 where the plan lacks it."""
@@ -192,7 +190,6 @@ class Clerk:
             lambda sdk: sdk.users.disable_mfa(user_id=clerk_id),
             lambda data: None,
             deadline,
-            clerk_id,
         )
 
     def merge_metadata(
@@ -279,22 +276,19 @@ class Clerk:
         self, clerk_id: str, call: Callable[[Any], Any], deadline: Deadline
     ) -> ClerkUser:
         _checked(clerk_id, USER_ID)
-        return self._write(call, ClerkUser.parse, deadline, clerk_id)
+        return self._write(call, ClerkUser.parse, deadline)
 
     def _write(
         self,
         call: Callable[[Any], Any],
         parse: Callable[[Any], T],
         deadline: Deadline,
-        user_id: str = "",
     ) -> T:
-        if self._pace is None:
-            return self._writer.write(call, parse, deadline)
-        self._pace.wait(user_id)
         try:
             return self._writer.write(call, parse, deadline)
         except ClerkRateLimited as error:
-            self._pace.pause(error.retry_after)
+            if self._pace is not None:
+                self._pace.pause(error.retry_after)
             raise
 
 

@@ -9,18 +9,20 @@ from collections.abc import Callable
 
 USER_WRITES, USER_SECONDS = 10, 10.0
 """Clerk takes 10 writes in 10 seconds of one user (FACTS §6)."""
+KEPT_USERS = 5000
 
 
 class Pace:
     """One limiter for all threads: `rate` requests a second, evenly spaced, and Clerk's limit
-    a user. After a 429 everybody pauses for as long as Clerk says."""
+    a user. After a 429 everybody pauses for as long as Clerk says. A `sleep` that returns True
+    ends the wait."""
 
     def __init__(
         self,
         rate: float,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], bool | None] = time.sleep,
     ) -> None:
         self._interval = 1.0 / rate
         self._clock = clock
@@ -44,6 +46,8 @@ class Pace:
             self._next = max(self._next, self._clock() + seconds)
 
     def _free_for(self, user_id: str, place: float) -> float:
+        if len(self._writes) > KEPT_USERS:
+            self._forget(place - USER_SECONDS)
         writes = self._writes[user_id]
         while writes and writes[0] <= place - USER_SECONDS:
             writes.popleft()
@@ -52,6 +56,12 @@ class Pace:
         writes.append(place)
         return place
 
+    def _forget(self, before: float) -> None:
+        """A run may write to a hundred thousand users; those of long ago are of no interest."""
+        for user_id in [user for user, writes in self._writes.items() if writes[-1] <= before]:
+            del self._writes[user_id]
+
     def _sleep_until(self, moment: float) -> None:
         while (left := moment - self._clock()) > 0:
-            self._sleep(left)
+            if self._sleep(left):
+                return

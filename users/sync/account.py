@@ -14,7 +14,7 @@ from users.errors import ClerkError, ClerkNotFound, Refused
 from users.models import BuilderUser, ClerkAccount, Source
 from users.sync import copies, invitations, wording
 from users.sync.actors import Actor
-from users.sync.dual_write import Saved, dual_write
+from users.sync.dual_write import Gateway, Saved, dual_write
 from users.sync.operations import (
     AccountAction,
     Ban,
@@ -51,13 +51,18 @@ def replace_email(
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     operation = ReplaceEmail.on(user, {"email": [user.email, email]})
     saved = dual_write(operation, user, actor=actor, source=source, deadline=deadline)
-    return Saved(saved.user, saved.attempt, _still_found(operation.old, deadline))
+    return Saved(saved.user, saved.attempt, still_found(operation.old, deadline=deadline))
 
 
-def _still_found(old: str, deadline: Deadline) -> tuple[str, ...]:
-    """Clerk must not find anybody by the old address any more; a failed look says nothing."""
+def still_found(
+    old: str, gateway: Gateway = clerk, *, deadline: Deadline | None = None
+) -> tuple[str, ...]:
+    """Clerk must not find anybody by the old address any more: a warning if it does, or if it
+    cannot be asked."""
     try:
-        found = clerk().find_by_email(old, deadline=deadline)
+        found = gateway().find_by_email(
+            old, deadline=deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
+        )
     except ClerkError:
         return (f"Clerk could not be asked whether {old} still finds a user there. Check it.",)
     if found:

@@ -117,6 +117,7 @@ def user_of(known: ClerkAccount) -> ClerkUser:
         last_name=known.last_name,
         banned=known.banned,
         updated_at=known.clerk_updated_at,
+        public_metadata={OUR_ID: str(known.claimed_id)} if known.claimed_id else {},
     )
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from users.clerk import ClerkInvitation, Deadline, clerk
 from users.errors import ChangeFailed, ClerkError, Refused
-from users.models import BuilderUser, Invitation, Source, Status
+from users.models import BuilderUser, BulkRun, Invitation, Source, Status
 from users.sync import constraints, inbound, journal, locks
 from users.sync.actors import Actor
 from users.sync.dual_write import dual_write
@@ -40,7 +40,14 @@ class Invited:
     waits_until: datetime | None = None
 
 
-def invite(user: BuilderUser, *, actor: Actor, email: str = "") -> Invited:
+def invite(
+    user: BuilderUser,
+    *,
+    actor: Actor,
+    email: str = "",
+    source: Source = Source.ADMIN,
+    run: BulkRun | None = None,
+) -> Invited:
     """Invite to a first account, or a linked user to a new email.
 
     The person signs in as before until they accept. Raises the `ChangeFailed` family.
@@ -57,7 +64,7 @@ def invite(user: BuilderUser, *, actor: Actor, email: str = "") -> Invited:
     until = _full_until()
     if until is None:
         try:
-            dual_write(Invite.of(user, details), user, actor=actor, source=Source.ADMIN)
+            dual_write(Invite.of(user, details), user, actor=actor, source=source, run=run)
             return Invited(user)
         except ChangeFailed as failure:
             until = _told_to_wait(failure)

@@ -40,7 +40,7 @@ def save_user(
             continue
         before = base.get(field, value_of(user, field))
         after = _stored(changes[field])
-        if not _same(field, before, after):
+        if not same(field, before, after):
             recorded[field] = [before, after]
     if "email" in recorded and user.linked:
         raise Refused(
@@ -71,7 +71,7 @@ def _stored(value: Any) -> Any:
     return str(value.pk)
 
 
-def _same(field: str, before: Any, after: Any) -> bool:
+def same(field: str, before: Any, after: Any) -> bool:
     """Old rows hold double spaces and capitals that no form would store. They are no change:
     else editing the group would rename the person in Clerk."""
     if field == "name" and before and after:

@@ -1,0 +1,44 @@
+"""Commands, called in this process or as a process of their own on the same database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from sandbox import Sandbox
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    """Exit code of a command, and all that it says."""
+    out = StringIO()
+    try:
+        call_command(*map(str, arguments), stdout=out, stderr=out)
+    except SystemExit as end:
+        return int(end.code or 0), out.getvalue()
+    except CommandError as error:
+        return 1, f"{out.getvalue()}{error}"
+    return 0, out.getvalue()
+
+
+def start(sandbox: Sandbox, *arguments: str | Path) -> subprocess.Popen[str]:
+    """The command as a process of its own, on the database of the test."""
+    database = connection.settings_dict
+    url = f"postgres://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "CLERK_API_URL": sandbox.url,
+        "CLERK_SECRET_KEY": sandbox.secret_key,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "manage.py", *map(str, arguments)],
+        cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip

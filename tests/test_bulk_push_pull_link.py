@@ -1,0 +1,391 @@
+"""Bringing many users into step: the plan, the run, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection, transaction
+from django.utils import timezone
+
+from sandbox import Limits, Sandbox
+from tests.commands import run, start
+from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
+from users.clerk import ClerkUser
+from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
+from users.sync import copies
+from users.sync.bulk import plan_file
+from users.sync.bulk import run as runs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_pause_between_rounds(monkeypatch):
+    monkeypatch.setattr(runs, "ROUND_PAUSE", 0.05)
+
+
+def push(*arguments):
+    return run("clerk_push", "--no-refresh", "--rate", "1000", *arguments)
+
+
+def pull(*arguments):
+    return run("clerk_pull", "--no-refresh", *arguments)
+
+
+def differing(sandbox: Sandbox, count: int = 1, **fields) -> list[BuilderUser]:
+    """Linked users whose name was changed in the database behind Cascade's back."""
+    users = [linked(sandbox, name=f"Mary Ann Smith{n}", **fields) for n in range(count)]
+    for number, user in enumerate(users):
+        user.name = f"Mary Ann Jones{number}"
+        BuilderUser.objects.filter(pk=user.pk).update(name=user.name)
+    return users
+
+
+def clerk_name(sandbox: Sandbox, user: BuilderUser) -> str:
+    account = sandbox.user(user.clerk_id)
+    return f"{account['first_name']} {account['last_name']}"
+
+
+def rename_in_clerk(sandbox: Sandbox, user: BuilderUser, last_name: str) -> None:
+    """In Clerk's dashboard; a scan has seen it."""
+    account = sandbox.edit(user.clerk_id, last_name=last_name)
+    copies.keep(ClerkUser.parse(account))
+
+
+# --- Planning ------------------------------------------------------------------------------------
+
+
+def test_a_plan_says_who_which_field_from_what_to_what_and_changes_nothing(sandbox):
+    [user] = differing(sandbox)
+    code, out = push()
+    assert code == 2
+    for text in ("Mary Ann Jones0", "Push the name to Clerk", "Mary Ann Smith0", "--apply"):
+        assert text in out
+    assert clerk_name(sandbox, user) == "Mary Ann Smith0"
+    assert not sandbox.writes()
+    assert not BulkRun.objects.exists()
+
+
+def test_users_are_chosen_by_id_clerk_id_email_group_and_role(sandbox, tmp_path):
+    group = BuilderGroupFactory(name="Oak Hill")
+    first, second, third, fourth = differing(sandbox, 4)
+    BuilderUser.objects.filter(pk=fourth.pk).update(builder_group=group, role="ADMIN")
+    ids = tmp_path / "ids.csv"
+    ids.write_text(f"id;name\n{first.pk};x\n{third.clerk_id};y\n")
+
+    def chosen(*arguments) -> set[str]:
+        document = json.loads(push(*arguments, "--json")[1])
+        return {row["user_id"] for row in document["plan"]["rows"]}
+
+    assert chosen() == {str(user.pk) for user in (first, second, third, fourth)}
+    assert chosen("--id", str(first.pk), "--id", second.clerk_id) == {
+        str(first.pk),
+        str(second.pk),
+    }
+    assert chosen("--email", third.email.upper()) == {str(third.pk)}
+    assert chosen("--group", "oak hill", "--role", "ADMIN") == {str(fourth.pk)}
+    assert chosen("--ids-from", str(ids)) == {str(first.pk), str(third.pk)}
+
+
+def test_everything_that_is_not_found_is_named_at_once(sandbox):
+    differing(sandbox)
+    code, out = push("--id", "user_gone", "--email", "nobody@example.com", "--group", "Elm",
+                     "--role", "KING")  # fmt: skip
+    assert code == 1
+    for text in ("id user_gone", "email nobody@example.com", "group “Elm”", "role KING"):
+        assert text in out
+
+
+# --- Applying ------------------------------------------------------------------------------------
+
+
+def test_push_brings_clerk_to_the_row(sandbox):
+    actor = StaffFactory(username="engineer")
+    [user] = differing(sandbox)
+    assert push("--apply", "--actor", "engineer")[0] == 0
+    assert clerk_name(sandbox, user) == "Mary Ann Jones0"
+    attempt = SyncAttempt.objects.get()
+    assert (attempt.status, attempt.source, attempt.actor) == ("applied", "command", actor)
+    assert attempt.run == BulkRun.objects.get()
+    assert LogEntry.objects.get().user == actor
+    assert push("--apply") == (0, "Nothing to do.\n")
+
+
+def test_an_email_is_pushed_only_when_it_is_asked_for(sandbox):
+    user = linked(sandbox, email="old@example.com")
+    BuilderUser.objects.filter(pk=user.pk).update(email="new@example.com")
+    assert push("--apply") == (0, "Nothing to do.\n")
+    assert push("--apply", "--field", "email")[0] == 0
+    assert not sandbox.find("old@example.com")
+    assert sandbox.find("new@example.com")[0]["id"] == user.clerk_id
+
+
+def test_pull_brings_the_row_to_clerk(sandbox):
+    user = linked(sandbox, name="Mary Ann Smith")
+    rename_in_clerk(sandbox, user, "Brown")
+    assert pull("--apply")[0] == 0
+    user.refresh_from_db()
+    assert user.name == "Mary Ann Brown"
+    assert not sandbox.writes()
+    assert SyncAttempt.objects.get().source == "command"
+    assert LogEntry.objects.get().user.username == "cascade"
+
+
+def test_pull_leaves_an_email_that_another_row_has_and_says_so(sandbox):
+    user = linked(sandbox, email="mary@example.com")
+    BuilderUserFactory(email="taken@example.com", name="Twin")
+    ClerkAccount.objects.filter(pk=user.clerk_id).update(email="taken@example.com")
+    code, out = pull("--apply")
+    assert code == 0
+    assert "taken@example.com belongs to Twin" in out
+    user.refresh_from_db()
+    assert user.email == "mary@example.com"
+
+
+def test_link_gives_the_account_that_is_certainly_theirs(sandbox):
+    user = BuilderUserFactory(email="mary@example.com")
+    doubtful = BuilderUserFactory(email="john@example.com")
+    ours = sandbox.add_user(email="mary@example.com")
+    unverified = sandbox.add_user(email="john@example.com", verified=False)
+    for account in (ours, unverified):
+        copies.keep(ClerkUser.parse(account))
+    code, out = run("clerk_link", "--no-refresh", "--apply")
+    assert code == 0
+    assert "not verified" in out
+    user.refresh_from_db()
+    doubtful.refresh_from_db()
+    assert (user.clerk_id, doubtful.clerk_id) == (ours["id"], None)
+    assert ClerkAccount.objects.get(pk=ours["id"]).user == user
+
+
+def test_two_accounts_that_fit_one_row_are_both_left_alone(sandbox):
+    user = BuilderUserFactory(email="mary@example.com")
+    for account in (
+        sandbox.add_user(email="mary@example.com"),
+        sandbox.add_user(email="m@example.com", public_metadata={"cascade_user_id": str(user.pk)}),
+    ):
+        copies.keep(ClerkUser.parse(account))
+    code, out = run("clerk_link", "--no-refresh", "--apply")
+    assert code == 0
+    assert "Nothing is linked" in out
+    user.refresh_from_db()
+    assert user.clerk_id is None
+
+
+def test_one_failing_row_does_not_stop_the_others(sandbox):
+    first, second, third = differing(sandbox, 3)
+    sandbox.delete(second.clerk_id)
+    code, out = push("--apply")
+    assert code == 2
+    assert "Failed: Mary Ann Jones1. User not found in Clerk" in out
+    assert clerk_name(sandbox, first) == "Mary Ann Jones0"
+    assert clerk_name(sandbox, third) == "Mary Ann Jones2"
+    assert BulkRun.objects.get().state == "finished"
+
+
+def test_a_row_that_somebody_is_saving_comes_again_later(sandbox, monkeypatch):
+    [user] = differing(sandbox)
+    with transaction.atomic():
+        BuilderUser.objects.select_for_update().get(pk=user.pk)
+        result: list[tuple[int, str]] = []
+
+        def in_thread() -> None:
+            result.append(push("--apply"))
+            connection.close()
+
+        thread = threading.Thread(target=in_thread)
+        thread.start()
+        thread.join()
+    assert result[0][0] == 2
+    assert "being saved by someone else right now" in result[0][1]
+    assert clerk_name(sandbox, user) == "Mary Ann Smith0"
+    assert push("--apply")[0] == 0
+    assert clerk_name(sandbox, user) == "Mary Ann Jones0"
+
+
+def test_a_429_makes_everybody_wait_and_loses_nothing(settings):
+    sandbox = Sandbox(limits=Limits(instance=(8, 1.0))).start()
+    settings.CLERK_API_URL = sandbox.url
+    users = differing(sandbox, 12)
+    code, out = push("--apply")
+    assert code == 0, out
+    assert 429 in [request.status for request in sandbox.requests()]
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+    sandbox.stop()
+
+
+# --- Plans in files ------------------------------------------------------------------------------
+
+
+def test_a_plan_in_a_file_is_done_exactly_and_rows_that_changed_since_are_named(sandbox, tmp_path):
+    same, here, there, gone = differing(sandbox, 4)
+    file = tmp_path / "plan.json"
+    assert push("--plan-out", file)[0] == 2
+    later = differing(sandbox)[0]
+    BuilderUser.objects.filter(pk=here.pk).update(name="Somebody Else")
+    rename_in_clerk(sandbox, there, "Brown")
+    gone.delete()
+    code, out = push("--plan", file, "--apply")
+    assert code == 2
+    assert "Skipped: Mary Ann Jones1. It changed since the plan was made: name is Somebody" in out
+    assert "Skipped: Mary Ann Jones2. Clerk holds another name" in out
+    assert "Skipped: Mary Ann Jones3. The user was deleted" in out
+    assert clerk_name(sandbox, same) == "Mary Ann Jones0"
+    assert clerk_name(sandbox, here) == "Mary Ann Smith1"
+    assert clerk_name(sandbox, there) == "Mary Ann Brown"
+    assert clerk_name(sandbox, later) == "Mary Ann Smith0"  # not in the file
+    assert BulkRun.objects.get().plan_hash == json.loads(file.read_text())["hash"]
+
+
+def test_an_edited_plan_is_refused(sandbox, tmp_path):
+    [user] = differing(sandbox)
+    file = tmp_path / "plan.json"
+    push("--plan-out", file)
+    file.write_text(file.read_text().replace("Jones0", "Doe"))
+    code, out = push("--plan", file, "--apply")
+    assert (code, "edited" in out) == (1, True)
+    assert clerk_name(sandbox, user) == "Mary Ann Smith0"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "no json", '{"command": "clerk_push"}'])
+def test_a_file_that_is_no_plan_is_refused(sandbox, tmp_path, content):
+    file = tmp_path / "plan.json"
+    file.write_text(content)
+    assert push("--plan", file, "--apply")[0] == 1
+    assert push("--plan", tmp_path / "none.json")[0] == 1
+
+
+def test_an_old_plan_is_refused(sandbox, tmp_path, monkeypatch):
+    differing(sandbox)
+    file = tmp_path / "plan.json"
+    push("--plan-out", file)
+    now = timezone.now()
+    monkeypatch.setattr(plan_file.timezone, "now", lambda: now + timedelta(hours=25))
+    code, out = push("--plan", file, "--apply")
+    assert (code, "24 hours" in out) == (1, True)
+    assert not sandbox.writes()
+
+
+def test_a_plan_of_another_command_is_refused(sandbox, tmp_path):
+    differing(sandbox)
+    file = tmp_path / "plan.json"
+    push("--plan-out", file)
+    code, out = pull("--plan", file, "--apply")
+    assert (code, "plan of clerk_push" in out) == (1, True)
+
+
+# --- Brakes --------------------------------------------------------------------------------------
+
+
+def test_too_many_changes_stop_before_the_first_one(sandbox):
+    differing(sandbox, 4)
+    code, out = push("--apply", "--max-changes", "3")
+    assert code == 1
+    assert "--max-changes 4" in out
+    assert not sandbox.writes()
+    assert not BulkRun.objects.exists()
+    assert push("--apply", "--max-changes", "4")[0] == 0
+
+
+def test_the_limit_is_fifty_or_a_twentieth_of_the_users(sandbox):
+    users = differing(sandbox, 51)
+    code, out = push("--apply")
+    assert (code, "50 of a kind is the limit" in out) == (1, True)
+    BuilderUser.objects.bulk_create(
+        BuilderUserFactory.build(email=f"b{n}@example.com") for n in range(1020 - len(users))
+    )
+    assert push("--apply")[0] == 0
+
+
+def test_a_run_of_failures_stops_and_can_go_on(sandbox):
+    users = sorted(differing(sandbox, 45), key=lambda user: user.pk)
+    for user in users[:25]:
+        sandbox.delete(user.clerk_id)
+    code, out = push("--apply")
+    assert code == 2
+    stopped = BulkRun.objects.get()
+    assert stopped.state == "stopped"
+    assert "in a row failed" in stopped.message
+    assert f"--resume {stopped.pk} --keep-going" in out
+    assert stopped.rows.filter(state="waiting").exists()
+    code, out = push("--resume", str(stopped.pk), "--keep-going")
+    assert code == 2
+    assert stopped.rows.filter(state="done").count() == 20
+    assert [clerk_name(sandbox, user) for user in users[25:]] == [u.name for u in users[25:]]
+
+
+# --- One at a time, interrupted, undone ----------------------------------------------------------
+
+
+def test_only_one_runs_at_a_time_and_the_second_is_told(sandbox):
+    differing(sandbox, 40)
+    sandbox.latency = 0.2
+    first = start(sandbox, "clerk_push", "--no-refresh", "--apply", "--rate", "20")
+    try:
+        while not BulkRow.objects.filter(state="done").exists():
+            assert first.poll() is None, first.communicate()[0]
+        code, out = push("--apply")
+        assert code == 1
+        assert f"Run {BulkRun.objects.get().pk} (clerk_push" in out
+    finally:
+        output, _ = first.communicate(timeout=60)
+    assert first.returncode == 0, output
+
+
+def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(sandbox):
+    users = differing(sandbox, 40)
+    sandbox.latency = 0.2
+    going = start(sandbox, "clerk_push", "--no-refresh", "--apply", "--rate", "20")
+    while not BulkRow.objects.filter(state="done").exists():
+        assert going.poll() is None, going.communicate()[0]
+    going.send_signal(2)
+    output, _ = going.communicate(timeout=60)
+    assert going.returncode == 130, output
+    interrupted = BulkRun.objects.get()
+    assert interrupted.state == "interrupted"
+    assert f"clerk_push --resume {interrupted.pk}" in output
+    assert not SyncAttempt.objects.filter(status="started").exists()
+    assert 0 < interrupted.rows.filter(state="waiting").count() < 40
+    sandbox.latency = 0.0
+    assert push("--resume", str(interrupted.pk))[0] == 0
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+    assert len(sandbox.writes()) == 40
+
+
+def test_what_cannot_be_resumed_says_why(sandbox):
+    differing(sandbox)
+    push("--apply")
+    done = BulkRun.objects.get()
+    assert "no row left" in push("--resume", str(done.pk))[1]
+    assert "There is no run 99999" in push("--resume", "99999")[1]
+    assert "Run" in pull("--resume", str(done.pk))[1]
+
+
+def test_undo_of_a_pull_and_of_a_push(sandbox):
+    pulled, pushed = linked(sandbox, name="Mary Ann Smith"), differing(sandbox)[0]
+    rename_in_clerk(sandbox, pulled, "Brown")
+    pull("--apply", "--id", str(pulled.pk))
+    push("--apply", "--id", str(pushed.pk))
+    pull_run, push_run = BulkRun.objects.order_by("pk")
+    code, out = pull("--undo", str(pull_run.pk), "--apply")
+    assert (code, "Both sides take what was here before" in out) == (0, True)
+    code, out = push("--undo", str(push_run.pk), "--apply")
+    assert (code, "Both sides take the name that Clerk had before" in out) == (0, True)
+    for user, name in ((pulled, "Mary Ann Smith"), (pushed, "Mary Ann Smith0")):
+        user.refresh_from_db()
+        assert (user.name, clerk_name(sandbox, user)) == (name, name)
+
+
+def test_without_a_key_it_says_what_to_set(settings, sandbox):
+    differing(sandbox)
+    settings.CLERK_SECRET_KEY = ""
+    code, out = push("--apply")
+    assert code == 2
+    assert "Clerk authentication not configured" in out
+    code, out = run("clerk_push", "--apply")
+    assert code == 1
+    assert "CLERK_SECRET_KEY" in out

@@ -1,0 +1,363 @@
+"""Corrections from a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands import run
+from tests.factories import BuilderGroupFactory, BuilderUserFactory, linked
+from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
+from users.sync.bulk import run as runs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def update(tmp_path, sandbox):
+    """Write the lines to a file and run the command on it; Clerk's side is trusted."""
+
+    def call(lines: list[str] | str | bytes, *arguments) -> tuple[int, str]:
+        if isinstance(lines, list):
+            lines = "\n".join(lines) + "\n"
+        content = lines if isinstance(lines, bytes) else lines.encode()
+        file(tmp_path).write_bytes(content)
+        return run("update_users", file(tmp_path), "--no-refresh", "--rate", "1000", *arguments)
+
+    return call
+
+
+def file(folder: Path) -> Path:
+    return folder / "fixes.csv"
+
+
+def outcomes(folder: Path) -> dict[int, tuple[str, str]]:
+    """What the result file says of each line."""
+    with (folder / "fixes.result.csv").open(encoding="utf-8", newline="") as text:
+        return {int(row["line"]): (row["outcome"], row["reason"]) for row in csv.DictReader(text)}
+
+
+def test_a_line_brings_its_user_to_what_it_says_on_both_sides(sandbox, update, tmp_path):
+    group = BuilderGroupFactory(name="Oak Hill")
+    mary, john = linked(sandbox, name="Mary Ann Smith"), BuilderUserFactory(name="John Doe")
+    same = linked(sandbox, name="Mary Ann Brown")
+    code, out = update([
+        "id,name,role,internal_role,builder_group,email",
+        f"{mary.pk},Mary Ann Jones,,,oak hill,",
+        f'{john.pk},"Doe, John",Admin,employee,,JOHN@example.com',
+        f"{same.pk},Mary Ann  Brown,,,,{same.email}",
+    ], "--apply")  # fmt: skip
+    assert code == 0, out
+    mary.refresh_from_db()
+    john.refresh_from_db()
+    assert (mary.name, mary.builder_group) == ("Mary Ann Jones", group)
+    assert sandbox.user(mary.clerk_id)["last_name"] == "Jones"
+    assert (john.name, john.role, john.internal_role, john.email) == (
+        "Doe, John", "ADMIN", "Employee", "john@example.com",
+    )  # fmt: skip
+    assert len(sandbox.writes()) == 1
+    assert outcomes(tmp_path) == {2: ("changed", ""), 3: ("changed", ""), 4: ("unchanged", "")}
+    attempts = SyncAttempt.objects.filter(source="command", status="applied")
+    assert attempts.count() == 2
+
+
+def test_the_same_file_twice_changes_nothing_more(sandbox, update, tmp_path):
+    user = linked(sandbox)
+    lines = ["id,name", f"{user.pk},Mary Ann Jones"]
+    assert update(lines, "--apply")[0] == 0
+    sandbox.clear_requests()
+    code, out = update(lines, "--apply")
+    assert (code, "Nothing to do" in out) == (0, True)
+    assert not sandbox.requests()
+    assert SyncAttempt.objects.count() == 1
+    assert outcomes(tmp_path) == {2: ("unchanged", "")}
+
+
+def test_without_apply_it_only_says_what_it_would_do(sandbox, update, tmp_path):
+    user = linked(sandbox)
+    code, out = update(["id,name", f"{user.pk},Mary Ann Jones"])
+    assert code == 2
+    assert "Mary Ann Jones" in out
+    user.refresh_from_db()
+    assert user.name == "Mary Ann Smith"
+    assert not (tmp_path / "fixes.result.csv").exists()
+
+
+def test_the_key_may_be_the_clerk_id_or_the_email(sandbox, update):
+    mary, john = linked(sandbox), BuilderUserFactory(email="john@example.com")
+    assert update(["clerk_id,name", f"{mary.clerk_id},Mary Ann Jones"], "--apply")[0] == 0
+    assert update(["email,name", "John@Example.com,John Roe"], "--apply")[0] == 0
+    mary.refresh_from_db()
+    john.refresh_from_db()
+    assert (mary.name, john.name) == ("Mary Ann Jones", "John Roe")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.replace(",", ";").encode(),
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: text.replace(",", "\t").encode(),
+        lambda text: text.replace("id,name", '"ID" , "Name"').replace(" , ", ",").encode(),
+        lambda text: f"{text}\n\n,\n".encode(),
+    ],
+    ids=["BOM", "semicolons", "CRLF", "tabs", "quotes", "empty lines"],
+)
+def test_files_as_spreadsheets_write_them(sandbox, update, written):
+    user = linked(sandbox)
+    code, out = update(written(f"id,name\n{user.pk},Zoë Ångström\n"), "--apply")
+    assert code == 0, out
+    user.refresh_from_db()
+    assert user.name == "Zoë Ångström"
+    assert sandbox.user(user.clerk_id)["first_name"] == "Zoë"
+
+
+def test_a_new_address_of_a_linked_user_needs_a_word_about_its_sign_in(sandbox, update, tmp_path):
+    replaced, invited = linked(sandbox, email="a@example.com"), linked(sandbox)
+    assert "new_address" in update(["id,email", f"{replaced.pk},b@example.com"], "--apply")[1]
+    code, out = update([
+        "id,email,new_address",
+        f"{replaced.pk},b@example.com,replace",
+        f"{invited.pk},c@example.com,invite",
+    ], "--apply")  # fmt: skip
+    assert code == 0, out
+    replaced.refresh_from_db()
+    invited.refresh_from_db()
+    assert replaced.email == "b@example.com"
+    assert sandbox.find("b@example.com")[0]["id"] == replaced.clerk_id
+    assert not sandbox.find("a@example.com")
+    assert invited.email != "c@example.com"
+    assert Invitation.objects.get().email == "c@example.com"
+    assert SyncAttempt.objects.filter(run=BulkRun.objects.get(), status="applied").count() == 2
+
+
+def test_a_line_with_a_new_name_and_a_new_address_is_two_changes(sandbox, update, tmp_path):
+    user = linked(sandbox)
+    line = f"{user.pk},Mary Ann Jones,b@example.com"
+    code, out = update(["id,name,email", line], "--apply", "--new-address", "replace")
+    assert code == 0, out
+    user.refresh_from_db()
+    assert (user.name, user.email) == ("Mary Ann Jones", "b@example.com")
+    account = sandbox.find("b@example.com")[0]
+    assert (account["id"], account["last_name"]) == (user.clerk_id, "Jones")
+    assert outcomes(tmp_path) == {2: ("changed", "")}
+
+
+def test_a_group_and_an_internal_role_can_be_emptied(sandbox, update):
+    user = BuilderUserFactory(
+        role="ADMIN", internal_role="Employee", builder_group=BuilderGroupFactory()
+    )
+    line = f"{user.pk},(none),(none),builder"
+    assert update(["id,builder_group,internal_role,role", line], "--apply")[0] == 0
+    user.refresh_from_db()
+    assert (user.builder_group, user.internal_role, user.role) == (None, None, "BUILDER")
+
+
+def test_all_that_is_wrong_is_said_at_once_with_its_line(sandbox, update):
+    users = [BuilderUserFactory(name="Mary Smith") for _ in range(8)]
+    BuilderGroupFactory(name="Twin")
+    BuilderGroupFactory(name="TWIN")
+    taken = BuilderUserFactory(email="taken@example.com")
+    ids = [user.pk for user in users]
+    code, out = update([
+        "id,name,email,role,internal_role,builder_group",
+        f"{ids[0]},<b>,no address,KING,,",
+        f"{ids[1]},,taken@example.com,,,",
+        f"{ids[2]},,new@example.com,,,",
+        f"{ids[3]},,new@example.com,,,",
+        f"{ids[4]},,,BUILDER,Employee,Elm",
+        f"{ids[5]},,,,,twin",
+        f"{ids[5]},,,,,",
+        "no-id,,,,,",
+        f"{ids[6]},too,few",
+        ",,x@example.com,,,",
+    ], "--apply")  # fmt: skip
+    assert code == 1
+    for text in (
+        "line 2: name: A name cannot hold < or >",
+        "line 2: email: Enter a valid email",
+        "line 2: role: “KING” is none of",
+        f"line 3: email: another builder user has {taken.email}",
+        "line 5: email: line 4 has new@example.com too",
+        "line 6: internal_role: Only users with the role Admin",
+        "line 6: builder_group: there is no group “Elm”",
+        "line 7: builder_group: there is no group “twin”, which several have",
+        "line 8: the same user as in line 7",
+        "line 9: no user has the id “no-id”",
+        "line 10: it has 3 cells, not 6",
+        "line 11: no id",
+    ):
+        assert text in out
+    assert not BulkRun.objects.exists()
+    assert set(BuilderUser.objects.exclude(pk=taken.pk).values_list("name", flat=True)) == {
+        "Mary Smith"
+    }
+
+
+# --- Recorded accidents: each stopped before the first write -------------------------------------
+
+
+@pytest.fixture
+def many(sandbox):
+    return [
+        linked(sandbox, name=f"Mary Ann Smith{n}", email=f"m{n}@example.com") for n in range(60)
+    ]
+
+
+def stopped(result: tuple[int, str], sandbox, *texts: str) -> None:
+    code, out = result
+    assert code == 1, out
+    for text in texts:
+        assert text in out
+    assert not sandbox.writes()
+    assert not BulkRun.objects.exists()
+
+
+def test_the_wrong_column_mapped(sandbox, update, many):
+    """The company's name in the column of the name."""
+    lines = [f"{user.pk},Oak Hill Homes {n}" for n, user in enumerate(many)]
+    stopped(update(["id,name", *lines], "--apply"), sandbox, "60 of “Edit”", "--max-changes 60")
+
+
+def test_names_in_the_column_of_emails(sandbox, update, many):
+    lines = [f"{user.pk},{user.name}" for user in many]
+    stopped(update(["id,email", *lines], "--apply"), sandbox, "line 2: email: Enter a valid")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf", b"\n\n\n"])
+def test_an_empty_file(sandbox, update, many, content):
+    stopped(update(content, "--apply"), sandbox, "The file is empty")
+
+
+def test_a_head_only(sandbox, update, many):
+    stopped(update("id,name\n", "--apply"), sandbox, "no line below it")
+
+
+def test_half_an_export(sandbox, update, many):
+    """Cut off in the middle of a line; and inside quotes."""
+    lines = [f'{user.pk},"Smith, Jane {n}",BUILDER' for n, user in enumerate(many[:10])]
+    text = "\n".join(["id,name,role", *lines])
+    stopped(update(text[:-14], "--apply"), sandbox, "is not a CSV file")
+    stopped(update(text[:-8], "--apply"), sandbox, "line 11: it has 2 cells, not 3")
+
+
+def test_shuffled_emails(sandbox, update, many):
+    """A column sorted on its own: everybody gets somebody else's address."""
+    others = many[1:] + many[:1]
+    lines = [f"{user.pk},{other.email}" for user, other in zip(many, others, strict=True)]
+    stopped(
+        update(["id,email", *lines], "--apply", "--new-address", "replace", "--max-changes", "99"),
+        sandbox,
+        "another builder user has m1@example.com",
+    )
+
+
+def test_an_export_of_another_instance(sandbox, update, many):
+    lines = [f"{user.pk},user_elsewhere{n},Jane Roe" for n, user in enumerate(many)]
+    stopped(update(["id,clerk_id,name", *lines], "--apply"), sandbox, "of this instance?")
+    lines = [f"user_elsewhere{n},Jane Roe" for n in range(60)]
+    stopped(update(["clerk_id,name", *lines], "--apply"), sandbox, "no user has the clerk_id")
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("id,nmae", "unknown column “nmae”"),
+        ("name,role", "no key"),
+        ("id", "nothing to change"),
+        ("id,name,name", "column “name” twice"),
+        ("id,password", "unknown column “password”"),
+    ],
+)
+def test_columns_that_cannot_be_used(sandbox, update, many, head, said):
+    stopped(update(f"{head}\n1,2,3\n", "--apply"), sandbox, said)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\x00i\x00d", b"id,name\n\x80\x81,x\n", b"id,name\n\x00,x\n", b'id,name\n"x"y,z\n',
+     b"PK\x03\x04\x00\x00", b"id,name\n" + b"x" * 200_000 + b",y\n"],
+)  # fmt: skip
+def test_files_that_are_no_spreadsheet(sandbox, update, many, content):
+    stopped(update(content, "--apply"), sandbox)
+
+
+def test_a_file_that_is_not_there_or_a_result_that_cannot_be_written(sandbox, tmp_path, update):
+    assert "cannot be read" in run("update_users", tmp_path / "none.csv", "--no-refresh")[1]
+    assert "Name the spreadsheet" in run("update_users", "--no-refresh")[1]
+    user = linked(sandbox)
+    code, out = update(
+        ["id,name", f"{user.pk},Jane Roe"], "--apply", "--result", tmp_path / "none" / "r.csv"
+    )
+    assert (code, "cannot be written" in out) == (1, True)
+    assert not sandbox.writes()
+
+
+# --- Runs ----------------------------------------------------------------------------------------
+
+
+def test_a_failing_line_is_in_the_result_and_the_others_are_done(
+    sandbox, update, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runs, "ROUND_PAUSE", 0.01)
+    gone, there = linked(sandbox), linked(sandbox)
+    sandbox.delete(gone.clerk_id)
+    lines = ["id,name", f"{gone.pk},Jane Roe", f"{there.pk},=Jane Doe"]
+    code, _ = update(lines, "--apply")
+    assert code == 2
+    result = outcomes(tmp_path)
+    assert result[2][0] == "failed"
+    assert "User not found in Clerk" in result[2][1]
+    assert result[3] == ("changed", "")
+    gone.refresh_from_db()
+    there.refresh_from_db()
+    assert (gone.name, there.name) == ("Mary Ann Smith", "=Jane Doe")
+
+
+def test_undo_brings_back_what_was_there(sandbox, update, tmp_path):
+    group = BuilderGroupFactory(name="Oak Hill")
+    user = linked(sandbox, builder_group=group, email="a@example.com")
+    line = f"{user.pk},Mary Ann Jones,b@example.com,(none)"
+    code, out = update(["id,name,email,builder_group", line], "--apply", "--new-address", "replace")
+    assert code == 0, out
+    done = BulkRun.objects.get()
+    code, out = run("update_users", "--undo", done.pk, "--no-refresh", "--apply",
+                    "--result", tmp_path / "undo.csv")  # fmt: skip
+    assert code == 0, out
+    assert "replaced back" in out
+    user.refresh_from_db()
+    assert (user.name, user.email, user.builder_group) == ("Mary Ann Smith", "a@example.com", group)
+    account = sandbox.find("a@example.com")[0]
+    assert (account["id"], account["last_name"]) == (user.clerk_id, "Smith")
+    assert BulkRun.objects.get(undo_of=done).state == "finished"
+
+
+def test_machines_get_one_document(sandbox, update):
+    user = linked(sandbox)
+    out = update(["id,name", f"{user.pk},Jane Roe"], "--apply", "--json")[1]
+    document = json.loads(out.splitlines()[-1])
+    assert document["plan"]["counts"] == {"Edit": 1}
+    assert document["run"]["counts"] == {"Done": 1}
+
+
+def test_staff_see_runs_with_their_rows_and_attempts_and_edit_nothing(sandbox, update, client):
+    user = linked(sandbox)
+    update(["id,name", f"{user.pk},Mary Ann Jones"], "--apply")
+    done = BulkRun.objects.get()
+    page = client.get(f"/admin/users/bulkrun/{done.pk}/change/").content.decode()
+    assert f"update_users --undo {done.pk}" in page
+    assert "1 done" in page
+    assert "update_users" in client.get("/admin/users/bulkrun/").content.decode()
+    for listed in ("bulkrow", "syncattempt"):
+        path = f"/admin/users/{listed}/?run__id__exact={done.pk}"
+        assert "Mary Ann" in client.get(path).content.decode()
+    for listed in ("bulkrun", "bulkrow"):
+        assert client.get(f"/admin/users/{listed}/add/").status_code == 403
+    assert client.post(f"/admin/users/bulkrun/{done.pk}/change/", {}).status_code == 403
+    assert (
+        client.post(f"/admin/users/bulkrun/{done.pk}/delete/", {"post": "yes"}).status_code == 403
+    )

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
+
+from users.admin.base import ReadOnlyAdmin
+from users.models import BulkRow, BulkRun
+
+
+@admin.register(BulkRun)
+class BulkRunAdmin(ReadOnlyAdmin):
+    """Runs of the bulk commands. Staff look at them; the commands resume and undo them."""
+
+    list_display = ["started_at", "command", "state", "done", "not_done", "waiting", "actor"]
+    list_display_links = ["started_at"]
+    list_filter = ["state", "command"]
+    list_select_related = ["actor"]
+    fields = ["command", "state", "message", "counted", "links", "next_step", "actor", "undo_of",
+              "started_at", "finished_at", "kept", "plan_hash"]  # fmt: skip
+    readonly_fields = ["counted", "links", "next_step", "kept"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRun]:
+        states = {
+            f"rows_{state.value}": Count("rows", filter=Q(rows__state=state))
+            for state in BulkRow.State
+        }
+        return super().get_queryset(request).annotate(**states)
+
+    @admin.display(description="done")
+    def done(self, run: Any) -> int:
+        return int(run.rows_done)
+
+    @admin.display(description="skipped or failed")
+    def not_done(self, run: Any) -> int:
+        return int(run.rows_skipped + run.rows_failed)
+
+    @admin.display(description="waiting")
+    def waiting(self, run: Any) -> int:
+        return int(run.rows_waiting)
+
+    @admin.display(description="rows")
+    def counted(self, run: Any) -> str:
+        counts = [(state.label, getattr(run, f"rows_{state.value}")) for state in BulkRow.State]
+        return ", ".join(f"{count} {label.lower()}" for label, count in counts if count) or "—"
+
+    @admin.display(description="look at")
+    def links(self, run: BulkRun) -> str:
+        pages = [
+            ("its rows", "admin:users_bulkrow_changelist"),
+            ("its attempts", "admin:users_syncattempt_changelist"),
+        ]
+        query = urlencode({"run__id__exact": run.pk})
+        return format_html_join(
+            " · ", '<a href="{}?{}">{}</a>', ((reverse(page), query, name) for name, page in pages)
+        )
+
+    @admin.display(description="for engineers")
+    def next_step(self, run: Any) -> str:
+        if run.command == "scan":
+            return "—"
+        if run.rows_waiting and run.state != BulkRun.State.RUNNING:
+            return format_html("<code>manage.py {} --resume {}</code>", run.command, run.pk)
+        if run.rows_done:
+            return format_html("<code>manage.py {} --undo {}</code>", run.command, run.pk)
+        return "—"
+
+    @admin.display(description="options")
+    def kept(self, run: BulkRun) -> str:
+        return ", ".join(f"{name}: {value}" for name, value in run.options.items()) or "—"
+
+
+@admin.register(BulkRow)
+class BulkRowAdmin(ReadOnlyAdmin):
+    """The rows of a run: reached from it, and not of interest without it."""
+
+    list_display = ["position", "line", "user_link", "operation", "changed", "state", "reason"]
+    list_display_links = None
+    list_filter = ["state", "operation", ("run", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["user"]
+    search_fields = ["label", "=clerk_id"]
+    search_help_text = "Name or Clerk id"
+    ordering = ["run", "position"]
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    @admin.display(description="builder user")
+    def user_link(self, row: BulkRow) -> str:
+        if row.user is None:
+            return row.label or "—"
+        return format_html('<a href="{}">{}</a>', row.user.get_absolute_url(), row.label)
+
+    @admin.display(description="changes")
+    def changed(self, row: BulkRow) -> str:
+        return format_html_join(
+            ", ",
+            "{}: {} → {}",
+            (
+                (field.replace("_", " "), before or "—", after or "—")
+                for field, (before, after) in row.changes.items()
+            ),
+        )

@@ -1,0 +1,366 @@
+"""What the bulk commands share: plan, show, apply, resume, undo."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError
+from rich.console import Console
+from rich.table import Table
+
+from users.clerk import Pace, clerk
+from users.errors import BulkRefused, ClerkError
+from users.management.watch import watching
+from users.models import BulkRow, BulkRun
+from users.models import Operation as Kind
+from users.sync import wording
+from users.sync.actors import Actor
+from users.sync.bulk import plan_file, undo
+from users.sync.bulk import run as runs
+from users.sync.bulk.brakes import FailureBrake, check_size
+from users.sync.bulk.choosing import Choice
+from users.sync.bulk.lock import Lease, one_at_a_time
+from users.sync.bulk.plan import Plan
+from users.sync.scan import scan
+
+SHARE_OF_LIMIT = 0.9
+SHOWN = 100
+
+
+class BulkCommand(BaseCommand):
+    """A command that shows what it would do, and does it with --apply.
+
+    Exit codes: 0 nothing to do, or all done; 2 a plan that was not applied, or rows that failed
+    or were skipped; 1 it could not run; 130 interrupted.
+    """
+
+    name: str
+    """The command's own, as the plan and the run keep it."""
+
+    def plan(self, options: dict[str, Any]) -> Plan:
+        """What would be done. Raises `BulkRefused`."""
+        raise NotImplementedError
+
+    def prepare(self, plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
+        """The last word before the first write: what the run is to keep in its options."""
+        return {}
+
+    def applied(self, run: BulkRun) -> None:
+        """Whatever became of the run, when it has ended for now."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        acting = parser.add_argument_group("acting")
+        acting.add_argument("--apply", action="store_true", help="do it; without, only the plan")
+        acting.add_argument("--actor", metavar="USERNAME", help="in whose name; default: cascade")
+        acting.add_argument("--plan-out", type=Path, metavar="FILE", help="keep the plan in a file")
+        acting.add_argument(
+            "--plan", type=Path, metavar="FILE", dest="plan_file",
+            help="do exactly what this file says; rows that changed since are skipped and named",
+        )  # fmt: skip
+        acting.add_argument("--resume", type=int, metavar="RUN", help="go on with a run")
+        acting.add_argument("--undo", type=int, metavar="RUN", help="plan the reverse of a run")
+        acting.add_argument(
+            "--no-refresh", action="store_true",
+            help="trust our copy of Clerk's side, without looking at all its users first",
+        )  # fmt: skip
+        brakes = parser.add_argument_group("brakes and pace")
+        brakes.add_argument(
+            "--max-changes", type=int, metavar="N",
+            help="changes of one kind that are not too many; default: 5 %% of the users or 50",
+        )  # fmt: skip
+        brakes.add_argument(
+            "--keep-going", action="store_true",
+            help="do not stop after 20 failures in a row, or at over 10 %% of failures",
+        )  # fmt: skip
+        brakes.add_argument(
+            "--accept-missing", action="store_true",
+            help="believe Clerk when very many of the accounts that we know are gone from it",
+        )  # fmt: skip
+        brakes.add_argument(
+            "--rate", type=float, metavar="N",
+            help="calls of Clerk a second; default: 90 %% of CLERK_RATE_LIMIT",
+        )  # fmt: skip
+        parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            with one_at_a_time() as lease:
+                self._handle(lease, options)
+        except BulkRefused as refusal:
+            raise CommandError(str(refusal)) from None
+        except ClerkError as error:
+            raise CommandError(wording.refused(error).full_message) from None
+        except OperationalError as error:
+            raise CommandError(
+                f"The database does not answer ({type(error).__name__}). What was done is kept; "
+                "run this again when it does, a run that had begun with --resume."
+            ) from None
+        except KeyboardInterrupt:
+            self.stderr.write("Interrupted. Nothing was changed.")
+            sys.exit(130)
+
+    def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
+        if sum(options[name] is not None for name in ("resume", "undo", "plan_file")) > 1:
+            raise BulkRefused("--resume, --undo and --plan exclude one another.")
+        actor, rate = _actor(options["actor"]), _rate(options["rate"])
+        if options["resume"] is not None:
+            run = runs.resume(options["resume"], command=self.name)
+            self._carry_out(run, lease, rate, options)
+            return
+        plan = self._plan(rate, options)
+        document = {"plan": _document(plan)}
+        if not options["json"]:
+            self._show(plan)
+        if options["plan_out"]:
+            plan_file.write(plan, options["plan_out"])
+        if options["apply"]:
+            check_size(plan, options["max_changes"])
+            kept = self.prepare(plan, options)
+            if plan.rows:
+                run = runs.start(plan, actor=actor, **kept)
+                self._carry_out(run, lease, rate, options, document)
+                return
+        self._end_without_run(plan, document, options)
+
+    def _plan(self, rate: float, options: dict[str, Any]) -> Plan:
+        if not options["no_refresh"]:
+            self.refresh(rate, accept_missing=options["accept_missing"])
+        if options["plan_file"]:
+            return plan_file.read(options["plan_file"], command=self.name)
+        if options["undo"] is not None:
+            return undo.plan_undo(options["undo"], command=self.name)
+        return self.plan(options)
+
+    def refresh(self, rate: float, *, accept_missing: bool) -> None:
+        """Look at all users of the instance. Raises `ClerkError` and `BulkRefused`."""
+        with watching("Looking at Clerk's users", self.stderr) as tell:
+            seen = scan(
+                clerk().paced(Pace(rate)),
+                on_page=lambda seen: tell(seen, 0, ""),
+                accept_missing=accept_missing,
+            )
+        for clerk_id, reason in seen.unreadable:
+            self.stderr.write(f"{clerk_id} cannot be read: {reason}.")
+
+    def _end_without_run(
+        self, plan: Plan, document: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(document))
+        elif not plan.rows:
+            self.stdout.write("Nothing to do.")
+        else:
+            self.stdout.write("Nothing was changed. Run it again with --apply to do this.")
+            try:
+                check_size(plan, options["max_changes"])
+            except BulkRefused as brake:
+                self.stdout.write(f"With --apply it would stop: {brake}")
+        if plan.rows:
+            sys.exit(2)
+
+    # --- Carrying out ----------------------------------------------------------------------
+
+    def _carry_out(
+        self,
+        run: BulkRun,
+        lease: Lease,
+        rate: float,
+        options: dict[str, Any],
+        document: dict[str, Any] | None = None,
+    ) -> None:
+        try:
+            with interruptible() as stop, watching(f"Run {run.pk}", self.stderr) as tell:
+                runs.carry_out(
+                    run,
+                    rate=rate,
+                    lease=lease,
+                    stop=stop,
+                    brake=FailureBrake(on=not options["keep_going"]),
+                    watch=lambda progress: tell(progress.done, progress.total, _note(progress)),
+                )
+        finally:
+            self.applied(run)
+        result = _result(run)
+        if options["json"]:
+            self.stdout.write(json.dumps((document or {}) | {"run": result}))
+        else:
+            self._show_result(run, result)
+        if stop.is_set() and result["counts"].get("Waiting"):
+            sys.exit(130)
+        if set(result["counts"]) - {"Done"}:
+            sys.exit(2)
+
+    def _show_result(self, run: BulkRun, result: dict[str, Any]) -> None:
+        for row in result["not_done"][:SHOWN]:
+            self.stdout.write(f"{row['state']}: {row['label']}. {row['reason']}")
+        if (more := len(result["not_done"]) - SHOWN) > 0:
+            self.stdout.write(f"… and {more} more; all are in the admin under Bulk runs.")
+        table = Table(title=f"Run {run.pk}: {run.get_state_display().lower()}")
+        table.add_column("Outcome")
+        table.add_column("Rows", justify="right")
+        for state, count in result["counts"].items():
+            table.add_row(state, str(count))
+        self._print(table)
+        if run.message:
+            self.stdout.write(run.message)
+        if result["counts"].get("Waiting"):
+            flag = " --keep-going" if run.state == BulkRun.State.STOPPED else ""
+            self.stdout.write(f"Go on with: manage.py {self.name} --resume {run.pk}{flag}")
+
+    # --- Showing ---------------------------------------------------------------------------
+
+    def _show(self, plan: Plan) -> None:
+        for note in plan.notes:
+            self.stdout.write(note)
+        if not plan.rows:
+            return
+        table = Table()
+        for column in ("User", "What", "Field", "From", "To"):
+            table.add_column(column, overflow="fold")
+        for row in plan.rows[:SHOWN]:
+            for field, (before, after) in row.changes.items():
+                kind = str(Kind(row.operation).label)
+                table.add_row(row.label, kind, field, _text(before), _text(after))
+        self._print(table)
+        if (more := len(plan.rows) - SHOWN) > 0:
+            self.stdout.write(f"… and {more} more; --plan-out FILE or --json shows all.")
+        for kind, count in plan.counts().items():
+            self.stdout.write(f"{kind}: {count}")
+
+    def _print(self, table: Table) -> None:
+        """As wide as the terminal; elsewhere wide enough that no value is broken."""
+        terminal = getattr(self.stdout, "isatty", lambda: False)()
+        console = Console(width=None if terminal else 200, markup=False, force_terminal=terminal)
+        with console.capture() as captured:
+            console.print(table)
+        self.stdout.write(captured.get())
+
+
+def add_choice(parser: CommandParser) -> None:
+    """Who is meant, for the commands that choose."""
+    choosing = parser.add_argument_group(
+        "choosing", "Users that fit all of what is given; nothing given is everybody."
+    )
+    choosing.add_argument("--id", action="append", default=[], help="ours or Clerk's; repeatable")
+    choosing.add_argument("--ids-from", type=Path, metavar="FILE", help="CSV: ids in column one")
+    choosing.add_argument("--email", action="append", default=[], help="repeatable")
+    choosing.add_argument("--group", action="append", default=[], help="name or id; repeatable")
+    choosing.add_argument("--role", action="append", default=[], help="repeatable")
+
+
+def choice_of(options: dict[str, Any]) -> Choice:
+    """Raises `BulkRefused`."""
+    ids = list(options["id"])
+    if file := options["ids_from"]:
+        ids += _ids_in(file)
+    return Choice(ids=ids, emails=options["email"], groups=options["group"], roles=options["role"])
+
+
+def _ids_in(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BulkRefused(f"{file} cannot be read: {error}.") from None
+    cells = [line.replace(";", ",").split(",")[0].strip().strip('"') for line in lines]
+    if cells and cells[0].lower() in ("id", "clerk_id"):
+        del cells[0]
+    if not any(cells):
+        raise BulkRefused(f"{file} holds no ids. Nothing was planned.")
+    return [cell for cell in cells if cell]
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """The first Ctrl-C or SIGTERM asks the run to end; what is in flight is finished. A second
+    one ends it at once, which loses nothing either: the run is resumed."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before: dict[int, Any] = {
+        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _actor(username: str | None) -> Actor:
+    if username is None:
+        return None
+    actor = get_user_model().objects.filter(username=username).first()
+    if actor is None:
+        raise BulkRefused(f"There is no staff member {username}.")
+    return actor
+
+
+def _rate(wanted: float | None) -> float:
+    rate = wanted if wanted is not None else settings.CLERK_RATE_LIMIT * SHARE_OF_LIMIT
+    if rate <= 0:
+        raise BulkRefused("--rate must be a number of calls a second above 0.")
+    return rate
+
+
+def _document(plan: Plan) -> dict[str, Any]:
+    return {
+        "command": plan.command,
+        "counts": plan.counts(),
+        "notes": list(plan.notes),
+        "rows": [asdict(row) for row in plan.rows],
+    }
+
+
+def _result(run: BulkRun) -> dict[str, Any]:
+    counts: dict[str, int] = {}
+    for state in BulkRow.State:
+        if count := run.rows.filter(state=state).count():
+            counts[str(state.label)] = count
+    not_done = run.rows.filter(state__in=[BulkRow.State.FAILED, BulkRow.State.SKIPPED])
+    return {
+        "id": run.pk,
+        "state": run.state,
+        "message": run.message,
+        "counts": counts,
+        "not_done": [
+            {
+                "line": row.line,
+                "user": str(row.user_id or ""),
+                "label": row.label,
+                "operation": row.operation,
+                "state": str(row.get_state_display()),
+                "reason": row.reason,
+            }
+            for row in not_done.order_by("position")
+        ],
+    }
+
+
+def _note(progress: runs.Progress) -> str:
+    failed = progress.counts[BulkRow.State.FAILED]
+    skipped = progress.counts[BulkRow.State.SKIPPED]
+    return ", ".join(
+        f"{count} {word}" for count, word in ((failed, "failed"), (skipped, "skipped")) if count
+    )
+
+
+def _text(value: Any) -> str:
+    return "—" if value in (None, "") else str(value)

@@ -1,0 +1,27 @@
+"""Give users without a Clerk account the one that is certainly theirs: `manage.py clerk_link`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from users.management.bulk import BulkCommand, add_choice, choice_of
+from users.sync.bulk.choosing import plan_link
+from users.sync.bulk.plan import Plan
+
+
+class Command(BulkCommand):
+    name = "clerk_link"
+    help = (
+        "Users without a Clerk account are linked to the one that names them in its metadata, "
+        "else to the one with their email as its verified primary address. In doubt nothing is "
+        "linked, and why is said. " + (BulkCommand.__doc__ or "")
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_choice(parser)
+        super().add_arguments(parser)
+
+    def plan(self, options: dict[str, Any]) -> Plan:
+        return plan_link(choice_of(options).users())

@@ -1,0 +1,28 @@
+"""Bring the database to what Clerk holds: `manage.py clerk_pull`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from users.management.bulk import BulkCommand, add_choice, choice_of
+from users.sync.bulk.choosing import FIELDS, plan_pull
+from users.sync.bulk.plan import Plan
+
+
+class Command(BulkCommand):
+    name = "clerk_pull"
+    help = "The database takes the names and emails that Clerk holds, where the two differ. " + (
+        BulkCommand.__doc__ or ""
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_choice(parser)
+        parser.add_argument(
+            "--field", action="append", choices=FIELDS, help="repeatable; default: both"
+        )
+        super().add_arguments(parser)
+
+    def plan(self, options: dict[str, Any]) -> Plan:
+        return plan_pull(choice_of(options).users(), options["field"] or FIELDS)

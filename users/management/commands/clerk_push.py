@@ -1,0 +1,30 @@
+"""Bring Clerk to what the database holds: `manage.py clerk_push`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from users.management.bulk import BulkCommand, add_choice, choice_of
+from users.sync.bulk.choosing import FIELDS, plan_push
+from users.sync.bulk.plan import Plan
+
+
+class Command(BulkCommand):
+    name = "clerk_push"
+    help = (
+        "Clerk takes the names (and with --field email the emails) that the database holds, where "
+        "the two differ. An email is replaced at once, as verified: you vouch for it. "
+        + (BulkCommand.__doc__ or "")
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_choice(parser)
+        parser.add_argument(
+            "--field", action="append", choices=FIELDS, help="repeatable; default: name"
+        )
+        super().add_arguments(parser)
+
+    def plan(self, options: dict[str, Any]) -> Plan:
+        return plan_push(choice_of(options).users(), options["field"] or ["name"])

@@ -1,0 +1,71 @@
+"""What people see of long work: a bar on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich import progress
+from rich.console import Console
+
+LINE_EVERY = 10.0
+
+Tell = Callable[[int, int, str], None]
+"""Called with how many are done, of how many (0: not known), and what else is to be said."""
+
+
+@contextmanager
+def watching(what: str, stream: Any) -> Iterator[Tell]:
+    """Show how far `what` has come on `stream`."""
+    if getattr(stream, "isatty", lambda: False)():
+        with _bar(stream) as bar:
+            task = bar.add_task(what, total=None, note="")
+
+            def move(done: int, total: int, note: str) -> None:
+                bar.update(task, completed=done, total=total or None, note=note)
+
+            yield move
+    else:
+        yield _Lines(what, stream)
+
+
+def _bar(stream: Any) -> progress.Progress:
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        _Rate(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+        # Django's wrapper ends everything with a newline, also what moves the cursor.
+        console=Console(file=getattr(stream, "_out", stream)),
+    )
+
+
+class _Rate(progress.ProgressColumn):
+    def render(self, task: progress.Task) -> str:
+        return f"{task.speed:.0f}/s" if task.speed else ""
+
+
+class _Lines:
+    def __init__(self, what: str, stream: Any) -> None:
+        self._what = what
+        self._stream = stream
+        self._started = self._last = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if self._first is None:  # a resumed run does not begin at nothing
+            self._first = done
+        if now - self._last < LINE_EVERY:
+            return
+        self._last = now
+        rate = (done - self._first) / (now - self._started)
+        left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
+        of = f" of {total}" if total else ""
+        said = f", {note}" if note else ""
+        self._stream.write(f"{self._what}: {done}{of}, {rate:.0f}/s{left}{said}\n")
+        self._stream.flush()

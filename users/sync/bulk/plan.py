@@ -1,0 +1,57 @@
+"""A plan: who would change, which field, from what to what."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from users.models import BuilderUser
+from users.models import Operation as Kind
+from users.sync.operations.base import Changes
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One change of one user. The befores of `changes` (`{field: [before, after]}`) and the
+    `clerk_id` are its preconditions: what must still be so when its turn comes. `line` is that
+    of the spreadsheet it came from."""
+
+    user_id: str
+    label: str
+    clerk_id: str
+    operation: str
+    changes: Changes
+    line: int | None = None
+
+    @classmethod
+    def on(
+        cls, user: BuilderUser, kind: Kind, changes: Changes, line: int | None = None
+    ) -> Planned:
+        return cls(str(user.pk), str(user), user.clerk_id or "", kind.value, changes, line)
+
+    @property
+    def user_uuid(self) -> uuid.UUID:
+        return uuid.UUID(self.user_id)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command would do, in order. `notes` are sentences about what it would not do."""
+
+    command: str
+    rows: tuple[Planned, ...]
+    notes: tuple[str, ...] = ()
+    undo_of: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    made_at: datetime = field(default_factory=timezone.now)
+
+    def counts(self) -> dict[str, int]:
+        """How many changes of each kind, by the kind's name for people."""
+        counted = Counter(Kind(row.operation).label for row in self.rows)
+        return {str(kind): count for kind, count in counted.most_common()}

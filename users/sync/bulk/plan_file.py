@@ -1,0 +1,103 @@
+"""A plan kept in a file, to be read by somebody and applied later, exactly as it is.
+
+JSON, a row a line. The last key is a hash over all the others, keyed with SECRET_KEY: an edited
+file, and one of another installation, are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.dateparse import parse_datetime
+
+from users.errors import BulkRefused
+from users.models import Operation as Kind
+from users.sync.bulk.plan import Plan, Planned
+
+MAX_AGE = timedelta(hours=24)
+SALT = "users.sync.bulk.plan_file"
+
+
+def write(plan: Plan, file: Path) -> None:
+    """Raises `BulkRefused` when the file cannot be written."""
+    document = _document(plan)
+    rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in document.pop("rows"))
+    head = "".join(
+        f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},\n"
+        for key, value in document.items()
+    )
+    text = f'{{\n{head} "rows": [\n  {rows}\n ],\n "hash": "{hash_of(plan)}"\n}}\n'
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BulkRefused(f"{file} cannot be written: {error.strerror}.") from None
+
+
+def read(file: Path, *, command: str) -> Plan:
+    """Raises `BulkRefused` for a file that is no plan, was edited, is old, or is of another
+    command."""
+    document = _load(file)
+    try:
+        plan = Plan(
+            command=document["command"],
+            rows=tuple(Planned(**row) for row in document["rows"]),
+            notes=tuple(document["notes"]),
+            undo_of=document["undo_of"],
+            options=document["options"],
+            made_at=_time(document["made_at"]),
+        )
+        known = all(row.operation in Kind.values for row in plan.rows)
+        hashed = document["hash"]
+    except (KeyError, TypeError, ValueError):
+        known, hashed = False, ""
+    if not known or not constant_time_compare(str(hashed), hash_of(plan)):
+        raise BulkRefused(
+            f"{file} is not a plan as this installation wrote it: it was edited, cut off, or comes "
+            "from elsewhere. Make the plan again."
+        )
+    if plan.command != command:
+        raise BulkRefused(f"{file} is a plan of {plan.command}: apply it with that command.")
+    if timezone.now() - plan.made_at > MAX_AGE:
+        raise BulkRefused(f"{file} is older than 24 hours. Make the plan again.")
+    return plan
+
+
+def hash_of(plan: Plan) -> str:
+    canonical = json.dumps(_document(plan), sort_keys=True, separators=(",", ":"))
+    return salted_hmac(SALT, canonical, algorithm="sha256").hexdigest()
+
+
+def _document(plan: Plan) -> dict[str, Any]:
+    return {
+        "command": plan.command,
+        "made_at": plan.made_at.isoformat(),
+        "undo_of": plan.undo_of,
+        "options": dict(plan.options),
+        "notes": list(plan.notes),
+        "rows": [asdict(row) for row in plan.rows],
+    }
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BulkRefused(f"{file} cannot be read: {error.strerror}.") from None
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise BulkRefused(f"{file} is no plan. Make one with --plan-out.")
+    return document
+
+
+def _time(text: str) -> datetime:
+    moment = parse_datetime(text)
+    if moment is None:
+        raise ValueError("no time")
+    return moment

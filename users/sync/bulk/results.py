@@ -1,0 +1,74 @@
+"""The result file of a spreadsheet: a line for each of its lines, with outcome and reason."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from users.errors import BulkRefused
+from users.models import BulkRow, BulkRun
+
+COLUMNS = ("line", "key", "outcome", "reason")
+FORMULA = ("=", "+", "-", "@", "\t")
+
+OUTCOMES: Mapping[str, str] = {
+    BulkRow.State.DONE: "changed",
+    BulkRow.State.SKIPPED: "skipped",
+    BulkRow.State.FAILED: "failed",
+    BulkRow.State.WAITING: "waiting",
+}
+WORST_FIRST = ("failed", "waiting", "skipped", "changed", "unchanged")
+"""A line may hold two changes; its outcome is the worse one."""
+
+
+@dataclass(frozen=True)
+class Result:
+    key: str
+    outcome: str = "unchanged"
+    reason: str = ""
+
+
+def write(file: Path, results: Mapping[int, Result]) -> None:
+    """Raises `BulkRefused` when the file cannot be written."""
+    try:
+        with file.open("w", encoding="utf-8", newline="") as text:
+            writer = csv.writer(text)
+            writer.writerow(COLUMNS)
+            for line, result in sorted(results.items()):
+                writer.writerow([line, *map(safe, (result.key, result.outcome, result.reason))])
+    except OSError as error:
+        raise BulkRefused(f"{file} cannot be written: {error.strerror}.") from None
+
+
+def read(file: Path) -> dict[int, Result]:
+    """What an interrupted run wrote. Raises `BulkRefused`."""
+    try:
+        with file.open(encoding="utf-8", newline="") as text:
+            rows = list(csv.reader(text))[1:]
+        return {int(line): Result(key, outcome, reason) for line, key, outcome, reason in rows}
+    except (OSError, ValueError, csv.Error):
+        raise BulkRefused(f"{file}, the result file of this run, cannot be read.") from None
+
+
+def of_run(results: Mapping[int, Result], run: BulkRun) -> dict[int, Result]:
+    """`results` with what became of the run's rows."""
+    merged = dict(results)
+    seen: set[int] = set()
+    rows = run.rows.filter(line__isnull=False).order_by("position")
+    for row in rows:
+        line = row.line or 0
+        result = merged.get(line, Result(row.label))
+        if line not in seen:
+            result = Result(result.key)
+            seen.add(line)
+        outcome = min(OUTCOMES[row.state], result.outcome, key=WORST_FIRST.index)
+        reason = " ".join(filter(None, [result.reason, row.reason]))
+        merged[line] = replace(result, outcome=outcome, reason=reason)
+    return merged
+
+
+def safe(cell: str) -> str:
+    """A cell that a spreadsheet would take for a formula is quoted (OWASP, "CSV injection")."""
+    return f"'{cell}" if cell.startswith(FORMULA) else cell

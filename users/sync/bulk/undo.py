@@ -1,0 +1,71 @@
+"""The plan back: what a run did, the other way round, as far as it can be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from users.errors import BulkRefused
+from users.models import BulkRow, BulkRun
+from users.models import Operation as Kind
+from users.sync.bulk.plan import Plan, Planned
+from users.sync.operations.base import Changes
+
+BACK: dict[str, tuple[tuple[str, Kind], ...]] = {
+    Kind.UPDATE: (("*", Kind.UPDATE),),
+    Kind.REPLACE_EMAIL: (("email", Kind.REPLACE_EMAIL),),
+    Kind.FOLLOW: (("name", Kind.UPDATE), ("email", Kind.REPLACE_EMAIL)),
+    Kind.PUSH_NAME: (("name", Kind.UPDATE),),
+    Kind.PUSH_EMAIL: (("email", Kind.REPLACE_EMAIL),),
+    Kind.LINK: (("clerk_id", Kind.UNLINK),),
+}
+"""What undoes each kind, field by field; "*" stands for all fields at once."""
+
+SAID_FIRST = {
+    Kind.REPLACE_EMAIL: "{} replaced emails are replaced back; Clerk mailed the people, and does "
+    "it again.",
+    Kind.FOLLOW: "{} users took over what Clerk has. Both sides take what was here before.",
+    Kind.PUSH_NAME: "{} names were pushed. Both sides take the name that Clerk had before.",
+    Kind.PUSH_EMAIL: "{} emails were pushed. Both sides take the email that Clerk had before.",
+    Kind.INVITE: "{} invitations cannot be undone, as they were mailed: revoke them in the admin.",
+}
+
+
+def plan_undo(pk: int, *, command: str) -> Plan:
+    """The reverse of run `pk`, its notes saying first what cannot be undone. Raises
+    `BulkRefused`."""
+    run = BulkRun.objects.filter(pk=pk).first()
+    if run is None:
+        raise BulkRefused(f"There is no run {pk}.")
+    if run.command != command:
+        raise BulkRefused(f"Run {pk} is of {run.command}: undo it with that command.")
+    done = list(run.rows.filter(state=BulkRow.State.DONE).select_related("user"))
+    rows: list[Planned] = []
+    lost: list[str] = []
+    # The last change first: two lines may have been about one user.
+    for row in reversed(done):
+        if row.user is None:
+            lost.append(f"{row.label} cannot be undone: the user was deleted.")
+            continue
+        back = list(_back(row))
+        rows += back
+        if not back and row.operation != Kind.INVITE:
+            lost.append(f"{row.label} cannot be undone: there was no value before.")
+    counts = Counter(row.operation for row in done)
+    said = [text.format(counts[kind]) for kind, text in SAID_FIRST.items() if counts[kind]]
+    return Plan(command, tuple(rows), (*said, *lost), undo_of=run.pk)
+
+
+def _back(row: BulkRow) -> Iterator[Planned]:
+    reversed_changes: Changes = {
+        field: [after, before] for field, (before, after) in row.changes.items()
+    }
+    for field, kind in BACK.get(row.operation, ()):
+        changes = {
+            name: change for name, change in reversed_changes.items() if field in ("*", name)
+        }
+        emptied = any(name in ("name", "email") and not now for name, (_, now) in changes.items())
+        replaced = kind == Kind.UNLINK and changes["clerk_id"][1] is not None
+        if changes and not emptied and not replaced:
+            assert row.user is not None
+            yield Planned.on(row.user, kind, changes, row.line)

@@ -1,0 +1,44 @@
+"""What a field may hold, for the form and for the spreadsheet alike."""
+
+from __future__ import annotations
+
+import re
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+
+from users.models import Role
+
+NAME_LENGTH, EMAIL_LENGTH = 200, 254
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+_MARKUP = re.compile(r"[<>]")
+
+
+def clean_name(value: str) -> str:
+    """Whitespace squashed; characters that no name has are refused. Raises `ValidationError`."""
+    if _CONTROL.search(value):
+        raise ValidationError("Remove the control characters from the name.")
+    if _MARKUP.search(value):
+        raise ValidationError("A name cannot hold < or >.")
+    name = " ".join(value.split())
+    if not name:
+        raise ValidationError("Enter a name.")
+    if len(name) > NAME_LENGTH:
+        raise ValidationError(f"A name has at most {NAME_LENGTH} characters.")
+    return name
+
+
+def clean_email(value: str) -> str:
+    """Stripped and in lower case. Raises `ValidationError`."""
+    email = value.strip().lower()
+    validate_email(email)
+    if len(email) > EMAIL_LENGTH:
+        raise ValidationError(f"An email has at most {EMAIL_LENGTH} characters.")
+    return email
+
+
+def clean_roles(role: str | None, internal_role: str | None) -> None:
+    """Raises `ValidationError` for an internal role of somebody who is no Admin."""
+    if internal_role and role and role != Role.ADMIN:
+        raise ValidationError("Only users with the role Admin have an internal role.")

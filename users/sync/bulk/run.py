@@ -24,7 +24,7 @@ from users.errors import BulkRefused, Busy, ChangeFailed, Conflict, Gone
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Source, Status, SyncAttempt
 from users.models import Operation as Kind
 from users.sync import account, invitations, recovery
-from users.sync.actors import Actor
+from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file
 from users.sync.bulk.brakes import FailureBrake
 from users.sync.bulk.lock import Lease
@@ -67,7 +67,7 @@ def start(plan: Plan, *, actor: Actor, **options: Any) -> BulkRun:
         run = BulkRun.objects.create(
             command=plan.command,
             options={**plan.options, **options},
-            actor_id=actor.pk if actor else None,
+            actor_id=(actor or service_user()).pk,
             plan_hash=plan_file.hash_of(plan),
             undo_of_id=plan.undo_of,
         )
@@ -280,13 +280,13 @@ def _moved_here(conflict: Conflict) -> str:
 
 def _moved_in_clerk(row: BulkRow, user: BuilderUser) -> str:
     """Clerk's side of the preconditions, by our copy; the row's side is compared under its lock."""
-    known = ClerkAccount.objects.filter(pk=row.clerk_id).first() if row.clerk_id else None
     if row.operation in (Kind.PUSH_NAME, Kind.PUSH_EMAIL):
         index = 0
     elif row.operation == Kind.FOLLOW:
         index = 1
     else:
         return ""
+    known: ClerkAccount | None = getattr(user, "account", None)
     if known is None or known.deleted_at:
         return "Its account was deleted in Clerk since the plan was made."
     holds = {"name": names.join(known.first_name, known.last_name), "email": known.email}

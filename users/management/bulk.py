@@ -107,7 +107,7 @@ class BulkCommand(BaseCommand):
                 "run this again when it does, a run that had begun with --resume."
             ) from None
         except KeyboardInterrupt:
-            self.stderr.write("Interrupted. Nothing was changed.")
+            self.stderr.write("Interrupted before anything was changed.")
             sys.exit(130)
 
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
@@ -282,13 +282,11 @@ def _ids_in(file: Path) -> list[str]:
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM asks the run to end; what is in flight is finished. A second
-    one ends it at once, which loses nothing either: the run is resumed."""
+    """Ctrl-C or SIGTERM asks the run to end. What is in flight is finished: it takes
+    CLERK_EDIT_DEADLINE seconds at most."""
     stop = threading.Event()
 
     def ask(number: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
         stop.set()
 
     if threading.current_thread() is not threading.main_thread():

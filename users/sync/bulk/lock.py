@@ -35,7 +35,10 @@ class Lease:
             with self._connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         except DatabaseError:
-            raise BulkRefused("The database ended the connection that holds the lock.") from None
+            raise BulkRefused(
+                "The database ended the connection that holds the lock of bulk work, so the run "
+                "ends. Go on with --resume."
+            ) from None
 
     def release(self) -> None:
         with suppress(DatabaseError):

@@ -123,7 +123,9 @@ def push(count: int = 2000) -> None:
         people(root, count)
         BuilderUser.objects.update(name=Replace(F("name"), Value("Smith"), Value("Jones")))
         requests.delete(f"{root}/_sandbox/requests", timeout=30)
-        command(root, "clerk_push", "--no-refresh", "--apply", "--max-changes", str(count), "--json")
+        command(
+            root, "clerk_push", "--no-refresh", "--apply", "--max-changes", str(count), "--json"
+        )
         run = BulkRun.objects.filter(command="clerk_push").latest("pk")
         assert run.finished_at
         took = (run.finished_at - run.started_at).total_seconds()
@@ -148,7 +150,15 @@ def update(count: int = 100_000, changed: int = 500) -> None:
                     [pk, f"Mary Ann {surname}{number}", f"m{number}@example.com", "BUILDER"]
                 )
         requests.delete(f"{root}/_sandbox/requests", timeout=30)
-        arguments = ("update_users", str(file), "--no-refresh", "--apply", "--max-changes", str(changed), "--json")
+        arguments = (
+            "update_users",
+            str(file),
+            "--no-refresh",
+            "--apply",
+            "--max-changes",
+            str(changed),
+            "--json",
+        )
         first, _ = command(root, *arguments)
         written = statuses(root)
         again, _ = command(root, *arguments)

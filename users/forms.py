@@ -67,8 +67,7 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
         if "builder_group" in self.errors:
             # The autocomplete widget asks the database for what was sent, whatever it was.
             self.data = {**dict(self.data.items()), "builder_group": ""}
-        if not self.errors:
-            self.show_failure()
+        self.show_failure()
 
 
 class ChangeForm(BuilderUserForm):

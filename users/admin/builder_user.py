@@ -7,11 +7,13 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
@@ -156,7 +158,7 @@ class BuilderUserAdmin(AccountActions):
         change: bool = False, form_url: str = "", obj: BuilderUser | None = None,
     ) -> HttpResponse:  # fmt: skip
         if change and obj is not None:
-            stored = BuilderUser.objects.select_related("account").get(pk=obj.pk)
+            stored = _with_account(obj)
             form = context["adminform"].form
             context |= {
                 **self._panel(request, stored),
@@ -183,7 +185,7 @@ class BuilderUserAdmin(AccountActions):
         }
 
     def response_change(self, request: HttpRequest, obj: BuilderUser) -> HttpResponse:
-        if not request.saved.changed:  # type: ignore[attr-defined]
+        if not request.saved.changed and IS_POPUP_VAR not in request.POST:  # type: ignore[attr-defined]
             messages.info(request, "Nothing was changed, so nothing was saved.")
             if "_continue" in request.POST:
                 return HttpResponseRedirect(request.path)
@@ -309,7 +311,7 @@ class BuilderUserAdmin(AccountActions):
             if failure:
                 say(request, failure)
             return self.back(user)
-        stored = BuilderUser.objects.select_related("account").get(pk=user.pk)
+        stored = _with_account(user)
         context = {**self._panel(request, stored), "refresh_failure": failure}
         return TemplateResponse(request, "admin/users/builderuser/clerk_panel.html", context)
 
@@ -319,6 +321,11 @@ class BuilderUserAdmin(AccountActions):
         if not self.has_change_permission(request, user):
             raise PermissionDenied
         return user
+
+
+def _with_account(user: BuilderUser) -> BuilderUser:
+    """As stored now. 404 when it was deleted while Clerk was asked."""
+    return get_object_or_404(BuilderUser.objects.select_related("account"), pk=user.pk)
 
 
 def _is_list(request: HttpRequest) -> bool:

@@ -24,13 +24,17 @@ from django.views.decorators.csrf import csrf_protect
 from users.admin.actions import AccountActions, may_replace
 from users.admin.base import CappedPaginator, say
 from users.admin.clerk_panel import panel
-from users.errors import ChangeFailed
+from users.errors import ChangeFailed, NotKnown, NotSaved
 from users.forms import AddForm, ChangeForm
 from users.models import BuilderUser, Invitation, Status, SyncAttempt
 from users.sync import account, invitations, recovery, save
 from users.sync.drift import State, with_state
 
 csrf_protect_m = method_decorator(csrf_protect)
+
+EMPTY = "—"
+MOST_AT_ONCE = 100
+"""Users that one request may delete: it waits for Clerk once for each."""
 
 FIELDS = ["name", "email", "role", "internal_role", "builder_group"]
 
@@ -59,6 +63,7 @@ class BuilderUserAdmin(AccountActions):
     list_select_related = ["builder_group", "account"]
     list_per_page = 50
     view_on_site = False
+    empty_value_display = EMPTY
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -111,6 +116,14 @@ class BuilderUserAdmin(AccountActions):
         form.failure = getattr(request, "failure", None)  # type: ignore[attr-defined]
         form.may_invite = request.user.has_perm("users.invite")  # type: ignore[attr-defined]
         return form
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """A group can be looked at and added beside its field, not changed or deleted."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "builder_group" and field:
+            widget: Any = field.widget
+            widget.can_change_related = widget.can_delete_related = False
+        return field
 
     def get_fields(self, request: HttpRequest, obj: BuilderUser | None = None) -> Any:
         if obj is None:
@@ -230,9 +243,11 @@ class BuilderUserAdmin(AccountActions):
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
     ) -> HttpResponse | None:
         """User by user, with a result for each, after a page that asks."""
+        if queryset.count() > MOST_AT_ONCE:
+            messages.error(request, f"Choose at most {MOST_AT_ONCE} users. Nobody was deleted.")
+            return None
         if request.POST.get("confirmed"):
-            for user in queryset:
-                self._delete_one(request, user)
+            self._delete_each(request, queryset)
             return None
         context = {
             **self.admin_site.each_context(request),
@@ -243,14 +258,22 @@ class BuilderUserAdmin(AccountActions):
         }
         return TemplateResponse(request, "admin/users/builderuser/delete_users.html", context)
 
-    def _delete_one(self, request: HttpRequest, user: BuilderUser) -> None:
-        name = str(user)
-        try:
-            account.delete_user(user, actor=request.user)
-        except ChangeFailed as failure:
-            say(request, failure, name)
-        else:
-            messages.success(request, f"{name}: deleted, here and in Clerk.")
+    def _delete_each(self, request: HttpRequest, users: QuerySet[BuilderUser]) -> None:
+        """When Clerk does not answer, the others who live there are not tried: each would wait
+        for as long."""
+        silent = False
+        for user in users:
+            name, where = str(user), "here and in Clerk" if user.linked else "here"
+            if silent and user.linked:
+                messages.warning(request, f"{name}: not tried, as Clerk takes no more now.")
+                continue
+            try:
+                account.delete_user(user, actor=request.user)
+            except ChangeFailed as failure:
+                say(request, failure, name)
+                silent = isinstance(failure, NotSaved | NotKnown) or bool(failure.retry_after)
+            else:
+                messages.success(request, f"{name}: deleted, {where}.")
 
     # --- Unfinished changes ----------------------------------------------------------------
 
@@ -334,4 +357,8 @@ def _is_list(request: HttpRequest) -> bool:
 
 
 def _day(moment: datetime | None) -> str:
-    return f"{localtime(moment):%Y-%m-%d %H:%M}" if moment else "—"
+    """The day in the list, the minute when pointed at."""
+    if moment is None:
+        return EMPTY
+    at = localtime(moment)
+    return format_html('<time title="{:%Y-%m-%d %H:%M} UTC">{:%Y-%m-%d}</time>', at, at)

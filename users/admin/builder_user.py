@@ -74,9 +74,6 @@ class BuilderUserAdmin(AccountActions):
     fields = tuple(FIELDS)
     change_form_template = "admin/users/builderuser/change_form.html"
 
-    class Media:
-        css = {"all": ["users/cascade.css"]}
-
     # --- The list --------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BuilderUser]:
@@ -360,5 +357,5 @@ def _day(moment: datetime | None) -> str:
     """The day in the list, the minute when pointed at."""
     if moment is None:
         return EMPTY
-    at = localtime(moment)
-    return format_html('<time title="{:%Y-%m-%d %H:%M} UTC">{:%Y-%m-%d}</time>', at, at)
+    minute = f"{localtime(moment):%Y-%m-%d %H:%M}"
+    return format_html('<time title="{} UTC">{}</time>', minute, minute[:10])

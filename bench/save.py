@@ -63,6 +63,8 @@ def measure(sandbox) -> None:
     headers = {
         "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
         "Content-Type": "application/x-www-form-urlencoded",
+        "X-Forwarded-Proto": "https",
+        "Referer": f"https://127.0.0.1:{PORT}/",
     }
     connected = HTTPConnection("127.0.0.1", PORT, timeout=60)
     sdk = Clerk(
@@ -115,13 +117,23 @@ def measure(sandbox) -> None:
 
 
 def start_server(database: dict) -> subprocess.Popen[bytes]:
+    """Gunicorn with the settings of production, on the bench's database."""
+    from django.conf import settings
+
     url = f"postgres://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
     server = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "gunicorn", "cascade.wsgi", "--bind",
          f"127.0.0.1:{PORT}", "--worker-class", "gthread", "--threads", "4",
          "--log-level", "error"],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": url},
+        env={
+            **os.environ,
+            "DEBUG": "",
+            "DATABASE_URL": url,
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "SECRET_KEY": settings.SECRET_KEY,
+            "CLERK_WEBHOOK_SIGNING_SECRET": settings.CLERK_WEBHOOK_SIGNING_SECRET,
+        },
     )  # fmt: skip
     for _ in range(300):
         try:

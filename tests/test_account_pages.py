@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
 from tests.test_change_form import said, stored, text_of
+from users.admin.builder_user import MOST_AT_ONCE
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -248,3 +249,32 @@ class TestDelete:
         assert list(BuilderUser.objects.all()) == [kept]
         assert sandbox.user(kept.clerk_id)
         assert sandbox.user(gone.clerk_id) is None
+
+    def test_many_while_clerk_is_silent_are_not_waited_for_one_by_one(
+        self, client, sandbox, settings
+    ):
+        users = [linked(sandbox) for _ in range(5)]
+        unlinked = BuilderUserFactory()
+        settings.CLERK_EDIT_DEADLINE = 1.0
+        sandbox.fault("*", "hang", times=None)
+        chosen = {
+            "action": "delete_users", "confirmed": "yes", "select_across": "1",
+            "_selected_action": [str(user.pk) for user in (*users, unlinked)],
+        }  # fmt: skip
+        results = said(client.post("/admin/users/builderuser/?o=1", chosen))
+        sandbox.clear_faults()
+        assert len(results) == 6
+        assert sum("not known yet" in result for result in results) == 1
+        assert sum("not tried" in result for result in results) == 4
+        assert f"{unlinked}: deleted, here." in results
+        assert set(BuilderUser.objects.all()) == set(users)
+        assert all(sandbox.user(user.clerk_id) for user in users)
+
+    def test_more_than_a_request_can_delete_are_refused_at_once(self, client, sandbox):
+        BuilderUser.objects.bulk_create(BuilderUserFactory.build_batch(MOST_AT_ONCE + 1))
+        user = BuilderUser.objects.first()
+        chosen = {"action": "delete_users", "confirmed": "yes", "select_across": "1",
+                  "_selected_action": str(user.pk)}  # fmt: skip
+        results = said(client.post("/admin/users/builderuser/", chosen))
+        assert results == [f"Choose at most {MOST_AT_ONCE} users. Nobody was deleted."]
+        assert BuilderUser.objects.count() == MOST_AT_ONCE + 1

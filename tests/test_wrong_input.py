@@ -56,6 +56,8 @@ def test_addresses(client, sandbox, address):
         ("name", "a\0b"),
         ("name", "a\x07b"),
         ("name", "   "),
+        ("name", "\u200b"),
+        ("name", "Mary \u202enaS"),
         ("email", "a\0@b.c"),
         ("email", "nobody"),
         ("role", "KING"),

@@ -67,8 +67,7 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
         if "builder_group" in self.errors:
             # The autocomplete widget asks the database for what was sent, whatever it was.
             self.data = {**dict(self.data.items()), "builder_group": ""}
-        if not self.errors:
-            self.show_failure()
+        self.show_failure()
 
 
 class ChangeForm(BuilderUserForm):
@@ -176,7 +175,9 @@ class AddForm(BuilderUserForm):
 class ChangeEmailForm(FailureMixin, forms.Form):
     """The page *Change email* of a linked user."""
 
-    email = forms.EmailField(max_length=254, label="New email")
+    email = forms.EmailField(
+        max_length=254, label="New email", widget=forms.EmailInput(attrs={"class": "vTextField"})
+    )
     how = forms.ChoiceField(choices=[], widget=forms.RadioSelect, required=False)
 
     def __init__(
@@ -204,11 +205,11 @@ class SetPasswordForm(FailureMixin, forms.Form):
 
     password1 = forms.CharField(
         label="New password", strip=False, max_length=200,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
     )  # fmt: skip
     password2 = forms.CharField(
         label="The same again", strip=False, max_length=200,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
     )  # fmt: skip
     sign_out = forms.BooleanField(
         label="Sign the person out everywhere else", required=False, initial=True

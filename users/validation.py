@@ -11,7 +11,8 @@ from users.models import Role
 
 NAME_LENGTH, EMAIL_LENGTH = 200, 254
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""Among them those that turn a text round, by which one name looks like another."""
 _MARKUP = re.compile(r"[<>]")
 
 
@@ -22,7 +23,7 @@ def clean_name(value: str) -> str:
     if _MARKUP.search(value):
         raise ValidationError("A name cannot hold < or >.")
     name = " ".join(value.split())
-    if not name:
+    if not any(character.isalnum() for character in name):
         raise ValidationError("Enter a name.")
     if len(name) > NAME_LENGTH:
         raise ValidationError(f"A name has at most {NAME_LENGTH} characters.")

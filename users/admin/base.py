@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import Model, QuerySet
@@ -41,6 +43,18 @@ class SafeAdmin(admin.ModelAdmin):
             return super().get_changelist_instance(request)
         except (DataError, ValueError):
             raise IncorrectLookupParameters from None
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """No address fills in a form."""
+        return {}
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        try:
+            for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(chosen)
+        except ValidationError:
+            raise BadRequest("What was chosen in the list is no id.") from None
+        return super().response_action(request, queryset)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

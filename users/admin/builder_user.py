@@ -7,11 +7,13 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
@@ -22,13 +24,17 @@ from django.views.decorators.csrf import csrf_protect
 from users.admin.actions import AccountActions, may_replace
 from users.admin.base import CappedPaginator, say
 from users.admin.clerk_panel import panel
-from users.errors import ChangeFailed
+from users.errors import ChangeFailed, NotKnown, NotSaved
 from users.forms import AddForm, ChangeForm
 from users.models import BuilderUser, Invitation, Status, SyncAttempt
 from users.sync import account, invitations, recovery, save
 from users.sync.drift import State, with_state
 
 csrf_protect_m = method_decorator(csrf_protect)
+
+EMPTY = "—"
+MOST_AT_ONCE = 100
+"""Users that one request may delete: it waits for Clerk once for each."""
 
 FIELDS = ["name", "email", "role", "internal_role", "builder_group"]
 
@@ -57,6 +63,7 @@ class BuilderUserAdmin(AccountActions):
     list_select_related = ["builder_group", "account"]
     list_per_page = 50
     view_on_site = False
+    empty_value_display = EMPTY
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -66,9 +73,6 @@ class BuilderUserAdmin(AccountActions):
     actions = ["delete_users"]
     fields = tuple(FIELDS)
     change_form_template = "admin/users/builderuser/change_form.html"
-
-    class Media:
-        css = {"all": ["users/cascade.css"]}
 
     # --- The list --------------------------------------------------------------------------
 
@@ -109,6 +113,14 @@ class BuilderUserAdmin(AccountActions):
         form.failure = getattr(request, "failure", None)  # type: ignore[attr-defined]
         form.may_invite = request.user.has_perm("users.invite")  # type: ignore[attr-defined]
         return form
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """A group can be looked at and added beside its field, not changed or deleted."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "builder_group" and field:
+            widget: Any = field.widget
+            widget.can_change_related = widget.can_delete_related = False
+        return field
 
     def get_fields(self, request: HttpRequest, obj: BuilderUser | None = None) -> Any:
         if obj is None:
@@ -156,7 +168,7 @@ class BuilderUserAdmin(AccountActions):
         change: bool = False, form_url: str = "", obj: BuilderUser | None = None,
     ) -> HttpResponse:  # fmt: skip
         if change and obj is not None:
-            stored = BuilderUser.objects.select_related("account").get(pk=obj.pk)
+            stored = _with_account(obj)
             form = context["adminform"].form
             context |= {
                 **self._panel(request, stored),
@@ -183,7 +195,7 @@ class BuilderUserAdmin(AccountActions):
         }
 
     def response_change(self, request: HttpRequest, obj: BuilderUser) -> HttpResponse:
-        if not request.saved.changed:  # type: ignore[attr-defined]
+        if not request.saved.changed and IS_POPUP_VAR not in request.POST:  # type: ignore[attr-defined]
             messages.info(request, "Nothing was changed, so nothing was saved.")
             if "_continue" in request.POST:
                 return HttpResponseRedirect(request.path)
@@ -228,9 +240,11 @@ class BuilderUserAdmin(AccountActions):
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
     ) -> HttpResponse | None:
         """User by user, with a result for each, after a page that asks."""
+        if queryset.count() > MOST_AT_ONCE:
+            messages.error(request, f"Choose at most {MOST_AT_ONCE} users. Nobody was deleted.")
+            return None
         if request.POST.get("confirmed"):
-            for user in queryset:
-                self._delete_one(request, user)
+            self._delete_each(request, queryset)
             return None
         context = {
             **self.admin_site.each_context(request),
@@ -241,14 +255,22 @@ class BuilderUserAdmin(AccountActions):
         }
         return TemplateResponse(request, "admin/users/builderuser/delete_users.html", context)
 
-    def _delete_one(self, request: HttpRequest, user: BuilderUser) -> None:
-        name = str(user)
-        try:
-            account.delete_user(user, actor=request.user)
-        except ChangeFailed as failure:
-            say(request, failure, name)
-        else:
-            messages.success(request, f"{name}: deleted, here and in Clerk.")
+    def _delete_each(self, request: HttpRequest, users: QuerySet[BuilderUser]) -> None:
+        """When Clerk does not answer, the others who live there are not tried: each would wait
+        for as long."""
+        silent = False
+        for user in users:
+            name, where = str(user), "here and in Clerk" if user.linked else "here"
+            if silent and user.linked:
+                messages.warning(request, f"{name}: not tried, as Clerk takes no more now.")
+                continue
+            try:
+                account.delete_user(user, actor=request.user)
+            except ChangeFailed as failure:
+                say(request, failure, name)
+                silent = isinstance(failure, NotSaved | NotKnown) or bool(failure.retry_after)
+            else:
+                messages.success(request, f"{name}: deleted, {where}.")
 
     # --- Unfinished changes ----------------------------------------------------------------
 
@@ -309,7 +331,7 @@ class BuilderUserAdmin(AccountActions):
             if failure:
                 say(request, failure)
             return self.back(user)
-        stored = BuilderUser.objects.select_related("account").get(pk=user.pk)
+        stored = _with_account(user)
         context = {**self._panel(request, stored), "refresh_failure": failure}
         return TemplateResponse(request, "admin/users/builderuser/clerk_panel.html", context)
 
@@ -321,10 +343,19 @@ class BuilderUserAdmin(AccountActions):
         return user
 
 
+def _with_account(user: BuilderUser) -> BuilderUser:
+    """As stored now. 404 when it was deleted while Clerk was asked."""
+    return get_object_or_404(BuilderUser.objects.select_related("account"), pk=user.pk)
+
+
 def _is_list(request: HttpRequest) -> bool:
     match = request.resolver_match
     return match is not None and (match.url_name or "").endswith("changelist")
 
 
 def _day(moment: datetime | None) -> str:
-    return f"{localtime(moment):%Y-%m-%d %H:%M}" if moment else "—"
+    """The day in the list, the minute when pointed at."""
+    if moment is None:
+        return EMPTY
+    minute = f"{localtime(moment):%Y-%m-%d %H:%M}"
+    return format_html('<time title="{} UTC">{}</time>', minute, minute[:10])

@@ -32,6 +32,11 @@ class Panel:
     sign_in: tuple[str, ...]
     replaced: tuple[ClerkAccount, ...]
 
+    @property
+    def apart(self) -> bool:
+        """Whether one copy can be brought to what the other has."""
+        return any(row.ours != row.clerks for row in self.rows)
+
 
 def panel(user: BuilderUser) -> Panel | None:
     """None for a user without an account, or whose account was not seen yet."""

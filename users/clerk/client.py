@@ -288,7 +288,14 @@ class Clerk:
         self, clerk_id: str, call: Callable[[Any], Any], deadline: Deadline
     ) -> ClerkUser:
         _checked(clerk_id, USER_ID)
-        return self._write(call, ClerkUser.parse, deadline)
+
+        def parse(data: Any) -> ClerkUser:
+            user = ClerkUser.parse(data)
+            if user.id != clerk_id:
+                raise ValueError("another user than the one that was written")
+            return user
+
+        return self._write(call, parse, deadline)
 
     def _write(
         self,

@@ -67,13 +67,15 @@ KINDS = ["Homes", "Builders"]
 
 @dataclass(frozen=True)
 class Person:
-    """`clerk_name` is (first, last), or None for a person who was never linked."""
+    """`clerk_name` is (first, last), or None for a person who was never linked; `signed_in` is
+    how many days ago they signed in last, None for never."""
 
     name: str
     email: str
     role: str
     group: int | None
     clerk_name: tuple[str, str] | None
+    signed_in: int | None
 
 
 def groups() -> list[str]:
@@ -101,4 +103,5 @@ def _person(chance: random.Random, number: int) -> Person:
         role="ADMIN" if number % 40 == 7 else "BUILDER",
         group=chance.randrange(20) if number % 11 else None,
         clerk_name=None if number % 6 == 5 else (first, last),
+        signed_in=chance.randrange(1, 90) if number % 4 else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import os
 import secrets
 import signal
@@ -29,6 +30,8 @@ from users.sync.copies import columns_of
 
 LOGIN = "demo"
 READY_SECONDS = 60
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+PR_SET_PDEATHSIG = 1
 
 
 class Command(BaseCommand):
@@ -37,13 +40,13 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """1. migrate; 2. start the sandbox; 3. load people where there are none; 4. start the
         admin and the worker; 5. say when it is ready and wait. Whatever ends it, it stops what
-        it started."""
+        it started; so does the death of the `make` that it runs under."""
         if not settings.DEBUG:
             raise CommandError("The demo runs with DEBUG=1 alone: it uses a known login.")
         port, sandbox_port = _port("PORT", 8000), _port("SANDBOX_PORT", 8001)
         folder = settings.BASE_DIR / ".demo"
         folder.mkdir(exist_ok=True)
-        for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores INT
+        for number in STOPPING:  # a shell's background job ignores INT
             signal.signal(number, _interrupt)
         self.children: list[tuple[str, subprocess.Popen[bytes]]] = []
         environment = _environment(folder, sandbox_port)
@@ -74,7 +77,8 @@ class Command(BaseCommand):
                 "   Clerk's side: users, faults, inbox\n\nCtrl-C stops both."
             )
             self.stdout.flush()
-            while True:
+            started_by = os.getppid()
+            while not (os.environ.get("MAKELEVEL") and os.getppid() != started_by):
                 self._check_children()
                 time.sleep(0.5)
         except KeyboardInterrupt:
@@ -89,6 +93,7 @@ class Command(BaseCommand):
             env=environment,
             # A group of its own: Ctrl-C is ours to hand on, in order.
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         self.children.append((name, child))
 
@@ -109,6 +114,8 @@ class Command(BaseCommand):
         raise CommandError(f"{url} did not answer within {READY_SECONDS} seconds.")
 
     def _stop(self) -> None:
+        for number in STOPPING:  # an impatient second Ctrl-C must leave nothing behind
+            signal.signal(number, signal.SIG_IGN)
         for _, child in reversed(self.children):
             child.terminate()
         for _, child in reversed(self.children):
@@ -121,6 +128,11 @@ class Command(BaseCommand):
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _end_with_parent() -> None:
+    """A demo that is killed leaves no children on the ports of the next one."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _port(name: str, default: int) -> int:
@@ -168,6 +180,11 @@ def _login(folder: Path) -> str:
     return password
 
 
+def _days_ago(days: int | None) -> int | None:
+    """In milliseconds, as Clerk tells times."""
+    return None if days is None else int((time.time() - days * 86_400) * 1000)
+
+
 def _load(sandbox: str) -> None:
     """About 200 people in 20 groups, in step on both sides; what is there stays."""
     if BuilderUser.objects.exists():
@@ -181,6 +198,7 @@ def _load(sandbox: str) -> None:
                 "first_name": person.clerk_name[0],
                 "last_name": person.clerk_name[1],
                 "password_enabled": True,
+                "last_sign_in_at": _days_ago(person.signed_in),
             }
             for person in everybody
             if person.clerk_name

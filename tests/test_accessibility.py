@@ -1,0 +1,149 @@
+"""Every page can be used by everybody: axe finds nothing serious or critical on it, in light
+and dark, and no page of the admin is wider than a telephone."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.urls import reverse
+
+from sandbox import Sandbox
+from tests.factories import BuilderGroupFactory, BuilderUserFactory, SyncAttemptFactory, linked
+from tests.test_change_form import page_of
+from users.models import BuilderUser, ClerkAccount
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def violations(page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{page.url}: {violation['id']}: {node['html'][:160]}"
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+
+
+def assert_none(found: list[str]) -> None:
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
+
+
+@pytest.fixture(params=["light", "dark"])
+def lit(page, request):
+    page.emulate_media(color_scheme=request.param)
+    return page
+
+
+def names_of_pages():
+    lists = ("builderuser", "buildergroup", "clerkaccount", "syncattempt", "invitation",
+             "webhookdelivery", "bulkrun")  # fmt: skip
+    return ["/admin/", "/admin/users/", "/admin/users/builderuser/add/",
+            "/admin/users/buildergroup/add/", "/admin/password_change/",
+            *(f"/admin/users/{name}/" for name in lists)]  # fmt: skip
+
+
+def test_the_admin(lit, sandbox):
+    group = BuilderGroupFactory()
+    user, unlinked = linked(sandbox, builder_group=group), BuilderUserFactory()
+    ClerkAccount.objects.filter(user=user).update(
+        last_name="Brown", banned=True, locked=True, two_factor_enabled=True, note="Look at it."
+    )
+    attempt = SyncAttemptFactory(user=user, changes={"name": ["Mary Ann Smith", "Bob"]})
+    beside = ("email", "password", "delete", "history", "link", "ban", "unban", "unlock",
+              "reset_mfa", "sign_out", "unlink", "invite")  # fmt: skip
+    pages = [
+        *names_of_pages(),
+        "/admin/users/builderuser/?q=nobody&role__exact=ADMIN&clerk=differs",
+        page_of(user),
+        page_of(unlinked),
+        *(reverse(f"admin:users_builderuser_{name}", args=[user.pk]) for name in beside),
+        *(reverse(f"admin:users_builderuser_{name}", args=[unlinked.pk])
+          for name in ("password", "link", "email", "delete")),
+        reverse("admin:users_buildergroup_change", args=[group.pk]),
+        reverse("admin:users_buildergroup_delete", args=[group.pk]),
+        reverse("admin:users_clerkaccount_change", args=[user.clerk_id]),
+        reverse("admin:users_syncattempt_change", args=[attempt.pk]),
+    ]  # fmt: skip
+    found = []
+    for address in pages:
+        assert lit.goto(address).status == 200
+        found += violations(lit)
+    assert_none(found)
+
+
+def test_refusals_and_conflicts(lit, sandbox):
+    user = linked(sandbox)
+    found = []
+
+    def save(**typed):
+        lit.goto(page_of(user))
+        for label, value in typed.items():
+            lit.get_by_label(f"{label}:", exact=True).fill(value)
+        yield
+        lit.get_by_role("button", name="Save", exact=True).click()
+        lit.locator(".errornote").wait_for()
+        found.extend(violations(lit))
+
+    sandbox.fault("PATCH /users/{user_id}", "status", status=422, code="x", param="first_name",
+                  message="It is odd.")  # fmt: skip
+    list(save(Name="Mary & Ann"))
+    list(save(Email="new@example.com"))
+    for _ in save(Name="Mary Ann Brown"):
+        BuilderUser.objects.filter(pk=user.pk).update(name="Mary Ann Jones")
+    assert_none(found)
+
+
+def test_messages_and_many_at_once(lit, sandbox):
+    linked(sandbox)
+    BuilderUserFactory()
+    lit.goto("/admin/users/builderuser/")
+    for box in lit.locator("input.action-select").all():
+        box.check()
+    lit.get_by_label("Action:").select_option("delete_users")
+    lit.get_by_role("button", name="Go").click()
+    found = violations(lit)
+    sandbox.fault("DELETE /users/{user_id}", "status", status=403, code="not_allowed")
+    lit.get_by_role("button", name="Yes, delete them").click()
+    lit.get_by_text("deleted, here.").wait_for()
+    assert_none(found + violations(lit))
+
+
+def test_the_login(lit, sandbox):
+    lit.context.clear_cookies()
+    lit.goto("/admin/")
+    found = violations(lit)
+    lit.get_by_label("Username:").fill("nobody")
+    lit.get_by_label("Password:").fill("wrong")
+    lit.get_by_role("button", name="Log in").click()
+    lit.locator(".errornote").wait_for()
+    assert_none(found + violations(lit))
+
+
+def test_the_sandbox(lit, sandbox: Sandbox):
+    user = sandbox.add_user(email="mary@example.com", first_name="Mary")
+    site = sandbox.url.removesuffix("/v1")
+    found = []
+    for path in ("/", "/inbox", "/webhooks", "/faults", "/requests", f"/users/{user['id']}"):
+        assert lit.goto(site + path).status == 200
+        found += violations(lit)
+    assert_none(found)
+
+
+def test_no_page_is_wider_than_a_telephone(page, sandbox):
+    user, unlinked = (
+        linked(sandbox, email="a.rather.long.address@example.com"),
+        BuilderUserFactory(),
+    )
+    ClerkAccount.objects.filter(user=user).update(last_name="Brown")
+    page.set_viewport_size({"width": 390, "height": 800})
+    wide = {}
+    for address in (*names_of_pages(), page_of(user), page_of(unlinked),
+                    page_of(user).replace("change", "email"),
+                    page_of(user).replace("change", "password")):  # fmt: skip
+        page.goto(address)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > 390:
+            wide[address] = width
+    assert wide == {}

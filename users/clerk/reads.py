@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -116,6 +117,10 @@ def _body(answer: requests.Response) -> bytes:
 def _json_of(status: int, body: bytes, headers: Mapping[str, str]) -> Any:
     if status != 200:
         raise error_of(status, body, headers)
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        pass  # it takes no lone surrogate; one odd text must not hide a page
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

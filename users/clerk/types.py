@@ -18,17 +18,17 @@ USER_ID = re.compile(r"user_[A-Za-z0-9_]+\Z")
 INVITATION_ID = re.compile(r"inv_[A-Za-z0-9_]+\Z")
 SESSION_ID = re.compile(r"sess_[A-Za-z0-9_]+\Z")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClerkEmail:
     id: str
     address: str
     verified: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClerkUser:
     """A Clerk user. `email` is the primary address in lower case, "" if there is none; times
     are aware, in UTC, to the millisecond."""
@@ -90,7 +90,7 @@ class ClerkUser:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClerkInvitation:
     """An invitation, without its `url`: that carries the ticket, which is a credential."""
 
@@ -115,7 +115,7 @@ class ClerkInvitation:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClerkSession:
     id: str
     user_id: str
@@ -191,7 +191,7 @@ def time_from(value: Any) -> datetime | None:
     if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        return _EPOCH + timedelta(milliseconds=value)
+        return _EPOCH + value * _MILLISECOND
     except (OverflowError, ValueError):
         return None
 
@@ -199,6 +199,8 @@ def time_from(value: Any) -> datetime | None:
 def _lowered(address: str) -> str:
     """In lower case, letters of other alphabets as they are: the Kelvin sign's small letter is
     a k, and would make another mailbox look like one of ours."""
+    if address.isascii():
+        return address.lower()
     return "".join(char.lower() if char.isascii() else char for char in address)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 from django.db import connection, transaction
 from django.utils import timezone
 from psycopg.types.json import Jsonb
@@ -162,7 +162,7 @@ def keep_all(accounts: Iterable[ClerkUser]) -> None:
     # last word is one.
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            f"SET LOCAL synchronous_commit = off; {_KEEP_ALL}", [json.dumps(rows, default=str)]
+            f"SET LOCAL synchronous_commit = off; {_KEEP_ALL}", [orjson.dumps(rows).decode()]
         )
 
 

@@ -23,7 +23,7 @@ from users.models import BulkRun, ClerkAccount
 from users.sync import copies, locks
 
 COMMAND = "scan"
-WINDOWS = 4
+WINDOWS = 3
 PAGE, IDS = 500, 100
 PAGE_SECONDS = 30.0
 MISSING_SHARE, MISSING_AT_LEAST = 0.05, 50

@@ -83,6 +83,7 @@ READS: dict[str, Callable[[Clerk, str, Deadline], object]] = {
     "get_user": lambda c, u, d: c.get_user(u, deadline=d),
     "find_by_email": lambda c, _, d: c.find_by_email("mary@example.com", deadline=d),
     "search": lambda c, _, d: c.search("mary", deadline=d),
+    "get_users": lambda c, u, d: c.get_users([u], deadline=d),
     "list_users": lambda c, _, d: c.list_users(deadline=d),
     "count_users": lambda c, _, d: c.count_users(deadline=d),
     "list_invitations": lambda c, _, d: c.list_invitations(deadline=d),
@@ -114,6 +115,9 @@ def test_users_are_read(sandbox, gateway, mary):
     assert gateway.find_by_email(" ", deadline=soon()) == []
     assert [one.id for one in gateway.search("nn@exa", deadline=soon())] == [ann]
     assert gateway.count_users(deadline=soon()) == 2
+    known = gateway.get_users([mary, "user_gone"], deadline=soon())
+    assert [one.id for one in known.users] == [mary]
+    assert gateway.get_users([], deadline=soon()).users == ()  # not everybody
     page = gateway.list_users(limit=1, deadline=soon())
     assert ([one.id for one in page.users], page.last_id, page.size) == ([ann], ann, 1)
     rest = gateway.list_users(limit=1, starting_after=ann, deadline=soon())

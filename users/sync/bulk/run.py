@@ -239,6 +239,8 @@ def _do(row: BulkRow, pace: Pace) -> tuple[State, str]:
     try:
         return State.DONE, " ".join(_change(row, user, lambda: clerk().paced(pace)))
     except Conflict as conflict:
+        if not conflict.conflicts:  # recovery came between the attempt and the row's lock
+            raise _Later(conflict.message) from None
         return State.SKIPPED, _moved_here(conflict)
     except Gone:
         return State.SKIPPED, "The user was deleted since the plan was made."
@@ -269,8 +271,6 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
 
 
 def _moved_here(conflict: Conflict) -> str:
-    if not conflict.conflicts:
-        return conflict.message
     by = f", by {conflict.who}" if conflict.who else ""
     now = "; ".join(
         f"{moved.field} is {moved.theirs or 'empty'} now" for moved in conflict.conflicts

@@ -129,8 +129,10 @@ def test_a_field_that_is_not_on_the_form_is_not_written(client, sandbox, field):
     [b"", b"\xff\xfe", b"name=%FF%00&version=", b"name=x&" * 2000, b"name=" + b"x" * 2_000_000],
     ids=["empty", "bytes", "no text", "many fields", "two megabytes"],
 )
-@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
-                                  "application/json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json"],
+)
 def test_a_body_that_no_browser_sends(client, sandbox, body, kind):
     client.raise_request_exception = False
     user = linked(sandbox)

@@ -48,13 +48,15 @@ class SafeAdmin(admin.ModelAdmin):
         """No address fills in a form."""
         return {}
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *location: Any, **named: Any
+    ) -> Any:
         try:
             for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(chosen)
         except ValidationError:
             raise BadRequest("What was chosen in the list is no id.") from None
-        return super().response_action(request, queryset)
+        return super().response_action(request, queryset, *location, **named)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -84,9 +84,10 @@ def set_password(user: BuilderUser, *, actor: Actor, password: str, sign_out: bo
 def delete_user(user: BuilderUser, *, actor: Actor, source: Source = Source.ADMIN) -> Saved:
     """Delete in Clerk, then here; an open invitation is revoked before, else it would make an
     account of nobody. Raises the `ChangeFailed` family."""
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     if invitation := invitations.open_of(user):
-        invitations.revoke(invitation, actor=actor)
-    return dual_write(Delete.of(user), user, actor=actor, source=source)
+        invitations.revoke(invitation, actor=actor, deadline=deadline)
+    return dual_write(Delete.of(user), user, actor=actor, source=source, deadline=deadline)
 
 
 # --- Actions -----------------------------------------------------------------------------------

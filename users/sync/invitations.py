@@ -107,9 +107,12 @@ def resend(invitation: Invitation, *, actor: Actor) -> Invited:
         raise
 
 
-def revoke(invitation: Invitation, *, actor: Actor) -> None:
+def revoke(invitation: Invitation, *, actor: Actor, deadline: Deadline | None = None) -> None:
     """Raises the `ChangeFailed` family: `Refused` when it was accepted already."""
-    dual_write(Revoke.of(invitation), invitation.user, actor=actor, source=Source.ADMIN)
+    operation = Revoke.of(invitation)
+    dual_write(
+        operation, invitation.user, actor=actor, source=Source.ADMIN, deadline=deadline
+    )
 
 
 def open_of(user: BuilderUser) -> Invitation | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.events import arrive, happened, post
@@ -60,6 +63,17 @@ class TestUpdated:
         arrive(sandbox)
         assert stored(user).email == "taken@example.com"
         assert known(user.clerk_id).note == ""
+
+    def test_a_name_that_the_row_cannot_hold_is_shown_and_no_loop(self, client, sandbox, user):
+        sandbox.edit(user.clerk_id, first_name="x" * 250, email="new@example.com")
+        arrive(sandbox)
+        assert (stored(user).name, stored(user).email) == ("Mary Ann Smith", "new@example.com")
+        assert known(user.clerk_id).note == "Its name is longer than 200 letters."
+        assert WebhookDelivery.objects.get().processed_at
+        assert "Differs" in text_of(client.get("/admin/users/builderuser/"))
+        page = reverse("admin:users_builderuser_pull", args=[user.pk, "name"])
+        assert client.post(page).status_code == 302
+        assert stored(user).name == "Mary Ann Smith"
 
     def test_a_ban_is_known_and_journaled(self, client, sandbox, user):
         sandbox.edit(user.clerk_id, banned=True, image_url="https://img.example.com/new.png")
@@ -276,6 +290,14 @@ class TestInvited:
         )
         assert any("could not be banned" in note for note in upkeep.run().notes)
         assert "Not in your plan" in known(user.clerk_id).note
+        # Not each minute: an hour later, and then with the plan that has it.
+        tries = SyncAttempt.objects.filter(operation="ban")
+        assert upkeep.run().notes == []
+        assert tries.count() == 1
+        tries.update(started_at=timezone.now() - timedelta(hours=2))
+        sandbox.clear_faults()
+        assert any("banned, as" in note for note in upkeep.run().notes)
+        assert sandbox.user(user.clerk_id)["banned"]
 
     def test_a_revoked_invitation_does_not_replace(self, sandbox, user):
         _, metadata = self.invited(sandbox, user, email="new@example.com", purpose="email_change")

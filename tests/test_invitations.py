@@ -220,6 +220,18 @@ class TestTended:
         upkeep.run()
         assert only().status == "revoked"
 
+    def test_one_that_clerk_does_not_list_stays_pending(self, sandbox, user):
+        """To be taken for revoked would mean that nobody is linked by it."""
+        with sandbox.state.lock:
+            kept = dict(sandbox.state.invitations)
+            sandbox.state.invitations.clear()
+        upkeep.run()
+        assert only().status == "pending"
+        sandbox.state.invitations.update(kept)
+        account = sandbox.accept(next(iter(kept)))
+        arrive(sandbox)
+        assert stored(user).clerk_id == account["id"]
+
     def test_accepted_while_the_event_was_lost(self, sandbox, user):
         account = sandbox.accept(sandbox.invitations()[0]["id"])
         upkeep.run()
@@ -291,6 +303,20 @@ class TestLimit:
             assert Invitation.objects.filter(send_after__gt=timezone.now()).count() == 2
         finally:
             running_sandbox.limiter.limits = None
+
+    def test_while_clerk_is_down_one_is_tried_a_minute(self, client, sandbox):
+        for user in (BuilderUserFactory(), BuilderUserFactory()):
+            Invitation.objects.create(
+                user=user, email=user.email, purpose="new_account", status="waiting",
+                send_after=timezone.now(),
+            )  # fmt: skip
+        sandbox.fault("*", "status", status=503, times=None)
+        upkeep.run()
+        assert len(sandbox.writes()) == 1
+        sandbox.clear_faults()
+        upkeep.run()
+        assert not Invitation.objects.exclude(status="pending").exists()
+        assert len(sandbox.mails()) == 2
 
     def test_one_that_waits_and_is_refused_then(self, client, sandbox):
         user = BuilderUserFactory(email="ann@example.com")

@@ -22,7 +22,7 @@ from tests.events import URL, arrive, happened, post
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
 from tests.test_change_form import stored, text_of
 from users.models import BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
-from users.sync import inbound
+from users.sync import inbound, upkeep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -225,6 +225,19 @@ class TestKept:
         assert name() == "Mary Ann Jones"
         with pytest.raises(CommandError, match="unknown or processed"):
             call_command("clerk_replay", kept.id)
+
+    def test_what_the_database_cannot_hold_is_kept_and_not_sent_again_for_ever(
+        self, sandbox, event, monkeypatch
+    ):
+        def too_much(*args):
+            return {"name": ["Mary Ann Smith", "x" * 300]}
+
+        with monkeypatch.context() as patch:
+            patch.setattr("users.sync.following.changes_from", too_much)
+            assert post(sandbox, event).status_code == 200
+        assert "DataError" in WebhookDelivery.objects.get().error
+        upkeep.run()
+        assert name() == "Mary Ann Jones"
 
     def test_a_mistake_of_ours_is_kept_too(self, sandbox, event, monkeypatch):
         def mistake(*args):

@@ -14,7 +14,7 @@ from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount
 from users.sync import copies, journal, locks
 from users.sync.operations import Follow
-from users.sync.operations.following import changes_from, taken_by_another
+from users.sync.operations.following import LONGEST, changes_from, taken_by_another
 
 PARKED = "{}@moving.invalid"
 """Where a row stands while two swap, inside the transaction: nobody ever sees it."""
@@ -32,6 +32,8 @@ def follow(row: BuilderUser, account: ClerkUser, note: str = "") -> None:
         else:
             changes["email"] = [row.email, account.email]
             _make_way(row, holders)
+    if len(account.name) > LONGEST:
+        drift = f"{drift} Its name is longer than {LONGEST} letters.".strip()
     if changes:
         operation = Follow.on(row, changes)
         operation.write(row)

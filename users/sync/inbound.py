@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from users.clerk import ClerkUser
@@ -67,7 +67,8 @@ def receive(svix_id: str, payload: Payload) -> Received:
     """Record a delivery and its effect in one transaction; a known one does nothing.
 
     What fails is kept with its payload and error for `retry`. Raises `Unusable` before anything
-    is recorded, and `DatabaseError` when the database does not answer: Clerk sends it again.
+    is recorded, and `OperationalError` or `InterfaceError` when the database does not answer:
+    Clerk sends it again.
     """
     event = str(payload["type"])
     effect = EFFECTS[event](payload)
@@ -81,10 +82,8 @@ def receive(svix_id: str, payload: Payload) -> Received:
     except OperationalError as problem:
         locks.raise_unless_locked(problem)
         error = "This user is being saved right now."
-    except DatabaseError as problem:
-        if not isinstance(problem, IntegrityError):
-            raise
-        error = _named(svix_id, problem)
+    except InterfaceError:  # no connection
+        raise
     except Exception as problem:
         error = _named(svix_id, problem)
     _keep(svix_id, event, payload, error)

@@ -150,7 +150,10 @@ def _send_waiting() -> Iterator[str]:
             if failure.retry_after is not None:
                 _put_off(timezone.now() + timedelta(seconds=failure.retry_after))
                 return
-            if isinstance(failure, Refused):
+            if not isinstance(failure, Refused):  # Clerk is not there: it would fail for all
+                yield f"{invitation}: not sent yet. {failure.full_message}"
+                return
+            if failure.code != "unfinished":
                 Invitation.objects.filter(pk=invitation.pk, status=State.WAITING).update(
                     status=State.REFUSED, send_after=None
                 )
@@ -187,13 +190,17 @@ def _check_pending() -> Iterator[str]:
 
 
 def _status_in_clerk(invitation: Invitation, deadline: Deadline) -> str:
-    """Clerk's list leaves out the revoked ones."""
+    """What Clerk's lists say; the plain one leaves out the revoked ones. In neither: still
+    pending, as an invitation that is taken for revoked links nobody any more."""
     wanted_id = invitation.clerk_invitation_id or ""
-    found: list[ClerkInvitation] = clerk().list_invitations(query=wanted_id, deadline=deadline)
-    for known in found:
-        if known.id == wanted_id and known.status in State.values:
-            return known.status
-    return State.REVOKED
+    for status in ("", State.REVOKED):
+        found: list[ClerkInvitation] = clerk().list_invitations(
+            query=wanted_id, status=status, deadline=deadline
+        )
+        for known in found:
+            if known.id == wanted_id and known.status in State.values:
+                return known.status
+    return State.PENDING
 
 
 # --- The limit ---------------------------------------------------------------------------------

@@ -7,17 +7,30 @@ copies at once do no harm.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
 
 from users.clerk import Deadline, clerk, names
 from users.errors import ChangeFailed, ClerkError
-from users.models import BuilderUser, ClerkAccount, Invitation, Source
+from users.models import (
+    BuilderUser,
+    ClerkAccount,
+    Invitation,
+    Operation,
+    Source,
+    Status,
+    SyncAttempt,
+)
 from users.sync import inbound, invitations, recovery
 from users.sync.dual_write import dual_write
 from users.sync.inbound import Received
 from users.sync.operations import Ban, PushName
 from users.sync.recovery import Settled
+
+AGAIN_AFTER = timedelta(hours=1)
 
 
 @dataclass
@@ -51,7 +64,8 @@ def ban_replaced() -> list[str]:
     """After an accepted change of email the account before it must not sign in any more. Clerk
     is asked here, as an event asks nobody."""
     notes = []
-    due = ClerkAccount.objects.filter(ban_due=True).select_related("replaced_for")
+    tried = _tried_lately(Operation.BAN, user=OuterRef("replaced_for"), clerk_id=OuterRef("pk"))
+    due = ClerkAccount.objects.filter(~tried, ban_due=True).select_related("replaced_for")
     for account in due:
         user = account.replaced_for
         if account.banned or account.deleted_at or user is None:
@@ -86,10 +100,27 @@ def _who_signs_in_with(account: ClerkAccount) -> list[str]:
     return [f"{account}: {note}"]
 
 
+def _tried_lately(operation: Operation, **whose: OuterRef) -> Exists:
+    """What Clerk refused, as for a plan that lacks it, is tried again after an hour, not each
+    minute: every try stands in the journal."""
+    failed = [Status.REFUSED, Status.DROPPED]
+    since = timezone.now() - AGAIN_AFTER
+    return Exists(
+        SyncAttempt.objects.filter(
+            **whose,
+            operation=operation,
+            status__in=failed,
+            source=Source.TASK,
+            started_at__gt=since,
+        )
+    )
+
+
 def name_the_nameless() -> list[str]:
     """Who accepts an invitation need not give Clerk a name: it gets the row's."""
     notes = []
     nameless = BuilderUser.objects.filter(
+        ~_tried_lately(Operation.PUSH_NAME, user=OuterRef("pk")),
         invitations__status=Invitation.State.ACCEPTED,
         account__first_name="",
         account__last_name="",

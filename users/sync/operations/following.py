@@ -10,6 +10,9 @@ from users.models import BuilderUser
 from users.models import Operation as Kind
 from users.sync.operations.base import Changes, Operation, Verdict, write_fields
 
+LONGEST = BuilderUser._meta.get_field("name").max_length or 10_000
+"""Letters of a name that the row can hold; Clerk takes more than twice as many."""
+
 
 class Follow(Operation):
     """The row takes over name and email from its Clerk account."""
@@ -52,10 +55,10 @@ def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:
     """What differs between the row and its account, `{field: [row's, Clerk's]}`.
 
     A name or email that Clerk does not have is no difference: the row's stays. An email that
-    another row has is left out: it is drift, shown, not an error.
+    another row has is left out, and a name that is too long: it is drift, shown, not an error.
     """
     changes: Changes = {}
-    if account.name and account.name != names.squash(row.name):
+    if account.name and account.name != names.squash(row.name) and len(account.name) <= LONGEST:
         changes["name"] = [row.name, account.name]
     if account.email and account.email != row.email and not taken_by_another(row, account.email):
         changes["email"] = [row.email, account.email]

@@ -110,9 +110,7 @@ def resend(invitation: Invitation, *, actor: Actor) -> Invited:
 def revoke(invitation: Invitation, *, actor: Actor, deadline: Deadline | None = None) -> None:
     """Raises the `ChangeFailed` family: `Refused` when it was accepted already."""
     operation = Revoke.of(invitation)
-    dual_write(
-        operation, invitation.user, actor=actor, source=Source.ADMIN, deadline=deadline
-    )
+    dual_write(operation, invitation.user, actor=actor, source=Source.ADMIN, deadline=deadline)
 
 
 def open_of(user: BuilderUser) -> Invitation | None:

@@ -131,7 +131,8 @@ class Candidate:
 
 
 def search(query: str) -> list[Candidate]:
-    """Accounts at Clerk by a part of name, address or id. Raises the `ChangeFailed` family."""
+    """Accounts at Clerk by a part of name, address or id, the free ones first. Raises the
+    `ChangeFailed` family."""
     try:
         found = clerk().search(query, deadline=Deadline(settings.CLERK_EDIT_DEADLINE))
     except ClerkError as error:
@@ -140,7 +141,8 @@ def search(query: str) -> list[Candidate]:
         user.clerk_id: user
         for user in BuilderUser.objects.filter(clerk_id__in=[account.id for account in found])
     }
-    return [Candidate(account, users.get(account.id)) for account in found]
+    candidates = [Candidate(account, users.get(account.id)) for account in found]
+    return sorted(candidates, key=lambda candidate: candidate.user is not None)
 
 
 def link(user: BuilderUser, *, actor: Actor, clerk_id: str) -> Saved:

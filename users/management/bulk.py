@@ -24,7 +24,7 @@ from users.errors import BulkRefused, ClerkError
 from users.management.watch import watching
 from users.models import BulkRow, BulkRun
 from users.models import Operation as Kind
-from users.sync import wording
+from users.sync import differences, wording
 from users.sync.actors import Actor
 from users.sync.bulk import plan_file, undo
 from users.sync.bulk import run as runs
@@ -94,26 +94,13 @@ class BulkCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            with one_at_a_time() as lease:
-                self._handle(lease, options)
-        except BulkRefused as refusal:
-            raise CommandError(str(refusal)) from None
-        except ClerkError as error:
-            raise CommandError(wording.refused(error).full_message) from None
-        except OperationalError as error:
-            raise CommandError(
-                f"The database does not answer ({type(error).__name__}). What was done is kept; "
-                "run this again when it does, a run that had begun with --resume."
-            ) from None
-        except KeyboardInterrupt:
-            self.stderr.write("Interrupted before anything was changed.")
-            sys.exit(130)
+        with as_command_errors(self.stderr), one_at_a_time() as lease:
+            self._handle(lease, options)
 
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
         if sum(options[name] is not None for name in ("resume", "undo", "plan_file")) > 1:
             raise BulkRefused("--resume, --undo and --plan exclude one another.")
-        actor, rate = _actor(options["actor"]), _rate(options["rate"])
+        actor, rate = _actor(options["actor"]), call_rate(options["rate"])
         if options["resume"] is not None:
             run = runs.resume(options["resume"], command=self.name)
             self._carry_out(run, lease, rate, options)
@@ -135,23 +122,12 @@ class BulkCommand(BaseCommand):
 
     def _plan(self, rate: float, options: dict[str, Any]) -> Plan:
         if not options["no_refresh"]:
-            self.refresh(rate, accept_missing=options["accept_missing"])
+            refresh(self.stderr, rate=rate, accept_missing=options["accept_missing"])
         if options["plan_file"]:
             return plan_file.read(options["plan_file"], command=self.name)
         if options["undo"] is not None:
             return undo.plan_undo(options["undo"], command=self.name)
         return self.plan(options)
-
-    def refresh(self, rate: float, *, accept_missing: bool) -> None:
-        """Look at all users of the instance. Raises `ClerkError` and `BulkRefused`."""
-        with watching("Looking at Clerk's users", self.stderr) as tell:
-            seen = scan(
-                clerk().paced(Pace(rate)),
-                on_page=lambda seen: tell(seen, 0, ""),
-                accept_missing=accept_missing,
-            )
-        for clerk_id, reason in seen.unreadable:
-            self.stderr.write(f"{clerk_id} cannot be read: {reason}.")
 
     def _end_without_run(
         self, plan: Plan, document: dict[str, Any], options: dict[str, Any]
@@ -211,7 +187,7 @@ class BulkCommand(BaseCommand):
         table.add_column("Rows", justify="right")
         for state, count in result["counts"].items():
             table.add_row(state, str(count))
-        self._print(table)
+        print_table(self.stdout, table)
         if run.message:
             self.stdout.write(run.message)
         if result["counts"].get("Waiting"):
@@ -232,19 +208,51 @@ class BulkCommand(BaseCommand):
             for field, (before, after) in row.changes.items():
                 kind = str(Kind(row.operation).label)
                 table.add_row(row.label, kind, field, _text(before), _text(after))
-        self._print(table)
+        print_table(self.stdout, table)
         if (more := len(plan.rows) - SHOWN) > 0:
             self.stdout.write(f"… and {more} more; --plan-out FILE or --json shows all.")
         for kind, count in plan.counts().items():
             self.stdout.write(f"{kind}: {count}")
 
-    def _print(self, table: Table) -> None:
-        """As wide as the terminal; elsewhere wide enough that no value is broken."""
-        terminal = getattr(self.stdout, "isatty", lambda: False)()
-        console = Console(width=None if terminal else 200, markup=False, force_terminal=terminal)
-        with console.capture() as captured:
-            console.print(table)
-        self.stdout.write(captured.get())
+
+@contextmanager
+def as_command_errors(stderr: Any) -> Iterator[None]:
+    """What a command cannot go on with, in one line; Ctrl-C before anything was changed."""
+    try:
+        yield
+    except BulkRefused as refusal:
+        raise CommandError(str(refusal)) from None
+    except ClerkError as error:
+        raise CommandError(wording.refused(error).full_message) from None
+    except OperationalError as error:
+        raise CommandError(
+            f"The database does not answer ({type(error).__name__}). What was done is kept; "
+            "run this again when it does, a run that had begun with --resume."
+        ) from None
+    except KeyboardInterrupt:
+        stderr.write("Interrupted before anything was changed.")
+        sys.exit(130)
+
+
+def refresh(stderr: Any, *, rate: float, accept_missing: bool) -> None:
+    """Look at all users of the instance. Raises `ClerkError` and `BulkRefused`."""
+    with watching("Looking at Clerk's users", stderr) as tell:
+        seen = scan(
+            clerk().paced(Pace(rate)),
+            on_page=lambda seen: tell(seen, 0, ""),
+            accept_missing=accept_missing,
+        )
+    for clerk_id, reason in seen.unreadable:
+        stderr.write(f"{clerk_id} cannot be read: {reason}.")
+
+
+def print_table(stdout: Any, table: Table) -> None:
+    """As wide as the terminal; elsewhere wide enough that no value is broken."""
+    terminal = getattr(stdout, "isatty", lambda: False)()
+    console = Console(width=None if terminal else 200, markup=False, force_terminal=terminal)
+    with console.capture() as captured:
+        console.print(table)
+    stdout.write(captured.get())
 
 
 def add_choice(parser: CommandParser) -> None:
@@ -257,6 +265,10 @@ def add_choice(parser: CommandParser) -> None:
     choosing.add_argument("--email", action="append", default=[], help="repeatable")
     choosing.add_argument("--group", action="append", default=[], help="name or id; repeatable")
     choosing.add_argument("--role", action="append", default=[], help="repeatable")
+    choosing.add_argument(
+        "--drift", action="append", default=[], choices=differences.Kind.values,
+        help="users with this difference, as clerk_diff names it; repeatable",
+    )  # fmt: skip
 
 
 def choice_of(options: dict[str, Any]) -> Choice:
@@ -264,7 +276,13 @@ def choice_of(options: dict[str, Any]) -> Choice:
     ids = list(options["id"])
     if file := options["ids_from"]:
         ids += _ids_in(file)
-    return Choice(ids=ids, emails=options["email"], groups=options["group"], roles=options["role"])
+    return Choice(
+        ids=ids,
+        emails=options["email"],
+        groups=options["group"],
+        roles=options["role"],
+        drift=[differences.Kind(kind) for kind in options["drift"]],
+    )
 
 
 def _ids_in(file: Path) -> list[str]:
@@ -311,7 +329,8 @@ def _actor(username: str | None) -> Actor:
     return actor
 
 
-def _rate(wanted: float | None) -> float:
+def call_rate(wanted: float | None) -> float:
+    """Calls of Clerk a second. Raises `BulkRefused`."""
     rate = wanted if wanted is not None else settings.CLERK_RATE_LIMIT * SHARE_OF_LIMIT
     if rate <= 0:
         raise BulkRefused("--rate must be a number of calls a second above 0.")

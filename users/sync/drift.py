@@ -48,10 +48,20 @@ def clerk_name(prefix: str = "account__") -> Func:
     return squashed(Concat(first, Value(" "), last, output_field=CharField()))
 
 
+# An account without a name or email has none to differ by.
+NAME_DIFFERS = ~Q(_clerk_name__in=["", F("_name")])
+EMAIL_DIFFERS = ~Q(account__email__in=["", F("email")])
+
+
+def with_names(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
+    """Users with what `NAME_DIFFERS` compares."""
+    return users.alias(_name=squashed(F("name")), _clerk_name=clerk_name())
+
+
 def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
     """Each user with its `clerk_state`, one of `State`."""
     open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
-    return users.alias(_name=squashed(F("name")), _clerk_name=clerk_name()).annotate(
+    return with_names(users).annotate(
         clerk_state=Case(
             When(Exists(open_attempts), then=Value(State.OPEN)),
             When(clerk_id=None, then=Value(State.NOT_LINKED)),
@@ -59,9 +69,7 @@ def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
             When(account__deleted_at__isnull=False, then=Value(State.DELETED)),
             When(account__banned=True, then=Value(State.BANNED)),
             When(account__locked=True, then=Value(State.LOCKED)),
-            # An account without a name or email has none to differ by.
-            When(~Q(_clerk_name__in=["", F("_name")]) | ~Q(account__email__in=["", F("email")]),
-                 then=Value(State.DIFFERS)),
+            When(NAME_DIFFERS | EMAIL_DIFFERS, then=Value(State.DIFFERS)),
             default=Value(State.IN_STEP),
             output_field=CharField(),
         )

@@ -18,7 +18,7 @@ from users.clerk import names
 from users.errors import BulkRefused
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, Role
 from users.models import Operation as Kind
-from users.sync import copies
+from users.sync import copies, differences
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.matching import match
 from users.sync.operations.following import changes_from, taken_by_another
@@ -36,6 +36,7 @@ class Choice:
     emails: Sequence[str] = ()
     groups: Sequence[str] = ()
     roles: Sequence[str] = ()
+    drift: Sequence[differences.Kind] = ()
 
     def users(self) -> QuerySet[BuilderUser]:
         """Raises `BulkRefused` naming every id, email, group and role that does not exist."""
@@ -50,6 +51,9 @@ class Choice:
         if self.roles:
             unknown += [f"role {role}" for role in self.roles if role not in Role.values]
             chosen = chosen.filter(role__in=self.roles)
+        if self.drift:
+            found = differences.find(self.drift)
+            chosen = chosen.filter(pk__in={one.user_id for one in found if one.user_id})
         if unknown:
             shown = ", ".join(unknown[:20])
             more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""

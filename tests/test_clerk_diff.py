@@ -1,0 +1,141 @@
+"""What is out of step, said with its likely cause."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from tests.commands import run
+from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
+from tests.test_change_form import form_of, page_of
+from users.clerk import ClerkUser
+from users.models import BuilderUser, ClerkAccount
+from users.sync import copies
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def differences(*arguments) -> dict[str, dict]:
+    """What `clerk_diff` says, by kind; every kind once."""
+    code, out = run("clerk_diff", "--json", *arguments)
+    document = json.loads(out.splitlines()[-1])
+    assert code == (2 if document["differences"] else 0), out
+    return {row["kind"]: row for row in document["differences"]}
+
+
+def in_clerk(sandbox, **fields) -> ClerkUser:
+    """Somebody who signed up in Clerk; a scan has seen them."""
+    account = ClerkUser.parse(sandbox.add_user(**fields))
+    copies.keep(account)
+    return account
+
+
+def test_who_is_in_step_is_no_difference(sandbox):
+    linked(sandbox, name="Mary  Ann Smith")  # an old row's double space is none
+    BuilderUserFactory()
+    assert run("clerk_diff") == (0, "No difference.\n")
+
+
+def test_a_name_that_was_edited_in_the_database_without_an_attempt(sandbox, client):
+    user = linked(sandbox)
+    client.post(page_of(user), form_of(user, name="Mary Ann Jones"))
+    BuilderUser.objects.filter(pk=user.pk).update(name="Mary Ann Brown")
+    row = differences()["name"]
+    assert (row["ours"], row["theirs"]) == ("Mary Ann Brown", "Mary Ann Jones")
+    assert "database without an attempt" in row["cause"]
+    assert row["user_id"] == str(user.pk)
+
+
+def test_a_name_that_was_edited_in_clerk_and_whose_event_was_lost(sandbox, client):
+    user = linked(sandbox)
+    client.post(page_of(user), form_of(user, name="Mary Ann Jones"))
+    sandbox.edit(user.clerk_id, last_name="Brown")
+    assert differences() == {}  # as far as our copy knows
+    row = differences("--refresh")["name"]
+    assert (row["ours"], row["theirs"]) == ("Mary Ann Jones", "Mary Ann Brown")
+    assert "Edited in Clerk" in row["cause"]
+
+
+def test_without_an_attempt_the_side_that_moved_last_is_named(sandbox):
+    user = linked(sandbox, email="a@example.com")
+    ClerkAccount.objects.filter(pk=user.clerk_id).update(
+        email="b@example.com", clerk_updated_at=timezone.now() + timedelta(hours=1)
+    )
+    assert "Edited in Clerk" in differences()["email"]["cause"]
+    ClerkAccount.objects.update(clerk_updated_at=timezone.now() - timedelta(hours=1))
+    assert "database" in differences()["email"]["cause"]
+
+
+def test_an_email_that_could_not_follow_says_why(sandbox):
+    user = linked(sandbox)
+    note = "Its email belongs to another builder user."
+    ClerkAccount.objects.filter(pk=user.clerk_id).update(email="x@example.com", note=note)
+    assert differences()["email"]["cause"] == note
+
+
+def test_every_other_kind(sandbox):
+    missing = BuilderUserFactory(clerk_id="user_never_seen")
+    deleted = linked(sandbox)
+    copies.keep_deleted(deleted.clerk_id)
+    unfinished = linked(sandbox)
+    SyncAttemptFactory(user=unfinished, message="Clerk did not answer.")
+    waiting = BuilderUserFactory(email="waiting@example.com")
+    match = in_clerk(sandbox, email="waiting@example.com")
+    stranger = in_clerk(sandbox, email="stranger@example.com")
+    found = differences()
+    assert found["missing"]["user_id"] == str(missing.pk)
+    assert found["deleted"]["user_id"] == str(deleted.pk)
+    assert found["unfinished"]["cause"] == "Clerk did not answer."
+    assert found["match"]["clerk_id"] == match.id
+    assert "clerk_link" in found["match"]["cause"]
+    assert found["only_in_clerk"]["clerk_id"] == stranger.id
+    assert set(found) == {"missing", "deleted", "unfinished", "match", "only_in_clerk"}
+    assert waiting.clerk_id is None
+
+
+def test_twins_in_clerk(sandbox):
+    user = linked(sandbox, email="a@example.com")
+    twin = in_clerk(sandbox, email="b@example.com")
+    ClerkAccount.objects.filter(pk=twin.id).update(email="a@example.com")
+    code, out = run("clerk_diff", "--kind", "twins", "--json")
+    rows = json.loads(out)["differences"]
+    assert code == 2
+    assert {row["clerk_id"] for row in rows} == {user.clerk_id, twin.id}
+
+
+def test_accounts_that_staff_let_go_are_no_difference(sandbox):
+    account = in_clerk(sandbox, email="old@example.com")
+    ClerkAccount.objects.filter(pk=account.id).update(released_at=timezone.now())
+    assert differences() == {}
+
+
+def test_a_table_for_people_and_cells_that_are_no_formulas(sandbox):
+    user = linked(sandbox)
+    BuilderUser.objects.filter(pk=user.pk).update(name="=cmd|' /C calc'!A0")
+    code, out = run("clerk_diff")
+    assert code == 2
+    for text in ("Name differs", "Mary Ann Smith", "Likely cause", "Name differs: 1"):
+        assert text in out
+    code, out = run("clerk_diff", "--format", "csv")
+    [row] = csv.DictReader(out.splitlines())
+    assert row["ours"] == "'=cmd|' /C calc'!A0"
+    assert (code, row["kind"]) == (2, "name")
+
+
+def test_users_are_chosen_by_their_difference(sandbox):
+    named, mailed = linked(sandbox), linked(sandbox)
+    BuilderUser.objects.filter(pk=named.pk).update(name="Mary Ann Brown")
+    BuilderUser.objects.filter(pk=mailed.pk).update(email="new@example.com", name="Jane Roe")
+    arguments = ("clerk_push", "--no-refresh", "--json", "--drift", "email")
+    plan = json.loads(run(*arguments, "--field", "email", "--field", "name")[1])["plan"]
+    assert {row["user_id"] for row in plan["rows"]} == {str(mailed.pk)}
+
+
+def test_what_it_cannot_do_it_says(sandbox, settings):
+    settings.CLERK_SECRET_KEY = ""
+    code, out = run("clerk_diff", "--refresh")
+    assert (code, "CLERK_SECRET_KEY" in out) == (1, True)

@@ -1,0 +1,94 @@
+"""What is out of step, and why: `manage.py clerk_diff`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections import Counter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from rich.table import Table
+
+from users.management.bulk import as_command_errors, call_rate, print_table, refresh
+from users.sync.bulk.lock import one_at_a_time
+from users.sync.bulk.results import safe
+from users.sync.differences import Difference, Kind, find
+
+COLUMNS = ("kind", "user_id", "label", "clerk_id", "ours", "theirs", "cause")
+
+
+class Command(BaseCommand):
+    help = (
+        "Say where the database and Clerk are out of step, and the likely cause of each "
+        "difference, from our copy of Clerk's side; --refresh looks at all of Clerk's users "
+        "first. Exit code 0: no difference; 2: some; 1: it could not run."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--refresh", action="store_true", help="look at Clerk's users first")
+        parser.add_argument("--kind", action="append", choices=Kind.values, help="repeatable")
+        parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
+        parser.add_argument("--json", action="store_const", dest="format", const="json")
+        parser.add_argument("--rate", type=float, metavar="N", help="calls of Clerk a second")
+        parser.add_argument("--accept-missing", action="store_true",
+                            help="believe Clerk when very many accounts are gone")  # fmt: skip
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with as_command_errors(self.stderr):
+            if options["refresh"]:
+                with one_at_a_time():
+                    refresh(
+                        self.stderr,
+                        rate=call_rate(options["rate"]),
+                        accept_missing=options["accept_missing"],
+                    )
+            found = list(find([Kind(kind) for kind in options["kind"] or []]))
+        getattr(self, f"_{options['format']}")(found)
+        if found:
+            sys.exit(2)
+
+    def _table(self, found: list[Difference]) -> None:
+        if not found:
+            self.stdout.write("No difference.")
+            return
+        table = Table()
+        for column in ("What", "User", "Here", "In Clerk", "Likely cause"):
+            table.add_column(column, overflow="fold")
+        for difference in found:
+            table.add_row(
+                difference.kind.label,
+                difference.label or difference.clerk_id,
+                difference.ours,
+                difference.theirs,
+                difference.cause,
+            )
+        print_table(self.stdout, table)
+        for kind, count in _summary(found).items():
+            self.stdout.write(f"{kind}: {count}")
+
+    def _csv(self, found: list[Difference]) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        for difference in found:
+            writer.writerow([safe(cell) for cell in _cells(difference).values()])
+        self.stdout.write(text.getvalue())
+
+    def _json(self, found: list[Difference]) -> None:
+        document = {
+            "summary": _summary(found),
+            "differences": [_cells(difference) for difference in found],
+        }
+        self.stdout.write(json.dumps(document))
+
+
+def _summary(found: list[Difference]) -> dict[str, int]:
+    counted = Counter(difference.kind for difference in found)
+    return {str(kind.label): counted[kind] for kind in Kind if counted[kind]}
+
+
+def _cells(difference: Difference) -> dict[str, str]:
+    return {column: str(getattr(difference, column) or "") for column in COLUMNS}

@@ -1,0 +1,237 @@
+"""Where the two sides are out of step, and the likely cause: one statement over our copy of
+Clerk's side. A scan before it makes the copy fresh.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db.models import (
+    DateTimeField,
+    Exists,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    TextChoices,
+    TextField,
+    Value,
+)
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, Coalesce, Lower
+
+from users.clerk import names
+from users.models import BuilderUser, ClerkAccount, Status, SyncAttempt
+from users.sync import drift
+
+
+class Kind(TextChoices):
+    NAME = "name", "Name differs"
+    EMAIL = "email", "Email differs"
+    MISSING = "missing", "Here but not in Clerk"
+    DELETED = "deleted", "Linked to an account that was deleted in Clerk"
+    UNFINISHED = "unfinished", "Unfinished attempt"
+    MATCH = "match", "Unlinked with a match in Clerk"
+    ONLY_IN_CLERK = "only_in_clerk", "In Clerk but not here"
+    TWINS = "twins", "Twins: one email, several Clerk accounts"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is out of step. `ours` and `theirs` are what the two sides hold, "" for
+    nothing; `cause` is the likely one, in words."""
+
+    kind: Kind
+    user_id: uuid.UUID | None
+    label: str
+    clerk_id: str
+    ours: str
+    theirs: str
+    cause: str
+
+
+class _Row(NamedTuple):
+    rank: int
+    user_id: uuid.UUID | None
+    label: str
+    clerk_id: str
+    ours: str
+    theirs: str
+    note: str
+    last_wanted: str | None
+    row_updated_at: datetime | None
+    clerk_updated_at: datetime | None
+
+
+def find(kinds: Sequence[Kind] = ()) -> Iterator[Difference]:
+    """All differences, or those of some kinds, in the order of `Kind`, by name."""
+    wanted = [kind for kind in Kind if not kinds or kind in kinds]
+    first, *others = [_rows_of(kind) for kind in wanted]
+    for values in first.union(*others, all=True).order_by("rank", "label_"):
+        row = _Row(*values)
+        kind = list(Kind)[row.rank]
+        yield Difference(
+            kind, row.user_id, row.label, row.clerk_id, row.ours, row.theirs, _cause(kind, row)
+        )
+
+
+def _cause(kind: Kind, row: _Row) -> str:
+    """The likely cause. Of a value that differs: the note of an event that could not bring it;
+    else the last applied attempt of the field tells which side has moved since; where there is
+    none, the side that was changed last."""
+    if kind not in (Kind.NAME, Kind.EMAIL):
+        return row.note or CAUSES[kind]
+    if row.note:
+        return row.note
+    if row.last_wanted is not None:
+        in_clerk = names.squash(row.last_wanted) == names.squash(row.ours)
+    elif row.clerk_updated_at and row.row_updated_at:
+        in_clerk = row.clerk_updated_at > row.row_updated_at
+    else:
+        in_clerk = False
+    if in_clerk:
+        return "Edited in Clerk after the last change here; the event was lost or has not come."
+    return "Edited in the database without an attempt."
+
+
+CAUSES = {
+    Kind.MISSING: "Clerk has never shown this id: it is of another instance, or was not seen yet.",
+    Kind.DELETED: "Deleted in Clerk, by somebody in its dashboard or by the person.",
+    Kind.UNFINISHED: "Its process died, or Clerk cannot tell what became of it: clerk_recover.",
+    Kind.MATCH: "The event of its sign-up was lost, or came before the row: clerk_link.",
+    Kind.ONLY_IN_CLERK: "Signed up by themselves, or the row was deleted here alone.",
+    Kind.TWINS: "The person signed up twice: one account too many in Clerk.",
+}
+
+
+# --- One query a kind ----------------------------------------------------------------------------
+
+_COLUMNS = ("rank", "user_id_", "label_", "clerk_id_", "ours", "theirs", "note_", "last_wanted",
+            "row_updated_at", "clerk_updated_at_")  # fmt: skip
+
+Living = Q(account__deleted_at=None, account__isnull=False)
+
+
+def _rows_of(kind: Kind) -> QuerySet[Any, Any]:
+    rank = Value(list(Kind).index(kind), output_field=IntegerField())
+    return _QUERIES[kind]().annotate(rank=rank).values_list(*_COLUMNS)
+
+
+def _of_users(
+    users: QuerySet[BuilderUser], *, ours: Any = None, theirs: Any = None, field: str = ""
+) -> QuerySet[BuilderUser]:
+    wanted = SyncAttempt.objects.filter(
+        user=OuterRef("pk"), status=Status.APPLIED, changes__has_key=field
+    ).order_by("-pk")
+    after = wanted.annotate(after=KT(f"changes__{field}__1")).values("after")[:1]
+    return users.annotate(
+        user_id_=F("pk"),
+        label_=F("name"),
+        clerk_id_=Coalesce(F("clerk_id"), _text("")),
+        ours=ours or _text(""),
+        theirs=theirs or _text(""),
+        note_=Coalesce(F("account__note"), _text("")),
+        last_wanted=Subquery(after, output_field=TextField()) if field else _none(TextField()),
+        row_updated_at=F("updated_at"),
+        clerk_updated_at_=F("account__clerk_updated_at"),
+    )
+
+
+def _of_accounts(accounts: QuerySet[ClerkAccount]) -> QuerySet[ClerkAccount]:
+    return accounts.annotate(
+        user_id_=F("user_id"),
+        label_=drift.clerk_name(""),
+        clerk_id_=F("clerk_id"),
+        ours=_text(""),
+        theirs=F("email"),
+        note_=F("note"),
+        last_wanted=_none(TextField()),
+        row_updated_at=_none(DateTimeField()),
+        clerk_updated_at_=F("clerk_updated_at"),
+    )
+
+
+def _text(value: str) -> Value:
+    return Value(value, output_field=TextField())
+
+
+def _none(output_field: Any) -> Cast:
+    """A NULL of a type: the parts of a union must agree."""
+    return Cast(Value(None), output_field=output_field)
+
+
+def _name() -> QuerySet[BuilderUser]:
+    users = drift.with_names(BuilderUser.objects.filter(Living)).filter(drift.NAME_DIFFERS)
+    return _of_users(users, ours=F("name"), theirs=drift.clerk_name(), field="name")
+
+
+def _email() -> QuerySet[BuilderUser]:
+    users = BuilderUser.objects.filter(Living).filter(drift.EMAIL_DIFFERS)
+    return _of_users(users, ours=F("email"), theirs=F("account__email"), field="email")
+
+
+def _missing() -> QuerySet[BuilderUser]:
+    return _of_users(BuilderUser.objects.filter(clerk_id__isnull=False, account=None))
+
+
+def _deleted() -> QuerySet[BuilderUser]:
+    return _of_users(BuilderUser.objects.filter(account__deleted_at__isnull=False))
+
+
+def _unfinished() -> QuerySet[SyncAttempt]:
+    """Also of a user who does not exist yet, or any more."""
+    return SyncAttempt.objects.filter(status=Status.STARTED).annotate(
+        user_id_=F("user_id"),
+        label_=F("label"),
+        clerk_id_=F("clerk_id"),
+        ours=_text(""),
+        theirs=_text(""),
+        note_=F("message"),
+        last_wanted=_none(TextField()),
+        row_updated_at=F("started_at"),
+        clerk_updated_at_=_none(DateTimeField()),
+    )
+
+
+def _unlinked_accounts() -> QuerySet[ClerkAccount]:
+    """Those that staff have let go are meant to be nobody's."""
+    return ClerkAccount.objects.filter(user=None, deleted_at=None, released_at=None)
+
+
+def _fitting() -> Exists:
+    fitting = BuilderUser.objects.alias(lower=Lower("email")).filter(
+        Q(pk=OuterRef("claimed_id")) | Q(lower=Lower(OuterRef("email"))), clerk_id=None
+    )
+    return Exists(fitting)
+
+
+def _match() -> QuerySet[ClerkAccount]:
+    return _of_accounts(_unlinked_accounts().filter(_fitting()))
+
+
+def _only_in_clerk() -> QuerySet[ClerkAccount]:
+    return _of_accounts(_unlinked_accounts().exclude(_fitting()))
+
+
+def _twins() -> QuerySet[ClerkAccount]:
+    living = ClerkAccount.objects.filter(deleted_at=None, banned=False).exclude(email="")
+    twin = living.filter(email=OuterRef("email")).exclude(pk=OuterRef("pk"))
+    return _of_accounts(living.filter(Exists(twin)))
+
+
+_QUERIES: dict[Kind, Callable[[], QuerySet[Any, Any]]] = {
+    Kind.NAME: _name,
+    Kind.EMAIL: _email,
+    Kind.MISSING: _missing,
+    Kind.DELETED: _deleted,
+    Kind.UNFINISHED: _unfinished,
+    Kind.MATCH: _match,
+    Kind.ONLY_IN_CLERK: _only_in_clerk,
+    Kind.TWINS: _twins,
+}

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -254,6 +254,47 @@ def fetch_only() -> None:
     print(json.dumps({"seconds": time.perf_counter() - started, "pages": pages}))
 
 
+# --- Drift ---------------------------------------------------------------------------------------
+
+
+def drift(count: int = 100_000, apart: int = 300) -> None:
+    from django.db import connection
+
+    from users.models import BuilderUser, ClerkAccount
+    from users.sync import differences
+
+    with clerk() as root:
+        people(root, count)
+    some = list(BuilderUser.objects.values_list("pk", "clerk_id")[: apart * 4])
+    BuilderUser.objects.filter(pk__in=[pk for pk, _ in some[:apart]]).update(name="Jane Roe")
+    ids = [clerk_id for _, clerk_id in some]
+    ClerkAccount.objects.filter(pk__in=ids[apart : apart * 2]).update(email="x@example.com")
+    ClerkAccount.objects.filter(pk__in=ids[apart * 2 : apart * 3]).update(deleted_at=_now())
+    ClerkAccount.objects.filter(pk__in=ids[apart * 3 :]).delete()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+        sql, params = differences.statement().query.sql_with_params()
+        bare = _seconds(lambda: (cursor.execute(sql, params), cursor.fetchall()))
+    found: list[Any] = []
+    took = _seconds(lambda: found.extend(differences.find()))
+    print(
+        f"drift of {count}: {took:.2f} s for {len(found)} differences, bare SQL {bare:.2f} s, "
+        f"ratio {took / bare:.2f}"
+    )
+
+
+def _now() -> Any:
+    from django.utils import timezone
+
+    return timezone.now()
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
 def _memory(what: str) -> float:
     """Megabytes of this process: `VmRSS` now, `VmHWM` at most."""
     status = Path("/proc/self/status").read_text()
@@ -261,9 +302,9 @@ def _memory(what: str) -> float:
 
 
 def _empty() -> None:
-    from users.models import BuilderUser, BulkRun, ClerkAccount, SyncAttempt
+    from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
 
-    for model in (ClerkAccount, SyncAttempt, BulkRun, BuilderUser):
+    for model in (BulkRow, ClerkAccount, SyncAttempt, BulkRun, BuilderUser):
         model.objects.all()._raw_delete("default")
 
 
@@ -274,8 +315,8 @@ def main(parts: list[str]) -> None:
     connection.settings_dict["TEST"]["NAME"] = "bench_bulk"
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
     try:
-        for part in parts or ["push", "update", "scan"]:
-            {"push": push, "update": update, "scan": scan}[part]()
+        for part in parts or ["push", "update", "scan", "drift"]:
+            {"push": push, "update": update, "scan": scan, "drift": drift}[part]()
             _empty()
     finally:
         connection.creation.destroy_test_db(own, verbosity=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -83,10 +82,9 @@ class Clerk:
         """Those of up to 100 users that Clerk has, in no order."""
         wanted = {_checked(clerk_id, USER_ID) for clerk_id in clerk_ids}
         if not wanted:  # without a filter Clerk would give anybody (FACTS §1.2)
-            return UserPage((), (), None, 0)
+            return UserPage()
         params: Params = [*(("user_id", clerk_id) for clerk_id in wanted), ("limit", len(wanted))]
-        page = _page(self._get("/users", params, deadline=deadline))
-        return replace(page, users=tuple(user for user in page.users if user.id in wanted))
+        return _page(self._get("/users", params, deadline=deadline)).only(wanted)
 
     def list_users(
         self,
@@ -321,17 +319,7 @@ def _checked(value: str, pattern: Any) -> str:
 def _page(data: Any) -> UserPage:
     if not isinstance(data, list):
         raise ClerkUnknown("Clerk's answer cannot be read")
-    users, unreadable, last_id = [], [], None
-    for entry in data:
-        try:
-            user = ClerkUser.parse(entry)
-        except ValueError as error:
-            named = entry.get("id") if isinstance(entry, dict) else None
-            unreadable.append((str(named or "?")[:100], str(error)))
-        else:
-            users.append(user)
-            last_id = user.id
-    return UserPage(tuple(users), tuple(unreadable), last_id, len(data))
+    return UserPage(data)
 
 
 def _parsed(parse: Callable[[Any], T], data: Any) -> T:

@@ -151,7 +151,7 @@ class _Reading(io.RawIOBase):
 class _Answer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Reading(sock, self.fp.detach()))
+        self.fp = io.BufferedReader(_Reading(sock, self.fp.detach()), 2**16)
 
 
 class _Connection(urllib3.connection.HTTPConnection):

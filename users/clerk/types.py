@@ -7,9 +7,10 @@ id is required, and anything odd elsewhere reads as absent.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from users.clerk import names
@@ -134,16 +135,43 @@ class ClerkSession:
 
 @dataclass(frozen=True)
 class UserPage:
-    """A page of the list of users.
+    """A page of the list of users, as Clerk sent it. It is parsed when it is first looked at:
+    a scan asks for the next page before that."""
 
-    `size` counts what Clerk sent, readable or not: a page smaller than its limit is the last.
-    `unreadable` holds `(id or "?", reason)`; `last_id` is the cursor for the next page.
-    """
+    entries: Sequence[Any] = ()
 
-    users: tuple[ClerkUser, ...]
-    unreadable: tuple[tuple[str, str], ...]
-    last_id: str | None
-    size: int
+    @property
+    def size(self) -> int:
+        """How many Clerk sent, readable or not: a page smaller than its limit is the last."""
+        return len(self.entries)
+
+    @property
+    def last_id(self) -> str | None:
+        """The cursor for the next page."""
+        return next(filter(None, map(_id_or_none, reversed(self.entries))), None)
+
+    @property
+    def users(self) -> tuple[ClerkUser, ...]:
+        return self._parsed[0]
+
+    @property
+    def unreadable(self) -> tuple[tuple[str, str], ...]:
+        """`(id or "?", reason)` of each that is no user."""
+        return self._parsed[1]
+
+    def only(self, clerk_ids: Collection[str]) -> UserPage:
+        return UserPage([entry for entry in self.entries if _id_or_none(entry) in clerk_ids])
+
+    @cached_property
+    def _parsed(self) -> tuple[tuple[ClerkUser, ...], tuple[tuple[str, str], ...]]:
+        users, unreadable = [], []
+        for entry in self.entries:
+            try:
+                users.append(ClerkUser.parse(entry))
+            except ValueError as error:
+                named = entry.get("id") if isinstance(entry, dict) else None
+                unreadable.append((str(named or "?")[:100], str(error)))
+        return tuple(users), tuple(unreadable)
 
 
 # A scan parses users by the hundred thousand, so this is written to be cheap.
@@ -160,6 +188,13 @@ def _id(data: dict[str, Any], pattern: re.Pattern[str]) -> str:
     if not isinstance(value, str) or not pattern.match(value):
         raise ValueError("its id is missing or not one of Clerk's")
     return value
+
+
+def _id_or_none(entry: Any) -> str | None:
+    try:
+        return _id(_mapping(entry), USER_ID)
+    except ValueError:
+        return None
 
 
 def _text(data: Any, key: str) -> str:

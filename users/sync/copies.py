@@ -94,8 +94,9 @@ ORDER BY page.clerk_id
 def claimed_id(account: ClerkUser) -> uuid.UUID | None:
     """The id of our row that the account's public metadata names: only our own calls can write
     there."""
+    named = account.public_metadata.get(OUR_ID)
     try:
-        return uuid.UUID(str(account.public_metadata.get(OUR_ID)))
+        return uuid.UUID(str(named)) if named else None
     except ValueError:
         return None
 

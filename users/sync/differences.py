@@ -71,14 +71,18 @@ class _Row(NamedTuple):
 
 def find(kinds: Sequence[Kind] = ()) -> Iterator[Difference]:
     """All differences, or those of some kinds, in the order of `Kind`, by name."""
-    wanted = [kind for kind in Kind if not kinds or kind in kinds]
-    first, *others = [_rows_of(kind) for kind in wanted]
-    for values in first.union(*others, all=True).order_by("rank", "label_"):
+    for values in statement(kinds):
         row = _Row(*values)
         kind = list(Kind)[row.rank]
         yield Difference(
             kind, row.user_id, row.label, row.clerk_id, row.ours, row.theirs, _cause(kind, row)
         )
+
+
+def statement(kinds: Sequence[Kind] = ()) -> QuerySet[Any, Any]:
+    """All of it in one: a part for each kind."""
+    first, *others = [_rows_of(kind) for kind in Kind if not kinds or kind in kinds]
+    return first.union(*others, all=True).order_by("rank", "label_")
 
 
 def _cause(kind: Kind, row: _Row) -> str:

@@ -6,6 +6,7 @@ every page goes into the table in one statement: memory stays flat, whatever the
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from users.models import BulkRun, ClerkAccount
 from users.sync import copies, locks
 
 COMMAND = "scan"
-WINDOWS = 3
+WINDOWS = 2
 PAGE, IDS = 500, 100
 PAGE_SECONDS = 30.0
 MISSING_SHARE, MISSING_AT_LEAST = 0.05, 50
@@ -81,11 +82,15 @@ def scan(
     the key may be of another instance. Neither marks anybody.
     """
     run = BulkRun.objects.create(command=COMMAND)
+    # A page of users brings on collections, and each would look through the whole process.
+    gc.freeze()
     try:
         result = _scan(client, run.started_at, windows, _Tally(on_page), accept_missing)
     except BaseException as problem:
         _close(run, BulkRun.State.INTERRUPTED, message=type(problem).__name__)
         raise
+    finally:
+        gc.unfreeze()
     options = {"seen": result.seen, "gone": result.gone, "unreadable": len(result.unreadable)}
     _close(run, BulkRun.State.FINISHED, options=options)
     return result
@@ -104,10 +109,9 @@ def _close(run: BulkRun, state: str, **fields: Any) -> None:
 def _scan(
     client: Clerk, started_at: datetime, windows: int, tally: _Tally, accept_missing: bool
 ) -> Scan:
-    expected = client.count_users(deadline=Deadline(PAGE_SECONDS))
     known = ClerkAccount.objects.filter(deleted_at=None).count()
     _let_copies_follow_rows()
-    _read_all(client, _bounds(client, windows), tally)
+    expected = _read_all(client, _bounds(client, windows), tally)
     _read(client, (tally.newest + 1, None), tally)
     if expected - tally.seen - len(tally.unreadable) > _too_many(expected):
         raise ClerkUnknown(f"Clerk says that it has {expected} users, but lists {tally.seen}")
@@ -147,8 +151,9 @@ def _quantiles(windows: int) -> list[int]:
     return [_milliseconds(moment) for moment in edges or []]
 
 
-def _read_all(client: Clerk, windows: list[Bounds], tally: _Tally) -> None:
-    """The first window that fails ends the others at their next page."""
+def _read_all(client: Clerk, windows: list[Bounds], tally: _Tally) -> int:
+    """Gives how many users Clerk says that it has. The first window that fails ends the others
+    at their next page."""
 
     def read(bounds: Bounds) -> None:
         try:
@@ -159,24 +164,30 @@ def _read_all(client: Clerk, windows: list[Bounds], tally: _Tally) -> None:
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(len(windows)) as pool:
+    with ThreadPoolExecutor(len(windows) + 1) as pool:
+        counting = pool.submit(client.count_users, deadline=Deadline(PAGE_SECONDS))
         try:
             for reading in [pool.submit(read, bounds) for bounds in windows]:
                 reading.result()
         except BaseException:
             tally.stop = True
             raise
+        return counting.result()
 
 
 def _read(client: Clerk, bounds: Bounds, tally: _Tally) -> None:
-    """A page is written while the next one is read."""
+    """A page is parsed and written while the next one is read."""
+
+    def take(page: UserPage) -> None:
+        _keep(page)
+        tally.count(page, bounds)
+
     with ThreadPoolExecutor(1) as writer:
         try:
-            writing = writer.submit(_keep, UserPage((), (), None, 0))
+            writing = writer.submit(take, UserPage())
             for page in _pages(client, bounds):
                 writing.result()
-                writing = writer.submit(_keep, page)
-                tally.count(page, bounds)
+                writing = writer.submit(take, page)
                 if tally.stop:
                     break
             writing.result()
@@ -190,7 +201,7 @@ def _pages(client: Clerk, bounds: Bounds) -> Iterator[UserPage]:
     lower, upper = bounds
     before = upper + 1 if upper is not None else None
     cursor: str | None = None
-    oldest = 0
+    page = UserPage()
     while True:
         try:
             page = client.list_users(
@@ -204,14 +215,14 @@ def _pages(client: Clerk, bounds: Bounds) -> Iterator[UserPage]:
             # The user who was the cursor has been deleted meanwhile.
             if cursor is None or refused.status != 422:
                 raise
-            before, cursor = oldest + 2, None
+            before, cursor = _milliseconds(page.users[-1].created_at) + 2, None
             continue
         yield page
         if page.size < PAGE:
             return
         if page.last_id is None or page.last_id == cursor:
             raise ClerkUnknown("Clerk's list of users does not go on")
-        cursor, oldest = page.last_id, _milliseconds(page.users[-1].created_at)
+        cursor = page.last_id
 
 
 def _keep(page: UserPage) -> None:

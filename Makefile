@@ -44,6 +44,7 @@ pgbouncer:
 bench: install
 	@DEBUG=1 $(BIN) -W ignore -m bench.save
 	@DEBUG=1 $(BIN) -W ignore -m bench.webhooks
+	@DEBUG=1 $(BIN) -W ignore -m bench.bulk
 
 campaign: install
 	@$(BIN) -W ignore -m tests.campaign --scenarios 5000 --kills 200

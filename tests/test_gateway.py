@@ -86,6 +86,7 @@ READS: dict[str, Callable[[Clerk, str, Deadline], object]] = {
     "get_users": lambda c, u, d: c.get_users([u], deadline=d),
     "list_users": lambda c, _, d: c.list_users(deadline=d),
     "count_users": lambda c, _, d: c.count_users(deadline=d),
+    "time": lambda c, _, d: c.time(deadline=d),
     "list_invitations": lambda c, _, d: c.list_invitations(deadline=d),
     "list_sessions": lambda c, u, d: c.list_sessions(u, deadline=d),
 }

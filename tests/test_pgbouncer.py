@@ -15,10 +15,11 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
+from tests.commands import run
 from tests.factories import linked
 from tests.test_change_form import in_clerk, stored, submit
 from tests.test_recovery import abandoned
-from users.models import SyncAttempt
+from users.models import BuilderUser, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -86,3 +87,15 @@ def test_a_save_a_list_and_a_recovery(pgbouncer, client, sandbox):
     call_command("clerk_recover", "--json")
     assert stored(user).name == "Mary Ann Brown"
     assert not SyncAttempt.objects.filter(status="started").exists()
+
+
+def test_bulk_work_and_a_check(pgbouncer, sandbox):
+    """The lock of bulk work is held although every statement may go through another connection."""
+    user = linked(sandbox)
+    BuilderUser.objects.filter(pk=user.pk).update(name="Mary Ann Jones")
+    code, out = run("clerk_push", "--apply", "--rate", "1000")
+    assert code == 0, out
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+    code, out = run("clerk_check")
+    assert code == 0, out
+    assert "behind a pooler in transaction mode" in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -114,6 +115,10 @@ class Clerk:
         if not isinstance(count, int):
             raise ClerkUnknown("Clerk's answer cannot be read")
         return count
+
+    def time(self, *, deadline: Deadline) -> datetime:
+        """Clerk's clock, to the second."""
+        return self._reader.date("/users/count", deadline=deadline)
 
     # --- Users, written --------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ import json
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -52,6 +54,19 @@ class Reader:
         self, path: str, params: Params = (), *, deadline: Deadline, pace: Pace | None = None
     ) -> Any:
         """The JSON at `path`. Raises `ClerkError`."""
+        return self._try(path, params, deadline, pace)[0]
+
+    def date(self, path: str, *, deadline: Deadline) -> datetime:
+        """What Clerk's clock says in an answer's header. Raises `ClerkError`."""
+        _, headers = self._try(path, (), deadline, None)
+        try:
+            return parsedate_to_datetime(headers.get("Date", ""))
+        except ValueError:
+            raise ClerkUnknown("Clerk's answer does not say its time") from None
+
+    def _try(
+        self, path: str, params: Params, deadline: Deadline, pace: Pace | None
+    ) -> tuple[Any, Mapping[str, str]]:
         pause = FIRST_PAUSE
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -73,7 +88,7 @@ class Reader:
 
     def _get(
         self, path: str, params: Params, deadline: Deadline, pace: Pace | None, *, last: bool
-    ) -> Any:
+    ) -> tuple[Any, Mapping[str, str]]:
         if pace is not None:
             pace.wait()
         # An attempt that hangs must leave time for another.
@@ -92,7 +107,8 @@ class Reader:
                     stream=True,
                 ) as answer,
             ):
-                return _json_of(answer.status_code, _body(answer), answer.headers)
+                data = _json_of(answer.status_code, _body(answer), answer.headers)
+                return data, answer.headers
         except requests.ConnectTimeout:
             raise ClerkUnreachable("Clerk could not be reached") from None
         except (requests.Timeout, urllib3.exceptions.TimeoutError):

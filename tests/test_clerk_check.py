@@ -1,0 +1,136 @@
+"""Is everything set up and healthy, and what mends what is not."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from tests.commands import run
+from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
+from users.models import BulkRow, BulkRun, ClerkAccount, SyncAttempt, WebhookDelivery
+from users.sync import check
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def findings(expected: int = 0) -> dict[str, dict]:
+    code, out = run("clerk_check", "--json")
+    assert code == expected, out
+    return {row["subject"]: row for row in json.loads(out)["findings"]}
+
+
+def levels(expected: int = 0) -> dict[str, str]:
+    return {subject: row["level"] for subject, row in findings(expected).items()}
+
+
+def test_a_healthy_installation(sandbox, settings):
+    settings.DEBUG = True
+    linked(sandbox)
+    run("clerk_diff", "--refresh")
+    found = levels()
+    assert found.pop("Worker") == "warning"  # none is at work in the tests
+    assert set(found.values()) == {"ok"}
+    assert set(found) >= {"Clerk key", "Clerk", "Clock", "Webhook secret", "Database", "Migrations",
+                          "Indexes", "Twins", "Attempts", "Events", "Scan"}  # fmt: skip
+
+
+def test_it_is_a_table_for_people_without_any_secret(sandbox, settings):
+    code, out = run("clerk_check")
+    assert code == 0
+    assert "What mends it" in out
+    assert "manage.py clerk_diff --refresh" in out
+    assert settings.CLERK_SECRET_KEY not in out
+    assert settings.CLERK_WEBHOOK_SIGNING_SECRET not in out
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("", "not configured"), ("pk_test_public", "is no secret key")]
+)
+def test_a_key_that_is_missing_or_none(sandbox, settings, key, said):
+    settings.CLERK_SECRET_KEY = key
+    found = findings(1)["Clerk key"]
+    assert (found["level"], found["mend"]) == ("broken", "CLERK_SECRET_KEY")
+    assert said in found["meaning"]
+
+
+@pytest.mark.parametrize(("debug", "level"), [(True, "ok"), (False, "warning")])
+def test_a_development_key_outside_debug(sandbox, settings, debug, level):
+    settings.DEBUG = debug
+    assert levels()["Clerk key"] == level
+
+
+def test_a_key_that_clerk_does_not_accept(sandbox, settings):
+    settings.CLERK_SECRET_KEY = "sk_test_of_somebody_else"
+    found = findings(1)["Clerk"]
+    assert (found["level"], found["mend"]) == ("broken", "CLERK_SECRET_KEY")
+
+
+def test_a_version_that_clerk_does_not_know(sandbox, settings):
+    settings.CLERK_API_VERSION = "1999-01-01"
+    assert "CLERK_API_VERSION" in findings(1)["Clerk"]["mend"]
+
+
+def test_nobody_at_the_address(sandbox, settings):
+    settings.CLERK_API_URL = "http://127.0.0.1:9/v1"
+    assert "CLERK_API_URL" in findings(1)["Clerk"]["mend"]
+
+
+def test_a_clock_that_is_wrong(sandbox, monkeypatch):
+    later = timezone.now() + timedelta(minutes=6)
+    monkeypatch.setattr(check.timezone, "now", lambda: later)
+    found = findings()["Clock"]
+    assert (found["level"], "NTP" in found["mend"]) == ("warning", True)
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_???"])
+def test_a_webhook_secret_that_is_none(sandbox, settings, secret):
+    settings.CLERK_WEBHOOK_SIGNING_SECRET = secret
+    assert levels(1)["Webhook secret"] == "broken"
+
+
+def test_a_database_that_is_down_is_a_finding(sandbox, monkeypatch):
+    def down() -> None:
+        raise check.DatabaseError
+
+    monkeypatch.setattr(connection, "ensure_connection", down)
+    found = findings(1)
+    assert (found["Database"]["level"], found["Clerk"]["level"]) == ("broken", "ok")
+
+
+def test_an_index_that_is_missing(sandbox):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER INDEX users_email_unique RENAME TO hidden")
+    try:
+        assert "users_email_unique" in findings(1)["Indexes"]["meaning"]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER INDEX hidden RENAME TO users_email_unique")
+
+
+def test_what_is_unfinished_is_told_with_what_mends_it(sandbox):
+    user, twin = linked(sandbox), linked(sandbox)
+    ClerkAccount.objects.update(email="a@example.com")
+    SyncAttemptFactory(user=user)
+    SyncAttempt.objects.update(started_at=timezone.now() - timedelta(minutes=10))
+    WebhookDelivery.objects.create(pk="msg_1", type="user.updated", payload={})
+    cut = BulkRun.objects.create(command="clerk_push", state="interrupted")
+    BulkRow.objects.create(run=cut, position=0, operation="push_name", user=twin)
+    BulkRun.objects.create(
+        command="scan", state="finished", finished_at=timezone.now() - timedelta(days=8)
+    )
+    found = findings()
+    mends = {subject: row["mend"] for subject, row in found.items() if row["level"] == "warning"}
+    assert mends["Twins"] == "manage.py clerk_diff --kind twins"
+    assert mends["Attempts"] == "manage.py clerk_recover"
+    assert mends["Events"] == "manage.py clerk_replay"
+    assert mends["Bulk run"] == f"manage.py clerk_push --resume {cut.pk}"
+    assert mends["Scan"] == "manage.py clerk_diff --refresh"
+
+
+def test_users_without_accounts_are_no_finding(sandbox):
+    BuilderUserFactory()
+    assert levels()["Twins"] == "ok"

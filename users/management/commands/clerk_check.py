@@ -1,0 +1,47 @@
+"""Is everything set up and healthy? `manage.py clerk_check`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from rich.table import Table
+
+from users.management.bulk import print_table
+from users.sync.check import Finding, Level, check
+
+
+class Command(BaseCommand):
+    help = (
+        "Look at the key, Clerk, the clock, the webhook secret, the database, the worker and what "
+        "is unfinished, and say what mends what is wrong. Exit code 0: nothing is broken; 1: "
+        "something is."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        found = list(check())
+        broken = any(finding.level is Level.BROKEN for finding in found)
+        if options["json"]:
+            rows = [asdict(finding) | {"level": finding.level.value} for finding in found]
+            self.stdout.write(json.dumps({"broken": broken, "findings": rows}))
+        else:
+            print_table(self.stdout, _table(found))
+        if broken:
+            sys.exit(1)
+
+
+def _table(found: Iterable[Finding]) -> Table:
+    table = Table()
+    for column in ("Subject", "State", "What it means", "What mends it"):
+        table.add_column(column, overflow="fold")
+    for finding in found:
+        table.add_row(finding.subject, finding.level.value, finding.meaning, finding.mend)
+    return table

@@ -1,0 +1,255 @@
+"""Is everything set up and healthy: each finding says what it means and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+from django.apps import apps
+from django.conf import settings
+from django.db import DatabaseError, connection, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateWorker
+from standardwebhooks import Webhook
+
+from users.clerk import Clerk, Deadline, clerk
+from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefused
+from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
+from users.sync import differences, scan
+
+CLOCK = timedelta(seconds=60)
+"""Clerk's events are refused when the clocks are five minutes apart (FACTS §4)."""
+OPEN_FOR, SCAN_AGE = timedelta(minutes=5), timedelta(days=7)
+WORKER_SILENT = timedelta(minutes=2)
+OLDEST_POSTGRESQL = 14
+
+
+class Level(Enum):
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`mend` is a command or a variable, "" where nothing is to be done."""
+
+    subject: str
+    level: Level
+    meaning: str
+    mend: str = ""
+
+
+Findings = Iterator[Finding]
+
+
+def _ok(subject: str, meaning: str) -> Finding:
+    return Finding(subject, Level.OK, meaning)
+
+
+def _warning(subject: str, meaning: str, mend: str) -> Finding:
+    return Finding(subject, Level.WARNING, meaning, mend)
+
+
+def _broken(subject: str, meaning: str, mend: str) -> Finding:
+    return Finding(subject, Level.BROKEN, meaning, mend)
+
+
+def check() -> Findings:
+    """Everything, in the order in which one thing needs the other; what is down is said, and
+    the rest is checked all the same."""
+    yield from _clerk()
+    yield from _webhook_secret()
+    try:
+        connection.ensure_connection()
+    except DatabaseError:
+        yield _broken("Database", "It does not answer.", "DATABASE_URL, or start PostgreSQL")
+        return
+    yield from _database()
+    unapplied = _unapplied()
+    if unapplied:
+        yield _broken("Migrations", f"{unapplied} are not applied.", "manage.py migrate")
+        return
+    yield _ok("Migrations", "All are applied.")
+    for findings in (_indexes, _twins, _attempts, _deliveries, _worker, _runs, _last_scan):
+        yield from findings()
+
+
+# --- Clerk ---------------------------------------------------------------------------------------
+
+
+def _clerk() -> Findings:
+    try:
+        client = clerk()
+    except ClerkNotConfigured as error:
+        meaning = f"{error.summary}. Saves of linked users fail safely."
+        yield _broken("Clerk key", meaning, "CLERK_SECRET_KEY")
+        return
+    live = settings.CLERK_SECRET_KEY.startswith("sk_live_")
+    if live == settings.DEBUG:
+        kind, mode = ("production", "on") if live else ("development", "off")
+        meaning = f"It is of a {kind} instance, and DEBUG is {mode}."
+        yield _warning("Clerk key", meaning, "CLERK_SECRET_KEY or DEBUG")
+    else:
+        yield _ok("Clerk key", f"It is of a {'production' if live else 'development'} instance.")
+    yield from _answers(client)
+
+
+def _answers(client: Clerk) -> Findings:
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    try:
+        count = client.count_users(deadline=deadline)
+        apart = client.time(deadline=deadline) - timezone.now()
+    except ClerkDenied as error:
+        yield _broken("Clerk", f"It does not accept the key ({error.code}).", "CLERK_SECRET_KEY")
+    except ClerkRefused as error:
+        meaning = f"It refuses version {settings.CLERK_API_VERSION} or the address ({error.code})."
+        yield _broken("Clerk", meaning, "CLERK_API_VERSION, CLERK_API_URL")
+    except ClerkError as error:
+        yield _broken("Clerk", f"{error.summary}.", "CLERK_API_URL, or the network")
+    else:
+        version = settings.CLERK_API_VERSION
+        yield _ok("Clerk", f"It accepts the key and version {version}; it has {count} users.")
+        if abs(apart) > CLOCK:
+            meaning = f"It is {abs(apart).total_seconds():.0f} s from Clerk's: events are refused."
+            yield _warning("Clock", meaning, "set the clock by NTP")
+        else:
+            yield _ok("Clock", "It agrees with Clerk's.")
+
+
+def _webhook_secret() -> Findings:
+    try:
+        Webhook(settings.CLERK_WEBHOOK_SIGNING_SECRET)
+    except Exception:  # the library's own, and binascii's
+        meaning = "It cannot be read, so every event of Clerk is refused."
+        yield _broken("Webhook secret", meaning, "CLERK_WEBHOOK_SIGNING_SECRET")
+    else:
+        yield _ok("Webhook secret", "It is set; whether it is Clerk's, the next event shows.")
+
+
+# --- Database ------------------------------------------------------------------------------------
+
+
+def _database() -> Findings:
+    version = connection.pg_version // 10_000  # type: ignore[attr-defined]
+    if version < OLDEST_POSTGRESQL:
+        meaning = f"PostgreSQL {version} is too old."
+        yield _broken("Database", meaning, f"PostgreSQL {OLDEST_POSTGRESQL} or newer")
+        return
+    pooler = _pooler()
+    yield _ok("Database", f"PostgreSQL {version}{f', {pooler}' if pooler else ''}.")
+
+
+def _pooler() -> str:
+    """What is between us and PostgreSQL. A pooler makes up the backend's id that it tells at the
+    start of a connection; and in transaction mode a second connection is given the backend that
+    a first one has just left."""
+    first, second = connections["default"].copy(), connections["default"].copy()
+    try:
+        first.set_autocommit(False)
+        _backend(first)
+        second.ensure_connection()
+        told = second.connection.info.backend_pid
+        before = _backend(second)
+        first.rollback()
+        moved = _backend(second) != before
+    finally:
+        first.close()
+        second.close()
+    if moved:
+        return "behind a pooler in transaction mode"
+    return "behind a pooler, in session mode as it seems" if told != before else ""
+
+
+def _backend(through: object) -> int:
+    with through.cursor() as cursor:  # type: ignore[attr-defined]
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+
+def _unapplied() -> int:
+    executor = MigrationExecutor(connection)
+    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+def _indexes() -> Findings:
+    wanted = {
+        named.name
+        for model in apps.get_app_config("users").get_models()
+        for named in [*model._meta.indexes, *model._meta.constraints]
+    }
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relname FROM pg_class UNION SELECT conname FROM pg_constraint")
+        missing = sorted(wanted - {name for (name,) in cursor.fetchall()})
+    if missing:
+        meaning = f"Missing: {', '.join(missing)}. Lists and scans are slow, or twins come in."
+        yield _broken("Indexes", meaning, "manage.py sqlmigrate users shows how they are made")
+    else:
+        yield _ok("Indexes", "All are there.")
+
+
+# --- What is unfinished --------------------------------------------------------------------------
+
+
+def _twins() -> Findings:
+    twins = sum(1 for _ in differences.find([differences.Kind.TWINS]))
+    if twins:
+        meaning = f"{twins} Clerk accounts share their email with another one."
+        yield _warning("Twins", meaning, "manage.py clerk_diff --kind twins")
+    else:
+        yield _ok("Twins", "No two Clerk accounts have one email.")
+
+
+def _attempts() -> Findings:
+    attempts = SyncAttempt.objects.filter(status=Status.STARTED)
+    old = attempts.filter(started_at__lt=timezone.now() - OPEN_FOR).count()
+    if old:
+        meaning = f"{old} changes have not been settled for over five minutes."
+        yield _warning("Attempts", meaning, "manage.py clerk_recover")
+    else:
+        yield _ok("Attempts", f"{attempts.count()} are open.")
+
+
+def _deliveries() -> Findings:
+    kept = WebhookDelivery.objects.filter(processed_at=None).count()
+    if kept:
+        meaning = f"{kept} events of Clerk could not take effect yet."
+        yield _warning("Events", meaning, "manage.py clerk_replay")
+    else:
+        yield _ok("Events", "None waits.")
+
+
+def _worker() -> Findings:
+    alive = ProcrastinateWorker.objects.filter(
+        last_heartbeat__gt=timezone.now() - WORKER_SILENT
+    ).count()
+    if alive:
+        yield _ok("Worker", f"{alive} at work.")
+    else:
+        meaning = "None is at work: nothing is settled, sent or tried again in the background."
+        mend = "manage.py procrastinate worker, or clerk_recover from cron"
+        yield _warning("Worker", meaning, mend)
+
+
+def _runs() -> Findings:
+    cut = BulkRun.objects.filter(
+        state__in=[BulkRun.State.INTERRUPTED, BulkRun.State.STOPPED],
+        rows__state=BulkRow.State.WAITING,
+    ).distinct()
+    for run in cut.order_by("pk"):
+        meaning = f"Run {run.pk} did not come to its end. {run.message}"
+        yield _warning("Bulk run", meaning, f"manage.py {run.command} --resume {run.pk}")
+
+
+def _last_scan() -> Findings:
+    last = scan.last_finished()
+    mend = "manage.py clerk_diff --refresh"
+    if last is None or last.finished_at is None:
+        yield _warning("Scan", "Nobody has looked at all of Clerk's users yet.", mend)
+        return
+    age = timezone.now() - last.finished_at
+    when = f"Clerk's users were all looked at {age.days} days and {age.seconds // 3600} hours ago."
+    yield _warning("Scan", when, mend) if age > SCAN_AGE else _ok("Scan", when)

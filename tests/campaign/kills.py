@@ -24,7 +24,11 @@ Request = tuple[str, dict[str, str]]
 def run(sandbox: Sandbox, client: Client, *, kills: int) -> int:
     """Kill that many times at each step, the operations in turn; gives how many died."""
     application = "tests.campaign.server:application"
-    environment = {"CLERK_API_URL": sandbox.url, "CLERK_SECRET_KEY": sandbox.secret_key}
+    environment = {
+        "CLERK_API_URL": sandbox.url,
+        "CLERK_SECRET_KEY": sandbox.secret_key,
+        "GUNICORN_CMD_ARGS": "--preload",  # the next process is there at once
+    }
     died = 0
     with serving(application, **environment) as port:
         operations = itertools.cycle([_update, _replace_email, _create, _delete])

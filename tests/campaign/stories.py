@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from django.db import connection
 from django.utils import timezone
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
@@ -141,8 +141,8 @@ def _recover() -> None:
         connection.close()
 
 
-def run(make: Any, *, scenarios: int, derandomize: bool = False) -> None:
-    """Run that many stories. Raises `Untrue` with the shortest story that ends in one."""
+def run(make: Any, *, scenarios: int, derandomize: bool = False, shorten: bool = True) -> None:
+    """Run that many stories. Raises `Untrue` with a story that ends in one, the shortest."""
     Stories.make = staticmethod(make)
     run_state_machine_as_test(
         Stories,
@@ -151,6 +151,8 @@ def run(make: Any, *, scenarios: int, derandomize: bool = False) -> None:
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=derandomize,
+            report_multiple_bugs=False,
+            phases=[Phase.generate, Phase.shrink] if shorten else [Phase.generate],
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

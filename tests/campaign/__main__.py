@@ -1,0 +1,27 @@
+"""The campaign at length: `python -m tests.campaign --scenarios 5000 --kills 200`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import pytest
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
+    parser.add_argument("--scenarios", type=int, default=5000)
+    parser.add_argument("--kills", type=int, default=200, help="at each step of a save")
+    options = parser.parse_args()
+    os.environ |= {
+        "CAMPAIGN_SCENARIOS": str(options.scenarios),
+        "CAMPAIGN_KILLS": str(options.kills),
+        "BULK_ROWS": "2000",
+        "BULK_KILLS": "20",
+    }
+    return pytest.main(["-v", "--durations=0", "tests/campaign", "tests/test_bulk_kills.py"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -260,25 +260,34 @@ def fetch_only() -> None:
 def drift(count: int = 100_000, apart: int = 300) -> None:
     from django.db import connection
 
-    from users.models import BuilderUser, ClerkAccount
+    from users.models import BuilderUser, ClerkAccount, SyncAttempt
     from users.sync import differences
 
     with clerk() as root:
         people(root, count)
-    some = list(BuilderUser.objects.values_list("pk", "clerk_id")[: apart * 4])
-    BuilderUser.objects.filter(pk__in=[pk for pk, _ in some[:apart]]).update(name="Jane Roe")
-    ids = [clerk_id for _, clerk_id in some]
-    ClerkAccount.objects.filter(pk__in=ids[apart : apart * 2]).update(email="x@example.com")
-    ClerkAccount.objects.filter(pk__in=ids[apart * 2 : apart * 3]).update(deleted_at=_now())
-    ClerkAccount.objects.filter(pk__in=ids[apart * 3 :]).delete()
+    some = list(BuilderUser.objects.values_list("pk", "clerk_id")[: apart * 7])
+    parts = [some[start : start + apart] for start in range(0, len(some), apart)]
+    users, ids = ([[row[column] for row in part] for part in parts] for column in (0, 1))
+    known = ClerkAccount.objects
+    BuilderUser.objects.filter(pk__in=users[0]).update(name="Jane Roe")
+    known.filter(pk__in=ids[1]).update(email="x@example.com")  # twins, too
+    known.filter(pk__in=ids[2]).update(deleted_at=_now())
+    known.filter(pk__in=ids[3]).delete()
+    known.filter(pk__in=ids[4] + ids[5]).update(user=None)
+    BuilderUser.objects.filter(pk__in=users[4]).update(clerk_id=None)  # a match
+    BuilderUser.objects.filter(pk__in=users[5]).delete()  # only in Clerk
+    SyncAttempt.objects.bulk_create(
+        SyncAttempt(user_id=pk, operation="update", source="admin", label="") for pk in users[6]
+    )
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
         sql, params = differences.statement().query.sql_with_params()
         bare = _seconds(lambda: (cursor.execute(sql, params), cursor.fetchall()))
     found: list[Any] = []
     took = _seconds(lambda: found.extend(differences.find()))
+    kinds = Counter(difference.kind.value for difference in found)
     print(
-        f"drift of {count}: {took:.2f} s for {len(found)} differences, bare SQL {bare:.2f} s, "
+        f"drift of {count}: {took:.2f} s for {len(found)} differences {dict(kinds)}, bare SQL {bare:.2f} s, "
         f"ratio {took / bare:.2f}"
     )
 

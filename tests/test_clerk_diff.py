@@ -7,6 +7,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from tests.commands import run
@@ -139,3 +140,44 @@ def test_what_it_cannot_do_it_says(sandbox, settings):
     settings.CLERK_SECRET_KEY = ""
     code, out = run("clerk_diff", "--refresh")
     assert (code, "CLERK_SECRET_KEY" in out) == (1, True)
+
+
+def test_a_match_names_its_user_and_can_be_chosen(sandbox):
+    waiting, other = (BuilderUserFactory(email=f"{name}@example.com") for name in "ab")
+    account = in_clerk(sandbox, email="a@example.com")
+    in_clerk(sandbox, email="b@example.com")
+    code, out = run("clerk_diff", "--kind", "match", "--json")
+    rows = {row["user_id"]: row for row in json.loads(out)["differences"]}
+    assert set(rows) == {str(waiting.pk), str(other.pk)}
+    assert rows[str(waiting.pk)]["label"] == waiting.name
+    arguments = ("--id", waiting.pk, "--drift", "match", "--apply", "--no-refresh")
+    assert run("clerk_link", *arguments)[0] == 0
+    assert BuilderUser.objects.get(pk=waiting.pk).clerk_id == account.id
+    assert BuilderUser.objects.get(pk=other.pk).clerk_id is None
+    assert set(differences()) == {"match"}  # the other one
+
+
+def test_a_match_that_nothing_links_by_itself_does_not_advise_it(sandbox):
+    BuilderUserFactory(email="a@example.com")
+    account = in_clerk(sandbox, email="a@example.com")
+    ClerkAccount.objects.filter(pk=account.id).update(email_verified=False)
+    assert "not verified" in differences()["match"]["cause"]
+    plan = json.loads(run("clerk_link", "--no-refresh", "--json", "--drift", "match")[1])["plan"]
+    assert (plan["rows"], "not verified" in plan["notes"][0]) == ([], True)
+    ClerkAccount.objects.filter(pk=account.id).update(banned=True)
+    assert set(differences()) == {"only_in_clerk"}
+
+
+def test_rows_with_one_email_that_came_in_without_the_index(sandbox):
+    with connection.cursor() as cursor:
+        cursor.execute("DROP INDEX users_email_unique")
+        try:
+            BuilderUserFactory(email="a@example.com")
+            BuilderUserFactory(email="A@example.com")
+            code, out = run("clerk_diff", "--kind", "twin_rows", "--json")
+            rows = json.loads(out)["differences"]
+            assert code == 2
+            assert {row["ours"] for row in rows} == {"a@example.com", "A@example.com"}
+        finally:
+            BuilderUser.objects.all().delete()
+            cursor.execute("CREATE UNIQUE INDEX users_email_unique ON users (lower(email))")

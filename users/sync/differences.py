@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db.models import (
+    Case,
+    Count,
     DateTimeField,
     Exists,
     F,
@@ -22,6 +24,7 @@ from django.db.models import (
     TextChoices,
     TextField,
     Value,
+    When,
 )
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Coalesce, Lower
@@ -40,6 +43,7 @@ class Kind(TextChoices):
     MATCH = "match", "Unlinked with a match in Clerk"
     ONLY_IN_CLERK = "only_in_clerk", "In Clerk but not here"
     TWINS = "twins", "Twins: one email, several Clerk accounts"
+    TWIN_ROWS = "twin_rows", "Twins: one email, several builder users"
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class _Row(NamedTuple):
 
 def find(kinds: Sequence[Kind] = ()) -> Iterator[Difference]:
     """All differences, or those of some kinds, in the order of `Kind`, by name."""
-    for values in statement(kinds):
+    for values in statement(kinds).iterator():
         row = _Row(*values)
         kind = list(Kind)[row.rank]
         yield Difference(
@@ -111,7 +115,9 @@ CAUSES = {
     Kind.MATCH: "The event of its sign-up was lost, or came before the row: clerk_link.",
     Kind.ONLY_IN_CLERK: "Signed up by themselves, or the row was deleted here alone.",
     Kind.TWINS: "The person signed up twice: one account too many in Clerk.",
+    Kind.TWIN_ROWS: "Stored while the index users_email_unique was missing: clerk_check.",
 }
+UNVERIFIED = "Its email is not verified, so clerk_link leaves it: link it on the user's form."
 
 
 # --- One query a kind ----------------------------------------------------------------------------
@@ -147,14 +153,21 @@ def _of_users(
     )
 
 
-def _of_accounts(accounts: QuerySet[ClerkAccount]) -> QuerySet[ClerkAccount]:
+def _of_accounts(
+    accounts: QuerySet[ClerkAccount],
+    *,
+    user: Any = None,
+    label: Any = None,
+    ours: Any = None,
+    note: Any = None,
+) -> QuerySet[ClerkAccount]:
     return accounts.annotate(
-        user_id_=F("user_id"),
-        label_=drift.clerk_name(""),
+        user_id_=user or F("user_id"),
+        label_=label or drift.clerk_name(""),
         clerk_id_=F("clerk_id"),
-        ours=_text(""),
+        ours=ours or _text(""),
         theirs=F("email"),
-        note_=F("note"),
+        note_=note or F("note"),
         last_wanted=_none(TextField()),
         row_updated_at=_none(DateTimeField()),
         clerk_updated_at_=F("clerk_updated_at"),
@@ -208,25 +221,50 @@ def _unlinked_accounts() -> QuerySet[ClerkAccount]:
     return ClerkAccount.objects.filter(user=None, deleted_at=None, released_at=None)
 
 
-def _fitting() -> Exists:
-    fitting = BuilderUser.objects.alias(lower=Lower("email")).filter(
-        Q(pk=OuterRef("claimed_id")) | Q(lower=Lower(OuterRef("email"))), clerk_id=None
-    )
-    return Exists(fitting)
+def _fitting(field: str) -> Coalesce:
+    """A field of the unlinked row that an account fits, as `matching` looks: by our id in its
+    metadata, else by email. NULL for none."""
+    free = BuilderUser.objects.filter(clerk_id=None)
+    claimed = free.filter(pk=OuterRef("claimed_id"))
+    mailed = free.alias(lower=Lower("email")).filter(lower=OuterRef("email"))
+    return Coalesce(Subquery(claimed.values(field)[:1]), Subquery(mailed.values(field)[:1]))
 
 
 def _match() -> QuerySet[ClerkAccount]:
-    return _of_accounts(_unlinked_accounts().filter(_fitting()))
+    """Banned accounts are linked by nobody."""
+    claimed = BuilderUser.objects.filter(pk=OuterRef("claimed_id"))
+    note = Case(
+        When(~Q(note=""), then=F("note")),
+        When(Q(email_verified=True) | Exists(claimed), then=_text("")),
+        default=_text(UNVERIFIED),
+    )
+    accounts = _unlinked_accounts().alias(fits=_fitting("pk")).filter(banned=False)
+    return _of_accounts(
+        accounts.filter(fits__isnull=False),
+        user=_fitting("pk"),
+        label=_fitting("name"),
+        ours=_fitting("email"),
+        note=note,
+    )
 
 
 def _only_in_clerk() -> QuerySet[ClerkAccount]:
-    return _of_accounts(_unlinked_accounts().exclude(_fitting()))
+    accounts = _unlinked_accounts().alias(fits=_fitting("pk"))
+    return _of_accounts(accounts.filter(Q(fits=None) | Q(banned=True)))
 
 
 def _twins() -> QuerySet[ClerkAccount]:
     living = ClerkAccount.objects.filter(deleted_at=None, banned=False).exclude(email="")
     twin = living.filter(email=OuterRef("email")).exclude(pk=OuterRef("pk"))
     return _of_accounts(living.filter(Exists(twin)))
+
+
+def _twin_rows() -> QuerySet[BuilderUser]:
+    """None, as long as the unique index stands."""
+    lowered = BuilderUser.objects.values(lower=Lower("email"))
+    several = lowered.annotate(rows=Count("pk")).order_by().filter(rows__gt=1).values("lower")
+    users = BuilderUser.objects.alias(lower=Lower("email")).filter(lower__in=several)
+    return _of_users(users, ours=F("email"))
 
 
 _QUERIES: dict[Kind, Callable[[], QuerySet[Any, Any]]] = {
@@ -238,4 +276,5 @@ _QUERIES: dict[Kind, Callable[[], QuerySet[Any, Any]]] = {
     Kind.MATCH: _match,
     Kind.ONLY_IN_CLERK: _only_in_clerk,
     Kind.TWINS: _twins,
+    Kind.TWIN_ROWS: _twin_rows,
 }

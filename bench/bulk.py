@@ -287,8 +287,8 @@ def drift(count: int = 100_000, apart: int = 300) -> None:
     took = _seconds(lambda: found.extend(differences.find()))
     kinds = Counter(difference.kind.value for difference in found)
     print(
-        f"drift of {count}: {took:.2f} s for {len(found)} differences {dict(kinds)}, bare SQL {bare:.2f} s, "
-        f"ratio {took / bare:.2f}"
+        f"drift of {count}: {took:.2f} s for {len(found)} differences {dict(kinds)}, "
+        f"bare SQL {bare:.2f} s, ratio {took / bare:.2f}"
     )
 
 

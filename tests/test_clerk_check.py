@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests.commands import run
+from tests.commands import ROOT, run
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
 from users.models import BulkRow, BulkRun, ClerkAccount, SyncAttempt, WebhookDelivery
 from users.sync import check
@@ -38,11 +41,11 @@ def test_a_healthy_installation(sandbox, settings):
                           "Indexes", "Twins", "Attempts", "Events", "Scan"}  # fmt: skip
 
 
-def test_it_is_a_table_for_people_without_any_secret(sandbox, settings):
+def test_it_is_a_line_a_finding_without_any_secret(sandbox, settings):
     code, out = run("clerk_check")
     assert code == 0
-    assert "What mends it" in out
-    assert "manage.py clerk_diff --refresh" in out
+    [scan] = [line for line in out.splitlines() if line.startswith("warning: Scan.")]
+    assert scan.endswith("Mend: manage.py clerk_diff --refresh")
     assert settings.CLERK_SECRET_KEY not in out
     assert settings.CLERK_WEBHOOK_SIGNING_SECRET not in out
 
@@ -79,11 +82,12 @@ def test_nobody_at_the_address(sandbox, settings):
     assert "CLERK_API_URL" in findings(1)["Clerk"]["mend"]
 
 
-def test_a_clock_that_is_wrong(sandbox, monkeypatch):
-    later = timezone.now() + timedelta(minutes=6)
+@pytest.mark.parametrize(("minutes", "level"), [(-2, "warning"), (2, "warning"), (6, "broken")])
+def test_a_clock_that_is_wrong(sandbox, monkeypatch, minutes, level):
+    later = timezone.now() + timedelta(minutes=minutes)
     monkeypatch.setattr(check.timezone, "now", lambda: later)
-    found = findings()["Clock"]
-    assert (found["level"], "NTP" in found["mend"]) == ("warning", True)
+    found = findings(1 if level == "broken" else 0)["Clock"]
+    assert (found["level"], "NTP" in found["mend"]) == (level, True)
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_???"])
@@ -92,13 +96,32 @@ def test_a_webhook_secret_that_is_none(sandbox, settings, secret):
     assert levels(1)["Webhook secret"] == "broken"
 
 
-def test_a_database_that_is_down_is_a_finding(sandbox, monkeypatch):
-    def down() -> None:
-        raise check.DatabaseError
+@pytest.mark.parametrize("clerk", ["up", "down"])
+def test_a_database_that_is_down_is_a_finding(sandbox, clerk):
+    """As a process of its own, to which nobody answers."""
+    url = sandbox.url if clerk == "up" else "http://127.0.0.1:9/v1"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "manage.py", "clerk_check", "--json"],
+        cwd=ROOT, text=True, capture_output=True, check=False, timeout=100,
+        env={**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:9/none",
+             "CLERK_API_URL": url, "CLERK_SECRET_KEY": sandbox.secret_key},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    found = {row["subject"]: row["level"] for row in json.loads(done.stdout)["findings"]}
+    assert (found["Database"], found["Clerk"]) == ("broken", "ok" if clerk == "up" else "broken")
 
-    monkeypatch.setattr(connection, "ensure_connection", down)
-    found = findings(1)
-    assert (found["Database"]["level"], found["Clerk"]["level"]) == ("broken", "ok")
+
+def test_a_table_that_cannot_be_read_is_a_finding(sandbox):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE procrastinate_jobs RENAME TO hidden")
+    try:
+        found = findings(1)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE hidden RENAME TO procrastinate_jobs")
+    assert found["Database"]["level"] == "broken"
+    assert "procrastinate_jobs" in found["Database"]["meaning"]
 
 
 def test_an_index_that_is_missing(sandbox):
@@ -109,6 +132,41 @@ def test_an_index_that_is_missing(sandbox):
     finally:
         with connection.cursor() as cursor:
             cursor.execute("ALTER INDEX hidden RENAME TO users_email_unique")
+
+
+def test_a_unique_column_and_an_index_that_was_never_finished(sandbox):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT conname FROM pg_constraint WHERE contype = 'u' "
+                       "AND conrelid = 'users'::regclass")  # fmt: skip
+        [(name,)] = cursor.fetchall()
+        cursor.execute(f'ALTER TABLE users DROP CONSTRAINT "{name}"')
+        valid = (
+            "UPDATE pg_index SET indisvalid = %s WHERE indexrelid = 'users_created_at'::regclass"
+        )
+        cursor.execute(valid, [False])
+        try:
+            meaning = findings(1)["Indexes"]["meaning"]
+        finally:
+            cursor.execute(valid, [True])
+            cursor.execute(f'ALTER TABLE users ADD CONSTRAINT "{name}" UNIQUE (clerk_id)')
+    assert "unique users.clerk_id" in meaning
+    assert "users_created_at" in meaning
+
+
+def test_jobs_that_nobody_takes_are_counted(sandbox):
+    assert "; 0 jobs wait" in findings()["Worker"]["meaning"]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, args, scheduled_at) VALUES "
+            "('default', 'none', '{}', NULL), ('default', 'none', '{}', now() + interval '1 day')"
+        )
+        cursor.execute(
+            "INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp) "
+            "VALUES ('none', extract(epoch FROM now() - interval '185 minutes'))"
+        )
+    found = findings()["Worker"]
+    assert found["level"] == "warning"
+    assert "the last round was 3 h 5 min ago); 1 jobs wait" in found["meaning"]
 
 
 def test_what_is_unfinished_is_told_with_what_mends_it(sandbox):

@@ -146,7 +146,7 @@ def test_a_match_names_its_user_and_can_be_chosen(sandbox):
     waiting, other = (BuilderUserFactory(email=f"{name}@example.com") for name in "ab")
     account = in_clerk(sandbox, email="a@example.com")
     in_clerk(sandbox, email="b@example.com")
-    code, out = run("clerk_diff", "--kind", "match", "--json")
+    _, out = run("clerk_diff", "--kind", "match", "--json")
     rows = {row["user_id"]: row for row in json.loads(out)["differences"]}
     assert set(rows) == {str(waiting.pk), str(other.pk)}
     assert rows[str(waiting.pk)]["label"] == waiting.name

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from django.apps import apps
 from django.conf import settings
 from django.db import DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Max, Q
 from django.utils import timezone
-from procrastinate.contrib.django.models import ProcrastinateWorker
+from procrastinate.contrib.django.models import (
+    ProcrastinateJob,
+    ProcrastinatePeriodicDefer,
+    ProcrastinateWorker,
+)
 from standardwebhooks import Webhook
 
 from users.clerk import Clerk, Deadline, clerk
 from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefused
 from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
 from users.sync import differences, scan
+from users.sync.differences import Kind
 
-CLOCK = timedelta(seconds=60)
+CLOCK, CLOCK_AT_MOST = timedelta(seconds=60), timedelta(minutes=5)
 """Clerk's events are refused when the clocks are five minutes apart (FACTS §4)."""
 OPEN_FOR, SCAN_AGE = timedelta(minutes=5), timedelta(days=7)
 WORKER_SILENT = timedelta(minutes=2)
@@ -68,6 +75,14 @@ def check() -> Findings:
     except DatabaseError:
         yield _broken("Database", "It does not answer.", "DATABASE_URL, or start PostgreSQL")
         return
+    try:
+        yield from _stored()
+    except DatabaseError as error:
+        meaning = f"It failed while it was looked at ({type(error).__name__}): {error}".strip()
+        yield _broken("Database", meaning, "its log; then manage.py clerk_check again")
+
+
+def _stored() -> Findings:
     yield from _database()
     unapplied = _unapplied()
     if unapplied:
@@ -113,11 +128,16 @@ def _answers(client: Clerk) -> Findings:
     else:
         version = settings.CLERK_API_VERSION
         yield _ok("Clerk", f"It accepts the key and version {version}; it has {count} users.")
-        if abs(apart) > CLOCK:
-            meaning = f"It is {abs(apart).total_seconds():.0f} s from Clerk's: events are refused."
-            yield _warning("Clock", meaning, "set the clock by NTP")
-        else:
-            yield _ok("Clock", "It agrees with Clerk's.")
+        yield _clock(abs(apart))
+
+
+def _clock(apart: timedelta) -> Finding:
+    said, mend = f"It is {apart.total_seconds():.0f} s from Clerk's", "set the clock by NTP"
+    if apart > CLOCK_AT_MOST:
+        return _broken("Clock", f"{said}: every event is refused.", mend)
+    if apart > CLOCK:
+        return _warning("Clock", f"{said}; at five minutes events are refused.", mend)
+    return _ok("Clock", "It agrees with Clerk's.")
 
 
 def _webhook_secret() -> Findings:
@@ -176,31 +196,46 @@ def _unapplied() -> int:
 
 
 def _indexes() -> Findings:
-    wanted = {
-        named.name
-        for model in apps.get_app_config("users").get_models()
-        for named in [*model._meta.indexes, *model._meta.constraints]
-    }
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT relname FROM pg_class UNION SELECT conname FROM pg_constraint")
-        missing = sorted(wanted - {name for (name,) in cursor.fetchall()})
+    missing = list(_missing())
     if missing:
         meaning = f"Missing: {', '.join(missing)}. Lists and scans are slow, or twins come in."
-        yield _broken("Indexes", meaning, "manage.py sqlmigrate users shows how they are made")
+        mend = "manage.py sqlmigrate users 0001 (and later) shows how they are made"
+        yield _broken("Indexes", meaning, mend)
     else:
         yield _ok("Indexes", "All are there.")
+
+
+def _missing() -> Iterator[str]:
+    """Indexes and constraints of the models that their tables do not have; one that PostgreSQL
+    could not finish (`indisvalid`) is none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE NOT indisvalid"
+        )
+        invalid = {name for (name,) in cursor.fetchall()}
+        for model in apps.get_app_config("users").get_models():
+            options = model._meta
+            there = connection.introspection.get_constraints(cursor, options.db_table)
+            there = {name: one for name, one in there.items() if name not in invalid}
+            named = [*options.indexes, *options.constraints]
+            yield from sorted(one.name for one in named if one.name not in there)
+            unique = [one["columns"] for one in there.values() if one["unique"]]
+            for field in options.local_fields:
+                if field.unique and [field.column] not in unique:
+                    yield f"unique {options.db_table}.{field.column}"
 
 
 # --- What is unfinished --------------------------------------------------------------------------
 
 
 def _twins() -> Findings:
-    twins = sum(1 for _ in differences.find([differences.Kind.TWINS]))
-    if twins:
-        meaning = f"{twins} Clerk accounts share their email with another one."
-        yield _warning("Twins", meaning, "manage.py clerk_diff --kind twins")
-    else:
-        yield _ok("Twins", "No two Clerk accounts have one email.")
+    counted = Counter(one.kind for one in differences.find([Kind.TWINS, Kind.TWIN_ROWS]))
+    for kind, what in ((Kind.TWINS, "Clerk accounts"), (Kind.TWIN_ROWS, "builder users")):
+        if count := counted[kind]:
+            meaning = f"{count} {what} share their email with another one."
+            yield _warning("Twins", meaning, f"manage.py clerk_diff --kind {kind}")
+    if not counted:
+        yield _ok("Twins", "No email is there twice.")
 
 
 def _attempts() -> Findings:
@@ -223,15 +258,29 @@ def _deliveries() -> Findings:
 
 
 def _worker() -> Findings:
-    alive = ProcrastinateWorker.objects.filter(
-        last_heartbeat__gt=timezone.now() - WORKER_SILENT
-    ).count()
+    """A worker that ended in order leaves no heartbeat, and jobs that succeeded are deleted; the
+    last round of what it does every minute stays known."""
+    now = timezone.now()
+    alive = ProcrastinateWorker.objects.filter(last_heartbeat__gt=now - WORKER_SILENT).count()
+    due = Q(scheduled_at=None) | Q(scheduled_at__lte=now)
+    waiting = ProcrastinateJob.objects.filter(due, status="todo").count()
     if alive:
-        yield _ok("Worker", f"{alive} at work.")
-    else:
-        meaning = "None is at work: nothing is settled, sent or tried again in the background."
-        mend = "manage.py procrastinate worker, or clerk_recover from cron"
-        yield _warning("Worker", meaning, mend)
+        yield _ok("Worker", f"{alive} at work; {waiting} jobs wait.")
+        return
+    at = ProcrastinatePeriodicDefer.objects.aggregate(at=Max("defer_timestamp"))["at"]
+    last = datetime.fromtimestamp(at, UTC) if at else None
+    ran = f"the last round was {_ago(now - last)} ago" if last else "no round is known"
+    meaning = (
+        f"None is at work ({ran}); {waiting} jobs wait. "
+        "Nothing is settled, sent or tried again in the background."
+    )
+    mend = "manage.py procrastinate worker, or clerk_recover from cron"
+    yield _warning("Worker", meaning, mend)
+
+
+def _ago(age: timedelta) -> str:
+    hours, minutes = divmod(age.seconds // 60, 60)
+    return f"{age.days} days and {hours} hours" if age.days else f"{hours} h {minutes} min"
 
 
 def _runs() -> Findings:
@@ -251,5 +300,5 @@ def _last_scan() -> Findings:
         yield _warning("Scan", "Nobody has looked at all of Clerk's users yet.", mend)
         return
     age = timezone.now() - last.finished_at
-    when = f"Clerk's users were all looked at {age.days} days and {age.seconds // 3600} hours ago."
+    when = f"Clerk's users were all looked at {_ago(age)} ago."
     yield _warning("Scan", when, mend) if age > SCAN_AGE else _ok("Scan", when)

@@ -32,10 +32,18 @@ class Command(BaseCommand):
         if options["json"]:
             rows = [asdict(finding) | {"level": finding.level.value} for finding in found]
             self.stdout.write(json.dumps({"broken": broken, "findings": rows}))
-        else:
+        elif self.stdout.isatty():
             print_table(self.stdout, _table(found))
+        else:
+            for finding in found:
+                self.stdout.write(_line(finding))
         if broken:
             sys.exit(1)
+
+
+def _line(finding: Finding) -> str:
+    mend = f" Mend: {finding.mend}" if finding.mend else ""
+    return f"{finding.level.value}: {finding.subject}. {finding.meaning}{mend}"
 
 
 def _table(found: Iterable[Finding]) -> Table:

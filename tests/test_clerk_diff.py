@@ -16,6 +16,7 @@ from tests.test_change_form import form_of, page_of
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount
 from users.sync import copies
+from users.sync.bulk.lock import one_at_a_time
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -181,3 +182,12 @@ def test_rows_with_one_email_that_came_in_without_the_index(sandbox):
         finally:
             BuilderUser.objects.all().delete()
             cursor.execute("CREATE UNIQUE INDEX users_email_unique ON users (lower(email))")
+
+
+def test_a_look_at_all_users_does_not_begin_beside_bulk_work(sandbox):
+    with one_at_a_time():
+        code, out = run("clerk_diff", "--refresh")
+        assert (code, "Only one runs at a time" in out) == (1, True)
+        assert sandbox.requests() == []
+        assert run("clerk_diff")[0] == 0
+    assert run("clerk_diff", "--refresh")[0] == 0

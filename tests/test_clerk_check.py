@@ -162,7 +162,7 @@ def test_jobs_that_nobody_takes_are_counted(sandbox):
         )
         cursor.execute(
             "INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp) "
-            "VALUES ('none', extract(epoch FROM now() - interval '185 minutes'))"
+            "VALUES ('none', extract(epoch FROM now() - interval '185.5 minutes'))"
         )
     found = findings()["Worker"]
     assert found["level"] == "warning"

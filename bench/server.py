@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
-def serving(application: str = "cascade.wsgi", **environment: str) -> Iterator[int]:
+def serving(
+    application: str = "cascade.wsgi", *, threads: int = 16, **environment: str
+) -> Iterator[int]:
     """Start a server on the database that this process is connected to; gives its port."""
     from django.db import connection
 
@@ -24,7 +26,7 @@ def serving(application: str = "cascade.wsgi", **environment: str) -> Iterator[i
     url = f"postgres://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
     server = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "gunicorn", application,
-         "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread", "--threads", "16",
+         "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread", "--threads", str(threads),
          "--log-level", "error"],
         cwd=ROOT,
         env={**os.environ, "DATABASE_URL": url, **environment},

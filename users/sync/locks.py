@@ -94,10 +94,13 @@ def prepare_transaction(*, wait: float) -> None:
 
 def lock_attempt(attempt: SyncAttempt) -> bool:
     """Lock the attempt; False when it is settled, gone or held by another process."""
-    still_open = SyncAttempt.objects.select_for_update(skip_locked=True).filter(
-        pk=attempt.pk, status=Status.STARTED
-    )
-    return len(still_open.values_list("pk")) == 1
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT FROM users_syncattempt WHERE id = %s AND status = 'started' "
+            "FOR UPDATE SKIP LOCKED",
+            [attempt.pk],
+        )
+        return cursor.rowcount == 1
 
 
 def raise_unless_locked(error: OperationalError) -> None:

@@ -12,29 +12,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
-from rich.console import Console
 from rich.table import Table
 
 from users.clerk import Pace, clerk
 from users.errors import BulkRefused, ClerkError
-from users.management.watch import watching
+from users.management.options import actor_of, call_rate
+from users.management.terminal import print_table, watching
 from users.models import BulkRow, BulkRun
 from users.models import Operation as Kind
-from users.sync import differences, wording
-from users.sync.actors import Actor
+from users.sync import wording
 from users.sync.bulk import plan_file, undo
 from users.sync.bulk import run as runs
 from users.sync.bulk.brakes import FailureBrake, check_size
-from users.sync.bulk.choosing import Choice
 from users.sync.bulk.lock import Lease, one_at_a_time
 from users.sync.bulk.plan import Plan
 from users.sync.scan import scan
 
-SHARE_OF_LIMIT = 0.9
 SHOWN = 100
 
 
@@ -100,7 +95,7 @@ class BulkCommand(BaseCommand):
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
         if sum(options[name] is not None for name in ("resume", "undo", "plan_file")) > 1:
             raise BulkRefused("--resume, --undo and --plan exclude one another.")
-        actor, rate = _actor(options["actor"]), call_rate(options["rate"])
+        actor, rate = actor_of(options["actor"]), call_rate(options["rate"])
         if options["resume"] is not None:
             run = runs.resume(options["resume"], command=self.name)
             self._carry_out(run, lease, rate, options)
@@ -246,58 +241,6 @@ def refresh(stderr: Any, *, rate: float, accept_missing: bool) -> None:
         stderr.write(f"{clerk_id} cannot be read: {reason}.")
 
 
-def print_table(stdout: Any, table: Table) -> None:
-    """As wide as the terminal; elsewhere wide enough that no value is broken."""
-    terminal = getattr(stdout, "isatty", lambda: False)()
-    console = Console(width=None if terminal else 200, markup=False, force_terminal=terminal)
-    with console.capture() as captured:
-        console.print(table)
-    stdout.write(captured.get())
-
-
-def add_choice(parser: CommandParser) -> None:
-    """Who is meant, for the commands that choose."""
-    choosing = parser.add_argument_group(
-        "choosing", "Users that fit all of what is given; nothing given is everybody."
-    )
-    choosing.add_argument("--id", action="append", default=[], help="ours or Clerk's; repeatable")
-    choosing.add_argument("--ids-from", type=Path, metavar="FILE", help="CSV: ids in column one")
-    choosing.add_argument("--email", action="append", default=[], help="repeatable")
-    choosing.add_argument("--group", action="append", default=[], help="name or id; repeatable")
-    choosing.add_argument("--role", action="append", default=[], help="repeatable")
-    choosing.add_argument(
-        "--drift", action="append", default=[], choices=differences.Kind.values,
-        help="users with this difference, as clerk_diff names it; repeatable",
-    )  # fmt: skip
-
-
-def choice_of(options: dict[str, Any]) -> Choice:
-    """Raises `BulkRefused`."""
-    ids = list(options["id"])
-    if file := options["ids_from"]:
-        ids += _ids_in(file)
-    return Choice(
-        ids=ids,
-        emails=options["email"],
-        groups=options["group"],
-        roles=options["role"],
-        drift=[differences.Kind(kind) for kind in options["drift"]],
-    )
-
-
-def _ids_in(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BulkRefused(f"{file} cannot be read: {error}.") from None
-    cells = [line.replace(";", ",").split(",")[0].strip().strip('"') for line in lines]
-    if cells and cells[0].lower() in ("id", "clerk_id"):
-        del cells[0]
-    if not any(cells):
-        raise BulkRefused(f"{file} holds no ids. Nothing was planned.")
-    return [cell for cell in cells if cell]
-
-
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
     """Ctrl-C or SIGTERM asks the run to end. What is in flight is finished: it takes
@@ -318,23 +261,6 @@ def interruptible() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _actor(username: str | None) -> Actor:
-    if username is None:
-        return None
-    actor = get_user_model().objects.filter(username=username).first()
-    if actor is None:
-        raise BulkRefused(f"There is no staff member {username}.")
-    return actor
-
-
-def call_rate(wanted: float | None) -> float:
-    """Calls of Clerk a second. Raises `BulkRefused`."""
-    rate = wanted if wanted is not None else settings.CLERK_RATE_LIMIT * SHARE_OF_LIMIT
-    if rate <= 0:
-        raise BulkRefused("--rate must be a number of calls a second above 0.")
-    return rate
 
 
 def _document(plan: Plan) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from rich.table import Table
 
-from users.management.bulk import print_table
+from users.management.terminal import print_table
 from users.sync.check import Finding, Level, check
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from rich.table import Table
 
-from users.management.bulk import as_command_errors, call_rate, print_table, refresh
+from users.management.bulk import as_command_errors, refresh
+from users.management.options import call_rate
+from users.management.terminal import print_table
 from users.sync.bulk.lock import one_at_a_time
 from users.sync.bulk.results import safe
 from users.sync.differences import Difference, Kind, find

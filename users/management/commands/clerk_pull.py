@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from users.management.bulk import BulkCommand, add_choice, choice_of
+from users.management.bulk import BulkCommand
+from users.management.options import add_choice, choice_of
 from users.sync.bulk.choosing import FIELDS, plan_pull
 from users.sync.bulk.plan import Plan
 

@@ -6,38 +6,29 @@ moment, so that a run that was killed goes on where it was.
 
 from __future__ import annotations
 
-import logging
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any
 
-from django.db import DatabaseError, connection, transaction
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Subquery
 from django.utils import timezone
 
-from users.clerk import Clerk, Pace, clerk, names
-from users.errors import BulkRefused, Busy, ChangeFailed, Conflict, Gone
-from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Source, Status, SyncAttempt
-from users.models import Operation as Kind
-from users.sync import account, invitations, recovery
+from users.clerk import Pace
+from users.errors import BulkRefused
+from users.models import BulkRow, BulkRun, Status, SyncAttempt
+from users.sync import recovery
 from users.sync.actors import Actor, service_user
-from users.sync.bulk import plan_file
+from users.sync.bulk import plan_file, rows
 from users.sync.bulk.brakes import FailureBrake
+from users.sync.bulk.crew import Crew
 from users.sync.bulk.lock import Lease
 from users.sync.bulk.plan import Plan, Planned
-from users.sync.dual_write import dual_write
-from users.sync.operations import Operation
-
-logger = logging.getLogger(__name__)
 
 State = BulkRow.State
 
-WORKERS = 16
-"""Calls in flight: enough for 100 a second at 150 ms, and fewer than the pool's connections."""
 CHUNK = 200
 ROUNDS = 4
 ROUND_PAUSE = 2.0
@@ -71,7 +62,7 @@ def start(plan: Plan, *, actor: Actor, **options: Any) -> BulkRun:
             plan_hash=plan_file.hash_of(plan),
             undo_of_id=plan.undo_of,
         )
-        rows = (
+        waiting = (
             BulkRow(
                 run=run,
                 position=position,
@@ -84,16 +75,16 @@ def start(plan: Plan, *, actor: Actor, **options: Any) -> BulkRun:
             )
             for position, planned in enumerate(_in_turns(plan.rows))
         )
-        BulkRow.objects.bulk_create(rows, batch_size=1000)
+        BulkRow.objects.bulk_create(waiting, batch_size=1000)
     return run
 
 
-def _in_turns(rows: Sequence[Planned]) -> list[Planned]:
+def _in_turns(planned: Sequence[Planned]) -> list[Planned]:
     """A user's second change after everybody's first: two of one user must not meet, and
     waiting for the first one would hold up the others."""
     seen: Counter[str] = Counter()
     turns: list[tuple[int, Planned]] = []
-    for row in rows:
+    for row in planned:
         turns.append((seen[row.user_id], row))
         seen[row.user_id] += 1
     return [row for _, row in sorted(turns, key=lambda turn: turn[0])]
@@ -141,7 +132,7 @@ def carry_out(
     Raises `BulkRefused` when the lock was lost, and `DatabaseError`; the run can be resumed.
     """
     pace = Pace(rate, sleep=stop.wait)
-    crew = _Crew(run, pace)
+    crew = Crew(run, pace)
     progress = Progress(run.rows.count())
     progress.counts.update(run.rows.exclude(state=State.WAITING).values_list("state", flat=True))
     watch(progress)
@@ -160,7 +151,7 @@ def carry_out(
                 crew.wait_for_hands()
                 if crew.has(row.user_id):
                     crew.wait_for_all()
-                if _asks_clerk(row):
+                if rows.asks_clerk(row):
                     pace.wait(row.clerk_id)
                 take_stock()
                 if row.position % LEASE_CHECKED_EVERY == 0:
@@ -210,170 +201,3 @@ def _waiting(run: BulkRun) -> Iterator[BulkRow]:
             return
         yield from chunk
         position = chunk[-1].position
-
-
-def _asks_clerk(row: BulkRow) -> bool:
-    return row.operation == Kind.INVITE or _operation(row).asks_clerk
-
-
-def _operation(row: BulkRow) -> Operation:
-    return Operation.kinds[row.operation](
-        user_id=row.user_id, label=row.label, clerk_id=row.clerk_id, changes=row.changes
-    )
-
-
-# --- One row -------------------------------------------------------------------------------------
-
-
-class _Later(Exception):
-    """Not now, but in the next round; the text says why."""
-
-
-def _do(row: BulkRow, pace: Pace) -> tuple[State, str]:
-    """Carry out one row: its state now, and the reason in words."""
-    user = row.user
-    if user is None:
-        return State.SKIPPED, "The user was deleted since the plan was made."
-    if moved := _moved_in_clerk(row, user):
-        return State.SKIPPED, moved
-    try:
-        return State.DONE, " ".join(_change(row, user, lambda: clerk().paced(pace)))
-    except Conflict as conflict:
-        if not conflict.conflicts:  # recovery came between the attempt and the row's lock
-            raise _Later(conflict.message) from None
-        return State.SKIPPED, _moved_here(conflict)
-    except Gone:
-        return State.SKIPPED, "The user was deleted since the plan was made."
-    except Busy as failure:
-        raise _Later(failure.message) from None
-    except ChangeFailed as failure:
-        if failure.retry_after is not None or failure.code == "unfinished":
-            raise _Later(failure.message) from None
-        return State.FAILED, failure.full_message
-
-
-def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
-    """What is to be said besides. Raises the `ChangeFailed` family."""
-    run = row.run
-    if row.operation == Kind.INVITE:
-        invited = invitations.invite(
-            user, actor=run.actor, email=row.changes["email"][1], source=Source.COMMAND, run=run
-        )
-        waits = invited.waits_until
-        return (f"It is sent after {waits:%Y-%m-%d %H:%M} UTC.",) if waits else ()
-    operation = _operation(row)
-    saved = dual_write(
-        operation, user, actor=run.actor, source=Source.COMMAND, run=run, gateway=gateway
-    )
-    if row.operation in (Kind.REPLACE_EMAIL, Kind.PUSH_EMAIL):
-        return account.still_found(row.changes["email"][0], gateway)
-    return saved.warnings
-
-
-def _moved_here(conflict: Conflict) -> str:
-    by = f", by {conflict.who}" if conflict.who else ""
-    now = "; ".join(
-        f"{moved.field} is {moved.theirs or 'empty'} now" for moved in conflict.conflicts
-    )
-    return f"It changed since the plan was made{by}: {now}."
-
-
-def _moved_in_clerk(row: BulkRow, user: BuilderUser) -> str:
-    """Clerk's side of the preconditions, by our copy; the row's side is compared under its lock."""
-    if row.operation in (Kind.PUSH_NAME, Kind.PUSH_EMAIL):
-        index = 0
-    elif row.operation == Kind.FOLLOW:
-        index = 1
-    else:
-        return ""
-    known: ClerkAccount | None = getattr(user, "account", None)
-    if known is None or known.deleted_at:
-        return "Its account was deleted in Clerk since the plan was made."
-    holds = {"name": names.join(known.first_name, known.last_name), "email": known.email}
-    moved = [field for field, pair in row.changes.items() if pair[index] != holds[field]]
-    return f"Clerk holds another {moved[0]} than when the plan was made." if moved else ""
-
-
-# --- The crew ------------------------------------------------------------------------------------
-
-
-class _Crew:
-    """Threads that carry out rows, each with a connection of its own to the database."""
-
-    def __init__(self, run: BulkRun, pace: Pace) -> None:
-        self._run = run
-        self._pace = pace
-        self._rows: SimpleQueue[tuple[BulkRow, bool] | None] = SimpleQueue()
-        self._finished: SimpleQueue[State] = SimpleQueue()
-        self._hands = threading.Semaphore(WORKERS)
-        self._users: set[uuid.UUID | None] = set()
-        self.problem: BaseException | None = None
-        self._threads = [
-            threading.Thread(target=self._work, name=f"bulk {number}", daemon=True)
-            for number in range(WORKERS)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def wait_for_hands(self) -> None:
-        self._hands.acquire()
-        self._hands.release()
-
-    def has(self, user_id: uuid.UUID | None) -> bool:
-        """Whether somebody is at work on this user."""
-        return user_id in self._users
-
-    def give(self, row: BulkRow, *, last: bool) -> None:
-        """Somebody does the row; in the `last` round what is put off has failed."""
-        self._hands.acquire()
-        self._users.add(row.user_id)
-        self._rows.put((row, last))
-
-    def finished(self) -> Iterator[State]:
-        while not self._finished.empty():
-            yield self._finished.get()
-
-    def wait_for_all(self) -> None:
-        for _ in range(WORKERS):
-            self._hands.acquire()
-        for _ in range(WORKERS):
-            self._hands.release()
-
-    def dismiss(self) -> None:
-        for _ in self._threads:
-            self._rows.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        try:
-            while (given := self._rows.get()) is not None:
-                try:
-                    self._take(*given)
-                except BaseException as problem:  # the main thread raises it
-                    self.problem = problem
-                finally:
-                    self._users.discard(given[0].user_id)
-                    self._hands.release()
-        finally:
-            connection.close()
-
-    def _take(self, row: BulkRow, last: bool) -> None:
-        try:
-            state, reason = _do(row, self._pace)
-        except _Later as later:
-            if not last:
-                return
-            state, reason = State.FAILED, str(later)
-        except DatabaseError:
-            raise
-        except Exception as problem:
-            logger.exception("Row %s of run %s failed", row.position, self._run.pk)
-            state, reason = State.FAILED, f"It failed with {type(problem).__name__}: see the log."
-        attempts = self._run.attempts.filter(user_id=row.user_id, operation=row.operation)
-        BulkRow.objects.filter(pk=row.pk).update(
-            state=state,
-            reason=reason,
-            attempt=Subquery(attempts.order_by("-pk").values("pk")[:1]),
-        )
-        self._finished.put(state)

@@ -1,4 +1,4 @@
-"""What people see of long work: a bar on a terminal, a line every ten seconds elsewhere."""
+"""What people see: a bar of long work on a terminal, a line every ten seconds elsewhere; tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from rich import progress
 from rich.console import Console
+from rich.table import Table
 
 LINE_EVERY = 10.0
 
@@ -69,3 +70,12 @@ class _Lines:
         said = f", {note}" if note else ""
         self._stream.write(f"{self._what}: {done}{of}, {rate:.0f}/s{left}{said}\n")
         self._stream.flush()
+
+
+def print_table(stdout: Any, table: Table) -> None:
+    """As wide as the terminal; elsewhere wide enough that no value is broken."""
+    terminal = getattr(stdout, "isatty", lambda: False)()
+    console = Console(width=None if terminal else 200, markup=False, force_terminal=terminal)
+    with console.capture() as captured:
+        console.print(table)
+    stdout.write(captured.get())

@@ -1,0 +1,78 @@
+"""Options that several commands have, and what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management.base import CommandParser
+
+from users.errors import BulkRefused
+from users.sync import differences
+from users.sync.actors import Actor
+from users.sync.bulk.choosing import Choice
+
+SHARE_OF_LIMIT = 0.9
+
+
+def add_choice(parser: CommandParser) -> None:
+    """Who is meant, for the commands that choose."""
+    choosing = parser.add_argument_group(
+        "choosing", "Users that fit all of what is given; nothing given is everybody."
+    )
+    choosing.add_argument("--id", action="append", default=[], help="ours or Clerk's; repeatable")
+    choosing.add_argument("--ids-from", type=Path, metavar="FILE", help="CSV: ids in column one")
+    choosing.add_argument("--email", action="append", default=[], help="repeatable")
+    choosing.add_argument("--group", action="append", default=[], help="name or id; repeatable")
+    choosing.add_argument("--role", action="append", default=[], help="repeatable")
+    choosing.add_argument(
+        "--drift", action="append", default=[], choices=differences.Kind.values,
+        help="users with this difference, as clerk_diff names it; repeatable",
+    )  # fmt: skip
+
+
+def choice_of(options: dict[str, Any]) -> Choice:
+    """Raises `BulkRefused`."""
+    ids = list(options["id"])
+    if file := options["ids_from"]:
+        ids += _ids_in(file)
+    return Choice(
+        ids=ids,
+        emails=options["email"],
+        groups=options["group"],
+        roles=options["role"],
+        drift=[differences.Kind(kind) for kind in options["drift"]],
+    )
+
+
+def _ids_in(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BulkRefused(f"{file} cannot be read: {error}.") from None
+    cells = [line.replace(";", ",").split(",")[0].strip().strip('"') for line in lines]
+    if cells and cells[0].lower() in ("id", "clerk_id"):
+        del cells[0]
+    if not any(cells):
+        raise BulkRefused(f"{file} holds no ids. Nothing was planned.")
+    return [cell for cell in cells if cell]
+
+
+def actor_of(username: str | None) -> Actor:
+    """Raises `BulkRefused` for a name that nobody has."""
+    if username is None:
+        return None
+    actor = get_user_model().objects.filter(username=username).first()
+    if actor is None:
+        raise BulkRefused(f"There is no staff member {username}.")
+    return actor
+
+
+def call_rate(wanted: float | None) -> float:
+    """Calls of Clerk a second. Raises `BulkRefused`."""
+    rate = wanted if wanted is not None else settings.CLERK_RATE_LIMIT * SHARE_OF_LIMIT
+    if rate <= 0:
+        raise BulkRefused("--rate must be a number of calls a second above 0.")
+    return rate

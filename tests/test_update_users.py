@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.commands import run
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, linked
+from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
+from tests.test_change_form import form_of, page_of, text_of
 from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
 from users.sync.bulk import run as runs
 
@@ -361,3 +362,18 @@ def test_staff_see_runs_with_their_rows_and_attempts_and_edit_nothing(sandbox, u
     assert (
         client.post(f"/admin/users/bulkrun/{done.pk}/delete/", {"post": "yes"}).status_code == 403
     )
+
+
+def test_a_form_that_was_open_meanwhile_gets_a_conflict_that_names_the_actor(
+    sandbox, update, client
+):
+    StaffFactory(username="engineer", first_name="Erin", last_name="Engineer")
+    user = linked(sandbox)
+    opened = form_of(user, name="Mary Ann Brown")
+    lines = ["id,name", f"{user.pk},Mary Ann Jones"]
+    assert update(lines, "--apply", "--actor", "engineer")[0] == 0
+    page = text_of(client.post(page_of(user), opened))
+    assert "changed by Erin Engineer since you opened the form" in page
+    user.refresh_from_db()
+    assert user.name == "Mary Ann Jones"
+    assert sandbox.user(user.clerk_id)["last_name"] == "Jones"

@@ -22,7 +22,7 @@ ENOUGH_TO_FIND = 300
 
 @pytest.fixture
 def make(sandbox, client, settings):
-    settings.CLERK_EDIT_DEADLINE = 0.5
+    settings.CLERK_EDIT_DEADLINE = 1.0
     return partial(World, sandbox, client)
 
 

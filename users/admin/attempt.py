@@ -10,7 +10,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.http import require_POST
 
-from users.admin.base import ReadOnlyAdmin
+from users.admin.base import ReadOnlyAdmin, link_to
 from users.models import SyncAttempt
 from users.sync import recovery
 
@@ -33,9 +33,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
 
     @admin.display(description="builder user")
     def user_link(self, attempt: SyncAttempt) -> str:
-        if attempt.user is None:
-            return attempt.label or "—"
-        return format_html('<a href="{}">{}</a>', attempt.user.get_absolute_url(), attempt.label)
+        return link_to(attempt.user, attempt.label)
 
     @admin.display(description="changes")
     def changed(self, attempt: SyncAttempt) -> str:

@@ -16,6 +16,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 
 from users.errors import ChangeFailed
+from users.models import BuilderUser
 
 EXACT = 10_000
 
@@ -79,6 +80,13 @@ class ReadOnlyAdmin(SafeAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+def link_to(user: BuilderUser | None, label: str) -> str:
+    """The user as known then, linked while they exist."""
+    if user is None:
+        return label or "—"
+    return format_html('<a href="{}">{}</a>', user.get_absolute_url(), label)
 
 
 def say(request: HttpRequest, failure: ChangeFailed, about: str = "") -> None:

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 
-from users.admin.base import ReadOnlyAdmin
+from users.admin.base import ReadOnlyAdmin, link_to
 from users.models import BulkRow, BulkRun
 
 
@@ -92,9 +92,7 @@ class BulkRowAdmin(ReadOnlyAdmin):
 
     @admin.display(description="builder user")
     def user_link(self, row: BulkRow) -> str:
-        if row.user is None:
-            return row.label or "—"
-        return format_html('<a href="{}">{}</a>', row.user.get_absolute_url(), row.label)
+        return link_to(row.user, row.label)
 
     @admin.display(description="changes")
     def changed(self, row: BulkRow) -> str:

@@ -206,7 +206,16 @@ class World:
             self.deliver(seed)
             self.recover()
             self._decide_third_values()
+            if self._quiet():
+                break
         self.check()
+
+    def _quiet(self) -> bool:
+        """Whether nothing is left to arrive or to be settled."""
+        self.undelivered += happened(self.sandbox)
+        kept = WebhookDelivery.objects.filter(processed_at=None)
+        still_open = SyncAttempt.objects.filter(status="started")
+        return not (self.undelivered or kept.exists() or still_open.exists())
 
     def _decide_third_values(self) -> None:
         """What recovery cannot decide, as Clerk holds a third name, a person does."""

@@ -168,9 +168,9 @@ def update(count: int = 100_000, changed: int = 500) -> None:
                 )
         requests.delete(f"{root}/_sandbox/requests", timeout=30)
         arguments = (
+            "manage.py",
             "update_users",
             str(file),
-            "--no-refresh",
             "--apply",
             "--max-changes",
             str(changed),

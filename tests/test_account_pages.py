@@ -7,6 +7,7 @@ import html
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
@@ -278,3 +279,26 @@ class TestDelete:
         results = said(client.post("/admin/users/builderuser/", chosen))
         assert results == [f"Choose at most {MOST_AT_ONCE} users. Nobody was deleted."]
         assert BuilderUser.objects.count() == MOST_AT_ONCE + 1
+
+
+class TestAProxysPage:
+    """A page with status 200 that is not Clerk's: nothing was done, and nobody says that it was."""
+
+    def test_in_place_of_the_answer_to_a_delete(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault("DELETE /users/{user_id}", "html_200")
+        page = reverse("admin:users_builderuser_delete", args=[user.pk])
+        response = client.post(page, {"post": "yes"}, follow=True)
+        assert "not known yet" in text_of(response)
+        assert sandbox.user(user.clerk_id)
+        assert stored(user).clerk_id == user.clerk_id
+        assert SyncAttempt.objects.get().status == "started"
+        call_command("clerk_recover")
+        assert SyncAttempt.objects.get().status == "dropped"
+
+    def test_in_place_of_the_answer_to_a_new_email(self, client, sandbox):
+        user = linked(sandbox, email="old@example.com")
+        sandbox.fault("PUT /users/{user_id}/email_address", "html_200")
+        assert "not known yet" in text_of(replace(client, user, "new@example.com"))
+        assert sandbox.find("old@example.com")
+        assert stored(user).email == "old@example.com"

@@ -179,13 +179,17 @@ class Clerk:
                 identification_status="verified",
                 notify_primary_email_address_changed=True,
             ),
-            lambda data: None,
+            _saying(object="email_address"),
             deadline,
         )
 
     def delete_user(self, clerk_id: str, *, deadline: Deadline) -> None:
         _checked(clerk_id, USER_ID)
-        self._write(lambda sdk: sdk.users.delete(user_id=clerk_id), lambda data: None, deadline)
+        self._write(
+            lambda sdk: sdk.users.delete(user_id=clerk_id),
+            _saying(id=clerk_id, deleted=True),
+            deadline,
+        )
 
     def ban_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
         """Ends all sessions and stops sign-in. 402 where the plan lacks it."""
@@ -203,7 +207,7 @@ class Clerk:
         _checked(clerk_id, USER_ID)
         self._write(
             lambda sdk: sdk.users.disable_mfa(user_id=clerk_id),
-            lambda data: None,
+            _saying(user_id=clerk_id),
             deadline,
         )
 
@@ -279,7 +283,7 @@ class Clerk:
     def revoke_session(self, session_id: str, *, deadline: Deadline) -> None:
         _checked(session_id, SESSION_ID)
         self._write(
-            lambda sdk: sdk.sessions.revoke(session_id=session_id), lambda data: None, deadline
+            lambda sdk: sdk.sessions.revoke(session_id=session_id), _saying(id=session_id), deadline
         )
 
     # --- How ---------------------------------------------------------------------------------
@@ -312,6 +316,17 @@ class Clerk:
             if self._pace is not None:
                 self._pace.pause(error.retry_after)
             raise
+
+
+def _saying(**wanted: Any) -> Callable[[Any], None]:
+    """A parser for an answer that is of no use but must be Clerk's: a proxy's page with status
+    200 says nothing about what was done."""
+
+    def parse(data: Any) -> None:
+        if not isinstance(data, dict) or any(data.get(key) != wanted[key] for key in wanted):
+            raise ValueError("not what Clerk answers")
+
+    return parse
 
 
 def _checked(value: str, pattern: Any) -> str:

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from django.test import Client
 
-from tests.factories import BuilderGroupFactory, linked
-from tests.test_change_form import in_clerk, page_of, stored
+from tests.factories import BuilderGroupFactory, StaffFactory, linked
+from tests.test_change_form import form_of, in_clerk, page_of, stored
+from users.models import SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,4 +93,61 @@ def test_a_conflict_is_decided_by_a_click(page, sandbox):
     page.get_by_role("button", name="Save and continue editing").click()
     page.get_by_text("was changed successfully").wait_for()
     assert stored(user).name == "Mary Ann Brown"
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")
+
+
+def tab_to(page, target):
+    """Reach a control as somebody does who has no mouse."""
+    for _ in range(200):
+        if target.evaluate("element => element === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    pytest.fail("Tab does not reach this control.")
+
+
+def test_a_conflict_is_decided_field_by_field_without_a_mouse(page, sandbox):
+    birch, cedar = BuilderGroupFactory(name="Birch"), BuilderGroupFactory(name="Cedar")
+    user = linked(sandbox)
+    page.goto(page_of(user))
+    page.get_by_label("Name:").fill("Mary Ann Brown")
+    chosen = page.get_by_role("textbox", name="Builder group:")
+    tab_to(page, page.get_by_role("combobox").filter(has=chosen))
+    page.keyboard.press("Enter")
+    page.keyboard.type("Birch")
+    page.get_by_role("option", name="Birch").wait_for()
+    page.keyboard.press("Enter")
+    assert page.locator("#id_builder_group").input_value() == str(birch.pk)
+    somebody = Client()
+    somebody.force_login(StaffFactory(first_name="Kim", last_name="Other"))
+    theirs = form_of(user, name="Mary Ann Jones", builder_group=cedar.pk)
+    assert somebody.post(page_of(user), theirs).status_code == 302
+    when = SyncAttempt.objects.get(status="applied").settled_at
+
+    save = page.get_by_role("button", name="Save and continue editing")
+    tab_to(page, save)
+    page.keyboard.press("Enter")
+    conflict = page.get_by_role("region", name="Changed since you opened the form")
+    conflict.get_by_text(f"By Kim Other, {when:%Y-%m-%d %H:%M} UTC").wait_for()
+    name, group = conflict.locator("tbody tr").all()
+    shown = [cell.evaluate("cell => cell.firstChild.textContent.trim()")
+             for row in (name, group) for cell in row.locator("th, td").all()]  # fmt: skip
+    assert shown == [
+        "Name", "Mary Ann Smith", "Mary Ann Jones", "Mary Ann Brown",
+        "Builder group", "—", "Cedar", "Birch",
+    ]  # fmt: skip
+    assert stored(user).name == "Mary Ann Jones"
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+
+    for choice in (
+        name.get_by_role("button", name="Keep yours"),
+        group.get_by_role("button", name="Take theirs"),
+    ):
+        tab_to(page, choice)
+        page.keyboard.press("Enter")
+    assert page.get_by_label("Name:").input_value() == "Mary Ann Brown"
+    assert "Cedar" in chosen.inner_text()
+    tab_to(page, save)
+    page.keyboard.press("Enter")
+    page.get_by_text("was changed successfully").wait_for()
+    assert (stored(user).name, stored(user).builder_group) == ("Mary Ann Brown", cedar)
     assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")

@@ -12,6 +12,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlencode
 
 import pytest
+from django.conf import settings
 from django.db import connection
 
 from bench.server import serving
@@ -94,13 +95,15 @@ def make_trouble(sandbox, end: float) -> None:
     """Clerk is slow, and one thing after another goes wrong there."""
     chance = random.Random(3)
     idle = threading.Event()
-    sandbox.latency = 0.1
     while time.monotonic() < end:
         sandbox.clear_faults()
+        sandbox.latency = chance.uniform(0.05, 0.2)
         kind = chance.choice(FAULTS)
         route = chance.choice(["PATCH /users/{user_id}", "GET /users/{user_id}", "*"])
         apply = chance.random() < 0.5
-        sandbox.fault(route, kind, apply=apply, times=3, seconds=1.0, status=500)
+        status = chance.choice([500, 429])
+        apply = apply and (kind, status) != ("status", 429)  # who is told to wait changed nothing
+        sandbox.fault(route, kind, apply=apply, times=3, seconds=1.0, status=status, retry_after=1)
         idle.wait(0.4)
     sandbox.clear_faults()
     sandbox.latency = 0.0
@@ -117,6 +120,9 @@ HELD = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 AND state LIKE 'idle in transaction%%' AND pid <> pg_backend_pid()
 """
+POOL = settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"]
+SERVER = "twenty people"
+CONNECTIONS = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{SERVER}'"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -128,7 +134,8 @@ def test_no_edit_is_lost_and_nobody_waits_for_ever(sandbox, client):
     )
     deadlocks = asked(DEADLOCKS)
     clerk = {"CLERK_API_URL": sandbox.url, "CLERK_SECRET_KEY": sandbox.secret_key}
-    with serving(threads=PEOPLE + 4, CLERK_EDIT_DEADLINE=str(DEADLINE), **clerk) as port:
+    environment = {"CLERK_EDIT_DEADLINE": str(DEADLINE), "PGAPPNAME": SERVER, **clerk}
+    with serving(threads=PEOPLE + 4, **environment) as port:
         end = time.monotonic() + SECONDS
         people = [Person(number, port, cookies, users, end) for number in range(PEOPLE)]
         for person in people:
@@ -138,6 +145,7 @@ def test_no_edit_is_lost_and_nobody_waits_for_ever(sandbox, client):
             person.join()
         assert [person.problem for person in people if person.problem] == []
         assert asked(HELD) == 0
+        assert 0 < asked(CONNECTIONS) <= POOL
     told = [one for person in people for one in person.told]
 
     assert {one.status for one in told} <= {200, 302}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlencode
@@ -31,11 +30,12 @@ def run(sandbox: Sandbox, client: Client, *, kills: int) -> int:
     }
     died = 0
     with serving(application, **environment) as port:
-        operations = itertools.cycle([_update, _replace_email, _create, _delete])
-        for _ in range(kills):
-            for step in steps.STEPS:
+        for number in range(kills):
+            for place, step in enumerate(steps.STEPS):
+                # Shifted by one each round: any four rounds kill every operation at every step.
+                operation = OPERATIONS[(number + place) % len(OPERATIONS)]
                 world = World(sandbox, client)
-                died += _killed(port, client, step, next(operations)(world))
+                died += _killed(port, client, step, operation(world))
                 _recovered(world)
                 world.finish()
     return died
@@ -56,6 +56,8 @@ def _killed(port: int, client: Client, step: str, request: Request) -> bool:
     try:
         connection.request("POST", path, body, headers)
         status = connection.getresponse().status
+    except TimeoutError:
+        require(False, f"the server neither died at “{step}” nor answered")
     except (HTTPException, OSError):
         return True
     finally:
@@ -105,3 +107,6 @@ def _create(world: World) -> Request:
 
 def _delete(world: World) -> Request:
     return reverse("admin:users_builderuser_delete", args=[world.keys[0]]), {"post": "yes"}
+
+
+OPERATIONS = (_update, _replace_email, _create, _delete)

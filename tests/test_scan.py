@@ -142,19 +142,39 @@ def test_a_key_of_another_instance_stops_and_marks_nobody(sandbox):
     sandbox.add_user(email="elsewhere@example.com")
     with pytest.raises(BulkRefused, match="--accept-missing"):
         scan()
-    assert known() >= set(ids)
+    assert known() == set(ids)  # and none of the other instance's
     assert BulkRun.objects.filter(command="scan").first().state == "interrupted"
     assert scan(accept_missing=True).gone == 60
 
 
-def test_a_few_that_are_all_gone_stop_as_well(sandbox):
-    for _ in range(3):
-        linked(sandbox)
+def test_very_many_that_are_gone_stop_as_well(sandbox):
+    ids = fill(sandbox, 120)
+    scan()
+    for clerk_id in ids[:60]:
+        sandbox.delete(clerk_id)
+    with pytest.raises(BulkRefused, match="60 of the 120"):
+        scan()
+    assert known() == set(ids)
+    assert scan(accept_missing=True).gone == 60
+
+
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_nobody_of_another_instance_is_taken_for_one_of_ours(sandbox, seen_before):
+    """A verified account there has the email of a row here that is not linked."""
+    ours = {linked(sandbox).clerk_id for _ in range(2)}
+    free = BuilderUserFactory(email="free@example.com")
+    if not seen_before:
+        ClerkAccount.objects.all().delete()
+        ours = set()
     sandbox.reset()
-    sandbox.add_user(email="elsewhere@example.com")
-    code, out = run("clerk_push")
-    assert (code, "another instance" in out) == (1, True)
-    assert len(known()) == 4
+    sandbox.add_user(email="free@example.com")
+    for command in (["clerk_diff", "--refresh"], ["clerk_link", "--apply"], ["clerk_push"]):
+        code, out = run(*command)
+        assert (code, "another instance" in out) == (1, True)
+    run("clerk_link", "--no-refresh", "--apply")
+    free.refresh_from_db()
+    assert free.clerk_id is None
+    assert known() == ours
 
 
 def test_an_unreadable_user_is_named_and_nobody_else_is_lost(sandbox, small_pages):

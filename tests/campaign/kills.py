@@ -37,6 +37,7 @@ def run(sandbox: Sandbox, client: Client, *, kills: int) -> int:
                 world = World(sandbox, client)
                 died += _killed(port, client, step, operation(world))
                 _recovered(world)
+                _ended_as_it_must(world, step)
                 world.finish()
     return died
 
@@ -86,6 +87,25 @@ def _recovered(world: World) -> None:
     while SyncAttempt.objects.filter(status="started").exists():
         world.recover()
         require(time.monotonic() < end, "the attempt of a dead process stays open")
+
+
+ENDS = {
+    steps.BEFORE_ATTEMPT: [],
+    steps.AFTER_ATTEMPT: ["dropped"],
+    steps.BEFORE_CALL: ["dropped"],
+    steps.AFTER_CALL: ["applied"],
+    steps.BEFORE_COMMIT: ["applied"],
+    steps.AFTER_COMMIT: ["applied"],
+}
+"""What becomes of the attempt: Clerk has the change from `AFTER_CALL` on."""
+
+
+def _ended_as_it_must(world: World, step: str) -> None:
+    ends = list(SyncAttempt.objects.values_list("status", flat=True))
+    require(ends == ENDS[step], f"killed at “{step}” it ended as {ends}")
+    here = set(BuilderUser.objects.exclude(clerk_id=None).values_list("clerk_id", flat=True))
+    in_clerk = {account["id"] for account in world.sandbox.users()}
+    require(here == in_clerk, f"killed at “{step}”, an account is on one side alone")
 
 
 def _update(world: World) -> Request:

@@ -158,7 +158,7 @@ class World:
             require(SyncAttempt.objects.filter(status="started").exists(), "unknown, and not open")
         elif answer.status_code == 302 and any(message.level == SUCCESS for message in said):
             require(all(has), f"told that it was done, and it is not: {has}")
-        elif "Nothing was changed" not in text:
+        else:
             require(not any(has), f"told that it was not done, and it was: {has} {text[:300]}")
 
     # --- What happens elsewhere --------------------------------------------------------------
@@ -244,6 +244,9 @@ class World:
             applied.count() == LogEntry.objects.count(),
             f"{applied.count()} applied attempts and {LogEntry.objects.count()} log entries",
         )
+        for pk in BuilderUser.objects.values_list("pk", flat=True):
+            logged = LogEntry.objects.filter(object_id=str(pk)).count()
+            require(logged == applied.filter(user_id=pk).count(), f"{pk}: {logged} log entries")
         kept = WebhookDelivery.objects.filter(processed_at=None)
         require(not kept, f"kept: {[one.error for one in kept]}")
 

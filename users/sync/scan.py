@@ -19,8 +19,9 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from users.clerk import Clerk, Deadline, UserPage
+from users.clerk.types import USER_ID
 from users.errors import BulkRefused, ClerkRefused, ClerkUnknown
-from users.models import BulkRun, ClerkAccount
+from users.models import BuilderUser, BulkRun, ClerkAccount
 from users.sync import copies, locks
 
 COMMAND = "scan"
@@ -78,8 +79,9 @@ def scan(
     2. Ask Clerk by id for those that were not seen, and mark those that it does not have.
 
     `client` has a pace; `on_page` is called with the number of users seen. Raises `ClerkError`
-    when a page cannot be had, and `BulkRefused` when very many that we know are missing: then
-    the key may be of another instance. Neither marks anybody.
+    when a page cannot be had, and `BulkRefused` when very many that we know are missing, or
+    all of a sample before anything is looked at: then the key may be of another instance.
+    Neither marks anybody.
     """
     run = BulkRun.objects.create(command=COMMAND)
     # A page of users brings on collections, and each would look through the whole process.
@@ -109,6 +111,8 @@ def _close(run: BulkRun, state: str, **fields: Any) -> None:
 def _scan(
     client: Clerk, started_at: datetime, windows: int, tally: _Tally, accept_missing: bool
 ) -> Scan:
+    if not accept_missing:
+        _check_instance(client)
     known = ClerkAccount.objects.filter(deleted_at=None).count()
     _let_copies_follow_rows()
     expected = _read_all(client, _bounds(client, windows), tally)
@@ -119,7 +123,7 @@ def _scan(
     unseen = ClerkAccount.objects.filter(deleted_at=None, seen_at__lt=started_at)
     unseen = unseen.exclude(pk__in=list(tally.unreadable))
     if not accept_missing:
-        _check_instance(known, unseen.count())
+        _check_missing(known, unseen.count())
     return Scan(tally.seen, tuple(tally.unreadable.items()), _mark_gone(client, unseen))
 
 
@@ -262,12 +266,35 @@ def _let_copies_follow_rows() -> None:
         )
 
 
-def _check_instance(known: int, missing: int) -> None:
-    if missing > _too_many(known) or (missing == known and known > 2):
+def _check_instance(client: Clerk) -> None:
+    """Before the first page is kept: Clerk must have one of the users whom we know to be there.
+    Ids are unique over all instances; accounts of another one would be taken for our people."""
+    asked = _known_ids()
+    if not asked:
+        return
+    page = client.get_users(asked, deadline=Deadline(PAGE_SECONDS))
+    if page.size == 0:
         raise BulkRefused(
-            f"{missing} of the {known} Clerk accounts that we know are missing in Clerk: is "
-            "CLERK_SECRET_KEY of another instance? Nothing was changed. If they were really "
-            "deleted there, say --accept-missing."
+            f"Clerk has none of {len(asked)} users that we know to be there: is CLERK_SECRET_KEY "
+            "of another instance? Nothing was changed, and none of its users was looked at. If ours "
+            "were really deleted, say --accept-missing."
+        )
+
+
+def _known_ids() -> list[str]:
+    """Of linked users whose account lives, the newest; while nobody is linked, of any account."""
+    users = BuilderUser.objects.filter(clerk_id__isnull=False, account__deleted_at=None)
+    accounts = ClerkAccount.objects.filter(deleted_at=None)
+    ids = list(users.order_by("-updated_at").values_list("clerk_id", flat=True)[:IDS])
+    ids = ids or list(accounts.order_by("-seen_at").values_list("pk", flat=True)[:IDS])
+    return [clerk_id for clerk_id in ids if clerk_id and USER_ID.match(clerk_id)]
+
+
+def _check_missing(known: int, missing: int) -> None:
+    if missing > _too_many(known):
+        raise BulkRefused(
+            f"{missing} of the {known} Clerk accounts that we know are missing in Clerk, which is "
+            "very many. Nobody was marked as deleted. If they really were, say --accept-missing."
         )
 
 

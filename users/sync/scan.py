@@ -276,8 +276,8 @@ def _check_instance(client: Clerk) -> None:
     if page.size == 0:
         raise BulkRefused(
             f"Clerk has none of {len(asked)} users that we know to be there: is CLERK_SECRET_KEY "
-            "of another instance? Nothing was changed, and none of its users was looked at. If ours "
-            "were really deleted, say --accept-missing."
+            "of another instance? Nothing was changed, and none of its users was looked at. If "
+            "ours were really deleted, say --accept-missing."
         )
 
 

@@ -161,6 +161,9 @@ CLERK_WEBHOOK_SIGNING_SECRET = secret(
 CLERK_EDIT_DEADLINE: float = _read(env.float, "CLERK_EDIT_DEADLINE", "a number", default=8.0)
 if CLERK_EDIT_DEADLINE <= 0:
     raise ImproperlyConfigured("CLERK_EDIT_DEADLINE must be a number of seconds above 0.")
+CLERK_SETTLE_SECONDS: float = _read(env.float, "CLERK_SETTLE_SECONDS", "a number", default=120.0)
+if CLERK_SETTLE_SECONDS < 0:
+    raise ImproperlyConfigured("CLERK_SETTLE_SECONDS must be a number of seconds, 0 or more.")
 CLERK_RATE_LIMIT: float = _read(
     env.float,
     "CLERK_RATE_LIMIT",

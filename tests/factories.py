@@ -10,6 +10,7 @@ from factory.django import DjangoModelFactory
 from sandbox import Sandbox
 from users.clerk import ClerkUser, names
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
+from users.sync.mirror import instance
 from users.sync.copies import columns_of
 
 
@@ -72,5 +73,6 @@ def linked(
     ClerkAccount.objects.create(
         clerk_id=user.clerk_id, user=user, **columns_of(parsed, seen_at=timezone.now())
     )
+    instance.remember(sandbox.instance_id, "development")
     sandbox.clear_requests()
     return user

@@ -149,14 +149,13 @@ class Refused(ChangeFailed):
 
 
 class NotSaved(ChangeFailed):
-    """It did not get through: Clerk could not be reached, or was read back without the change.
-    Nothing changed on either side."""
+    """It did not get through: nothing was sent to Clerk. Nothing changed on either side."""
 
     code = "not_saved"
 
 
 class NotKnown(ChangeFailed):
-    """Whether Clerk has it could not be found out yet. The attempt stays open for recovery."""
+    """Whether Clerk has it could not be found out yet. The attempt stays pending for recovery."""
 
     code = "not_known"
 
@@ -165,6 +164,25 @@ class Busy(ChangeFailed):
     """Somebody else is saving this user right now: its row is locked."""
 
     code = "busy"
+
+
+class Waiting(ChangeFailed):
+    """An earlier change of the same thing may still reach Clerk: this one must wait for it.
+
+    `until` is when the earlier one is certain; None when a person has to decide it.
+    """
+
+    code = "waiting"
+
+    def __init__(self, message: str, *, until: datetime | None = None) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class Repeated(ChangeFailed):
+    """A page with this one-time token was submitted before."""
+
+    code = "repeated"
 
 
 class Gone(ChangeFailed):

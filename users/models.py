@@ -7,7 +7,7 @@ so that it can stand on those tables later.
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
@@ -131,6 +131,12 @@ class ClerkAccount(models.Model):
     clerk_created_at = models.DateTimeField("created in Clerk", null=True, blank=True)
     clerk_updated_at = models.DateTimeField("updated in Clerk", null=True, blank=True)
     deleted_at = models.DateTimeField("deleted in Clerk", null=True, blank=True)
+    not_found_at = models.DateTimeField(
+        "not found in Clerk",
+        null=True,
+        blank=True,
+        help_text="Clerk answered 404. That is no deletion: any later answer takes it back.",
+    )
     seen_at = models.DateTimeField("last seen")
     claimed_id = models.UUIDField("our id in its metadata", null=True, blank=True)
     released_at = models.DateTimeField(
@@ -200,6 +206,18 @@ class Status(models.TextChoices):
     APPLIED = "applied", "Applied"
     REFUSED = "refused", "Refused"
     DROPPED = "dropped", "Dropped"
+    UNPROVEN = "unproven", "Not certain"
+
+
+class SyncAttemptQuerySet(models.QuerySet["SyncAttempt"]):
+    def pending(self) -> Self:
+        """Select the attempts that are not resolved yet."""
+        return self.filter(status=Status.STARTED)
+
+    def in_flight(self) -> Self:
+        """Select the attempts whose request Clerk may still take, resolved or not, and those
+        that are pending."""
+        return self.filter(Q(status=Status.STARTED) | Q(late_until__gt=Now()))
 
 
 class SyncAttempt(models.Model):
@@ -208,6 +226,9 @@ class SyncAttempt(models.Model):
     Committed as `started` before the first remote call, so that a change whose process died is
     never forgotten. `changes` maps a field to `[before, after]`, secrets as "(set)"; `details`
     holds what recovery needs to decide (ids, times), never a secret.
+
+    `late_until` is set while Clerk may still take the request, by the database's clock. "Clerk
+    does not have the change" is proof only when Clerk was read after it.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -233,6 +254,15 @@ class SyncAttempt(models.Model):
     error_code = models.TextField(blank=True, default="")
     message = models.TextField(blank=True, default="")
     trace_id = models.TextField("Clerk's trace id", blank=True, default="")
+    late_until = models.DateTimeField("Clerk may take it until", null=True, blank=True)
+    token = models.UUIDField(
+        "one-time token of the form", null=True, blank=True, unique=True, editable=False
+    )
+    repeat_waits_until = models.DateTimeField(null=True, blank=True, editable=False)
+    """Until when a repeated POST waits for the end of this attempt: one at a time does."""
+    unseen = models.BooleanField(
+        "its author has not seen the end", default=False, db_default=False, editable=False
+    )
     run = models.ForeignKey(
         "BulkRun",
         on_delete=models.SET_NULL,
@@ -244,12 +274,20 @@ class SyncAttempt(models.Model):
     started_at = models.DateTimeField(auto_now_add=True)
     settled_at = models.DateTimeField(null=True, blank=True)
 
+    objects = SyncAttemptQuerySet.as_manager()
+
     class Meta:
         verbose_name = "sync attempt"
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["user", "-id"], name="syncattempt_user"),
             models.Index(fields=["id"], condition=Q(status="started"), name="syncattempt_open"),
+            models.Index(fields=["actor"], condition=Q(unseen=True), name="syncattempt_unseen"),
+            models.Index(
+                fields=["late_until"],
+                condition=Q(late_until__isnull=False),
+                name="syncattempt_late_until",
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -263,8 +301,26 @@ class SyncAttempt(models.Model):
         return f"{self.get_operation_display()}: {self.label}"
 
     @property
-    def open(self) -> bool:
+    def pending(self) -> bool:
         return self.status == Status.STARTED
+
+
+class RememberedInstance(models.Model):
+    """The Clerk instance that our key belongs to; one row. A 404 of another one says nothing."""
+
+    id = models.SmallAutoField(primary_key=True)
+    instance_id = models.TextField("Clerk's instance id")
+    environment = models.TextField(blank=True, default="")
+    remembered_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = "Clerk instance"
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="rememberedinstance_one_row"),
+        ]
+
+    def __str__(self) -> str:
+        return self.instance_id
 
 
 class Invitation(models.Model):

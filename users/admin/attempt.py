@@ -63,9 +63,9 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
         attempt = get_object_or_404(SyncAttempt, pk=pk)
         if not request.user.has_perm("users.change_builderuser"):
             raise PermissionDenied
-        settled = recovery.recover(attempt)
-        say = messages.success if settled.settled else messages.warning
-        say(request, settled.message)
+        result = recovery.recover(attempt)
+        say = messages.success if result.resolved else messages.warning
+        say(request, result.message)
         return HttpResponseRedirect(reverse("admin:users_syncattempt_change", args=[pk]))
 
 

@@ -294,9 +294,9 @@ class BuilderUserAdmin(AccountActions):
         if user is None:
             return self.missing(request, object_id)
         if request.method == "POST":
-            for settled in recovery.recover_user(user.pk):
-                tell = messages.success if settled.settled else messages.warning
-                tell(request, settled.message)
+            for result in recovery.recover_user(user.pk):
+                tell = messages.success if result.resolved else messages.warning
+                tell(request, result.message)
         return self.back(user)
 
     def take_over_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -18,6 +18,7 @@ from users.clerk.types import (
     INVITATION_ID,
     SESSION_ID,
     USER_ID,
+    ClerkEmail,
     ClerkInvitation,
     ClerkSession,
     ClerkUser,
@@ -168,18 +169,18 @@ class Clerk:
             deadline,
         )
 
-    def replace_email(self, clerk_id: str, *, email: str, deadline: Deadline) -> None:
-        """The address becomes the user's only one, primary and verified; the previous address
-        is told by Clerk."""
+    def replace_email(self, clerk_id: str, *, email: str, deadline: Deadline) -> ClerkEmail:
+        """Make the address the user's only one, primary and verified. Clerk notifies the
+        previous address. Gives the address that Clerk answers with."""
         _checked(clerk_id, USER_ID)
-        self._write(
+        return self._write(
             lambda sdk: sdk.email_addresses.replace_for_user(
                 user_id=clerk_id,
                 email_address=email,
                 identification_status="verified",
                 notify_primary_email_address_changed=True,
             ),
-            _saying(object="email_address"),
+            ClerkEmail.parse,
             deadline,
         )
 

@@ -28,6 +28,13 @@ class ClerkEmail:
     address: str
     verified: bool
 
+    @classmethod
+    def parse(cls, data: Any) -> ClerkEmail:
+        """Raises `ValueError` when it is not an email address."""
+        if not isinstance(data, dict) or data.get("object") != "email_address":
+            raise ValueError("expected an email address")
+        return _email(data)
+
 
 @dataclass(frozen=True, slots=True)
 class ClerkUser:

@@ -3,18 +3,21 @@ deleting; and bringing one copy to what the other holds."""
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
 from users.clerk import ClerkUser, Deadline, clerk, names
 from users.clerk.types import USER_ID
-from users.errors import ClerkError, ClerkNotFound, Refused
+from users.errors import ChangeFailed, ClerkError, ClerkNotFound, Refused
 from users.models import BuilderUser, ClerkAccount, Source
 from users.sync import copies, invitations, wording
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write
+from users.sync.mirror import instance
 from users.sync.operations import (
     AccountAction,
     Ban,
@@ -38,7 +41,12 @@ from users.sync.operations.following import changes_from
 
 
 def replace_email(
-    user: BuilderUser, *, actor: Actor, email: str, source: Source = Source.ADMIN
+    user: BuilderUser,
+    *,
+    actor: Actor,
+    email: str,
+    source: Source = Source.ADMIN,
+    token: uuid.UUID | None = None,
 ) -> Saved:
     """*Replace now*: the same Clerk user signs in with the new address from now on.
 
@@ -50,7 +58,7 @@ def replace_email(
         return Saved(user)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     operation = ReplaceEmail.on(user, {"email": [user.email, email]})
-    saved = dual_write(operation, user, actor=actor, source=source, deadline=deadline)
+    saved = dual_write(operation, user, actor=actor, source=source, token=token, deadline=deadline)
     return Saved(saved.user, saved.attempt, still_found(operation.old, deadline=deadline))
 
 
@@ -71,52 +79,81 @@ def still_found(
 
 
 @sensitive_variables("password")
-def set_password(user: BuilderUser, *, actor: Actor, password: str, sign_out: bool) -> Saved:
+def set_password(
+    user: BuilderUser,
+    *,
+    actor: Actor,
+    password: str,
+    sign_out: bool,
+    token: uuid.UUID | None = None,
+) -> Saved:
     """A new password, to Clerk alone; `sign_out` ends the person's other sessions.
 
     Raises the `ChangeFailed` family, with Clerk's policy at `password1`.
     """
     _require_account(user)
     operation = SetPassword.to(user, password=password, sign_out=sign_out)
-    return dual_write(operation, user, actor=actor, source=Source.ADMIN)
+    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
-def delete_user(user: BuilderUser, *, actor: Actor, source: Source = Source.ADMIN) -> Saved:
-    """Delete in Clerk, then here; an open invitation is revoked before, else it would make an
-    account of nobody. Raises the `ChangeFailed` family."""
+def delete_user(
+    user: BuilderUser,
+    *,
+    actor: Actor,
+    source: Source = Source.ADMIN,
+    token: uuid.UUID | None = None,
+) -> Saved:
+    """Delete in Clerk, then here.
+
+    An open invitation is revoked before, else it would make an account of nobody. Raises the
+    `ChangeFailed` family; its message says whether the invitation is revoked.
+    """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
-    if invitation := invitations.open_of(user):
+    invitation = invitations.open_of(user)
+    if invitation is not None:
         invitations.revoke(invitation, actor=actor, deadline=deadline)
-    return dual_write(Delete.of(user), user, actor=actor, source=source, deadline=deadline)
+    try:
+        return dual_write(
+            Delete.of(user), user, actor=actor, source=source, token=token, deadline=deadline
+        )
+    except ChangeFailed as failure:
+        if invitation is not None:
+            failure.message = (
+                f"The open invitation to {invitation.email} was revoked. The user was not "
+                f"deleted: {failure.message}"
+            )
+        raise
 
 
 # --- Actions -----------------------------------------------------------------------------------
 
 
-def ban(user: BuilderUser, *, actor: Actor) -> Saved:
-    return _act(Ban, user, actor)
+def ban(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    return _act(Ban, user, actor, token)
 
 
-def unban(user: BuilderUser, *, actor: Actor) -> Saved:
-    return _act(Unban, user, actor)
+def unban(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    return _act(Unban, user, actor, token)
 
 
-def unlock(user: BuilderUser, *, actor: Actor) -> Saved:
-    return _act(Unlock, user, actor)
+def unlock(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    return _act(Unlock, user, actor, token)
 
 
-def reset_mfa(user: BuilderUser, *, actor: Actor) -> Saved:
-    return _act(ResetMfa, user, actor)
+def reset_mfa(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    return _act(ResetMfa, user, actor, token)
 
 
-def sign_out(user: BuilderUser, *, actor: Actor) -> Saved:
-    return _act(SignOut, user, actor)
+def sign_out(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    return _act(SignOut, user, actor, token)
 
 
-def _act(action: type[AccountAction], user: BuilderUser, actor: Actor) -> Saved:
+def _act(
+    action: type[AccountAction], user: BuilderUser, actor: Actor, token: uuid.UUID | None
+) -> Saved:
     """Raises the `ChangeFailed` family."""
     _require_account(user)
-    return dual_write(action.of(user), user, actor=actor, source=Source.ADMIN)
+    return dual_write(action.of(user), user, actor=actor, source=Source.ADMIN, token=token)
 
 
 # --- Linking -----------------------------------------------------------------------------------
@@ -145,7 +182,9 @@ def search(query: str) -> list[Candidate]:
     return sorted(candidates, key=lambda candidate: candidate.user is not None)
 
 
-def link(user: BuilderUser, *, actor: Actor, clerk_id: str) -> Saved:
+def link(
+    user: BuilderUser, *, actor: Actor, clerk_id: str, token: uuid.UUID | None = None
+) -> Saved:
     """The row takes this account, as Clerk has it now. Raises the `ChangeFailed` family."""
     if user.linked:
         raise Refused("This user has a Clerk account. Unlink that one first.", code="linked")
@@ -157,19 +196,20 @@ def link(user: BuilderUser, *, actor: Actor, clerk_id: str) -> Saved:
             code="duplicate",
         )
     copies.keep(account)
-    return dual_write(Link.to(user, account.id), user, actor=actor, source=Source.ADMIN)
+    operation = Link.to(user, account.id)
+    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
-def unlink(user: BuilderUser, *, actor: Actor) -> Saved:
+def unlink(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
     """The row forgets its account; Clerk is not told. Raises the `ChangeFailed` family."""
     _require_account(user)
-    return dual_write(Unlink.of(user), user, actor=actor, source=Source.ADMIN)
+    return dual_write(Unlink.of(user), user, actor=actor, source=Source.ADMIN, token=token)
 
 
 # --- Push, pull, refresh -------------------------------------------------------------------------
 
 
-def push(user: BuilderUser, *, actor: Actor, field: str) -> Saved:
+def push(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:
     """Clerk takes the row's name or email. Raises the `ChangeFailed` family."""
     _require_account(user)
     known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
@@ -179,10 +219,10 @@ def push(user: BuilderUser, *, actor: Actor, field: str) -> Saved:
         operation = PushName.on(user, {"name": [theirs, user.name]})
     else:
         operation = PushEmail.on(user, {"email": [known.email if known else "", user.email]})
-    return dual_write(operation, user, actor=actor, source=Source.ADMIN)
+    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
-def pull(user: BuilderUser, *, actor: Actor, field: str) -> Saved:
+def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:
     """The row takes the name or email that Clerk has now. Raises the `ChangeFailed` family."""
     account = refresh(user)
     changes = {
@@ -190,35 +230,37 @@ def pull(user: BuilderUser, *, actor: Actor, field: str) -> Saved:
     }
     if not changes:
         return Saved(user)
-    return dual_write(Follow.on(user, changes), user, actor=actor, source=Source.ADMIN)
+    operation = Follow.on(user, changes)
+    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
 def refresh(user: BuilderUser) -> ClerkUser:
-    """Look at the account in Clerk and keep what it shows. Raises the `ChangeFailed` family."""
+    """Look at the account in Clerk and store what it shows. Raises the `ChangeFailed` family."""
     _require_account(user)
-    try:
-        account = _read(user.clerk_id or "")
-    except Refused as failure:
-        if failure.code == "resource_not_found":
-            copies.keep_deleted(user.clerk_id or "")
-        raise
+    account = _read(user.clerk_id or "")
     copies.keep(account)
     return account
 
 
 def _read(clerk_id: str) -> ClerkUser:
     if not USER_ID.match(clerk_id):
-        raise Refused("This is no id of a Clerk user.", code="not_an_id")
+        raise Refused("This is not a valid id of a Clerk user.", code="not_an_id")
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     try:
-        return clerk().get_user(clerk_id, deadline=Deadline(settings.CLERK_EDIT_DEADLINE))
+        return clerk().get_user(clerk_id, deadline=deadline)
     except ClerkNotFound as error:
-        raise Refused(
-            "Clerk does not have this user. They may have been deleted.",
-            code=error.code,
-            trace_id=error.trace_id,
-        ) from None
+        raise _not_found(clerk_id, error, deadline) from None
     except ClerkError as error:
         raise wording.refused(error) from None
+
+
+def _not_found(clerk_id: str, error: ClerkNotFound, deadline: Deadline) -> Refused:
+    """Say that Clerk does not have the user, if the instance that says so is ours."""
+    details: dict[str, Any] = {"code": error.code, "trace_id": error.trace_id}
+    if not instance.is_ours(clerk(), deadline):
+        return Refused(instance.DOUBT, **details)
+    copies.keep_not_found(clerk_id)
+    return Refused("User not found in Clerk. They may have been deleted.", **details)
 
 
 def _require_account(user: BuilderUser) -> None:

@@ -13,13 +13,16 @@ def complete(
     row: BuilderUser | None,
     account: ClerkUser | None,
     attempt: SyncAttempt,
+    *,
+    still_late: bool = False,
+    unseen: bool = False,
 ) -> None:
-    """Finish the row, keep Clerk's answer, settle the attempt, write the LogEntry."""
+    """Finish the row, store Clerk's answer, resolve the attempt, write the LogEntry."""
     if row is not None:
         operation.finish(row, account)
     if account is not None:
         copies.keep(account)
     elif isinstance(operation, Delete):
         copies.keep_deleted(operation.clerk_id)
-    journal.settle(attempt, Status.APPLIED)
+    journal.resolve(attempt, Status.APPLIED, still_late=still_late, unseen=unseen)
     journal.log(operation, actor_id=attempt.actor_id)

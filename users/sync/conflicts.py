@@ -10,13 +10,12 @@ from users.errors import Conflict, FieldConflict
 from users.models import BuilderUser, Status, SyncAttempt
 from users.sync.actors import name_of
 from users.sync.operations import Operation
-from users.version import value_of, version_of
+from users.version import differences, value_of, version_of
 
 
-def check(
-    operation: Operation, row: BuilderUser, stale: list[str], base: dict[str, Any] | None
-) -> None:
+def check(operation: Operation, row: BuilderUser, base: dict[str, Any] | None) -> None:
     """Raise `Conflict` when fields of the locked row are not what the change starts from."""
+    stale = operation.stale_fields(row) if base is None else differences(row, base)
     if stale:
         raise conflict(operation, row, stale, base or {})
 

@@ -188,3 +188,17 @@ def keep_deleted(clerk_id: str) -> None:
         clerk_id=clerk_id,
         defaults={"deleted_at": now, "seen_at": now},
     )
+
+
+def keep_not_found(clerk_id: str) -> None:
+    """Store that Clerk, our own instance, answered 404. It may be true of a moment alone."""
+    now = timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO users_clerkaccount AS known (clerk_id, user_id, not_found_at, seen_at)
+            VALUES (%s, (SELECT id FROM users WHERE clerk_id = %s), %s, %s)
+            ON CONFLICT (clerk_id) DO UPDATE SET not_found_at = excluded.not_found_at
+            """,
+            [clerk_id, clerk_id, now, now],
+        )

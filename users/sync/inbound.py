@@ -8,6 +8,7 @@ own save finds everything as it is. Clerk is not asked.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,8 @@ from django.utils import timezone
 from users.clerk import ClerkUser
 from users.clerk.types import USER_ID, time_from
 from users.errors import CascadeError
-from users.models import BuilderUser, ClerkAccount, Invitation, WebhookDelivery
-from users.sync import copies, following, journal, locks, recovery
+from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt, WebhookDelivery
+from users.sync import copies, following, journal, locks, pending, recovery
 from users.sync.matching import Match, match
 from users.sync.operations import Delete, Link, Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import AccountChanged, taken_by_another
@@ -260,7 +261,7 @@ def _shown_by(account: ClerkUser, operation: Operation) -> Seen | None:
 def _deleted(clerk_id: str) -> None:
     row = locks.lock_for_event(clerk_id=clerk_id)
     if row is not None and locks.has_unfinished(row):
-        _settle(row, _shown_by_deletion)
+        _settle(row, _shown_by_deletion, over=True)
         row = BuilderUser.objects.filter(pk=row.pk).first()
     known = ClerkAccount.objects.filter(pk=clerk_id, deleted_at__isnull=False).exists()
     copies.keep_deleted(clerk_id)
@@ -274,14 +275,17 @@ def _shown_by_deletion(operation: Operation) -> Seen:
     return Seen(Verdict.HAS_NOT, why="The user was deleted in Clerk.")
 
 
-def _settle(row: BuilderUser, decide: Callable[[Operation], Seen | None]) -> None:
-    """The event decides what a dead process left open; else it waits until recovery has."""
-    for attempt in recovery.open_attempts(row.pk):
+def _settle(
+    row: BuilderUser, decide: Callable[[Operation], Seen | None], *, over: bool = False
+) -> None:
+    """Resolve pending attempts by the event; else it waits until recovery has. `over` says that
+    after this event nothing can arrive any more."""
+    for attempt in _pending_of(row.pk):
         operation = from_attempt(attempt)
         seen = decide(operation)
         if seen is None or not locks.lock_attempt(attempt):
             raise NotYet("An earlier change of this user is not settled yet.")
-        recovery.settle(operation, row, attempt, seen)
+        _resolve(operation, row, attempt, seen, over=over)
 
 
 def _settle_creation(account: ClerkUser) -> bool:
@@ -289,13 +293,30 @@ def _settle_creation(account: ClerkUser) -> bool:
     claimed = copies.claimed_id(account)
     if claimed is None or BuilderUser.objects.filter(pk=claimed).exists():
         return False
-    for attempt in recovery.open_attempts(claimed):
+    for attempt in _pending_of(claimed):
         operation = from_attempt(attempt)
-        # Locked by a save that is alive: that one links it.
-        if operation.creates_row and locks.lock_attempt(attempt):
-            recovery.settle(operation, None, attempt, Seen(Verdict.HAS_IT, account))
+        # Locked by a save that is running: that one links it.
+        if (
+            operation.creates_row
+            and operation.judge(account) is Verdict.HAS_IT
+            and locks.lock_attempt(attempt)
+        ):
+            _resolve(operation, None, attempt, Seen(Verdict.HAS_IT, account), over=False)
             return True
     return False
+
+
+def _pending_of(user_id: uuid.UUID) -> list[SyncAttempt]:
+    return [attempt for attempt in pending.in_flight(user_id) if attempt.pending]
+
+
+def _resolve(
+    operation: Operation, row: BuilderUser | None, attempt: SyncAttempt, seen: Seen, *, over: bool
+) -> None:
+    try:
+        recovery.resolve(operation, row, attempt, seen, over=over)
+    except recovery.StaysPending as reason:
+        raise NotYet(str(reason)) from None
 
 
 def _link(account: ClerkUser, *, now: ClerkUser) -> None:

@@ -6,6 +6,7 @@ time has come.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,9 +16,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from users.clerk import ClerkInvitation, Deadline, clerk
-from users.errors import ChangeFailed, ClerkError, Refused
-from users.models import BuilderUser, BulkRun, Invitation, Source, Status
-from users.sync import constraints, inbound, journal, locks
+from users.errors import ChangeFailed, ClerkError, Refused, Waiting
+from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
+from users.sync import constraints, inbound, journal, locks, pending
 from users.sync.actors import Actor
 from users.sync.dual_write import dual_write
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
@@ -47,10 +48,13 @@ def invite(
     email: str = "",
     source: Source = Source.ADMIN,
     run: BulkRun | None = None,
+    token: uuid.UUID | None = None,
+    deadline: Deadline | None = None,
 ) -> Invited:
     """Invite to a first account, or a linked user to a new email.
 
-    The person signs in as before until they accept. Raises the `ChangeFailed` family.
+    The person signs in as before until they accept. The same again, while an earlier invitation
+    is pending, keeps its reference. Raises the `ChangeFailed` family.
     """
     purpose = Purpose.EMAIL_CHANGE if user.linked else Purpose.NEW_ACCOUNT
     email = email or user.email
@@ -60,11 +64,19 @@ def invite(
             code="duplicate",
             fields={"email": ["Another builder user has this email."]},
         )
-    details = wanted(email, purpose, invited_by=actor.pk if actor else None)
+    details = wanted(
+        email,
+        purpose,
+        invited_by=actor.pk if actor else None,
+        reference=_reference_of(pending.invite_of(user.pk, email)),
+    )
     until = _full_until()
     if until is None:
         try:
-            dual_write(Invite.of(user, details), user, actor=actor, source=source, run=run)
+            dual_write(
+                Invite.of(user, details), user, actor=actor, source=source, run=run, token=token,
+                deadline=deadline,
+            )  # fmt: skip
             return Invited(user)
         except ChangeFailed as failure:
             until = _told_to_wait(failure)
@@ -73,16 +85,27 @@ def invite(
     return Invited(user, until)
 
 
-def create_invited(user: BuilderUser, *, actor: Actor) -> Invited:
-    """Store a new user and invite them: both, or none if Clerk refuses. Raises the
-    `ChangeFailed` family."""
-    details = wanted(user.email, Purpose.NEW_ACCOUNT, invited_by=actor.pk if actor else None)
+def create_invited(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Invited:
+    """Store a new user and invite them: both, or none if Clerk refuses.
+
+    The same again keeps the row's id and the invitation's reference of a pending one. Raises
+    the `ChangeFailed` family.
+    """
+    earlier = pending.create_of(user.email)
+    if earlier is not None:
+        user.pk = earlier.user_id
+    details = wanted(
+        user.email,
+        Purpose.NEW_ACCOUNT,
+        invited_by=actor.pk if actor else None,
+        reference=_reference_of(earlier),
+    )
     until = _full_until()
     if until is None:
         try:
             operation = CreateInvited.of_new(user, details)
-            dual_write(operation, user, actor=actor, source=Source.ADMIN)
-            return Invited(user)
+            saved = dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
+            return Invited(saved.user or user)
         except ChangeFailed as failure:
             until = _told_to_wait(failure)
     create = Create.of(user, account="none")
@@ -94,23 +117,45 @@ def create_invited(user: BuilderUser, *, actor: Actor) -> Invited:
     return Invited(user, until)
 
 
-def resend(invitation: Invitation, *, actor: Actor) -> Invited:
-    """A new mail: the old invitation is revoked, so that no two can be accepted. Raises the
-    `ChangeFailed` family."""
-    if not invitation.open:
-        return invite(invitation.user, actor=actor, email=invitation.email)
-    revoke(invitation, actor=actor)
+def _reference_of(earlier: SyncAttempt | None) -> str:
+    details = earlier.details.get("invitation") if earlier else None
+    return str(details["reference"]) if details else ""
+
+
+def resend(invitation: Invitation, *, actor: Actor, token: uuid.UUID | None = None) -> Invited:
+    """Send a new mail; the old invitation is revoked, so that no two can be accepted.
+
+    Both calls share one deadline. Raises the `ChangeFailed` family; its message says whether
+    the old invitation is revoked.
+    """
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    user, email = invitation.user, invitation.email
+    revoked = invitation.open
+    if revoked:
+        revoke(invitation, actor=actor, deadline=deadline)
     try:
-        return invite(invitation.user, actor=actor, email=invitation.email)
+        return invite(user, actor=actor, email=email, token=token, deadline=deadline)
     except ChangeFailed as failure:
-        failure.message = f"The invitation before is revoked. {failure.message}"
+        if revoked:
+            failure.message = (
+                f"The invitation before is revoked. The new one was not sent: {failure.message}"
+            )
         raise
 
 
-def revoke(invitation: Invitation, *, actor: Actor, deadline: Deadline | None = None) -> None:
+def revoke(
+    invitation: Invitation,
+    *,
+    actor: Actor,
+    token: uuid.UUID | None = None,
+    deadline: Deadline | None = None,
+) -> None:
     """Raises the `ChangeFailed` family: `Refused` when it was accepted already."""
     operation = Revoke.of(invitation)
-    dual_write(operation, invitation.user, actor=actor, source=Source.ADMIN, deadline=deadline)
+    dual_write(
+        operation, invitation.user, actor=actor, source=Source.ADMIN, token=token,
+        deadline=deadline,
+    )  # fmt: skip
 
 
 def open_of(user: BuilderUser) -> Invitation | None:
@@ -148,10 +193,12 @@ def _send_waiting() -> Iterator[str]:
             if failure.retry_after is not None:
                 _put_off(timezone.now() + timedelta(seconds=failure.retry_after))
                 return
-            if not isinstance(failure, Refused):  # Clerk is not there: it would fail for all
+            if not isinstance(
+                failure, Refused | Waiting
+            ):  # Clerk is not there: it would fail for all
                 yield f"{invitation}: not sent yet. {failure.full_message}"
                 return
-            if failure.code != "unfinished":
+            if not isinstance(failure, Waiting):
                 Invitation.objects.filter(pk=invitation.pk, status=State.WAITING).update(
                     status=State.REFUSED, send_after=None
                 )

@@ -1,17 +1,25 @@
-"""The journal: attempts recorded before Clerk is asked and settled afterwards, and Django's
+"""The journal: attempts recorded before Clerk is asked and resolved afterwards, and Django's
 LogEntry for each change that was applied."""
 
 from __future__ import annotations
 
 import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.admin.models import ADDITION, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 from psycopg.types.json import Jsonb
 
+from users.clerk import Deadline
+from users.errors import ChangeFailed, Repeated
 from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
 from users.sync.actors import SERVICE_USERNAME, Actor, service_user
 from users.sync.operations import Operation
@@ -26,21 +34,65 @@ def record(
     source: Source,
     status: Status = Status.STARTED,
     run: BulkRun | None = None,
+    token: uuid.UUID | None = None,
+    deadline: Deadline | None = None,
+    failure: ChangeFailed | None = None,
 ) -> SyncAttempt:
-    """Write the attempt. Outside a transaction it is committed when this returns."""
-    return SyncAttempt.objects.create(
-        user_id=operation.user_id,
-        label=operation.label,
-        clerk_id=operation.clerk_id,
-        operation=operation.kind,
-        source=source,
-        actor_id=actor.pk if actor else None,
-        changes=operation.changes,
-        details=operation.details,
-        status=status,
-        run=run,
-        settled_at=None if status == Status.STARTED else timezone.now(),
-    )
+    """Write the attempt. Outside a transaction it is committed when this returns.
+
+    With `deadline`, the time within which the request is sent, Clerk may take it until that time
+    and CLERK_SETTLE_SECONDS are over. `failure` is why an attempt that is `refused` at once was.
+    """
+    with _as_repeated() if token else nullcontext():
+        attempt = SyncAttempt.objects.create(
+            user_id=operation.user_id,
+            label=operation.label,
+            clerk_id=operation.clerk_id,
+            operation=operation.kind,
+            source=source,
+            actor_id=actor.pk if actor else None,
+            changes=operation.changes,
+            details=operation.details,
+            status=status,
+            run=run,
+            token=token,
+            late_until=_late_after(deadline) if deadline else None,
+            error_code=failure.code if failure else "",
+            message=failure.full_message[:MESSAGE_LENGTH] if failure else "",
+            settled_at=None if status == Status.STARTED else timezone.now(),
+        )
+    if deadline:
+        attempt.refresh_from_db(fields=["late_until"])  # as the database's clock made it
+    return attempt
+
+
+@contextmanager
+def _as_repeated() -> Iterator[None]:
+    """Raise `Repeated` for a one-time token that another attempt has."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") or ""
+        if "token" not in constraint:
+            raise
+        raise Repeated("This page was submitted before. Open it again to change more.") from None
+
+
+def record_sending_again(attempt: SyncAttempt, deadline: Deadline) -> bool:
+    """Record, before it happens, that a pending attempt is sent again; False when another
+    process has just recorded the same, or resolved it."""
+    tries = int(attempt.details.get("tries", 1)) + 1
+    recorded = SyncAttempt.objects.filter(
+        pk=attempt.pk, status=Status.STARTED, late_until=attempt.late_until
+    ).update(late_until=_late_after(deadline), details=attempt.details | {"tries": tries})
+    attempt.refresh_from_db()
+    return recorded == 1
+
+
+def _late_after(deadline: Deadline) -> Any:
+    """The time after which nothing that is sent before `deadline` can arrive any more."""
+    return Now() + timedelta(seconds=deadline.remaining() + settings.CLERK_SETTLE_SECONDS)
 
 
 _RECORD_OF_EVENT = """
@@ -85,44 +137,58 @@ def record_event(operation: Operation) -> None:
         log(operation, actor_id=None)
 
 
-def settle(
+def resolve(
     attempt: SyncAttempt,
     status: Status,
     *,
     error_code: str = "",
     message: str = "",
     trace_id: str = "",
+    still_late: bool = False,
+    unseen: bool = False,
 ) -> bool:
-    """Settle an open attempt; False when another process has settled it already."""
-    attempt.status = status
+    """Resolve a pending attempt; False when another process has resolved it already.
+
+    `still_late` says that its request may still reach Clerk: until `late_until` a different
+    value for the same thing waits. `unseen` says that its author was not told the end.
+    """
     attempt.settled_at = timezone.now()
-    return _update(attempt, status, attempt.settled_at, error_code, message, trace_id)
+    attempt.unseen = unseen
+    ends: dict[str, Any] = {
+        "settled_at": attempt.settled_at,
+        "unseen": unseen,
+        "details": attempt.details,
+    }
+    if not still_late:
+        attempt.late_until = ends["late_until"] = None
+    return _update(attempt, status, error_code, message, trace_id, **ends)
 
 
-def leave_open(
+def leave_pending(
     attempt: SyncAttempt, *, error_code: str = "", message: str = "", trace_id: str = ""
 ) -> None:
-    """Say on an open attempt why it could not be settled."""
-    _update(attempt, Status.STARTED, None, error_code, message, trace_id)
+    """Say on a pending attempt why it could not be resolved."""
+    _update(attempt, Status.STARTED, error_code, message, trace_id)
 
 
 def _update(
     attempt: SyncAttempt,
     status: Status,
-    settled_at: Any,
     error_code: str,
     message: str,
     trace_id: str,
+    **ends: Any,
 ) -> bool:
+    attempt.status = status
     attempt.error_code = error_code
     attempt.message = message[:MESSAGE_LENGTH]
     attempt.trace_id = trace_id
     updated = SyncAttempt.objects.filter(pk=attempt.pk, status=Status.STARTED).update(
         status=status,
-        settled_at=settled_at,
         error_code=error_code,
         message=attempt.message,
         trace_id=trace_id,
+        **ends,
     )
     return updated == 1
 

@@ -1,10 +1,11 @@
-"""Settling what a dead process left behind. Clerk is the truth for an unfinished attempt."""
+"""Resolving pending attempts by what Clerk has, which is the truth for them."""
 
 from __future__ import annotations
 
 import logging
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -12,45 +13,60 @@ from django.conf import settings
 from django.db import DatabaseError, IntegrityError, transaction
 
 from users.clerk import ClerkUser, Deadline, clerk
-from users.errors import Busy, ClerkError, Gone
+from users.errors import (
+    Busy,
+    ChangeFailed,
+    ClerkError,
+    Gone,
+    NotKnown,
+    NotSaved,
+)
 from users.models import BuilderUser, Source, Status, SyncAttempt
-from users.sync import constraints, copies, journal, locks, wording
+from users.sync import constraints, copies, journal, locks, pending, wording
 from users.sync.actors import Actor, name_of
 from users.sync.completion import complete
+from users.sync.exchange import InTheWay, exchange, refusal_of
 from users.sync.operations import Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import Follow, changes_from
+from users.version import value_of
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What became of one open attempt. Not `settled`: it stays open, and `message` says why."""
+class RecoveryResult:
+    """Result of one recovery. `message` says how the attempt ended, or why it is pending."""
 
     attempt: SyncAttempt
-    status: Status
+    outcome: Status
     message: str
 
     @property
-    def settled(self) -> bool:
-        return self.status != Status.STARTED
+    def resolved(self) -> bool:
+        return self.outcome != Status.STARTED
 
 
-class _StaysOpen(Exception):
-    """It cannot be decided yet."""
+class StaysPending(Exception):
+    """It cannot be decided yet; the text says why."""
 
 
-def recover_all() -> Iterator[Settled]:
-    """Settle every open attempt, oldest first. A user whose save is alive is left alone, and
-    one attempt that breaks the recovery does not stop the others."""
-    for attempt in SyncAttempt.objects.filter(status=Status.STARTED).order_by("id"):
-        try:
-            yield recover(attempt)
-        except DatabaseError:
-            raise
-        except Exception:
-            logger.exception("Recovery failed at attempt %s", attempt.pk)
-            yield Settled(attempt, Status.STARTED, "Recovery failed at it: the log says how.")
+class _SendAgain(Exception):
+    """Clerk does not have the change, and nothing under way can bring it: it is sent again."""
+
+    def __init__(self, row: BuilderUser, account: ClerkUser) -> None:
+        super().__init__()
+        self.row = row
+        self.account = account
+
+
+def recover_all() -> Iterator[RecoveryResult]:
+    """Resolve every pending attempt that can be, oldest first, and send again what may be.
+
+    A save that is still running is left alone, and one attempt that cannot be recovered does not
+    stop the others.
+    """
+    for attempt in SyncAttempt.objects.pending().order_by("id"):
+        yield recover(attempt, send_again=True)
 
 
 def recover_user(
@@ -58,50 +74,62 @@ def recover_user(
     *,
     apart_from: SyncAttempt | None = None,
     deadline: Deadline | None = None,
-) -> list[Settled]:
-    """Settle the open attempts of one user, oldest first, all within the deadline."""
+) -> list[RecoveryResult]:
+    """Resolve the pending attempts of one user, oldest first, all within the deadline."""
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     return [
         recover(attempt, deadline=deadline)
-        for attempt in open_attempts(user_id)
-        if attempt != apart_from
+        for attempt in pending.in_flight(user_id, apart_from=apart_from)
+        if attempt.pending
     ]
 
 
-def open_attempts(user_id: uuid.UUID) -> list[SyncAttempt]:
-    """The open attempts of one user, oldest first; the row may not exist yet or any more."""
-    return list(SyncAttempt.objects.filter(user=user_id, status=Status.STARTED).order_by("id"))
+def recover(
+    attempt: SyncAttempt, *, deadline: Deadline | None = None, send_again: bool = False
+) -> RecoveryResult:
+    """Resolve one attempt by what Clerk has; two recoveries at once do it once.
 
-
-def recover(attempt: SyncAttempt, *, deadline: Deadline | None = None) -> Settled:
-    """Settle one attempt by what Clerk has; two recoveries at once do it once.
-
-    1. Lock the row, then the attempt: who cannot, has met a save that is alive.
-    2. Read Clerk. Has the change: finish the row, applied. Has not: dropped.
-    3. Cannot tell: it stays open and says why.
+    1. Lock the row, then the attempt. If either lock is held, the save is still running.
+    2. Read Clerk. It has the change: finish the row. It has not, and no request can arrive any
+       more: abandon the attempt, or with `send_again` send it again where that is safe.
+    3. Everything else stays pending and says why.
     """
-    operation = from_attempt(attempt)
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     try:
-        with transaction.atomic(durable=True):
-            locks.prepare_transaction(wait=deadline.remaining())
-            row = _lock(operation)
-            if not locks.lock_attempt(attempt):
-                return _meanwhile(attempt)
-            return settle(operation, row, attempt, _look(operation, deadline))
-    except Busy:
-        return Settled(attempt, Status.STARTED, "This user is being saved right now.")
-    except _StaysOpen as reason:
+        return _recover(attempt, deadline, send_again)
+    except Busy as busy:
+        return RecoveryResult(attempt, Status.STARTED, busy.message)
+    except StaysPending as reason:
         message = str(reason)
     except IntegrityError as error:
         refusal = constraints.refusal(error)
         reasons = " ".join(chain.from_iterable(refusal.fields.values())) or refusal.message
         message = (
             f"Clerk has the change, but the database cannot take it: {reasons} "
-            "Change that first and check again, or take over what Clerk has."
+            "Change that first and check again, or use Clerk's version."
         )
-    journal.leave_open(attempt, error_code="not_known", message=message)
-    return Settled(attempt, Status.STARTED, message)
+    except Exception as error:
+        # A trigger, a lost connection, or a record that we cannot read: the next one may do.
+        logger.exception("Attempt %s could not be recovered", attempt.pk)
+        message = f"It could not be recovered ({type(error).__name__}). The log says why."
+    with suppress(DatabaseError):
+        journal.leave_pending(attempt, error_code="not_known", message=message)
+    return RecoveryResult(attempt, Status.STARTED, message)
+
+
+def _recover(attempt: SyncAttempt, deadline: Deadline, send_again: bool) -> RecoveryResult:
+    operation = from_attempt(attempt)
+    try:
+        with transaction.atomic(durable=True):
+            locks.prepare_transaction(wait=deadline.remaining())
+            row = _lock(operation)
+            if not locks.lock_attempt(attempt):
+                return _meanwhile(attempt)
+            over = pending.is_over(attempt)  # before Clerk is read, else it proves nothing
+            seen = _look(operation, deadline)
+            return resolve(operation, row, attempt, seen, over=over, send_again=send_again)
+    except _SendAgain as again:
+        return _send_again(operation, attempt, again, deadline)
 
 
 def _lock(operation: Operation) -> BuilderUser | None:
@@ -113,43 +141,104 @@ def _lock(operation: Operation) -> BuilderUser | None:
         return None
 
 
-def _meanwhile(attempt: SyncAttempt) -> Settled:
-    """The attempt was settled by another, or is held by a save that is alive."""
+def _meanwhile(attempt: SyncAttempt) -> RecoveryResult:
+    """The attempt was resolved by another process, or is held by a save that is running."""
     attempt.refresh_from_db()
-    message = "It is being saved right now." if attempt.open else "It was settled meanwhile."
-    return Settled(attempt, Status(attempt.status), message)
+    message = "It is being saved right now." if attempt.pending else attempt.message
+    return RecoveryResult(attempt, Status(attempt.status), message or "It is saved.")
 
 
 def _look(operation: Operation, deadline: Deadline) -> Seen:
     try:
         return operation.look(clerk(), deadline)
     except ClerkError as error:
-        raise _StaysOpen(f"Clerk could not be read: {error.summary}") from None
+        raise StaysPending(f"Clerk could not be read: {error.summary}.") from None
 
 
-def settle(
+# --- The decision ----------------------------------------------------------------------------
+
+
+def resolve(
+    operation: Operation,
+    row: BuilderUser | None,
+    attempt: SyncAttempt,
+    seen: Seen,
+    *,
+    over: bool,
+    send_again: bool = False,
+) -> RecoveryResult:
+    """End an attempt by what Clerk shows, in the transaction that holds both locks.
+
+    `over` says that no request of it could arrive any more when Clerk was asked. Raises
+    `StaysPending` for what cannot be decided.
+    """
+    seen = operation.proven(seen)
+    if seen.verdict is Verdict.HAS_IT:
+        return _apply(operation, row, attempt, seen)
+    if not over:
+        until = wording.at(attempt.late_until)
+        why = seen.why or "Clerk does not have the change yet."
+        raise StaysPending(f"{why} Clerk may still take it; it is checked again at {until}.")
+    if seen.verdict is Verdict.CANNOT_TELL and operation.unprovable:
+        return _end(attempt, Status.UNPROVEN, wording.unproven(attempt.late_until))
+    if seen.verdict is Verdict.CANNOT_TELL:
+        raise StaysPending(seen.why)
+    if send_again and operation.sent_again and row is not None and seen.account is not None:
+        _require_expected(operation, row)
+        if pending.tries_of(attempt) < pending.TRIES:
+            raise _SendAgain(row, seen.account)
+    if seen.account is not None:
+        copies.keep(seen.account)
+    why = f" {seen.why}" if seen.why else ""
+    return _end(
+        attempt,
+        Status.DROPPED,
+        f"Clerk does not have the change, so it was not saved here.{why}",
+        error_code="recovered",
+    )
+
+
+def _apply(
     operation: Operation, row: BuilderUser | None, attempt: SyncAttempt, seen: Seen
-) -> Settled:
-    """End an attempt by what Clerk shows, in the transaction that holds both locks."""
-    match seen.verdict:
-        case Verdict.CANNOT_TELL:
-            raise _StaysOpen(seen.why)
-        case Verdict.HAS_IT if row is not None or operation.creates_row:
-            written = _finish(operation, row)
-            complete(operation, written, seen.account, attempt)
-            return _settled(attempt, Status.APPLIED, "Clerk has the change; it is saved here.")
-        case Verdict.HAS_IT:
-            complete(operation, None, seen.account, attempt)
-            return _settled(attempt, Status.APPLIED, "Clerk has the change.")
-        case _:
-            _keep(seen.account)
-            message = f"Clerk does not have the change, so it was not saved here. {seen.why}"
-            journal.settle(attempt, Status.DROPPED, error_code="recovered", message=message)
-            return _settled(attempt, Status.DROPPED, message)
+) -> RecoveryResult:
+    if row is not None and not operation.creates_row and not operation.written(row):
+        _require_expected(operation, row)
+    written = None
+    if row is not None or operation.creates_row:
+        written = _finish(operation, row)
+    complete(
+        operation,
+        written,
+        seen.account,
+        attempt,
+        still_late=not pending.has_landed(operation, attempt),
+        unseen=_has_author(attempt),
+    )
+    logger.info("Recovery found attempt %s in Clerk", attempt.pk)
+    return RecoveryResult(
+        attempt, Status.APPLIED, "Clerk has the change; it is saved here."
+        if written is not None else "Clerk has the change."
+    )  # fmt: skip
+
+
+def _require_expected(operation: Operation, row: BuilderUser) -> None:
+    """Compare the row with what the attempt started from, as the save does; what does not fit is
+    for people to decide."""
+    moved = [
+        field
+        for field in operation.stale_fields(row)
+        if field not in operation.changes or value_of(row, field) != operation.changes[field][1]
+    ]
+    if moved:
+        named = ", ".join(field.replace("_", " ") for field in moved)
+        raise StaysPending(
+            f"This user was changed here since ({named}), so the change was not finished. "
+            "Use Clerk's version and discard this change, or save what you want again."
+        )
 
 
 def _finish(operation: Operation, row: BuilderUser | None) -> BuilderUser | None:
-    """Write the row as the dead process would have, unless it holds the change already."""
+    """Write the row as the save would have, unless it holds the change already."""
     if row is None:
         return operation.write(operation.new_row())
     if operation.creates_row or operation.written(row):
@@ -157,38 +246,89 @@ def _finish(operation: Operation, row: BuilderUser | None) -> BuilderUser | None
     return operation.write(row)
 
 
-def _keep(account: ClerkUser | None) -> None:
-    if account is not None:
-        copies.keep(account)
+def _end(
+    attempt: SyncAttempt, status: Status, message: str, *, error_code: str = ""
+) -> RecoveryResult:
+    journal.resolve(
+        attempt, status, error_code=error_code, message=message, unseen=_has_author(attempt)
+    )
+    logger.info("Recovery resolved attempt %s as %s", attempt.pk, status)
+    return RecoveryResult(attempt, status, message)
 
 
-def _settled(attempt: SyncAttempt, status: Status, message: str) -> Settled:
-    logger.info("Recovery settled attempt %s as %s", attempt.pk, status)
-    return Settled(attempt, status, message)
+def _has_author(attempt: SyncAttempt) -> bool:
+    """Whether somebody waits for the word: the one who left the page before it ended."""
+    return attempt.source == Source.ADMIN and attempt.actor_id is not None
+
+
+# --- Sending again ---------------------------------------------------------------------------
+
+
+def _send_again(
+    operation: Operation, attempt: SyncAttempt, again: _SendAgain, deadline: Deadline
+) -> RecoveryResult:
+    """Send a change again that Clerk does not have, as the save did it the first time."""
+    if not pending.is_due_again(attempt):
+        raise StaysPending("Clerk does not have the change yet. It is sent again in some minutes.")
+    if not journal.record_sending_again(attempt, deadline):
+        return _meanwhile(attempt)
+    operation = from_attempt(attempt)
+    operation.build_on(again.account)
+    try:
+        exchange(operation, again.row, attempt, base=None, gateway=clerk, deadline=deadline)
+    except InTheWay as blocked:
+        raise StaysPending(wording.must_wait(blocked.attempts[0]).message) from None
+    except ClerkError as error:
+        failure = refusal_of(operation, error, clerk, deadline)
+        if isinstance(failure, NotSaved) or failure.retry_after is not None:
+            raise StaysPending(f"It could not be sent again. {failure.message}") from None
+        return _end(attempt, Status.REFUSED, failure.full_message, error_code=failure.code)
+    except NotKnown as failure:
+        raise StaysPending(failure.message) from None
+    except ChangeFailed as failure:
+        raise StaysPending(f"It could not be sent again. {failure.full_message}") from None
+    SyncAttempt.objects.filter(pk=attempt.pk).update(unseen=_has_author(attempt))
+    return RecoveryResult(attempt, Status.APPLIED, "It was sent again, and Clerk has it now.")
+
+
+# --- A person decides ------------------------------------------------------------------------
 
 
 def take_over(user: BuilderUser, *, actor: Actor, source: Source = Source.ADMIN) -> BuilderUser:
-    """The row follows its Clerk account, and open attempts of dead processes end as dropped.
+    """Use Clerk's version of a user, and abandon its pending attempts.
 
-    It is how a person decides what recovery cannot: Clerk holds a third value. Raises `Busy`,
-    `Gone` and what `wording.refused` makes of a `ClerkError`.
+    It is how a person decides what recovery cannot. Clerk is read under the lock, so that no
+    save comes in between. Raises `Waiting` while a request may still arrive, `Busy`, `Gone` and
+    what `wording.refused` makes of a `ClerkError`.
     """
-    try:
-        account = clerk().get_user(
-            user.clerk_id or "", deadline=Deadline(settings.CLERK_EDIT_DEADLINE)
-        )
-    except ClerkError as error:
-        raise wording.refused(error) from None
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     with transaction.atomic(durable=True):
+        locks.prepare_transaction(wait=deadline.remaining())
         row = locks.lock_user(user.pk)
-        for attempt in SyncAttempt.objects.filter(user=row, status=Status.STARTED):
+        attempts = [one for one in pending.in_flight(user.pk) if one.pending]
+        if late := [one for one in attempts if not pending.is_over(one)]:
+            raise wording.must_wait(late[-1])
+        account = _read(row, deadline)
+        for attempt in attempts:
             if locks.lock_attempt(attempt):
-                message = f"What Clerk has was taken over by {name_of(actor) or source.label}."
-                journal.settle(attempt, Status.DROPPED, error_code="taken_over", message=message)
+                who = name_of(actor) or source.label
+                message = f"{who} used Clerk's version and discarded this change."
+                journal.resolve(
+                    attempt, Status.DROPPED, error_code="taken_over", message=message,
+                    unseen=_has_author(attempt) and attempt.actor != actor,
+                )  # fmt: skip
         operation = Follow.on(row, changes_from(row, account))
         if operation.changes:
-            operation.write(row)
+            with constraints.as_refusals():
+                operation.write(row)
             journal.record(operation, actor=actor, source=source, status=Status.APPLIED)
             journal.log(operation, actor_id=actor.pk if actor else None)
         copies.keep(account)
     return row
+
+
+def _read(row: BuilderUser, deadline: Deadline) -> ClerkUser:
+    try:
+        return clerk().get_user(row.clerk_id or "", deadline=deadline)
+    except ClerkError as error:
+        raise wording.refused(error) from None

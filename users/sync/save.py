@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from users.clerk import names
 from users.errors import Refused
 from users.models import BuilderUser, Source
+from users.sync import pending
 from users.sync.actors import Actor
-from users.sync.dual_write import Saved, dual_write
+from users.sync.dual_write import Saved, dual_write, refuse
 from users.sync.operations import Create, Edit
 from users.sync.operations.base import Changes
 from users.version import base_of, value_of
@@ -23,6 +25,7 @@ def save_user(
     changes: dict[str, Any],
     version: str | None = None,
     source: Source = Source.ADMIN,
+    token: uuid.UUID | None = None,
 ) -> Saved:
     """Store the wanted values of fields on both sides.
 
@@ -42,26 +45,41 @@ def save_user(
         after = _stored(changes[field])
         if not same(field, before, after):
             recorded[field] = [before, after]
-    if "email" in recorded and user.linked:
-        raise Refused(
-            "Nothing was saved, here or in Clerk.",
-            code="email_guarded",
-            fields={"email": ["Changing the email of a linked user requires an invitation."]},
-        )
     if not recorded:
         return Saved(user)
-    return dual_write(Edit.on(user, recorded), user, actor=actor, source=source, version=version)
+    operation = Edit.on(user, recorded)
+    if "email" in recorded and user.linked:
+        guarded = Refused(
+            "Nothing was saved, here or in Clerk.",
+            code="email_guarded",
+            fields={
+                "email": [
+                    "This email is how they sign in. Changing it requires an invitation: use "
+                    "Change email."
+                ]
+            },
+        )
+        raise refuse(operation, guarded, actor=actor, source=source)
+    return dual_write(operation, user, actor=actor, source=source, version=version, token=token)
 
 
 def create_user(
-    user: BuilderUser, *, actor: Actor, account: str = "create", source: Source = Source.ADMIN
+    user: BuilderUser,
+    *,
+    actor: Actor,
+    account: str = "create",
+    source: Source = Source.ADMIN,
+    token: uuid.UUID | None = None,
 ) -> Saved:
     """Store a new user; with `account` "create" its Clerk account is made first.
 
-    Raises the `ChangeFailed` family of `dual_write`.
+    The same again, while an earlier create is pending, keeps the id of its row: so the account
+    is known whichever request arrives. Raises the `ChangeFailed` family of `dual_write`.
     """
+    if earlier := pending.create_of(user.email):
+        user.pk = earlier.user_id
     operation = Create.of(user, account=account)
-    return dual_write(operation, user, actor=actor, source=source)
+    return dual_write(operation, user, actor=actor, source=source, token=token)
 
 
 def _stored(value: Any) -> Any:

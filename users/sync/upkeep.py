@@ -28,7 +28,7 @@ from users.sync import inbound, invitations, recovery
 from users.sync.dual_write import dual_write
 from users.sync.inbound import Received
 from users.sync.operations import Ban, PushName
-from users.sync.recovery import Settled
+from users.sync.recovery import RecoveryResult
 
 AGAIN_AFTER = timedelta(hours=1)
 
@@ -37,14 +37,14 @@ AGAIN_AFTER = timedelta(hours=1)
 class Report:
     """What was found, and what became of it; `notes` are sentences for people."""
 
-    attempts: list[Settled] = field(default_factory=list)
+    attempts: list[RecoveryResult] = field(default_factory=list)
     events: list[Received] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def left(self) -> int:
         """How many are still unfinished."""
-        return sum(not attempt.settled for attempt in self.attempts) + sum(
+        return sum(not attempt.resolved for attempt in self.attempts) + sum(
             not event.done for event in self.events
         )
 

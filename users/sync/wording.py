@@ -4,6 +4,7 @@ to do next; the first sentences are those that staff know from the application b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from users.errors import (
     ChangeFailed,
@@ -12,14 +13,17 @@ from users.errors import (
     ClerkNotConfigured,
     ClerkNotFound,
     ClerkRateLimited,
-    ClerkRefused,
     ClerkUnknown,
     ClerkUnreachable,
     NotKnown,
     NotSaved,
     Problem,
     Refused,
+    Waiting,
 )
+from users.models import SyncAttempt
+from users.sync import pending
+from users.sync.actors import name_of
 
 FAILED_TO_SYNC = "Failed to sync with Clerk authentication system."
 
@@ -145,41 +149,56 @@ def _words(problem: Problem) -> str:
     return " ".join(filter(None, [problem.message, CODE_WORDS.get(problem.code)]))
 
 
-def not_saved(error: ClerkUnknown) -> NotSaved:
-    """The outcome was unknown, and Clerk read back does not have the change."""
-    return NotSaved(
-        f"{FAILED_TO_SYNC} {_sentence(error)} Clerk was asked again and does not have the "
-        "change, so it was not saved here. Save again.",
+def not_known(error: ClerkUnknown, attempt: SyncAttempt, why: str = "") -> NotKnown:
+    """Say that the outcome is unknown, and when it is looked at again."""
+    reason = f" {why}" if why else ""
+    return NotKnown(
+        f"{FAILED_TO_SYNC} {_sentence(error)}{reason} Clerk has not confirmed this yet. It is "
+        f"checked again at {at(attempt.late_until)}; nothing is lost. Repeating the "
+        "same is safe.",
         code=error.code,
         trace_id=error.trace_id,
     )
 
 
-def not_known(error: ClerkUnknown, why: str = "") -> NotKnown:
-    """The outcome is unknown, and Clerk could not tell."""
+def commit_failed(attempt: SyncAttempt) -> NotKnown:
+    """Say that Clerk has the change, and that the database failed after that."""
     return NotKnown(
-        f"{FAILED_TO_SYNC} {_sentence(error)} {why or 'Clerk could not be asked again either.'} "
-        "So it is not known yet whether Clerk has the change. The database was not changed. "
-        "It is settled as soon as Clerk answers; “Check with Clerk now” does it at once.",
-        code=error.code,
-        trace_id=error.trace_id,
-    )
-
-
-def commit_failed() -> NotKnown:
-    """Clerk has the change; the database failed after that."""
-    return NotKnown(
-        "Clerk has the change, but the database did not confirm it. It is not known yet "
-        "whether it was saved here. It is finished as soon as the database answers; "
-        "“Check with Clerk now” does it at once.",
+        "Clerk has the change, but the database did not confirm it. Whether it was saved here is "
+        f"checked again at {at(attempt.late_until)}; nothing is lost.",
         code="database",
     )
 
 
+def must_wait(earlier: SyncAttempt) -> Waiting:
+    """Say which earlier change another value must wait for, and until when."""
+    who = name_of(earlier.actor) if earlier.actor else str(earlier.get_source_display())
+    named = f"“{earlier.get_operation_display()}” by {who} at {earlier.started_at:%H:%M:%S} UTC"
+    if pending.is_over(earlier):
+        return Waiting(
+            f"An earlier change of this user ({named}) is not settled yet: {earlier.message} "
+            "Nothing was saved now. Settle that change first."
+        )
+    return Waiting(
+        f"An earlier change of this user ({named}) is not confirmed by Clerk yet, and may still "
+        f"arrive there until {at(earlier.late_until)}. Nothing was saved now: save again after "
+        "that.",
+        until=earlier.late_until,
+    )
+
+
+def unproven(late_until: datetime | None) -> str:
+    """Say that it will never be known whether Clerk took a password."""
+    return (
+        "Clerk cannot tell whether it took this password. It was not confirmed in time. Set it "
+        f"again after {at(late_until)}."
+    )
+
+
+def at(moment: datetime | None) -> str:
+    """A time of day as messages say it."""
+    return f"{moment:%H:%M:%S} UTC" if moment else "once Clerk answers"
+
+
 def _sentence(error: ClerkError) -> str:
     return f"{error.summary.rstrip('.')}."
-
-
-def is_refusal(error: ClerkError) -> bool:
-    """Whether nothing changed in Clerk, for certain."""
-    return isinstance(error, ClerkRefused | ClerkNotConfigured | ClerkUnreachable)

@@ -36,8 +36,8 @@ class Command(BaseCommand):
 
 def _lines(report: upkeep.Report) -> list[str]:
     lines = [
-        f"{settled.attempt.pk} {settled.attempt}: {settled.status.label}. {settled.message}"
-        for settled in report.attempts
+        f"{result.attempt.pk} {result.attempt}: {result.outcome.label}. {result.message}"
+        for result in report.attempts
     ]
     lines += [f"Event {event.svix_id}: {event.error or 'done'}" for event in report.events]
     return lines + report.notes or ["Nothing is open."]
@@ -48,13 +48,13 @@ def _document(report: upkeep.Report) -> dict[str, Any]:
         "open": report.left,
         "attempts": [
             {
-                "attempt": settled.attempt.pk,
-                "operation": settled.attempt.operation,
-                "user": str(settled.attempt.user_id or ""),
-                "status": settled.status,
-                "message": settled.message,
+                "attempt": result.attempt.pk,
+                "operation": result.attempt.operation,
+                "user": str(result.attempt.user_id or ""),
+                "status": result.outcome,
+                "message": result.message,
             }
-            for settled in report.attempts
+            for result in report.attempts
         ],
         "events": [
             {"svix_id": event.svix_id, "done": event.done, "error": event.error}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import ClassVar
 
 from users.clerk import Clerk, ClerkUser, Deadline
-from users.errors import ClerkNotFound
+from users.errors import ClerkError, ClerkNotFound
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
-from users.sync.operations.base import Changes, Operation, Seen, Verdict, read_after
+from users.sync.operations.base import Changes, Claims, Operation, Seen, Verdict, seen_after
 
 
 class AccountAction(Operation):
@@ -20,6 +21,10 @@ class AccountAction(Operation):
     @classmethod
     def of(cls, user: BuilderUser) -> AccountAction:
         return cls.on(user, dict(cls.effect))
+
+    @property
+    def claims(self) -> Claims:
+        return {f"{thing} {self.clerk_id}": after for thing, (_, after) in self.effect.items()}
 
     def written(self, row: BuilderUser) -> bool:
         return False
@@ -36,6 +41,7 @@ class Ban(AccountAction):
     """
 
     kind = Kind.BAN
+    sent_again = True
     effect = {"banned": [False, True]}
 
     @classmethod
@@ -53,8 +59,8 @@ class Ban(AccountAction):
             return ["clerk_id"] if row.clerk_id == self.clerk_id else []
         return super().stale_fields(row)
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser:
-        return clerk.ban_user(self.clerk_id, deadline=deadline)
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        return self.seen_in(clerk.ban_user(self.clerk_id, deadline=deadline))
 
     def judge(self, account: ClerkUser) -> Verdict:
         return Verdict.HAS_IT if account.banned else Verdict.HAS_NOT
@@ -65,10 +71,11 @@ class Ban(AccountAction):
 
 class Unban(AccountAction):
     kind = Kind.UNBAN
+    sent_again = True
     effect = {"banned": [True, False]}
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser:
-        return clerk.unban_user(self.clerk_id, deadline=deadline)
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        return self.seen_in(clerk.unban_user(self.clerk_id, deadline=deadline))
 
     def judge(self, account: ClerkUser) -> Verdict:
         return Verdict.HAS_NOT if account.banned else Verdict.HAS_IT
@@ -78,10 +85,11 @@ class Unlock(AccountAction):
     """Ends the lock that Clerk sets after too many wrong passwords."""
 
     kind = Kind.UNLOCK
+    sent_again = True
     effect = {"locked": [True, False]}
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser:
-        return clerk.unlock_user(self.clerk_id, deadline=deadline)
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        return self.seen_in(clerk.unlock_user(self.clerk_id, deadline=deadline))
 
     def judge(self, account: ClerkUser) -> Verdict:
         return Verdict.HAS_NOT if account.locked else Verdict.HAS_IT
@@ -93,26 +101,39 @@ class ResetMfa(AccountAction):
     kind = Kind.RESET_MFA
     effect = {"two-factor sign-in": [True, False]}
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser | None:
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         clerk.disable_mfa(self.clerk_id, deadline=deadline)
-        return read_after(clerk, self.clerk_id, deadline)
+        return seen_after(self, clerk, deadline)
 
     def judge(self, account: ClerkUser) -> Verdict:
         return Verdict.HAS_NOT if account.two_factor_enabled else Verdict.HAS_IT
 
 
 class SignOut(AccountAction):
-    """Ends every active session, one call each: what is interrupted is done again safely."""
+    """Ends every active session, one call each: what is interrupted is done again safely.
+
+    `details["sessions"]` is how many there were, `details["ended"]` how many were ended.
+    """
 
     kind = Kind.SIGN_OUT
     effect = {"sessions": ["active", "ended"]}
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> None:
-        for session in clerk.list_sessions(self.clerk_id, deadline=deadline):
-            try:
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        sessions = clerk.list_sessions(self.clerk_id, deadline=deadline)
+        if not sessions:  # nobody's sessions are none, too
+            clerk.get_user(self.clerk_id, deadline=deadline)
+        self.details |= {"sessions": len(sessions), "ended": 0}
+        for session in sessions:
+            with suppress(ClerkNotFound):  # it ended by itself
                 clerk.revoke_session(session.id, deadline=deadline)
-            except ClerkNotFound:
-                continue  # it ended by itself
+            self.details["ended"] += 1
+        return Seen(Verdict.HAS_IT)
+
+    def partly_done(self, error: ClerkError) -> str:
+        sessions, ended = self.details.get("sessions", 0), self.details.get("ended", 0)
+        if not ended:
+            return ""
+        return f"{ended} of {sessions} sessions were ended, the others were not."
 
     def judge(self, account: ClerkUser) -> Verdict:
         return Verdict.CANNOT_TELL

@@ -11,17 +11,23 @@ from typing import Any, ClassVar, Self
 from django.contrib.admin.models import CHANGE
 
 from users.clerk import Clerk, ClerkUser, Deadline
-from users.errors import ClerkError, ClerkNotFound
+from users.errors import ClerkError, ClerkNotFound, FieldConflict
 from users.models import BuilderUser, SyncAttempt
 from users.models import Operation as Kind
+from users.sync.mirror import instance
 from users.version import value_of
 
 Changes = dict[str, list[Any]]
 """`{field: [before, after]}`, in values that JSON holds; secrets as "(set)"."""
 
 
+Claims = dict[str, Any]
+"""`{thing: value}`: what a change writes in Clerk. Two changes with equal claims are the same
+again; with different values for one thing they exclude one another while one may be late."""
+
+
 class Verdict(Enum):
-    """What Clerk, read back, says about a change."""
+    """What an answer of Clerk, to the write or read back, says about a change."""
 
     HAS_IT = "has it"
     HAS_NOT = "has not"
@@ -30,7 +36,8 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Seen:
-    """Clerk read back: the verdict, the account as it is now, and a sentence for a person."""
+    """An answer of Clerk, judged: the verdict, the account if the answer holds it, and a
+    sentence for a person."""
 
     verdict: Verdict
     account: ClerkUser | None = None
@@ -48,6 +55,16 @@ class Operation(ABC):
     log_flag: ClassVar[int] = CHANGE
     changes_row: ClassVar[bool] = True
     """Whether `changes` are of columns of the row; if not, they tell what changes in Clerk."""
+    has_secrets: ClassVar[bool] = False
+    """Whether `changes` hide a value, so that two of them cannot be compared."""
+    sent_again: ClassVar[bool] = False
+    """Whether recovery sends it again unasked when Clerk does not have it."""
+    reads_first: ClassVar[bool] = False
+    """Whether a copy of Clerk's side that is not fresh is read again before the write."""
+    needs_all_resolved: ClassVar[bool] = False
+    """Whether it must wait until no change of the user is pending, whatever it is about."""
+    missing: ClassVar[Verdict] = Verdict.HAS_NOT
+    """What it says about the change that Clerk does not have the account any more."""
     kinds: ClassVar[dict[str, type[Operation]]] = {}
 
     user_id: uuid.UUID | None
@@ -108,8 +125,26 @@ class Operation(ABC):
         """The row, not stored yet, of a change that creates one."""
         raise NotImplementedError
 
+    @property
+    def claims(self) -> Claims:
+        """What it writes in Clerk, in values that can be compared with another change's."""
+        return {}
+
+    @property
+    def moves(self) -> bool:
+        """Whether Clerk was known to hold something else before, so that the new value there
+        proves that the request has arrived."""
+        return True
+
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Read from Clerk what `details` must hold before the attempt is recorded."""
+        """Read from Clerk what `details` must hold before anything is sent."""
+
+    def build_on(self, account: ClerkUser) -> None:
+        """Take from the account, as it was just read, what the write is made from."""
+
+    def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
+        """List what was changed in Clerk since the values that this change starts from."""
+        return []
 
     def stale_fields(self, row: BuilderUser) -> list[str]:
         """Shown fields whose stored value is not the one that this change starts from."""
@@ -134,32 +169,53 @@ class Operation(ABC):
         """Write the row; constraints speak here. Gives the row, None when it is deleted."""
 
     @abstractmethod
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser | None:
-        """The one write at Clerk. Gives the account when the answer holds it."""
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Make the one write at Clerk and judge its answer. Raises `ClerkError`."""
 
     @abstractmethod
     def judge(self, account: ClerkUser) -> Verdict:
-        """Whether the account shows this change."""
+        """Decide whether the account shows this change."""
+
+    def seen_in(self, account: ClerkUser) -> Seen:
+        """Judge an account that an answer holds."""
+        return Seen(self.judge(account), account)
 
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """Read Clerk back. Raises `ClerkError` when Clerk cannot be read."""
         try:
             account = clerk.get_user(self.clerk_id, deadline=deadline)
         except ClerkNotFound:
-            return Seen(Verdict.HAS_NOT, why="The user does not exist in Clerk any more.")
-        return Seen(self.judge(account), account)
+            return self.not_found(clerk, deadline)
+        return self.seen_in(account)
+
+    def not_found(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Judge a 404, which says something only of our own instance."""
+        if not instance.is_ours(clerk, deadline):
+            return Seen(Verdict.CANNOT_TELL, why=instance.DOUBT)
+        return Seen(self.missing, why="The user does not exist in Clerk any more.")
+
+    unprovable: ClassVar[bool] = False
+    """Whether Clerk may be unable to ever tell: then the attempt ends as *unproven*."""
+
+    def proven(self, seen: Seen) -> Seen:
+        """Judge anew, later than in the call itself, what Clerk shows."""
+        return seen
+
+    def partly_done(self, error: ClerkError) -> str:
+        """Say what of several calls was done when one of them failed; "" for nothing."""
+        return ""
 
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
         """What Clerk's answer adds to the row, in the same transaction."""
 
 
-def read_after(clerk: Clerk, clerk_id: str, deadline: Deadline) -> ClerkUser | None:
-    """The account after a write whose answer does not hold it; None if it cannot be read. The
-    write is done, whatever this says."""
+def seen_after(operation: Operation, clerk: Clerk, deadline: Deadline) -> Seen:
+    """Judge a write that is done by an answer without the account: read the account, if it can
+    be read. An account that does not show the change yet is no success."""
     try:
-        return clerk.get_user(clerk_id, deadline=deadline)
+        return operation.seen_in(clerk.get_user(operation.clerk_id, deadline=deadline))
     except ClerkError:
-        return None
+        return Seen(Verdict.HAS_IT)
 
 
 def _user_id_of(attempt: SyncAttempt) -> uuid.UUID | None:

@@ -8,16 +8,23 @@ from django.contrib.admin.models import ADDITION, DELETION
 from django.utils.dateparse import parse_datetime
 
 from users.clerk import Clerk, ClerkUser, Deadline, names
-from users.errors import ClerkNotFound
+from users.errors import ClerkNotFound, ClerkRefused, FieldConflict
 from users.models import BuilderUser
 from users.models import Operation as Kind
 from users.sync.copies import OUR_ID
+from users.sync.mirror.comparison import (
+    normalized_email,
+    normalized_name,
+    same_email,
+    same_name,
+)
 from users.sync.operations.base import (
     Changes,
+    Claims,
     Operation,
     Seen,
     Verdict,
-    read_after,
+    seen_after,
     write_fields,
 )
 from users.version import SHOWN, value_of
@@ -26,26 +33,38 @@ from users.version import SHOWN, value_of
 class Edit(Operation):
     """Name, role, internal role and group; the email too while there is no Clerk account.
 
-    Clerk holds the name alone. `details["clerk_name"]` is Clerk's name as it was known before,
-    `details["split"]` the two names that are sent.
+    Clerk holds the name alone. `details["clerk_name"]` is Clerk's name as it was known before;
+    the new one is split by the two names that Clerk has.
     """
 
     kind = Kind.UPDATE
+    _clerk_names = ("", "")
+    sent_again = True
+    reads_first = True
 
     @property
     def asks_clerk(self) -> bool:
         return bool(self.clerk_id) and "name" in self.changes
 
+    @property
+    def claims(self) -> Claims:
+        return {"name": normalized_name(self.new_name)} if self.asks_clerk else {}
+
+    @property
+    def moves(self) -> bool:
+        return not same_name(self.new_name, self.details.get("clerk_name", ""))
+
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Split the new name by the names that Clerk has: from our copy, else asked for."""
+        """Keep the name that Clerk was known to have: of our copy, else the row's."""
         account = getattr(user, "account", None)
         if account is not None and account.clerk_id == self.clerk_id:
-            first, last = account.first_name, account.last_name
+            self._clerk_names = account.first_name, account.last_name
+            self.details["clerk_name"] = names.join(*self._clerk_names)
         else:
-            known = clerk.get_user(self.clerk_id, deadline=deadline)
-            first, last = known.first_name, known.last_name
-        self.details["clerk_name"] = names.join(first, last)
-        self.details["split"] = list(names.split(self.new_name, first=first, last=last))
+            self.details["clerk_name"] = str(self.changes["name"][0] or "")
+
+    def build_on(self, account: ClerkUser) -> None:
+        self._clerk_names = account.first_name, account.last_name
 
     @property
     def new_name(self) -> str:
@@ -54,27 +73,35 @@ class Edit(Operation):
     def write(self, row: BuilderUser) -> BuilderUser:
         return write_fields(row, self.changes)
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser:
-        first, last = self.details["split"]
-        return clerk.update_user(self.clerk_id, first_name=first, last_name=last, deadline=deadline)
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        known_first, known_last = self._clerk_names
+        first, last = names.split(self.new_name, first=known_first, last=known_last)
+        return self.seen_in(
+            clerk.update_user(self.clerk_id, first_name=first, last_name=last, deadline=deadline)
+        )
+
+    def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
+        known = {self.details["clerk_name"], self.new_name}
+        if any(same_name(account.name, name) for name in known):
+            return []
+        return [FieldConflict("name", self.changes["name"][0], account.name, self.new_name)]
 
     def judge(self, account: ClerkUser) -> Verdict:
-        if account.name == names.squash(self.new_name):
+        if same_name(account.name, self.new_name):
             return Verdict.HAS_IT
-        known_before = {
-            names.squash(str(self.changes["name"][0])),
-            names.squash(self.details.get("clerk_name", "")),
-        }
-        return Verdict.HAS_NOT if account.name in known_before else Verdict.CANNOT_TELL
+        known_before = (str(self.changes["name"][0] or ""), self.details.get("clerk_name", ""))
+        if any(same_name(account.name, name) for name in known_before):
+            return Verdict.HAS_NOT
+        return Verdict.CANNOT_TELL
 
-    def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
-        seen = super().look(clerk, deadline)
-        if seen.verdict is Verdict.CANNOT_TELL and seen.account is not None:
+    def seen_in(self, account: ClerkUser) -> Seen:
+        seen = super().seen_in(account)
+        if seen.verdict is Verdict.CANNOT_TELL:
             why = (
-                f"Clerk holds a third name, “{seen.account.name}”: "
-                "it was changed there as well. Take over what Clerk has, or edit the user again."
+                f"Clerk holds a third name, “{account.name}”: it was changed there as well. "
+                "Use Clerk's version and discard this change."
             )
-            return Seen(seen.verdict, seen.account, why)
+            return Seen(seen.verdict, account, why)
         return seen
 
 
@@ -82,6 +109,7 @@ class ReplaceEmail(Operation):
     """*Replace now*: the new address becomes the only one of the same Clerk user, verified."""
 
     kind = Kind.REPLACE_EMAIL
+    reads_first = True
 
     @property
     def old(self) -> str:
@@ -91,15 +119,36 @@ class ReplaceEmail(Operation):
     def new(self) -> str:
         return str(self.changes["email"][1])
 
+    @property
+    def claims(self) -> Claims:
+        return {"email": normalized_email(self.new)}
+
+    @property
+    def moves(self) -> bool:
+        return not same_email(self.old, self.new)
+
     def write(self, row: BuilderUser) -> BuilderUser:
         return write_fields(row, self.changes)
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser | None:
-        clerk.replace_email(self.clerk_id, email=self.new, deadline=deadline)
-        return read_after(clerk, self.clerk_id, deadline)  # the answer is the address alone
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        address = clerk.replace_email(self.clerk_id, email=self.new, deadline=deadline)
+        if not same_email(address.address, self.new):
+            return Seen(Verdict.CANNOT_TELL)
+        return seen_after(self, clerk, deadline)
+
+    def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
+        known = self._known_before(row)
+        if not account.email or any(same_email(account.email, one) for one in (known, self.new)):
+            return []
+        return [FieldConflict("email", self.old, account.email, self.new)]
+
+    def _known_before(self, row: BuilderUser) -> str:
+        """The address that our copy shows to staff, whether or not the row has it."""
+        known = getattr(row, "account", None)
+        return known.email if known is not None else self.old
 
     def judge(self, account: ClerkUser) -> Verdict:
-        return Verdict.HAS_IT if account.email == self.new else Verdict.HAS_NOT
+        return Verdict.HAS_IT if same_email(account.email, self.new) else Verdict.HAS_NOT
 
 
 class SetPassword(Operation):
@@ -108,6 +157,8 @@ class SetPassword(Operation):
 
     kind = Kind.SET_PASSWORD
     changes_row = False
+    has_secrets = True
+    unprovable = True
 
     def __init__(self, *, password: str = "", sign_out: bool = False, **fields: Any) -> None:
         super().__init__(**fields)
@@ -125,6 +176,11 @@ class SetPassword(Operation):
             sign_out=sign_out,
         )
 
+    @property
+    def claims(self) -> Claims:
+        # Two passwords cannot be compared: each counts as another one.
+        return {"password": object()}
+
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
         account = clerk.get_user(self.clerk_id, deadline=deadline)
         changed = account.password_last_updated_at
@@ -136,17 +192,27 @@ class SetPassword(Operation):
     def write(self, row: BuilderUser) -> BuilderUser:
         return row
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser:
-        return clerk.set_password(
-            self.clerk_id, password=self._password, sign_out=self._sign_out, deadline=deadline
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        return self.seen_in(
+            clerk.set_password(
+                self.clerk_id, password=self._password, sign_out=self._sign_out, deadline=deadline
+            )
         )
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Judge by the time of the last change. It proves that the password was changed, and not
+        by whom: so it is proof within the call alone, and recovery cannot tell."""
         changed = account.password_last_updated_at
         before = parse_datetime(self.details.get("password_last_updated_at") or "")
+        if changed is None and (before is not None or account.password_enabled):
+            return Verdict.CANNOT_TELL
         if changed is not None and (before is None or changed > before):
             return Verdict.HAS_IT
         return Verdict.HAS_NOT
+
+    def proven(self, seen: Seen) -> Seen:
+        """A password that was changed since may be the person's own."""
+        return Seen(Verdict.CANNOT_TELL) if seen.verdict is Verdict.HAS_IT else seen
 
 
 class Create(Operation):
@@ -179,6 +245,11 @@ class Create(Operation):
         return self.details.get("account") == "create"
 
     @property
+    def claims(self) -> Claims:
+        name = normalized_name(str(self.changes["name"][1]))
+        return {"account": ("create", normalized_email(self.email), name)}
+
+    @property
     def creates_row(self) -> bool:
         return True
 
@@ -201,19 +272,29 @@ class Create(Operation):
         row.save(force_insert=True)
         return row
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser | None:
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         first, last = names.split(str(self.changes["name"][1]))
-        return clerk.create_user(
-            email=self.email,
-            first_name=first,
-            last_name=last,
-            public_metadata={OUR_ID: str(self.user_id)},
-            deadline=deadline,
-        )
+        try:
+            return self.seen_in(
+                clerk.create_user(
+                    email=self.email,
+                    first_name=first,
+                    last_name=last,
+                    public_metadata={OUR_ID: str(self.user_id)},
+                    deadline=deadline,
+                )
+            )
+        except ClerkRefused as refused:
+            # An earlier request of the same create may have arrived late.
+            if refused.code == "form_identifier_exists":
+                seen = self.look(clerk, deadline)
+                if seen.verdict is Verdict.HAS_IT:
+                    return seen
+            raise
 
     def judge(self, account: ClerkUser) -> Verdict:
         ours = account.public_metadata.get(OUR_ID) == str(self.user_id)
-        return Verdict.HAS_IT if ours else Verdict.HAS_NOT
+        return Verdict.HAS_IT if ours and same_email(account.email, self.email) else Verdict.HAS_NOT
 
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
         for account in clerk.find_by_email(self.email, deadline=deadline):
@@ -228,10 +309,11 @@ class Create(Operation):
 
 
 class Delete(Operation):
-    """The user leaves Clerk, then the table. Clerk's 404 counts as done."""
+    """The user leaves Clerk, then the table. A 404 of our own instance counts as done."""
 
     kind = Kind.DELETE
     log_flag = DELETION
+    missing = Verdict.HAS_IT
 
     @classmethod
     def of(cls, user: BuilderUser) -> Delete:
@@ -243,24 +325,25 @@ class Delete(Operation):
             details={"user_id": str(user.pk)},
         )
 
+    @property
+    def claims(self) -> Claims:
+        return {"account": "deleted"}
+
     def written(self, row: BuilderUser) -> bool:
         return False
 
     def write(self, row: BuilderUser) -> None:
         row.delete()
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> None:
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         try:
             clerk.delete_user(self.clerk_id, deadline=deadline)
         except ClerkNotFound:
-            return  # it is what was wanted
+            seen = self.not_found(clerk, deadline)
+            if seen.verdict is not Verdict.HAS_IT:
+                raise
+            return seen
+        return Seen(Verdict.HAS_IT)
 
     def judge(self, account: ClerkUser) -> Verdict:
         return Verdict.HAS_NOT
-
-    def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
-        try:
-            account = clerk.get_user(self.clerk_id, deadline=deadline)
-        except ClerkNotFound:
-            return Seen(Verdict.HAS_IT)
-        return Seen(Verdict.HAS_NOT, account)

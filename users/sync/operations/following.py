@@ -8,7 +8,7 @@ from django.db.models.functions import Lower
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.models import BuilderUser
 from users.models import Operation as Kind
-from users.sync.operations.base import Changes, Operation, Verdict, write_fields
+from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
 
 LONGEST = BuilderUser._meta.get_field("name").max_length or 10_000
 """Letters of a name that the row can hold; Clerk takes more than twice as many."""
@@ -26,7 +26,7 @@ class Follow(Operation):
     def write(self, row: BuilderUser) -> BuilderUser:
         return write_fields(row, self.changes)
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> None:
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         raise AssertionError("following Clerk sends nothing")
 
     def judge(self, account: ClerkUser) -> Verdict:

@@ -13,7 +13,9 @@ from users.errors import ClerkNotFound, ClerkRefused
 from users.models import BuilderUser, Invitation
 from users.models import Operation as Kind
 from users.sync.copies import OUR_ID
-from users.sync.operations.base import Changes, Operation, Seen, Verdict
+from users.sync.mirror import instance
+from users.sync.mirror.comparison import normalized_email
+from users.sync.operations.base import Changes, Claims, Operation, Seen, Verdict
 from users.sync.operations.edits import Create
 
 OUR_INVITATION = "cascade_invitation"
@@ -38,6 +40,10 @@ class _Inviting(Operation):
         wanted: dict[str, Any] = self.details["invitation"]
         return wanted
 
+    @property
+    def claims(self) -> Claims:
+        return {"invitation": normalized_email(self._wanted["email"])}
+
     def write_invitation(self, row: BuilderUser) -> None:
         wanted = self._wanted
         Invitation.objects.update_or_create(
@@ -53,17 +59,27 @@ class _Inviting(Operation):
             },
         )
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> ClerkUser | None:
-        self._sent = clerk.create_invitation(
-            email=self._wanted["email"],
-            public_metadata={
-                OUR_ID: str(self.user_id),
-                OUR_INVITATION: self._wanted["reference"],
-            },
-            expires_in_days=EXPIRES_IN_DAYS,
-            deadline=deadline,
-        )
-        return None
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        try:
+            self._sent = clerk.create_invitation(
+                email=self._wanted["email"],
+                public_metadata={
+                    OUR_ID: str(self.user_id),
+                    OUR_INVITATION: self._wanted["reference"],
+                },
+                expires_in_days=EXPIRES_IN_DAYS,
+                deadline=deadline,
+            )
+        except ClerkRefused as refused:
+            # An earlier request of the same invitation may have arrived late.
+            if refused.code == "duplicate_record":
+                seen = self.look(clerk, deadline)
+                if seen.verdict is Verdict.HAS_IT:
+                    return seen
+            raise
+        if self._sent.email != normalized_email(self._wanted["email"]):
+            return Seen(Verdict.CANNOT_TELL)
+        return Seen(Verdict.HAS_IT)
 
     def judge(self, account: ClerkUser) -> Verdict:
         return Verdict.CANNOT_TELL
@@ -156,14 +172,25 @@ class Revoke(Operation):
         )
         return row
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> None:
+    @property
+    def claims(self) -> Claims:
+        return {f"invitation {self.details['clerk_invitation_id']}": "revoked"}
+
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         try:
-            clerk.revoke_invitation(self.details["clerk_invitation_id"], deadline=deadline)
+            revoked = clerk.revoke_invitation(
+                self.details["clerk_invitation_id"], deadline=deadline
+            )
         except ClerkNotFound:
-            return  # it is what was wanted
+            if not instance.is_ours(clerk, deadline):
+                raise
         except ClerkRefused as error:
             if error.code != "invitation_already_revoked":
                 raise
+        else:
+            if revoked.status != "revoked":
+                return Seen(Verdict.HAS_NOT)
+        return Seen(Verdict.HAS_IT)
 
     def judge(self, account: ClerkUser) -> Verdict:
         return Verdict.CANNOT_TELL

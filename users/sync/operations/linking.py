@@ -7,15 +7,17 @@ from django.utils import timezone
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
-from users.sync.operations.base import Changes, Operation, Verdict, write_fields
+from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
 
 
 class _Linking(Operation):
+    needs_all_resolved = True
+
     @property
     def asks_clerk(self) -> bool:
         return False
 
-    def send(self, clerk: Clerk, deadline: Deadline) -> None:
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         raise AssertionError("linking sends nothing")
 
     def judge(self, account: ClerkUser) -> Verdict:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from users.clerk import ClerkUser
+from users.errors import FieldConflict
 from users.models import BuilderUser
 from users.models import Operation as Kind
+from users.sync.mirror.comparison import same_name
 from users.sync.operations.base import Operation
 from users.sync.operations.edits import Edit, ReplaceEmail
 from users.version import value_of
@@ -28,6 +31,12 @@ class PushName(_Push, Edit):
     """The row's name, split as Clerk's two."""
 
     kind = Kind.PUSH_NAME
+
+    def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
+        known, wanted = (str(value or "") for value in self.changes["name"])
+        if any(same_name(account.name, name) for name in (known, wanted)):
+            return []
+        return [FieldConflict("name", known, account.name, wanted)]
 
 
 class PushEmail(_Push, ReplaceEmail):

@@ -1,0 +1,600 @@
+"""What staff are told stays true, whatever Clerk applies later, and whoever lost a connection."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+
+from tests.factories import BuilderGroupFactory, StaffFactory, linked
+from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
+from tests.unknown import minutes_pass, time_is_over
+from users.models import BuilderUser, SyncAttempt
+from users.sync import recovery, steps, upkeep
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RENAME = "PATCH /users/{user_id}"
+NOT_CONFIRMED = "Clerk has not confirmed this yet. It is checked again at"
+LATE = {
+    "no answer": {"how": "hang"},
+    "a closed connection": {"how": "close"},
+    "a 500": {"how": "status", "status": 500},
+}
+
+
+@pytest.fixture
+def other(db):
+    """Another staff member, signed in."""
+    client = Client()
+    client.force_login(StaffFactory(username="other", first_name="Kim", last_name="Other"))
+    return client
+
+
+@contextmanager
+def at_step(step, work):
+    """Do `work`, once, when the next save comes to `step`."""
+    todo = [work]
+
+    def reached(sender, **fields):
+        if fields["step"] == step and todo:
+            todo.pop()()
+
+    steps.reached.connect(reached)
+    try:
+        yield
+    finally:
+        steps.reached.disconnect(reached)
+    assert not todo, f"the save never came to “{step}”"
+
+
+def in_thread(work):
+    """Do `work` as another process would: with a connection of its own."""
+    problems = []
+
+    def run():
+        try:
+            work()
+        except BaseException as problem:
+            problems.append(problem)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(120)
+    assert not thread.is_alive()
+    if problems:
+        raise problems[0]
+
+
+def lose_backend():
+    """The database ends the connection of this process, as a failover does."""
+    pid = connection.connection.info.backend_pid
+
+    def end():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+    in_thread(end)
+
+
+def recover():
+    return list(recovery.recover_all())
+
+
+def the_attempt(**fields):
+    return SyncAttempt.objects.get(**fields)
+
+
+def assert_same(sandbox, user, *, first, last):
+    assert stored(user).name == f"{first} {last}"
+    assert in_clerk(sandbox, user) == (first, last)
+
+
+# --- "Has not" is no proof -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", LATE.values(), ids=LATE)
+class TestAppliedLate:
+    @pytest.fixture(autouse=True)
+    def _short(self, settings, how):
+        if how["how"] == "hang":
+            settings.CLERK_EDIT_DEADLINE = 1.5
+
+    def test_a_save_is_not_told_as_not_saved(self, client, sandbox, how):
+        user = linked(sandbox)
+        sandbox.fault(RENAME, "late", seconds=None, **how)
+        response = submit(client, user, name="Mary Ann Jones")
+        assert NOT_CONFIRMED in text_of(response)
+        assert "Nothing was saved" not in text_of(response)
+        assert 'value="Mary Ann Jones"' in text_of(response)
+        assert the_attempt().status == "started"
+        assert stored(user).name == user.name
+        recover()
+        assert the_attempt().status == "started", "Clerk may still take it"
+        sandbox.apply_late()
+        recover()
+        assert the_attempt().status == "applied"
+        assert_same(sandbox, user, first="Mary Ann", last="Jones")
+        assert LogEntry.objects.count() == 1
+
+    def test_a_different_value_waits_and_says_until_when(self, client, other, sandbox, how):
+        user = linked(sandbox)
+        sandbox.fault(RENAME, "late", seconds=None, **how)
+        submit(client, user, name="Mary Ann Jones")
+        response = submit(other, user, name="Mary Ann Brown")
+        text = text_of(response)
+        assert "by Sam Staff" in text
+        assert "may still arrive there until" in text
+        assert 'value="Mary Ann Brown"' in text
+        assert len(sandbox.writes()) == 1
+        sandbox.apply_late()
+        time_is_over()
+        recover()
+        assert_same(sandbox, user, first="Mary Ann", last="Jones")
+        submit(other, stored(user), name="Mary Ann Brown")
+        assert_same(sandbox, user, first="Mary Ann", last="Brown")
+
+    def test_the_same_again_is_allowed_and_resolves_the_words_of_both(self, client, sandbox, how):
+        user = linked(sandbox)
+        sandbox.fault(RENAME, "late", seconds=None, **how)
+        submit(client, user, name="Mary Ann Jones")
+        assert submit(client, user, name="Mary Ann Jones").status_code == 302
+        assert_same(sandbox, user, first="Mary Ann", last="Jones")
+        assert set(SyncAttempt.objects.values_list("status", flat=True)) == {"applied"}
+        # The first request is still under way: a different value would be overwritten by it.
+        response = submit(client, stored(user), name="Mary Ann Brown")
+        assert "may still arrive there until" in text_of(response)
+        sandbox.apply_late()
+        assert_same(sandbox, user, first="Mary Ann", last="Jones")
+        time_is_over()
+        assert submit(client, stored(user), name="Mary Ann Brown").status_code == 302
+        assert_same(sandbox, user, first="Mary Ann", last="Brown")
+
+    def test_a_group_is_edited_freely_meanwhile(self, client, other, sandbox, how):
+        user, group = linked(sandbox), BuilderGroupFactory()
+        sandbox.fault(RENAME, "late", seconds=None, **how)
+        submit(client, user, name="Mary Ann Jones")
+        assert submit(other, user, builder_group=group.pk).status_code == 302
+        sandbox.apply_late()
+        recover()
+        assert_same(sandbox, user, first="Mary Ann", last="Jones")
+        assert stored(user).builder_group == group
+
+    def test_a_delete_that_is_applied_later_is_not_told_as_refused(self, client, sandbox, how):
+        user = linked(sandbox)
+        sandbox.fault("DELETE /users/{user_id}", "late", seconds=None, **how)
+        page = reverse("admin:users_builderuser_delete", args=[user.pk])
+        response = client.post(page, {"post": "yes"})
+        [message] = said(response)
+        assert NOT_CONFIRMED in message
+        assert "may still arrive there until" in text_of(submit(client, user, name="Bob"))
+        assert sandbox.user(user.clerk_id) is not None
+        sandbox.apply_late()
+        recover()
+        assert sandbox.user(user.clerk_id) is None
+        assert not BuilderUser.objects.exists()
+        assert the_attempt(operation="delete").status == "applied"
+
+
+def test_a_read_proves_nothing_before_the_time_is_over_and_everything_after(client, sandbox):
+    user = linked(sandbox)
+    sandbox.fault("PUT /users/{user_id}/email_address", "status", status=500)
+    page = reverse("admin:users_builderuser_email", args=[user.pk])
+    response = client.post(page, {"email": "new@example.com", "how": "replace"})
+    assert NOT_CONFIRMED in text_of(response)
+    recover()
+    assert the_attempt().status == "started"
+    time_is_over()
+    recover()
+    assert the_attempt().status == "dropped", "an address is never sent again unasked"
+    assert sandbox.find("new@example.com") == []
+    assert stored(user).email == user.email
+    # Whoever typed it has left the page; the word is on their home page.
+    assert the_attempt().unseen
+
+
+def test_a_worker_killed_in_the_call_while_another_person_edits(client, other, sandbox):
+    """The process is gone with its lock; its request is not."""
+    user = linked(sandbox)
+
+    def die():
+        raise SystemExit
+
+    with at_step(steps.BEFORE_CALL, die), pytest.raises(SystemExit):
+        submit(client, user, name="Mary Ann Jones")
+    response = submit(other, user, name="Mary Ann Brown")
+    assert "may still arrive there until" in text_of(response)
+    sandbox.edit(user.clerk_id, last_name="Jones")  # the request of the dead process lands
+    recover()
+    assert_same(sandbox, user, first="Mary Ann", last="Jones")
+    assert [entry.user.username for entry in LogEntry.objects.all()] == ["staff"]
+
+
+def test_a_lost_backend_before_the_call_loses_no_edit(client, other, sandbox):
+    """The live process calls Clerk without its lock, while another person edits."""
+    user = linked(sandbox)
+    answers = []
+
+    def lose_it():
+        lose_backend()
+        in_thread(lambda: answers.append(submit(other, user, name="Mary Ann Brown")))
+        in_thread(recover)
+
+    with at_step(steps.BEFORE_CALL, lose_it):
+        response = submit(client, user, name="Mary Ann Jones")
+    connection.close()
+    assert "may still arrive there until" in text_of(answers[0])
+    assert "checked again at" in text_of(response)
+    recover()
+    assert_same(sandbox, user, first="Mary Ann", last="Jones")
+    assert the_attempt(status="applied").changes["name"][1] == "Mary Ann Jones"
+
+
+# --- No outage loses an edit ---------------------------------------------------------------------
+
+
+class TestSentAgain:
+    def test_a_name_is_sent_again_when_nothing_can_arrive_any_more(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault(RENAME, "close")
+        submit(client, user, name="Mary Ann Jones")
+        recover()
+        assert len(sandbox.writes()) == 1
+        time_is_over()
+        upkeep.run()
+        assert the_attempt().status == "applied"
+        assert_same(sandbox, user, first="Mary Ann", last="Jones")
+        assert the_attempt().unseen
+
+    def test_with_growing_pauses_and_not_for_ever(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault(RENAME, "close", times=None)
+        submit(client, user, name="Mary Ann Jones")
+        waited = []
+        for _ in range(60):
+            if the_attempt().status != "started":
+                break
+            before = len(sandbox.writes())
+            minutes_pass(1)
+            recover()
+            waited.append(len(sandbox.writes()) - before)
+        assert the_attempt().status == "dropped"
+        sent = [minute for minute, count in enumerate(waited) if count]
+        pauses = [later - sooner for sooner, later in zip(sent, sent[1:], strict=False)]
+        assert pauses == sorted(pauses)
+        assert len(set(pauses)) > 1
+        assert len(waited) <= 31
+        assert "does not have the change" in the_attempt().message
+        assert stored(user).name == user.name
+
+    def test_not_over_what_was_changed_here_since(self, client, other, sandbox):
+        user = linked(sandbox)
+        group, later = BuilderGroupFactory(), BuilderGroupFactory()
+        sandbox.fault(RENAME, "close")
+        submit(client, user, name="Mary Ann Jones", builder_group=group.pk)
+        BuilderUser.objects.filter(pk=user.pk).update(builder_group=later)
+        time_is_over()
+        recover()
+        assert the_attempt().status == "started"
+        assert "builder group" in the_attempt().message
+        assert len(sandbox.writes()) == 1
+        assert stored(user).builder_group == later
+
+    def test_not_over_a_third_name_in_clerk(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault(RENAME, "close")
+        submit(client, user, name="Mary Ann Jones")
+        sandbox.edit(user.clerk_id, last_name="Third")
+        time_is_over()
+        recover()
+        assert the_attempt().status == "started"
+        assert "a third name, “Mary Ann Third”" in the_attempt().message
+        assert in_clerk(sandbox, user) == ("Mary Ann", "Third")
+
+    def test_a_ban_is_sent_again_and_a_password_is_not(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault("POST /users/{user_id}/ban", "close")
+        client.post(reverse("admin:users_builderuser_ban", args=[user.pk]))
+        sandbox.fault(RENAME, "close")
+        page = reverse("admin:users_builderuser_password", args=[user.pk])
+        client.post(page, {"password1": "correct horse 1", "password2": "correct horse 1"})
+        sandbox.clear_requests()
+        time_is_over()
+        recover()
+        assert sandbox.user(user.clerk_id)["banned"]
+        assert [write.path for write in sandbox.writes()] == [f"/users/{user.clerk_id}/ban"]
+        assert the_attempt(operation="set_password").status != "applied"
+
+    def test_two_recoveries_send_it_once(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault(RENAME, "close")
+        submit(client, user, name="Mary Ann Jones")
+        time_is_over()
+        threads = [threading.Thread(target=in_thread, args=[recover]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        # Two that meet at the row's lock leave it to the next one.
+        time_is_over(minutes=10)
+        recover()
+        assert len(sandbox.writes()) == 2
+        assert_same(sandbox, user, first="Mary Ann", last="Jones")
+        assert LogEntry.objects.count() == 1
+
+
+# --- A 2xx is judged like a read-back ------------------------------------------------------------
+
+
+class TestOldValues:
+    def test_a_200_with_the_old_name_is_no_success(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault(RENAME, "stale")
+        response = submit(client, user, name="Mary Ann Jones")
+        assert NOT_CONFIRMED in text_of(response)
+        assert (stored(user).name, the_attempt().status) == (user.name, "started")
+
+    def test_a_200_with_the_old_name_that_was_applied_is_found_by_reading(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault(RENAME, "stale", apply=True)
+        assert submit(client, user, name="Mary Ann Jones").status_code == 302
+        assert_same(sandbox, user, first="Mary Ann", last="Jones")
+
+    def test_a_put_answered_with_another_address(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault("PUT /users/{user_id}/email_address", "stale")
+        page = reverse("admin:users_builderuser_email", args=[user.pk])
+        response = client.post(page, {"email": "new@example.com", "how": "replace"})
+        assert NOT_CONFIRMED in text_of(response)
+        assert "now signs in" not in text_of(response)
+        assert stored(user).email == user.email
+
+    def test_a_ban_answered_with_banned_false(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault("POST /users/{user_id}/ban", "stale")
+        response = client.post(reverse("admin:users_builderuser_ban", args=[user.pk]))
+        assert NOT_CONFIRMED in text_of(response)
+        assert not sandbox.user(user.clerk_id)["banned"]
+
+
+@pytest.mark.parametrize("body", ["html", "json"])
+@pytest.mark.parametrize("status", [400, 403, 413, 429])
+def test_a_refusal_that_is_not_clerks_own_may_have_been_applied(client, sandbox, status, body):
+    user = linked(sandbox)
+    sandbox.fault(RENAME, "foreign_4xx", status=status, body=body)
+    assert submit(client, user, name="Mary Ann Jones").status_code == 302
+    assert_same(sandbox, user, first="Mary Ann", last="Jones")
+
+
+# --- Passwords -----------------------------------------------------------------------------------
+
+
+class TestPasswords:
+    def set_password(self, client, user):
+        page = reverse("admin:users_builderuser_password", args=[user.pk])
+        return client.post(page, {"password1": "correct horse 1", "password2": "correct horse 1"})
+
+    def test_without_a_time_in_clerk_it_ends_as_unproven(self, client, sandbox):
+        sandbox.hide_password_times = True
+        user = linked(sandbox, clerk={"password_enabled": True})
+        sandbox.fault(RENAME, "close", apply=True)
+        response = self.set_password(client, user)
+        assert NOT_CONFIRMED in text_of(response)
+        recover()
+        assert the_attempt().status == "started"
+        until = the_attempt().late_until
+        time_is_over()
+        until = the_attempt().late_until
+        recover()
+        assert the_attempt().status == "unproven"
+        assert f"Set it again after {until:%H:%M:%S}" in the_attempt().message
+        assert not LogEntry.objects.exists()
+
+    def test_a_password_that_the_person_changed_herself_is_not_logged_as_staffs(
+        self, client, sandbox
+    ):
+        user = linked(sandbox, clerk={"password_enabled": True})
+        sandbox.fault(RENAME, "close")
+        self.set_password(client, user)
+        account = sandbox.user(user.clerk_id)
+        sandbox.edit(user.clerk_id, password_last_updated_at=account["updated_at"] + 1_000_000)
+        time_is_over()
+        recover()
+        assert the_attempt().status == "unproven"
+        assert not LogEntry.objects.exists()
+
+    def test_a_password_that_clerk_did_not_take_is_told_so(self, client, sandbox):
+        user = linked(
+            sandbox,
+            clerk={"password_enabled": True, "password_last_updated_at": 1_700_000_000_000},
+        )
+        sandbox.fault(RENAME, "close")
+        self.set_password(client, user)
+        time_is_over()
+        recover()
+        assert the_attempt().status == "dropped"
+
+
+# --- Recovery compares the row -------------------------------------------------------------------
+
+
+def test_recovery_does_not_write_an_old_accounts_name_onto_a_relinked_row(client, sandbox):
+    user = linked(sandbox)
+    sandbox.fault(RENAME, "late", seconds=None, how="close")
+    submit(client, user, name="Mary Ann Jones")
+    new = sandbox.add_user(email="elsewhere@example.com", first_name="Mary Ann", last_name="Smith")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE users SET clerk_id = %s", [new["id"]])
+    sandbox.apply_late()
+    recover()
+    assert stored(user).name == user.name
+    assert the_attempt().status == "started"
+    assert "was changed here since" in the_attempt().message
+
+
+def test_an_attempt_that_a_trigger_refuses_does_not_stop_the_others(client, sandbox):
+    bad, good = linked(sandbox, name="Bad Luck"), linked(sandbox)
+    for user in (bad, good):
+        sandbox.fault(RENAME, "late", seconds=None, how="close")
+        submit(client, user, name=user.name.replace(user.name.split()[-1], "Jones"))
+    sandbox.apply_late()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+            CREATE TRIGGER refuse_bad BEFORE UPDATE ON users FOR EACH ROW
+            WHEN (NEW.name LIKE 'Bad%') EXECUTE FUNCTION refuse_bad()
+            """
+        )
+    try:
+        upkeep.run()
+        page = reverse("admin:users_builderuser_check", args=[bad.pk])
+        assert client.post(page).status_code == 302
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION refuse_bad CASCADE")
+    assert the_attempt(user=bad).status == "started"
+    assert the_attempt(user=good).status == "applied"
+    recover()
+    assert the_attempt(user=bad).status == "applied"
+
+
+# --- Read under the lock -------------------------------------------------------------------------
+
+
+class TestReadUnderTheLock:
+    def test_using_clerks_version_reads_it_under_the_lock(self, client, other, sandbox):
+        """A colleague cannot save between the read and the write."""
+        user = linked(sandbox)
+        sandbox.edit(user.clerk_id, last_name="Clerk")
+        answers = []
+        asked = threading.Event()
+        sandbox.fault("GET /users/{user_id}", "delay", seconds=600)
+
+        def take_over():
+            page = reverse("admin:users_builderuser_take_over", args=[user.pk])
+            answers.append(client.post(page))
+
+        thread = threading.Thread(target=in_thread, args=[take_over])
+        thread.start()
+        for _ in range(6000):
+            if sandbox.requests():
+                asked.set()
+                break
+            thread.join(0.01)
+        assert asked.is_set()
+        response = submit(other, user, name="Mary Ann Brown")
+        assert "being saved by someone else right now" in text_of(response)
+        sandbox.clear_faults()
+        thread.join(120)
+        assert_same(sandbox, user, first="Mary Ann", last="Clerk")
+
+    def test_a_name_that_was_changed_in_clerk_is_a_conflict(self, client, sandbox):
+        user = linked(sandbox)
+        the_copy_is_old(user)
+        sandbox.edit(user.clerk_id, last_name="Clerk")
+        response = submit(client, user, name="Mary Ann Jones")
+        text = text_of(response)
+        assert "was changed in Clerk" in text
+        assert "Mary Ann Clerk" in text
+        assert "Mary Ann Jones" in text
+        assert in_clerk(sandbox, user) == ("Mary Ann", "Clerk")
+        assert stored(user).name == user.name
+        # Knowing it, they save their own.
+        assert submit(client, user, name="Mary Ann Jones").status_code == 302
+        assert_same(sandbox, user, first="Mary Ann", last="Jones")
+
+    def test_an_unchanged_name_costs_one_read_and_a_fresh_copy_none(self, client, sandbox):
+        user = linked(sandbox)
+        submit(client, user, name="Mary Ann Jones")
+        assert [request.method for request in sandbox.requests()] == ["PATCH"]
+        the_copy_is_old(user)
+        sandbox.clear_requests()
+        submit(client, stored(user), name="Mary Ann Brown")
+        assert [request.method for request in sandbox.requests()] == ["GET", "PATCH"]
+
+    def test_an_address_that_was_changed_in_clerk_is_a_conflict(self, client, sandbox):
+        user = linked(sandbox)
+        the_copy_is_old(user)
+        sandbox.edit(user.clerk_id, email="own@example.com")
+        page = reverse("admin:users_builderuser_email", args=[user.pk])
+        response = client.post(page, {"email": "new@example.com", "how": "replace"})
+        assert "was changed in Clerk" in text_of(response)
+        assert sandbox.find("new@example.com") == []
+
+
+def the_copy_is_old(user):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE users_clerkaccount SET seen_at = now() - interval '1 minute' WHERE user_id = %s",
+            [user.pk],
+        )
+
+
+# --- The same again of what makes something ------------------------------------------------------
+
+
+class TestMadeOnce:
+    def add(self, client, **fields):
+        return client.post(
+            reverse("admin:users_builderuser_add"),
+            {"name": "Zoë Berg", "email": "zoe@example.com", "role": "BUILDER",
+             "internal_role": "", "builder_group": "", **fields},
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("late_first", [True, False])
+    def test_a_repeated_create_keeps_the_first_ones_row_id(self, client, sandbox, late_first):
+        sandbox.fault("POST /users", "late", seconds=None, how="close")
+        response = self.add(client, account="create")
+        assert NOT_CONFIRMED in text_of(response)
+        assert not BuilderUser.objects.exists()
+        if late_first:
+            sandbox.apply_late()
+        assert self.add(client, account="create").status_code == 302
+        sandbox.apply_late()
+        [account] = sandbox.users()
+        row = BuilderUser.objects.get()
+        assert row.clerk_id == account["id"]
+        assert account["public_metadata"]["cascade_user_id"] == str(row.pk)
+        assert not SyncAttempt.objects.filter(status="started").exists()
+
+    @pytest.mark.parametrize("late_first", [True, False])
+    def test_a_repeated_invitation_keeps_its_reference(self, client, sandbox, late_first):
+        sandbox.fault("POST /invitations", "late", seconds=None, how="close")
+        self.add(client, account="invite")
+        if late_first:
+            sandbox.apply_late()
+        assert self.add(client, account="invite").status_code == 302
+        sandbox.apply_late()
+        [sent] = sandbox.invitations()
+        invitation = BuilderUser.objects.get().invitations.get()
+        assert invitation.clerk_invitation_id == sent["id"]
+
+
+def test_the_pages_say_until_when_it_is_pending(client, sandbox):
+    user = linked(sandbox)
+    sandbox.fault(RENAME, "close")
+    submit(client, user, name="Mary Ann Jones")
+    until = the_attempt().late_until
+    assert f"{until:%H:%M:%S}" in text_of(client.get(page_of(user)))
+
+
+def test_using_clerks_version_waits_until_nothing_can_arrive(client, sandbox):
+    user = linked(sandbox)
+    sandbox.fault(RENAME, "late", seconds=None, how="close")
+    submit(client, user, name="Mary Ann Jones")
+    page = reverse("admin:users_builderuser_take_over", args=[user.pk])
+    assert "may still arrive there until" in said(client.post(page))[0]
+    assert the_attempt().status == "started"
+    time_is_over()
+    client.post(page)
+    assert the_attempt().status == "dropped"
+    assert_same(sandbox, user, first="Mary Ann", last="Smith")

@@ -1,0 +1,24 @@
+"""Time, for tests of outcomes that are not known yet: nobody sleeps."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from users.models import SyncAttempt
+
+
+def time_is_over(minutes: float = 0) -> None:
+    """Let the time pass in which requests that were sent may still arrive, and then some."""
+    SyncAttempt.objects.filter(late_until__isnull=False).update(
+        late_until=Now() - timedelta(minutes=minutes, seconds=1)
+    )
+
+
+def minutes_pass(minutes: float) -> None:
+    """Let time pass for every attempt, whether its time is over then or not."""
+    SyncAttempt.objects.filter(late_until__isnull=False).update(
+        late_until=F("late_until") - timedelta(minutes=minutes)
+    )

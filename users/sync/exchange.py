@@ -1,0 +1,243 @@
+"""One attempt under its locks: write the row, tell Clerk, judge the answer, commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import DatabaseError, transaction
+from django.db.models.functions import Now
+
+from users.clerk import Clerk, ClerkUser, Deadline
+from users.errors import (
+    Busy,
+    ChangeFailed,
+    ClerkError,
+    ClerkNotFound,
+    ClerkUnknown,
+    Conflict,
+    FieldConflict,
+    NotSaved,
+)
+from users.models import BuilderUser, ClerkAccount, Status, SyncAttempt
+from users.sync import conflicts, constraints, copies, locks, pending, steps, wording
+from users.sync.completion import complete
+from users.sync.mirror import instance
+from users.sync.operations import Operation, Verdict
+from users.version import version_of
+
+logger = logging.getLogger(__name__)
+
+WRITE_SHARE = 0.6
+"""The part of the deadline that the write may take; the rest is for reading Clerk back."""
+FRESH = timedelta(seconds=5)
+"""How old our copy of Clerk may be before a save reads Clerk first."""
+
+Gateway = Callable[[], Clerk]
+"""Gives the client; raises `ClerkNotConfigured`."""
+Base = dict[str, Any] | None
+"""The shown values that the form was opened with."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A change that is stored on both sides. `user` is None when it was deleted."""
+
+    user: BuilderUser | None
+    attempt: SyncAttempt | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return self.attempt is not None
+
+
+class InTheWay(Exception):
+    """Attempts in flight want a different value of the same thing."""
+
+    def __init__(self, attempts: list[SyncAttempt]) -> None:
+        super().__init__()
+        self.attempts = attempts
+
+
+class MovedInClerk(Conflict):
+    """The value was changed in Clerk since. `account` is what Clerk holds, to be stored."""
+
+    def __init__(self, account: ClerkUser, **details: Any) -> None:
+        super().__init__(**details)
+        self.account = account
+
+
+class AlreadyApplied(Exception):
+    """Recovery found that Clerk has the change, and finished it, before we had the locks."""
+
+
+def exchange(
+    operation: Operation,
+    user: BuilderUser,
+    attempt: SyncAttempt,
+    *,
+    base: Base,
+    gateway: Gateway,
+    deadline: Deadline,
+) -> Saved:
+    """Make the change of one recorded attempt on both sides, or on none.
+
+    1. Lock the row and the attempt. Look for attempts that exclude this one.
+    2. Compare what the change starts from, here and, if our copy is not fresh, in Clerk.
+    3. Write the row, so that constraints speak before Clerk is asked.
+    4. Tell Clerk and judge the answer; read back what is not certain.
+    5. Resolve the attempt, store Clerk's answer, write the LogEntry; commit.
+
+    Raises `InTheWay`, `ClerkError` where nothing was changed in Clerk, and the `ChangeFailed`
+    family, among it `NotKnown` where the attempt must stay pending.
+    """
+    told = False
+    try:
+        with transaction.atomic(durable=True):
+            row, same = _lock(operation, user, attempt, base, deadline)
+            _compare_in_clerk(operation, row, gateway, deadline)
+            with constraints.as_refusals():
+                written = operation.write(row)
+            steps.reach(steps.BEFORE_CALL)
+            account, read_back = _tell_clerk(operation, attempt, gateway, deadline)
+            told = True
+            steps.reach(steps.AFTER_CALL)
+            still_late = read_back and not pending.has_landed(operation, attempt)
+            complete(operation, written, account, attempt, still_late=still_late)
+            pending.supersede(same, attempt, Status.APPLIED)
+            steps.reach(steps.BEFORE_COMMIT)
+        steps.reach(steps.AFTER_COMMIT)
+    except AlreadyApplied:
+        return Saved(BuilderUser.objects.filter(pk=user.pk).first(), attempt)
+    except MovedInClerk as moved:
+        copies.keep(moved.account)
+        raise
+    except DatabaseError:
+        if not told:
+            raise
+        logger.exception("The database failed after Clerk took attempt %s", attempt.pk)
+        raise wording.commit_failed(attempt) from None
+    return Saved(written, attempt)
+
+
+def lock_row(
+    operation: Operation, user: BuilderUser, deadline: Deadline
+) -> tuple[BuilderUser, list[SyncAttempt]]:
+    """Lock the row of a change; list the attempts in flight of its user."""
+    locks.prepare_transaction(wait=deadline.remaining())
+    row = user if operation.creates_row else locks.lock_user(user.pk)
+    return row, pending.in_flight(user.pk)
+
+
+def _lock(
+    operation: Operation,
+    user: BuilderUser,
+    attempt: SyncAttempt,
+    base: Base,
+    deadline: Deadline,
+) -> tuple[BuilderUser, list[SyncAttempt]]:
+    """The row to write, locked and as the change expects it, the attempt locked with it; and
+    the pending attempts that want the same."""
+    row, others = lock_row(operation, user, deadline)
+    others = [other for other in others if other != attempt]
+    if blocking := pending.in_the_way(operation, others):
+        raise InTheWay(blocking)
+    if not locks.lock_attempt(attempt):
+        raise _resolved_meanwhile(attempt)
+    if not operation.creates_row:
+        conflicts.check(operation, row, base)
+    return row, pending.same_again(operation, others)
+
+
+def _resolved_meanwhile(attempt: SyncAttempt) -> Exception:
+    attempt.refresh_from_db()
+    if attempt.status == Status.APPLIED:
+        return AlreadyApplied()
+    if attempt.pending:
+        return Busy("This change is being checked with Clerk right now. Wait a moment.")
+    return NotSaved(
+        "The save took too long and was given up before Clerk was asked. Nothing was saved. "
+        "Save again."
+    )
+
+
+def _compare_in_clerk(
+    operation: Operation, row: BuilderUser, gateway: Gateway, deadline: Deadline
+) -> None:
+    """Read Clerk before the write unless our copy is fresh; raise `MovedInClerk` for a value
+    that somebody changed there since."""
+    if not operation.reads_first or _is_fresh(operation.clerk_id):
+        return
+    account = gateway().get_user(operation.clerk_id, deadline=deadline)
+    if moved := operation.moved_in_clerk(row, account):
+        raise _moved_in_clerk(row, account, moved)
+    operation.build_on(account)
+    copies.keep(account)
+
+
+def _is_fresh(clerk_id: str) -> bool:
+    # Both bounds: a clock that was ahead must not make an old copy look fresh.
+    return ClerkAccount.objects.filter(
+        pk=clerk_id, deleted_at=None, seen_at__gt=Now() - FRESH, seen_at__lte=Now()
+    ).exists()
+
+
+def _moved_in_clerk(
+    row: BuilderUser, account: ClerkUser, moved: list[FieldConflict]
+) -> MovedInClerk:
+    named = ", ".join(conflict.field for conflict in moved)
+    return MovedInClerk(
+        account,
+        message=f"This user's {named} was changed in Clerk, by the person or in Clerk's "
+        "dashboard. Nothing was saved. Choose for each field, then save again.",
+        conflicts=tuple(moved),
+        version=version_of(row),
+        who="the person or somebody in Clerk's dashboard",
+        when=account.updated_at,
+    )
+
+
+def _tell_clerk(
+    operation: Operation, attempt: SyncAttempt, gateway: Gateway, deadline: Deadline
+) -> tuple[ClerkUser | None, bool]:
+    """Send the change. Returning means that Clerk has it; with True it was read back, and the
+    request itself has no certain end."""
+    try:
+        seen = operation.send(gateway(), Deadline(deadline.remaining() * WRITE_SHARE))
+        if seen.verdict is Verdict.HAS_IT:
+            return seen.account, False
+        unknown = ClerkUnknown("Clerk answered, but its answer does not show the change")
+    except ClerkUnknown as error:
+        unknown = error
+    logger.warning(
+        "Unknown outcome of %s for %s: %s (trace %s)",
+        operation.kind,
+        operation.clerk_id or operation.user_id,
+        unknown.summary,
+        unknown.trace_id or "none",
+    )
+    try:
+        seen = operation.look(gateway(), deadline)
+    except ClerkError as error:
+        why = f"Clerk could not be read either: {error.summary}."
+        raise wording.not_known(unknown, attempt, why) from None
+    if seen.verdict is Verdict.HAS_IT:
+        return seen.account, True
+    raise wording.not_known(unknown, attempt, seen.why)
+
+
+def refusal_of(
+    operation: Operation, error: ClerkError, gateway: Gateway, deadline: Deadline
+) -> ChangeFailed:
+    """Say what it means that Clerk refused the change, or could not be asked."""
+    missing = isinstance(error, ClerkNotFound) and operation.clerk_id
+    if missing and instance.is_ours(gateway(), deadline):
+        copies.keep_not_found(operation.clerk_id)
+    failure = wording.refused(error)
+    if done := operation.partly_done(error):
+        failure.message = f"{done} {failure.message}"
+    return failure

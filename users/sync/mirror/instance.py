@@ -1,0 +1,60 @@
+"""Our Clerk instance. "Not found" is believed only when the instance that answers is ours.
+
+A key of another instance answers 404 to every id that we know, and ids are unique over all
+instances. So the instance is remembered, and compared before a 404 is taken for a fact.
+"""
+
+from __future__ import annotations
+
+from users.clerk import Clerk, Deadline
+from users.clerk.types import USER_ID
+from users.errors import ClerkError
+from users.models import BuilderUser, ClerkAccount, RememberedInstance
+
+SAMPLE = 100
+DOUBT = (
+    "Clerk does not find this user, and it is not certain that CLERK_SECRET_KEY belongs to the "
+    "Clerk instance that has our users. Is this the right instance? An engineer finds out with "
+    "clerk_check."
+)
+
+
+def is_ours(clerk: Clerk, deadline: Deadline) -> bool:
+    """Tell whether the instance that answers is the remembered one.
+
+    The first time, an instance that has one of our known users is remembered. An instance that
+    cannot be asked is not ours.
+    """
+    try:
+        answering = clerk.get_instance(deadline=deadline)
+        remembered = RememberedInstance.objects.first()
+        if remembered is not None:
+            return remembered.instance_id == answering.id
+        if not _has_our_users(clerk, deadline):
+            return False
+    except ClerkError:
+        return False
+    remember(answering.id, answering.environment)
+    return True
+
+
+def remember(instance_id: str, environment: str) -> None:
+    """Remember the instance in place of the one before."""
+    RememberedInstance.objects.update_or_create(
+        pk=1, defaults={"instance_id": instance_id, "environment": environment}
+    )
+
+
+def known_ids() -> list[str]:
+    """Give the ids of a sample of accounts that should live in our instance: those of linked
+    users, the newest first; while nobody is linked, any account's."""
+    users = BuilderUser.objects.filter(clerk_id__isnull=False, account__deleted_at=None)
+    accounts = ClerkAccount.objects.filter(deleted_at=None)
+    ids = list(users.order_by("-updated_at").values_list("clerk_id", flat=True)[:SAMPLE])
+    ids = ids or list(accounts.order_by("-seen_at").values_list("pk", flat=True)[:SAMPLE])
+    return [clerk_id for clerk_id in ids if clerk_id and USER_ID.match(clerk_id)]
+
+
+def _has_our_users(clerk: Clerk, deadline: Deadline) -> bool:
+    asked = known_ids()
+    return bool(asked) and clerk.get_users(asked, deadline=deadline).size > 0

@@ -1,0 +1,125 @@
+"""Attempts whose outcome is not known yet, or whose request may still arrive (in flight).
+
+"Clerk does not have it" is true of a moment, and not of the request that is under way. So a
+request counts as possible until `late_until` of its attempt, by the database's clock, whoever
+holds a lock and whatever was read before.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.db.models.functions import Now
+
+from users.models import Operation as Kind
+from users.models import Status, SyncAttempt
+from users.sync import journal
+from users.sync.operations import Operation, from_attempt
+
+PAUSE = timedelta(minutes=2)
+TRIES = 5
+"""How often a name, a ban or an unlock is sent. With pauses of 0, 2, 4 and 6 minutes after each
+`late_until` the last one is over within 30 minutes."""
+
+
+def in_flight(user_id: uuid.UUID, *, apart_from: SyncAttempt | None = None) -> list[SyncAttempt]:
+    """List the attempts of a user that are pending or may still arrive, oldest first. The row
+    may not exist yet, or no more."""
+    attempts = SyncAttempt.objects.in_flight().filter(user=user_id).select_related("actor")
+    return [attempt for attempt in attempts.order_by("id") if attempt != apart_from]
+
+
+def create_of(email: str) -> SyncAttempt | None:
+    """Find the pending attempt that makes a user with this email."""
+    creates = [Kind.CREATE, Kind.CREATE_INVITED]
+    wanted = SyncAttempt.objects.pending().filter(operation__in=creates, changes__email__1=email)
+    return wanted.order_by("id").first()
+
+
+def invite_of(user_id: uuid.UUID, email: str) -> SyncAttempt | None:
+    """Find the pending attempt that invites this user to this email."""
+    wanted = SyncAttempt.objects.pending().filter(operation=Kind.INVITE, user=user_id)
+    return wanted.filter(changes__invitation__1=email).order_by("id").first()
+
+
+def in_the_way(operation: Operation, others: Iterable[SyncAttempt]) -> list[SyncAttempt]:
+    """List those that the operation must wait for: a late one would land on top of it."""
+    return [other for other in others if _excludes(other, operation)]
+
+
+def _excludes(other: SyncAttempt, operation: Operation) -> bool:
+    earlier = from_attempt(other)
+    if other.pending and (operation.needs_all_resolved or _differ_here(earlier, operation)):
+        return True
+    if not operation.asks_clerk:
+        return False
+    theirs, mine = earlier.claims, operation.claims
+    if "account" in theirs:  # it is made or deleted: nothing else is certain before
+        return theirs != mine
+    return any(theirs[thing] != mine[thing] for thing in theirs.keys() & mine.keys())
+
+
+def _differ_here(earlier: Operation, operation: Operation) -> bool:
+    """Whether the two write different values into one column of the row."""
+    if not (earlier.changes_row and operation.changes_row):
+        return False
+    shared = earlier.changes.keys() & operation.changes.keys()
+    return any(earlier.changes[field][1] != operation.changes[field][1] for field in shared)
+
+
+def same_again(operation: Operation, others: Iterable[SyncAttempt]) -> list[SyncAttempt]:
+    """List the pending ones whose every value the operation brings: it supersedes them."""
+    return [other for other in others if other.pending and _includes(operation, other)]
+
+
+def _includes(operation: Operation, other: SyncAttempt) -> bool:
+    earlier = from_attempt(other)
+    return (
+        bool(operation.claims)
+        and operation.claims == earlier.claims
+        and all(
+            field in operation.changes and operation.changes[field][1] == after
+            for field, (_, after) in earlier.changes.items()
+        )
+    )
+
+
+def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -> None:
+    """Resolve attempts that were sent again by another one. Their requests may still arrive."""
+    words = "was saved with it" if status == Status.APPLIED else "is answered there"
+    for attempt in earlier:
+        journal.resolve(
+            attempt,
+            status,
+            error_code="repeated",
+            message=f"The same was sent again as change {by.pk}, and {words}.",
+            still_late=True,
+        )
+
+
+def is_over(attempt: SyncAttempt) -> bool:
+    """Tell whether its request can no longer arrive. To be asked before Clerk is read."""
+    return not SyncAttempt.objects.filter(pk=attempt.pk, late_until__gt=Now()).exists()
+
+
+def is_due_again(attempt: SyncAttempt) -> bool:
+    """Tell whether the pause before the next try is over."""
+    pause = PAUSE * (tries_of(attempt) - 1)
+    waiting = SyncAttempt.objects.filter(pk=attempt.pk, late_until__gt=Now() - pause)
+    return not waiting.exists()
+
+
+def tries_of(attempt: SyncAttempt) -> int:
+    """Give how often it was sent."""
+    return int(attempt.details.get("tries", 1))
+
+
+def has_landed(operation: Operation, attempt: SyncAttempt) -> bool:
+    """Tell whether the value that Clerk shows proves that this very request has arrived: Clerk
+    held another one before, and no other request brings the same."""
+    if not operation.moves or tries_of(attempt) > 1 or attempt.user_id is None:
+        return False
+    others = in_flight(attempt.user_id, apart_from=attempt)
+    return not any(from_attempt(other).claims == operation.claims for other in others)

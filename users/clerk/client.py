@@ -18,6 +18,7 @@ from users.clerk.types import (
     INVITATION_ID,
     SESSION_ID,
     USER_ID,
+    ClerkInstance,
     ClerkInvitation,
     ClerkSession,
     ClerkUser,
@@ -51,6 +52,12 @@ class Clerk:
     def paced(self, pace: Pace) -> Clerk:
         """The same client at a pace."""
         return Clerk(self._reader, self._writer, pace)
+
+    # --- The instance ----------------------------------------------------------------------
+
+    def get_instance(self, *, deadline: Deadline) -> ClerkInstance:
+        """Return the instance that the secret key belongs to."""
+        return _parsed(ClerkInstance.parse, self._get("/instance", deadline=deadline))
 
     # --- Users, read -----------------------------------------------------------------------
 

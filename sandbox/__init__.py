@@ -14,7 +14,9 @@ from sandbox import invitations, person, sessions, users
 from sandbox.api import Api
 from sandbox.control import Control
 from sandbox.faults import Fault, Faults
+from sandbox.instance import Instance
 from sandbox.keep import Keeper
+from sandbox.late import LateRequests
 from sandbox.limits import Limiter, Limits
 from sandbox.requests import Request
 from sandbox.routes import ROUTES
@@ -28,7 +30,7 @@ __all__ = ["Event", "Fault", "Limits", "Request", "Sandbox"]
 LOG_LENGTH = 20_000
 
 
-class Sandbox:
+class Sandbox(Instance):
     """A running Clerk. `url` is what CLERK_API_URL is set to; `root` has its pages."""
 
     def __init__(
@@ -41,10 +43,11 @@ class Sandbox:
         state_file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.secret_key = secret_key
+        super().__init__(secret_key)
         self.latency = latency
-        self.state = State(clock)
+        self.state = State(self, clock)
         self.faults = Faults()
+        self._late = LateRequests()
         self.limiter = Limiter(limits, clock)
         self.api = Api(self.state, self.limiter, secret_key)
         self.control = Control(self)
@@ -55,7 +58,9 @@ class Sandbox:
         self.port = self._server.server_address[1]
         self.root = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.root}/v1"
-        self.webhooks = Webhooks(self.state.now, name=f"webhooks of {self.port}")
+        self.webhooks = Webhooks(
+            self.state.now, lambda: self.instance_id, name=f"webhooks of {self.port}"
+        )
         self.state.listeners.append(self.webhooks.record)
 
     def start(self) -> Sandbox:
@@ -65,6 +70,7 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
+        self._late.drop()
         self.faults.clear()
         self.webhooks.stop()
         self._server.shutdown()
@@ -73,8 +79,10 @@ class Sandbox:
             self._keeper.stop()
 
     def reset(self) -> None:
-        """As new: no users, no faults, no events, no log."""
+        """As new: no users, no faults, no late requests, no events, no log."""
+        self._late.drop()
         self.faults.clear()
+        self.reset_instance()
         self.webhooks.reset()
         self.state.clear()
         self.limiter = Limiter(self.limiter.limits, self.state.clock)
@@ -157,7 +165,20 @@ class Sandbox:
         return self.faults.add(Fault(route, kind, **options))
 
     def clear_faults(self) -> None:
+        """Switch all faults off. Requests that are under way stay under way."""
         self.faults.clear()
+
+    def late(self) -> int:
+        """How many requests are answered but not applied yet."""
+        return len(self._late)
+
+    def apply_late(self) -> None:
+        """Apply these requests now, in the order in which they came."""
+        self._late.apply_all()
+
+    def apply_later(self, call: Callable[[], object], seconds: float | None) -> None:
+        """Keep a request until its seconds are over, or until `apply_late`."""
+        self._late.add(call, seconds)
 
     def log(self, request: Request) -> None:
         self._log.append(request)

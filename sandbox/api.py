@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox import routes
+from sandbox import routes, stale
 from sandbox.errors import Refusal, problem
 from sandbox.faults import Fault
 from sandbox.limits import Limiter
@@ -15,9 +15,7 @@ from sandbox.requests import Request
 from sandbox.state import Encoded, State
 
 VERSIONS = ("2026-05-12", "2025-11-10")
-HTML = (
-    b"<html><head><title>502 Bad Gateway</title></head><body><h1>502</h1>cloudflare</body></html>"
-)
+RAY = {"cf-ray": "9f00ba11deadbeef"}
 
 
 @dataclass
@@ -41,19 +39,28 @@ class Api:
         try:
             self._authenticate(authorization)
             request.version = _version(versions)
-            found = routes.find(request.method, request.path)
-            if found is None:
-                raise Refusal(404, problem("resource_not_found", "not found", "Resource not found"))
+            route, ids = _routed(request)
             if malformed:
                 raise Refusal(400, problem("request_body_invalid", "Request body invalid"))
-            route, ids = found
             with self._state.lock:
                 self._limiter.check(route, ids.get("user_id"))
-                body = routes.ROUTES[route](self._state, request, **ids)
-                text = body if isinstance(body, Encoded) else json.dumps(body)
-                return Answer(200, text.encode())
+                return self._done(routes.ROUTES[route](self._state, request, **ids))
         except Refusal as refusal:
             return refused(refusal)
+
+    def before(self, request: Request) -> Answer:
+        """The answer with the values from before this write, which is not applied."""
+        try:
+            route, ids = _routed(request)
+            with self._state.lock:
+                return self._done(stale.before(self._state, route, request, ids))
+        except Refusal as refusal:
+            return refused(refusal)
+
+    def _done(self, body: Any) -> Answer:
+        body = self._state.instance.shown(body)
+        text = body if isinstance(body, Encoded) else json.dumps(body)
+        return Answer(200, text.encode())
 
     def _authenticate(self, authorization: str | None) -> None:
         if not authorization:
@@ -69,6 +76,13 @@ class Api:
                 "Make sure that your Clerk Secret Key is correct."
             )
             raise Refusal(401, problem("clerk_key_invalid", text))
+
+
+def _routed(request: Request) -> tuple[str, dict[str, str]]:
+    found = routes.find(request.method, request.path)
+    if found is None:
+        raise Refusal(404, problem("resource_not_found", "not found", "Resource not found"))
+    return found
 
 
 def _version(versions: list[str]) -> str:
@@ -90,19 +104,36 @@ def refused(refusal: Refusal) -> Answer:
 def faulty(fault: Fault, answer: Answer) -> Answer:
     """What goes out instead of the real answer."""
     match fault.kind:
-        case "status":
+        case "status" | "late":
             errors: list[dict[str, Any]] = fault.errors or [
                 problem(fault.code, fault.message, param=fault.param)
             ]
             headers = {"Retry-After": str(fault.retry_after)} if fault.status == 429 else {}
             return refused(Refusal(fault.status, *errors, headers=headers))
         case "html":
-            return Answer(502, HTML, {"cf-ray": "9f00ba11deadbeef"}, "text/html")
+            return _page(502, RAY)
         case "html_200":
-            return Answer(200, HTML, content_type="text/html")
+            return _page(200, {})
+        case "foreign_4xx":
+            return _foreign(fault)
         case "broken_json":
             return Answer(200, answer.body[: len(answer.body) // 2] or b"{")
         case "unreadable_error":
-            return Answer(422, b"\x00<not json", {"cf-ray": "9f00ba11deadbeef"})
+            return Answer(422, b"\x00<not json", RAY)
         case _:
             return answer
+
+
+def _foreign(fault: Fault) -> Answer:
+    """A refusal that did not come from Clerk."""
+    if fault.body == "json":
+        return Answer(fault.status, json.dumps({"error": "Request blocked"}).encode(), RAY)
+    return _page(fault.status, RAY)
+
+
+def _page(status: int, headers: dict[str, str]) -> Answer:
+    """A page of something between the caller and Clerk."""
+    html = (
+        f"<html><head><title>{status}</title></head><body><h1>{status}</h1>cloudflare</body></html>"
+    )
+    return Answer(status, html.encode(), headers, "text/html")

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from sandbox.faults import APPLYING, KINDS
+from sandbox.instance import Instance
 from sandbox.pages import button, page, step, table, when
 from sandbox.requests import Request
 from sandbox.routes import ROUTES
@@ -121,13 +122,21 @@ def _state(state: str) -> str:
 # --- Faults and requests -------------------------------------------------------------------------
 
 
-def faults(active: list[dict[str, Any]]) -> str:
+_HOWS = {"status": "the status below", "close": "the connection is closed",
+         "reset": "the connection is reset", "hang": "never"}  # fmt: skip
+_BODIES = {"html": "a page of a proxy", "json": "JSON without errors"}
+_NAMES = {"on": "taken", "off": "refused as unknown parameters",
+          "off_without_param": "refused, without saying which parameter",
+          "both_required": "both required"}  # fmt: skip
+
+
+def faults(active: list[dict[str, Any]], late: int, instance: Instance) -> str:
     rows = [
         [
             f"<span class=bad>{escape(fault['kind'])}</span>",
             f"<code>{escape(fault['route'])}</code>",
-            f"{fault['status']} {escape(fault['code'])}" if fault["kind"] == "status" else "",
-            "applied" if fault["apply"] or fault["kind"] in APPLYING else "not applied",
+            _answered(fault),
+            _applied(fault),
             "always" if fault["times"] is None else str(fault["times"]),
             button(f"/faults/{fault['id']}/remove", "Off"),
         ]
@@ -139,22 +148,74 @@ def faults(active: list[dict[str, Any]]) -> str:
         f"<option value='{escape(kind)}'>{escape(kind.replace('_', ' '))}: {escape(text)}</option>"
         for kind, text in KINDS.items()
     )
+    waiting = (
+        "<section><h2>Requests under way</h2>"
+        f"<p>{late} answered, but not applied yet.</p>"
+        f"<div class=row>{button('/faults/apply-late', 'Apply now')}</div></section>"
+    )
     return page(
         "Faults",
         "<p class=quiet>What goes wrong with Clerk, or on the way to it, until it is off again.</p>"
         "<section><h2>Switch a fault on</h2><form method=post action='/faults'>"
         f"<label>Route<select name=route>{routes}</select></label>"
         f"<label>What happens<select name=kind>{kinds}</select></label>"
-        "<label>Status<input name=status type=number value=500 min=400 max=599></label>"
+        "<label>Status (empty: the usual one)"
+        "<input name=status type=number min=400 max=599></label>"
         "<label>Code<input name=code list=codes value=internal_clerk_error size=30></label>"
         f"<datalist id=codes>{codes}</datalist>"
-        "<label>Seconds late<input name=seconds type=number step=any min=0 value=20></label>"
+        "<label>Seconds late (empty: until you say so)"
+        "<input name=seconds type=number step=any min=0 value=20></label>"
+        f"<label>A late change is answered<select name=how>{_options(_HOWS)}</select></label>"
+        f"<label>Body of foreign 4xx<select name=body>{_options(_BODIES)}</select></label>"
         "<label>Times (empty: always)<input name=times type=number min=1></label>"
         "<label class=check><input type=checkbox name=apply> apply first, then fail</label>"
         "<button class=main>Switch on</button></form></section>"
         + table(["Fault", "Route", "Status", "Change", "Times", "Action"], rows)
-        + (f"<p class=row>{button('/faults/clear', 'All off')}</p>" if active else ""),
+        + (f"<p class=row>{button('/faults/clear', 'All off')}</p>" if active else "")
+        + (waiting if late else "")
+        + _settings(instance),
         "/faults",
+    )
+
+
+def _answered(fault: dict[str, Any]) -> str:
+    match fault["kind"]:
+        case "late" if fault["how"] != "status":
+            return _HOWS[fault["how"]]
+        case "status" | "late":
+            return f"{fault['status']} {escape(fault['code'])}"
+        case "foreign_4xx":
+            return f"{fault['status']} {_BODIES[fault['body']]}"
+    return ""
+
+
+def _applied(fault: dict[str, Any]) -> str:
+    if fault["kind"] == "late":
+        seconds = fault["seconds"]
+        return "applied when you say so" if seconds is None else f"applied {seconds:g} s late"
+    return "applied" if fault["apply"] or fault["kind"] in APPLYING else "not applied"
+
+
+def _settings(instance: Instance) -> str:
+    def check(name: str, text: str, on: bool) -> str:
+        checked = " checked" if on else ""
+        return f"<label class=check><input type=checkbox name={name}{checked}> {text}</label>"
+
+    return (
+        "<section><h2>Settings of the instance</h2>"
+        "<form method=post action='/faults/instance'>"
+        f"<label>First and last names<select name=names>{_options(_NAMES, instance.names)}"
+        "</select></label>"
+        + check("normalize_names", "store names normalized", instance.normalize_names)
+        + check("hide_password_times", "hide when passwords changed", instance.hide_password_times)
+        + "<button>Set</button></form></section>"
+    )
+
+
+def _options(texts: dict[str, str], chosen: str = "") -> str:
+    return "".join(
+        f"<option value={value}{' selected' if value == chosen else ''}>{escape(text)}</option>"
+        for value, text in texts.items()
     )
 
 

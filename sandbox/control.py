@@ -92,6 +92,14 @@ class Control:
             case "DELETE", ["faults", fault_id]:
                 sandbox.faults.remove(int(fault_id))
                 return {}
+            case "GET", ["late"]:
+                return {"waiting": sandbox.late()}
+            case "POST", ["late"]:
+                sandbox.apply_late()
+                return {}
+            case "PATCH", ["instance"]:
+                sandbox.change_settings(body)
+                return sandbox.settings()
             case "GET", ["requests"]:
                 return [asdict(request) for request in sandbox.requests()]
             case "DELETE", ["requests"]:

@@ -44,6 +44,11 @@ def unknown_param(param: str) -> dict[str, Any]:
     return problem("form_param_unknown", "is unknown", text, param=param)
 
 
+def without_param(entry: dict[str, Any]) -> dict[str, Any]:
+    """The same problem from a Clerk that does not say which parameter it means."""
+    return {key: value for key, value in entry.items() if key != "meta"}
+
+
 def wrong_type(param: str) -> dict[str, Any]:
     text = f"{param} has the wrong type."
     return problem("form_param_type_invalid", "has the wrong type", text, param=param)
@@ -70,6 +75,12 @@ def too_long(param: str, limit: int) -> dict[str, Any]:
 
 def invalid(param: str, text: str) -> dict[str, Any]:
     return problem("form_param_value_invalid", "is invalid", text, param=param)
+
+
+def required_name(param: str) -> dict[str, Any]:
+    """The refusal of an empty name where the instance requires it."""
+    text = f"{param} is required."
+    return problem("form_param_nil", "is missing", text, param=param)
 
 
 def missing_data(param: str) -> dict[str, Any]:

@@ -18,10 +18,22 @@ KINDS = {
     "reset": "resets the connection",
     "close": "closes the connection without an answer",
     "drip": "sends its answer a byte at a time",
+    "late": "applies the change only after the seconds, and answers at once or never",
+    "stale": "answers 200 with the values from before the change",
+    "foreign_4xx": "applies the change, and answers 4xx with a body that is not Clerk's",
 }
 
 APPLYING = ("delay", "drip")
 """These answer in the end: the change is always made."""
+
+HOWS = ("status", "close", "reset", "hang")
+"""How the caller sees a request that is applied late: a status at once, a broken connection, or
+no answer at all."""
+
+BODIES = ("html", "json")
+"""The bodies of `foreign_4xx`: a proxy's page, or JSON without Clerk's `errors`."""
+
+_STATUSES = {"foreign_4xx": 403}
 
 _ids = itertools.count(1)
 
@@ -30,20 +42,25 @@ _ids = itertools.count(1)
 class Fault:
     """One fault of a route ("*" for all).
 
-    `apply` makes the change first and then fails; `times` is how often it happens, None for
-    always; `skip` lets that many requests pass before.
+    `apply` makes the change first and then fails; only `foreign_4xx` does so unless told
+    otherwise, and `late` always applies the change later. `times` is how often it happens, None
+    for always; `skip` lets that many requests pass before. A `status` of 0 becomes the usual one
+    of the kind. `seconds` is how late; None is never for an answer, and "at `apply_late`" for a
+    change.
     """
 
     route: str
     kind: str
-    status: int = 500
+    status: int = 0
     code: str = "internal_clerk_error"
     message: str = "Oops, an unexpected error occurred"
     param: str = ""
     errors: list[dict[str, Any]] | None = None
     retry_after: int = 1
-    seconds: float = 1.0
-    apply: bool = False
+    seconds: float | None = 1.0
+    how: str = "status"
+    body: str = "html"
+    apply: bool | None = None
     times: int | None = 1
     skip: int = 0
     user_id: str = ""
@@ -52,6 +69,16 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"no such fault: {self.kind}")
+        if self.how not in HOWS:
+            raise ValueError(f"no such way to answer: {self.how}")
+        if self.body not in BODIES:
+            raise ValueError(f"no such body: {self.body}")
+        if self.apply is None:
+            self.apply = self.kind == "foreign_4xx"
+        if not self.status:
+            self.status = _STATUSES.get(self.kind, 500)
+        if self.kind == "foreign_4xx" and not 400 <= self.status < 500:
+            raise ValueError(f"foreign_4xx answers a status from 400 to 499, not {self.status}")
 
 
 class Faults:

@@ -78,7 +78,7 @@ def list_invitations(state: State, request: Request) -> list[Json]:
 
 
 def revoke_invitation(state: State, request: Request, invitation_id: str) -> Json:
-    invitation = _find(state, invitation_id)
+    invitation = find(state, invitation_id)
     if invitation["status"] in ("accepted", "revoked"):
         more = ", try signing in instead" if invitation["status"] == "accepted" else ""
         text = f"Invitation is already {invitation['status']}{more}."
@@ -95,7 +95,7 @@ def accept(
     password: str | None = None,
 ) -> Json:
     """The person follows the link: a NEW user with the invited, verified address."""
-    invitation = _find(state, invitation_id)
+    invitation = find(state, invitation_id)
     if _status(state, invitation) != "pending":
         raise Refusal(400, problem("invitation_not_pending", "This invitation is not pending."))
     if state.ids_by_address(invitation["email_address"]):
@@ -114,7 +114,7 @@ def accept(
     )
 
 
-def _find(state: State, invitation_id: str) -> Json:
+def find(state: State, invitation_id: str) -> Json:
     try:
         return state.invitations[invitation_id]
     except KeyError:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sandbox import emails, invitations, listing, sessions, users
+from sandbox import emails, instance, invitations, listing, sessions, users
 
 Handler = Callable[..., Any]
 
 ROUTES: dict[str, Handler] = {
+    "GET /instance": instance.get_instance,
     "GET /users": listing.list_users,
     "GET /users/count": listing.count_users,
     "POST /users": users.create_user,

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -15,7 +16,7 @@ from sandbox import routes
 from sandbox.api import Answer, faulty, refused
 from sandbox.control import PREFIX
 from sandbox.errors import Refusal
-from sandbox.faults import APPLYING
+from sandbox.faults import APPLYING, Fault
 from sandbox.requests import Request
 
 if TYPE_CHECKING:
@@ -69,18 +70,20 @@ class Handler(BaseHTTPRequestHandler):
         sandbox.log(request)
         if sandbox.latency:
             time.sleep(sandbox.latency)
-        if fault and not fault.apply and fault.kind not in APPLYING:
-            answer = Answer(200, b"{}")
-        else:
-            answer = sandbox.api.answer(
-                request, self.headers.get("Authorization"), versions, malformed
-            )
+        authorization = self.headers.get("Authorization")
+
+        def call() -> Answer:
+            return sandbox.api.answer(request, authorization, versions, malformed)
+
         if fault is None:
+            answer = call()
             request.status = answer.status
             self._send(answer)
             return
-        if fault.kind in _BREAKING:
-            self._break(fault.kind)
+        answer = self._met(fault, request, call)
+        end = fault.how if fault.kind == "late" else fault.kind
+        if end in _BREAKING:
+            self._break(end)
             return
         if fault.kind == "delay":
             sandbox.faults.released.wait(fault.seconds)
@@ -90,6 +93,21 @@ class Handler(BaseHTTPRequestHandler):
             self._drip(answer, fault.seconds)
         else:
             self._send(answer)
+
+    def _met(self, fault: Fault, request: Request, call: Callable[[], Answer]) -> Answer:
+        """What the API answers to a request that meets the fault; `call` applies it."""
+        sandbox, is_write = self.server.sandbox, request.method != "GET"
+        if fault.kind == "late":
+            if is_write:
+                sandbox.apply_later(call, fault.seconds)
+            return Answer(200, b"{}")
+        if fault.kind == "stale" and is_write:
+            before = sandbox.api.before(request)
+            answer = call() if fault.apply else before
+            return before if answer.status == 200 else answer
+        if fault.apply or fault.kind in (*APPLYING, "stale"):
+            return call()
+        return Answer(200, b"{}")
 
     def _own(self) -> Answer:
         """What is not Clerk's: the controls and the pages."""
@@ -124,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         # Past Python's own closing, which says goodbye politely before it resets.
         os.close(self.connection.detach())
 
-    def _drip(self, answer: Answer, seconds: float) -> None:
+    def _drip(self, answer: Answer, seconds: float | None) -> None:
         self._headers(answer)
         for number in range(len(answer.body)):
             if self.server.sandbox.faults.released.wait(seconds):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from sandbox import boards, pages, person
@@ -39,7 +39,7 @@ class Site:
             case ["webhooks", event_id] if event := sandbox.webhooks.event(event_id):
                 return _html(boards.event(event.type, event.payload))
             case ["faults"]:
-                return _html(boards.faults(sandbox.faults.all()))
+                return _html(boards.faults(sandbox.faults.all(), sandbox.late(), sandbox))
             case ["requests"]:
                 return _html(boards.requests(sandbox.requests()[-200:]))
             case ["style.css"]:
@@ -119,18 +119,24 @@ class Site:
         sandbox = self._sandbox
         match steps:
             case []:
-                more: dict[str, Any] = {"code": form["code"]} if form.get("code") else {}
+                more = {name: form[name] for name in ("code", "how", "body") if form.get(name)}
                 sandbox.fault(
                     form["route"],
                     form["kind"],
-                    status=int(form.get("status") or 500),
-                    seconds=float(form.get("seconds") or 1),
+                    status=int(form.get("status") or 0),
+                    seconds=float(form["seconds"]) if form.get("seconds") else None,
                     times=int(form["times"]) if form.get("times") else None,
-                    apply="apply" in form,
+                    apply="apply" in form or None,
                     **more,
                 )
             case ["clear"]:
                 sandbox.clear_faults()
+            case ["apply-late"]:
+                sandbox.apply_late()
+            case ["instance"]:
+                sandbox.names = form["names"]
+                sandbox.normalize_names = "normalize_names" in form
+                sandbox.hide_password_times = "hide_password_times" in form
             case [fault_id, "remove"]:
                 sandbox.faults.remove(int(fault_id))
             case _:

@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox.errors import not_found
+
+if TYPE_CHECKING:
+    from sandbox.instance import Instance
 
 Json = dict[str, Any]
 
@@ -33,7 +36,8 @@ class State:
     no more than joining its texts, and a refused request leaves nothing half done.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, instance: Instance, clock: Callable[[], float] = time.time) -> None:
+        self.instance = instance
         self.lock = threading.RLock()
         self.clock = clock
         self.listeners: list[Callable[[str, Json], Any]] = []
@@ -124,7 +128,8 @@ class State:
     # --- Users, written ------------------------------------------------------------------------
 
     def save(self, user: Json) -> None:
-        """A new user, or one that was changed."""
+        """A new user, or one that was changed. The names become what the instance stores."""
+        self.instance.store_names(user)
         old = self._texts.get(user["id"])
         if old is None:
             self._index(user)
@@ -177,8 +182,9 @@ class State:
 
     def emit(self, kind: str, data: Json) -> None:
         """Tell of an event, as Clerk would by webhook. Listeners keep copies, and do not wait."""
+        shown = self.instance.shown(data)
         for listener in self.listeners:
-            listener(kind, data)
+            listener(kind, shown)
 
     def changed(self, user: Json) -> Json:
         """A user was changed: it is kept, its time moves, the event goes out, and it is the

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox.errors import Refusal, invalid, missing_data, problem, taken, too_long
+from sandbox.errors import (
+    Refusal,
+    invalid,
+    missing_data,
+    problem,
+    required_name,
+    taken,
+    too_long,
+    unknown_param,
+    without_param,
+    wrong_type,
+)
 from sandbox.requests import Request, email_address, metadata, required
 from sandbox.state import Json, State
 
 NAME_LENGTH = 256
+NAMES = ("first_name", "last_name")
 PWNED = {"password", "12345678", "password123", "qwertyuiop", "letmein123"}
 
 _TEXT, _FLAG, _MAP = (str,), (bool,), (dict,)
@@ -166,6 +178,7 @@ def create_user(state: State, request: Request) -> Json:
     for address in addresses:
         if state.ids_by_address(address):
             raise Refusal(422, taken())
+    _check_names(state, fields, new=True)
     _check_plain(state, fields, None)
     if fields.get("password") is not None and not fields.get("skip_password_checks"):
         check_password(fields["password"])
@@ -185,6 +198,7 @@ def update_user(state: State, request: Request, user_id: str) -> Json:
     user = state.user(user_id)
     allowed = UPDATABLE if request.version == "2026-05-12" else UPDATABLE | METADATA
     fields = request.fields(allowed)
+    _check_names(state, fields, new=False)
     _check_plain(state, fields, user)
     if fields.get("password") is not None and not fields.get("skip_password_checks"):
         check_password(fields["password"])
@@ -203,6 +217,22 @@ def update_user(state: State, request: Request, user_id: str) -> Json:
     if fields.get("sign_out_of_other_sessions"):
         end_sessions(state, user_id)
     return state.changed(user)
+
+
+def _check_names(state: State, fields: Json, *, new: bool) -> None:
+    """Refuse the names that the instance does not take; see `Instance.names`."""
+    sent = [name for name in NAMES if name in fields]
+    problems = []
+    match state.instance.names:
+        case "off":
+            problems = [unknown_param(name) for name in sent]
+        case "off_without_param":
+            problems = [without_param(unknown_param(name)) for name in sent]
+        case "both_required":
+            wanted = NAMES if new else sent
+            problems = [required_name(name) for name in wanted if not fields.get(name)]
+    if problems:
+        raise Refusal(422, *problems)
 
 
 def _check_plain(state: State, fields: Json, user: Json | None) -> None:
@@ -360,13 +390,21 @@ def end_sessions(state: State, user_id: str) -> None:
 
 
 def bulk_ban(state: State, request: Request, banned: bool = True) -> list[Json]:
-    ids = required(request.fields({"user_ids": (list,)}), "user_ids")
-    if len(ids) > 50:
-        raise Refusal(400, problem("bulk_size_exceeded", "At most 50 users at once."))
+    ids = bulk_ids(request)
     one = ban_user if banned else unban_user
     for user_id in ids:
         state.user(user_id)
     return [one(state, request, user_id) for user_id in ids]
+
+
+def bulk_ids(request: Request) -> list[str]:
+    """The users that a bulk request names."""
+    ids: list[str] = required(request.fields({"user_ids": (list,)}), "user_ids")
+    if not all(isinstance(user_id, str) for user_id in ids):
+        raise Refusal(422, wrong_type("user_ids"))
+    if len(ids) > 50:
+        raise Refusal(400, problem("bulk_size_exceeded", "At most 50 users at once."))
+    return ids
 
 
 def bulk_unban(state: State, request: Request) -> list[Json]:

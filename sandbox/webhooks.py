@@ -64,12 +64,15 @@ class Webhooks:
     """Records events, and sends them where `send_to` says. The sender's thread waits for no
     lock but this object's own, which is held for moments only."""
 
-    def __init__(self, now: Callable[[], int], name: str = "webhooks") -> None:
+    def __init__(
+        self, now: Callable[[], int], instance_id: Callable[[], str], name: str = "webhooks"
+    ) -> None:
         self._name = name
         self.secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
         self.pauses = PAUSES
         self.random = random.Random()
         self._now = now
+        self._instance_id = instance_id
         self._changed = threading.Condition()
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
@@ -145,7 +148,7 @@ class Webhooks:
         payload: Json = {
             "data": data,
             "event_attributes": {"http_request": {"client_ip": "127.0.0.1", "user_agent": ""}},
-            "instance_id": "ins_0000001sandbox",
+            "instance_id": self._instance_id(),
             "object": "event",
             "timestamp": at,
             "type": kind,

@@ -18,7 +18,7 @@ import requests
 from clerk_backend_api.utils import serializers
 
 from sandbox import Limits, Sandbox
-from users.clerk import Clerk, Deadline, Pace, clerk
+from users.clerk import Clerk, ClerkInstance, Deadline, Pace, clerk
 from users.errors import (
     ClerkDenied,
     ClerkError,
@@ -86,6 +86,7 @@ READS: dict[str, Callable[[Clerk, str, Deadline], object]] = {
     "get_users": lambda c, u, d: c.get_users([u], deadline=d),
     "list_users": lambda c, _, d: c.list_users(deadline=d),
     "count_users": lambda c, _, d: c.count_users(deadline=d),
+    "get_instance": lambda c, _, d: c.get_instance(deadline=d),
     "time": lambda c, _, d: c.time(deadline=d),
     "list_invitations": lambda c, _, d: c.list_invitations(deadline=d),
     "list_sessions": lambda c, u, d: c.list_sessions(u, deadline=d),
@@ -131,6 +132,34 @@ def test_users_are_read(sandbox, gateway, mary):
     with pytest.raises(ClerkNotFound) as caught:
         gateway.get_user("user_nobody", deadline=soon())
     assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "environment"),
+    [
+        ({"id": "ins_2wZ0yX8v", "environment_type": "production"}, "production"),
+        ({"id": "ins_2wZ0yX8v", "environment_type": 7, "a_new_field": []}, ""),
+        ({"id": "ins_2wZ0yX8v"}, ""),
+    ],
+)
+def test_the_instance_is_read_tolerantly(settings, db, body, environment):
+    with serving(answering(200, body)) as server:
+        settings.CLERK_API_URL, settings.CLERK_SECRET_KEY = server.url, KEY
+        assert clerk().get_instance(deadline=soon()) == ClerkInstance("ins_2wZ0yX8v", environment)
+
+
+@pytest.mark.parametrize("wrong", [None, 7, "", "ins_", "user_1", "ins_1/x", "ins_1\n"])
+def test_an_instance_without_a_valid_id_is_an_unknown_answer(settings, db, wrong):
+    with serving(answering(200, {"object": "instance", "id": wrong})) as server:
+        settings.CLERK_API_URL, settings.CLERK_SECRET_KEY = server.url, KEY
+        with pytest.raises(ClerkUnknown):
+            clerk().get_instance(deadline=soon())
+
+
+def test_the_instance_is_the_one_that_the_events_name(sandbox, gateway, mary):
+    instance = gateway.get_instance(deadline=soon())
+    assert instance == ClerkInstance(sandbox.instance_id, "development")
+    assert sandbox.webhooks.events[0].payload["instance_id"] == instance.id
 
 
 def test_users_are_written(sandbox, gateway, mary):

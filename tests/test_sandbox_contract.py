@@ -19,6 +19,8 @@ from tests.test_gateway import READS, WRITES
 from users.clerk import Deadline, clerk
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "shared" / "clerk" / "bapi-2026-05-12.subset.yml"
+NOT_IN_THE_DOCUMENT = {"GET /instance"}
+"""Read by the SDK alone: the published part of the document leaves it out."""
 PASSWORD = "correct horse battery"
 
 
@@ -29,7 +31,7 @@ class Contract:
         self.document = document
 
     def problems_of_answer(self, route: str, status: int, body: Any) -> list[str]:
-        if self.document is None:
+        if self.document is None or route in NOT_IN_THE_DOCUMENT:
             return []
         operation = self._operation(route)
         answer = self._resolved(operation["responses"].get(str(status)))
@@ -40,7 +42,7 @@ class Contract:
         return self._problems(schema, body)
 
     def problems_of_request(self, route: str, query: list[tuple[str, str]], body: Any) -> list[str]:
-        if self.document is None:
+        if self.document is None or route in NOT_IN_THE_DOCUMENT:
             return []
         operation = self._operation(route)
         parameters = [self._resolved(one) for one in operation.get("parameters", [])]
@@ -133,6 +135,7 @@ def drive(sdk: Any, sandbox: Sandbox) -> list[Any]:
         sdk.sessions.get(session_id=session),
         sdk.sessions.revoke(session_id=session),
         users.delete(user_id=uid),
+        sdk.instance_settings.get(),
     ]
 
 
@@ -198,6 +201,7 @@ def test_every_answer_is_as_the_document_says(sandbox, contract):
                   "POST /invitations/{invitation_id}/revoke",
                   "POST /sessions/{session_id}/revoke"):  # fmt: skip
         call(route, user_id=uid, email_id=eid, session_id=sid, invitation_id=iid)
+    call("GET /instance")
     call("PATCH /users/{user_id}", {"last_name": None, "password": PASSWORD}, user_id=uid)
     call("PATCH /users/{user_id}/metadata", {"public_metadata": {"a": None}}, user_id=uid)
     call("PUT /users/{user_id}/metadata", {"public_metadata": {}}, user_id=uid)

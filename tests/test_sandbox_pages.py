@@ -323,6 +323,44 @@ def test_delay_hang_and_drip_do_not_end_in_time(sandbox):
         post(sandbox, "/faults/clear")
 
 
+def test_a_late_change_is_switched_on_and_applied_on_the_page(sandbox):
+    user = sandbox.add_user(email="mary@example.com", first_name="Mary")
+    post(sandbox, "/faults", route="*", kind="late", how="close", times="1")
+    text = page(sandbox, "/faults")
+    assert "the connection is closed" in text
+    assert "applied when you say so" in text
+    with pytest.raises(requests.ConnectionError):
+        api(sandbox, "PATCH", f"/users/{user['id']}", {"first_name": "Marie"})
+    assert "1 answered, but not applied yet" in page(sandbox, "/faults")
+    assert control(sandbox, "GET", "late") == {"waiting": 1}
+    post(sandbox, "/faults/apply-late")
+    assert sandbox.user(user["id"])["first_name"] == "Marie"
+    assert "not applied yet" not in page(sandbox, "/faults")
+    control(sandbox, "POST", "faults", {"route": "*", "kind": "late", "seconds": 3600})
+    assert "applied 3600 s late" in page(sandbox, "/faults")
+    api(sandbox, "PATCH", f"/users/{user['id']}", {"first_name": "Maria"})
+    control(sandbox, "POST", "late")
+    assert sandbox.user(user["id"])["first_name"] == "Maria"
+
+
+def test_a_refusal_that_is_not_clerks_is_shown_on_the_page(sandbox):
+    post(sandbox, "/faults", route="*", kind="foreign_4xx", body="json")
+    assert "403 JSON without errors" in page(sandbox, "/faults")
+    assert sandbox.faults.all()[0]["apply"] is True
+    post(sandbox, "/faults", 400, route="*", kind="foreign_4xx", status="500")
+
+
+def test_the_settings_of_the_instance_are_changed_on_the_page_and_over_json(sandbox):
+    post(sandbox, "/faults/instance", names="both_required", normalize_names="on")
+    assert (sandbox.names, sandbox.normalize_names, sandbox.hide_password_times) == (
+        "both_required", True, False)  # fmt: skip
+    assert "value=both_required selected" in page(sandbox, "/faults")
+    changed = control(sandbox, "PATCH", "instance", {"names": "on", "instance_id": "ins_other"})
+    assert changed == sandbox.settings()
+    assert sandbox.instance_id == "ins_other"
+    post(sandbox, "/faults/instance", 400, names="sideways")
+
+
 def test_a_fault_for_one_user_after_some_requests(sandbox):
     mary = sandbox.add_user(email="mary@example.com")["id"]
     ann = sandbox.add_user(email="ann@example.com")["id"]

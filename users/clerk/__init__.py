@@ -3,10 +3,11 @@
 from users.clerk.client import Clerk, clerk
 from users.clerk.deadline import Deadline
 from users.clerk.pace import Pace
-from users.clerk.types import ClerkInvitation, ClerkSession, ClerkUser, UserPage
+from users.clerk.types import ClerkInstance, ClerkInvitation, ClerkSession, ClerkUser, UserPage
 
 __all__ = [
     "Clerk",
+    "ClerkInstance",
     "ClerkInvitation",
     "ClerkSession",
     "ClerkUser",

@@ -19,6 +19,7 @@ from users.clerk.types import (
     SESSION_ID,
     USER_ID,
     ClerkEmail,
+    ClerkInstance,
     ClerkInvitation,
     ClerkSession,
     ClerkUser,
@@ -52,6 +53,12 @@ class Clerk:
     def paced(self, pace: Pace) -> Clerk:
         """The same client at a pace."""
         return Clerk(self._reader, self._writer, pace)
+
+    # --- The instance ----------------------------------------------------------------------
+
+    def get_instance(self, *, deadline: Deadline) -> ClerkInstance:
+        """Return the instance that the secret key belongs to."""
+        return _parsed(ClerkInstance.parse, self._get("/instance", deadline=deadline))
 
     # --- Users, read -----------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from users.clerk import names
 USER_ID = re.compile(r"user_[A-Za-z0-9_]+\Z")
 INVITATION_ID = re.compile(r"inv_[A-Za-z0-9_]+\Z")
 SESSION_ID = re.compile(r"sess_[A-Za-z0-9_]+\Z")
+INSTANCE_ID = re.compile(r"ins_[A-Za-z0-9_]+\Z")
 
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
@@ -138,6 +139,21 @@ class ClerkSession:
             user_id=_text(mapping, "user_id"),
             status=_text(mapping, "status"),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ClerkInstance:
+    """The instance that a secret key belongs to. `environment` is "production" or
+    "development", "" if Clerk does not say."""
+
+    id: str
+    environment: str = ""
+
+    @classmethod
+    def parse(cls, data: Any) -> ClerkInstance:
+        """Raises `ValueError` when it is no instance."""
+        mapping = _mapping(data)
+        return cls(id=_id(mapping, INSTANCE_ID), environment=_text(mapping, "environment_type"))
 
 
 @dataclass(frozen=True)

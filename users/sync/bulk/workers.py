@@ -1,105 +1,79 @@
-"""Threads that carry out rows, each with a connection of its own to the database."""
+"""Threads that carry out the rows of a run."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import uuid
 from collections.abc import Iterator
-from queue import SimpleQueue
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Self
 
 from django.db import DatabaseError, connection
-from django.db.models import Subquery
 
 from users.clerk import Pace
-from users.models import BulkRow, BulkRun
+from users.models import BulkRow
 from users.sync.bulk import rows
+from users.sync.bulk.rows import Result
 
 logger = logging.getLogger(__name__)
-
-State = BulkRow.State
 
 WORKERS = 16
 """Calls in flight: enough for 100 a second at 150 ms, and fewer than the pool's connections."""
 
 
-class Crew:
-    """`problem` is what ended the work of one of them: the database does not answer."""
+class Workers:
+    """A pool of workers, used by one thread. Leaving it waits for the rows in flight."""
 
-    def __init__(self, run: BulkRun, pace: Pace) -> None:
-        self._run = run
-        self._pace = pace
-        self._rows: SimpleQueue[tuple[BulkRow, bool] | None] = SimpleQueue()
-        self._finished: SimpleQueue[State] = SimpleQueue()
-        self._hands = threading.Semaphore(WORKERS)
-        self._users: set[uuid.UUID | None] = set()
-        self.problem: BaseException | None = None
-        self._threads = [
-            threading.Thread(target=self._work, name=f"bulk {number}", daemon=True)
-            for number in range(WORKERS)
-        ]
-        for thread in self._threads:
-            thread.start()
+    def __init__(self, rate_limiter: Pace) -> None:
+        self._rate_limiter = rate_limiter
+        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="bulk")
+        self._in_flight: dict[Future[Result], tuple[int, uuid.UUID | None]] = {}
 
-    def wait_for_hands(self) -> None:
-        self._hands.acquire()
-        self._hands.release()
+    def __enter__(self) -> Self:
+        return self
 
-    def has(self, user_id: uuid.UUID | None) -> bool:
-        """Whether somebody is at work on this user."""
-        return user_id in self._users
+    def __exit__(self, *exception: object) -> None:
+        self._executor.shutdown()
 
-    def give(self, row: BulkRow, *, last: bool) -> None:
-        """Somebody does the row; in the `last` round what is put off has failed."""
-        self._hands.acquire()
-        self._users.add(row.user_id)
-        self._rows.put((row, last))
+    def can_take(self, row: BulkRow) -> bool:
+        """Whether a worker is free, and no other row of this user is in flight."""
+        users = {user_id for _, user_id in self._in_flight.values()}
+        return len(self._in_flight) < WORKERS and row.user_id not in users
 
-    def finished(self) -> Iterator[State]:
-        while not self._finished.empty():
-            yield self._finished.get()
+    def take(self, number: int, row: BulkRow) -> None:
+        """Start a row; `finished` gives its `number` back."""
+        future = self._executor.submit(_carry_out, row, self._rate_limiter)
+        self._in_flight[future] = (number, row.user_id)
 
-    def wait_for_all(self) -> None:
-        for _ in range(WORKERS):
-            self._hands.acquire()
-        for _ in range(WORKERS):
-            self._hands.release()
+    def wait(self) -> None:
+        """Wait until a row in flight has finished."""
+        wait(self._in_flight, return_when=FIRST_COMPLETED)
 
-    def dismiss(self) -> None:
-        for _ in self._threads:
-            self._rows.put(None)
-        for thread in self._threads:
-            thread.join()
+    def finished(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Result]]:
+        """Give what has finished since the last call. Raises what stopped a worker."""
+        if all_of_them:
+            wait(self._in_flight)
+        for future in [future for future in self._in_flight if future.done()]:
+            number, _ = self._in_flight.pop(future)
+            yield number, future.result()
 
-    def _work(self) -> None:
-        try:
-            while (given := self._rows.get()) is not None:
-                try:
-                    self._take(*given)
-                except BaseException as problem:  # the main thread raises it
-                    self.problem = problem
-                finally:
-                    self._users.discard(given[0].user_id)
-                    self._hands.release()
-        finally:
-            connection.close()
 
-    def _take(self, row: BulkRow, last: bool) -> None:
-        try:
-            state, reason = rows.carry_out(row, self._pace)
-        except rows.Later as later:
-            if not last:
-                return
-            state, reason = State.FAILED, str(later)
-        except DatabaseError:
-            raise
-        except Exception as problem:
-            logger.exception("Row %s of run %s failed", row.position, self._run.pk)
-            state, reason = State.FAILED, f"It failed with {type(problem).__name__}: see the log."
-        attempts = self._run.attempts.filter(user_id=row.user_id, operation=row.operation)
-        BulkRow.objects.filter(pk=row.pk).update(
-            state=state,
-            reason=reason,
-            attempt=Subquery(attempts.order_by("-pk").values("pk")[:1]),
-        )
-        self._finished.put(state)
+def _carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
+    """Carry out a row and store its result. Raises `DatabaseError`."""
+    try:
+        result = _result(row, rate_limiter)
+        rows.store(row, result)
+        return result
+    finally:
+        connection.close()  # back to the pool: a worker that waits holds none
+
+
+def _result(row: BulkRow, rate_limiter: Pace) -> Result:
+    try:
+        return rows.carry_out(row, rate_limiter)
+    except DatabaseError:
+        raise
+    except Exception as problem:
+        logger.exception("Row %s of run %s failed", row.position, row.run_id)
+        reason = f"It failed with {type(problem).__name__}: see the log."
+        return Result(BulkRow.State.FAILED, reason, failed=True)

@@ -15,7 +15,7 @@ from sandbox import Sandbox
 from tests.commands import start
 from tests.factories import linked
 from users.models import BuilderUser, BulkRow, BulkRun, SyncAttempt
-from users.sync.bulk.crew import WORKERS
+from users.sync.bulk.workers import WORKERS
 
 ROWS = int(os.environ.get("BULK_ROWS", "300"))
 KILLS = int(os.environ.get("BULK_KILLS", "4"))

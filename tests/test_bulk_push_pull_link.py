@@ -278,7 +278,7 @@ def test_a_plan_of_another_command_is_refused(sandbox, tmp_path):
     assert (code, "plan of clerk_push" in out) == (1, True)
 
 
-# --- Brakes --------------------------------------------------------------------------------------
+# --- Limits --------------------------------------------------------------------------------------
 
 
 def test_too_many_changes_stop_before_the_first_one(sandbox):
@@ -294,7 +294,7 @@ def test_too_many_changes_stop_before_the_first_one(sandbox):
 def test_the_limit_is_fifty_or_a_twentieth_of_the_users(sandbox):
     users = differing(sandbox, 51)
     code, out = push("--apply")
-    assert (code, "50 of a kind is the limit" in out) == (1, True)
+    assert (code, "the limit is 50 of each type" in out) == (1, True)
     BuilderUser.objects.bulk_create(
         BuilderUserFactory.build(email=f"b{n}@example.com") for n in range(1020 - len(users))
     )
@@ -308,14 +308,99 @@ def test_a_run_of_failures_stops_and_can_go_on(sandbox):
     code, out = push("--apply")
     assert code == 2
     stopped = BulkRun.objects.get()
-    assert stopped.state == "stopped"
-    assert "in a row failed" in stopped.message
+    assert (stopped.state, stopped.message) == ("stopped", "20 rows in a row failed.")
     assert f"--resume {stopped.pk} --keep-going" in out
-    assert stopped.rows.filter(state="waiting").exists()
+    ended = stopped.rows.exclude(state="waiting").order_by("position")
+    assert [(row.position, row.state) for row in ended] == [(n, "failed") for n in range(20)]
     code, out = push("--resume", str(stopped.pk), "--keep-going")
     assert code == 2
     assert stopped.rows.filter(state="done").count() == 20
     assert [clerk_name(sandbox, user) for user in users[25:]] == [u.name for u in users[25:]]
+
+
+# --- Outcomes that are not known yet -------------------------------------------------------------
+
+
+def test_an_outage_stops_the_run_and_every_row_waits_for_its_end(sandbox):
+    users = differing(sandbox, 30)
+    sandbox.fault("*", "status", status=503, times=None)
+    code, out = push("--apply")
+    assert code == 2
+    stopped = BulkRun.objects.get()
+    assert (stopped.state, stopped.message) == ("stopped", "20 rows in a row failed.")
+    assert stopped.rows.filter(state="waiting").count() == 30
+    assert stopped.rows.exclude(reason="").count() == 20
+    assert "Waiting: Mary Ann Jones" in out
+    sandbox.clear_faults()
+    assert push("--resume", str(stopped.pk))[0] == 0
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+    assert not SyncAttempt.objects.filter(status="started").exists()
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_an_unknown_outcome_is_tried_again_in_the_next_round(sandbox, applied):
+    first, lost, third = differing(sandbox, 3)
+    sandbox.fault("PATCH /users/{user_id}", "reset", apply=applied, user_id=lost.clerk_id, times=1)
+    # Reads have three tries: the read-back finds nothing out.
+    sandbox.fault("GET /users/{user_id}", "status", status=503, user_id=lost.clerk_id, times=3)
+    code, out = push("--apply")
+    assert code == 0, out
+    assert set(BulkRow.objects.values_list("state", "reason")) == {("done", "")}
+    assert BulkRun.objects.get().state == "finished"
+    for user in (first, lost, third):
+        assert clerk_name(sandbox, user) == user.name
+    assert not SyncAttempt.objects.filter(status="started").exists()
+
+
+def unconfirmed(sandbox, *, applied: bool) -> tuple[BuilderUser, BulkRun]:
+    """A run with one row, of which Clerk has not told the outcome in any round."""
+    [user] = differing(sandbox)
+    sandbox.fault("PATCH /users/{user_id}", "reset", apply=applied, times=None)
+    sandbox.fault("GET /users/{user_id}", "status", status=503, times=None)
+    code, out = push("--apply")
+    run = BulkRun.objects.get()
+    row = run.rows.get()
+    assert code == 2
+    assert (run.state, row.state) == ("interrupted", "waiting")
+    assert run.attempts.filter(status="started").exists()
+    assert run.message.startswith("1 row waits to be tried again")
+    assert row.reason
+    assert row.reason in out
+    assert f"Go on with: manage.py clerk_push --resume {run.pk}" in out
+    sandbox.clear_faults()
+    return user, run
+
+
+def test_a_row_that_nobody_confirmed_is_done_by_resume(sandbox):
+    user, waiting = unconfirmed(sandbox, applied=False)
+    assert clerk_name(sandbox, user) == "Mary Ann Smith0"
+    assert push("--resume", str(waiting.pk))[0] == 0
+    assert clerk_name(sandbox, user) == "Mary Ann Jones0"
+    assert (waiting.rows.get().state, waiting.rows.get().reason) == ("done", "")
+
+
+def test_a_row_whose_attempt_was_applied_later_is_shown_and_undone_as_done(sandbox, client):
+    user, waiting = unconfirmed(sandbox, applied=True)
+    assert run("clerk_recover")[0] == 0
+    page = client.get(f"/admin/users/bulkrun/{waiting.pk}/change/").content.decode()
+    assert "1 done" in page
+    assert f"clerk_push --undo {waiting.pk}" in page
+    waiting.refresh_from_db()
+    assert (waiting.state, waiting.message) == ("finished", "")
+    assert (waiting.rows.get().state, waiting.rows.get().reason) == ("done", "")
+    assert push("--undo", str(waiting.pk), "--apply")[0] == 0
+    assert clerk_name(sandbox, user) == "Mary Ann Smith0"
+
+
+def test_a_run_whose_last_row_was_applied_later_has_nothing_to_resume(sandbox):
+    user, waiting = unconfirmed(sandbox, applied=True)
+    writes = len(sandbox.writes())
+    code, out = push("--resume", str(waiting.pk))
+    assert (code, "no row left" in out) == (1, True)
+    assert BulkRun.objects.get().state == "finished"
+    assert waiting.rows.get().state == "done"
+    assert clerk_name(sandbox, user) == "Mary Ann Jones0"
+    assert len(sandbox.writes()) == writes
 
 
 # --- One at a time, interrupted, undone ----------------------------------------------------------

@@ -221,7 +221,8 @@ def stopped(result: tuple[int, str], sandbox, *texts: str) -> None:
 def test_the_wrong_column_mapped(sandbox, update, many):
     """The company's name in the column of the name."""
     lines = [f"{user.pk},Oak Hill Homes {n}" for n, user in enumerate(many)]
-    stopped(update(["id,name", *lines], "--apply"), sandbox, "60 of “Edit”", "--max-changes 60")
+    texts = ("60 changes of type “Edit”", "--max-changes 60")
+    stopped(update(["id,name", *lines], "--apply"), sandbox, *texts)
 
 
 def test_names_in_the_column_of_emails(sandbox, update, many):

@@ -221,4 +221,4 @@ class Conflict(ChangeFailed):
 
 class BulkRefused(CascadeError):
     """A bulk command that does not start. Nothing was changed. The text says why, and names the
-    flag that overrides a brake."""
+    flag that overrides a limit."""

@@ -4,13 +4,14 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 
 from users.admin.base import ReadOnlyAdmin, link_to
 from users.models import BulkRow, BulkRun
+from users.sync.bulk.rows import follow_attempts
 
 
 @admin.register(BulkRun)
@@ -24,6 +25,17 @@ class BulkRunAdmin(ReadOnlyAdmin):
     fields = ["command", "state", "message", "counted", "links", "next_step", "actor", "undo_of",
               "started_at", "finished_at", "kept", "plan_hash"]  # fmt: skip
     readonly_fields = ["counted", "links", "next_step", "kept"]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        follow_attempts()
+        return super().changelist_view(request, extra_context)
+
+    def get_object(self, request: HttpRequest, *which: Any) -> BulkRun | None:
+        run = super().get_object(request, *which)
+        if run is None:
+            return None
+        follow_attempts(run)
+        return super().get_object(request, *which)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRun]:
         states = {
@@ -89,6 +101,10 @@ class BulkRowAdmin(ReadOnlyAdmin):
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        follow_attempts()
+        return super().changelist_view(request, extra_context)
 
     @admin.display(description="builder user")
     def user_link(self, row: BulkRow) -> str:

@@ -3,6 +3,7 @@
 from users.clerk.client import Clerk, clerk
 from users.clerk.deadline import Deadline
 from users.clerk.pace import Pace
+from users.clerk.preload import warm_up
 from users.clerk.types import ClerkInstance, ClerkInvitation, ClerkSession, ClerkUser, UserPage
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "Pace",
     "UserPage",
     "clerk",
+    "warm_up",
 ]

@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 class Writer:
     """Sends each write once. The SDK is shared by threads; the deadline is the thread's own."""
 
-    def __init__(self, *, url: str, key: str, version: str) -> None:
+    def __init__(
+        self, *, url: str, key: str, version: str, transport: httpx.BaseTransport | None = None
+    ) -> None:
         # At INFO httpx logs URLs, and with them addresses of people.
         logging.getLogger("httpx").setLevel(logging.WARNING)
         sdk_models.install()
@@ -40,7 +42,7 @@ class Writer:
             bearer_auth=key,
             server_url=url,
             client=httpx.Client(
-                transport=DeadlineTransport(),
+                transport=transport or DeadlineTransport(),
                 trust_env=False,
                 follow_redirects=False,
                 timeout=None,  # noqa: S113 (the transport has a deadline)

@@ -25,7 +25,7 @@ from users.models import Operation as Kind
 from users.sync import wording
 from users.sync.bulk import plan_file, undo
 from users.sync.bulk import run as runs
-from users.sync.bulk.brakes import FailureBrake, check_size
+from users.sync.bulk.limits import CircuitBreaker, check_size
 from users.sync.bulk.lock import Lease, one_at_a_time
 from users.sync.bulk.plan import Plan
 from users.sync.scan import scan
@@ -69,20 +69,20 @@ class BulkCommand(BaseCommand):
             "--no-refresh", action="store_true",
             help="trust our copy of Clerk's side, without looking at all its users first",
         )  # fmt: skip
-        brakes = parser.add_argument_group("brakes and pace")
-        brakes.add_argument(
+        limits = parser.add_argument_group("limits")
+        limits.add_argument(
             "--max-changes", type=int, metavar="N",
             help="changes of one kind that are not too many; default: 5 %% of the users or 50",
         )  # fmt: skip
-        brakes.add_argument(
+        limits.add_argument(
             "--keep-going", action="store_true",
             help="do not stop after 20 failures in a row, or at over 10 %% of failures",
         )  # fmt: skip
-        brakes.add_argument(
+        limits.add_argument(
             "--accept-missing", action="store_true",
             help="believe Clerk when very many of the accounts that we know are gone from it",
         )  # fmt: skip
-        brakes.add_argument(
+        limits.add_argument(
             "--rate", type=float, metavar="N",
             help="calls of Clerk a second; default: 90 %% of CLERK_RATE_LIMIT",
         )  # fmt: skip
@@ -135,8 +135,8 @@ class BulkCommand(BaseCommand):
             self.stdout.write("Nothing was changed. Run it again with --apply to do this.")
             try:
                 check_size(plan, options["max_changes"])
-            except BulkRefused as brake:
-                self.stdout.write(f"With --apply it would stop: {brake}")
+            except BulkRefused as refusal:
+                self.stdout.write(f"With --apply it would stop: {refusal}")
         if plan.rows:
             sys.exit(2)
 
@@ -157,7 +157,7 @@ class BulkCommand(BaseCommand):
                     rate=rate,
                     lease=lease,
                     stop=stop,
-                    brake=FailureBrake(on=not options["keep_going"]),
+                    breaker=CircuitBreaker(enabled=not options["keep_going"]),
                     watch=lambda progress: tell(progress.done, progress.total, _note(progress)),
                 )
         finally:
@@ -277,7 +277,7 @@ def _result(run: BulkRun) -> dict[str, Any]:
     for state in BulkRow.State:
         if count := run.rows.filter(state=state).count():
             counts[str(state.label)] = count
-    not_done = run.rows.filter(state__in=[BulkRow.State.FAILED, BulkRow.State.SKIPPED])
+    not_done = run.rows.exclude(state=BulkRow.State.DONE).exclude(reason="")
     return {
         "id": run.pk,
         "state": run.state,

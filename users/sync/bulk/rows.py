@@ -1,12 +1,15 @@
-"""One row of a run: its change, through the same dual write as the form, and what became of it."""
+"""One row of a run: its change, through the same dual write as the form, and its result."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.db.models import F, OuterRef, QuerySet, Subquery
 
 from users.clerk import Clerk, Pace, clerk, names
-from users.errors import Busy, ChangeFailed, Conflict, Gone
-from users.models import BuilderUser, BulkRow, ClerkAccount, Source
+from users.errors import Busy, ChangeFailed, Conflict, Gone, NotKnown, NotSaved, Waiting
+from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Source, Status, SyncAttempt
 from users.models import Operation as Kind
 from users.sync import account, invitations
 from users.sync.dual_write import dual_write
@@ -26,31 +29,96 @@ def _operation(row: BulkRow) -> Operation:
     )
 
 
-class Later(Exception):
-    """Not now, but in the next round; the text says why."""
+@dataclass(frozen=True)
+class Result:
+    """Result of one try of a row.
+
+    A row whose state is still WAITING is tried again in the next round; `reason` says why.
+    `failed` is what the circuit breaker counts; None says nothing about the run.
+    """
+
+    state: State
+    reason: str
+    failed: bool | None
 
 
-def carry_out(row: BulkRow, pace: Pace) -> tuple[State, str]:
-    """Carry out one row: its state now, and the reason in words."""
+def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
+    """Make the change of one row."""
     user = row.user
     if user is None:
-        return State.SKIPPED, "The user was deleted since the plan was made."
+        return _skipped("The user was deleted since the plan was made.")
     if moved := _moved_in_clerk(row, user):
-        return State.SKIPPED, moved
+        return _skipped(moved)
     try:
-        return State.DONE, " ".join(_change(row, user, lambda: clerk().paced(pace)))
-    except Conflict as conflict:
-        if not conflict.conflicts:  # recovery came between the attempt and the row's lock
-            raise Later(conflict.message) from None
-        return State.SKIPPED, _moved_here(conflict)
-    except Gone:
-        return State.SKIPPED, "The user was deleted since the plan was made."
-    except Busy as failure:
-        raise Later(failure.message) from None
+        warnings = _change(row, user, lambda: clerk().paced(rate_limiter))
     except ChangeFailed as failure:
-        if failure.retry_after is not None or failure.code == "unfinished":
-            raise Later(failure.message) from None
-        return State.FAILED, failure.full_message
+        return _result_of(failure)
+    return Result(State.DONE, " ".join(warnings), failed=False)
+
+
+def _result_of(failure: ChangeFailed) -> Result:
+    """Decide whether the row is tried again.
+
+    The same values may always be sent again, so an unknown outcome and a Clerk that cannot be
+    reached are tried again. They count as failures all the same: an outage stops the run.
+    """
+    match failure:
+        case Conflict():
+            return _skipped(_moved_here(failure))
+        case Gone():
+            return _skipped("The user was deleted since the plan was made.")
+        case NotKnown() | NotSaved():
+            return Result(State.WAITING, failure.full_message, failed=True)
+        case Busy() | Waiting():
+            return Result(State.WAITING, failure.full_message, failed=None)
+    if failure.retry_after is not None:
+        return Result(State.WAITING, failure.full_message, failed=None)
+    return Result(State.FAILED, failure.full_message, failed=True)
+
+
+def _skipped(reason: str) -> Result:
+    return Result(State.SKIPPED, reason, failed=False)
+
+
+def store(row: BulkRow, result: Result) -> None:
+    """Store the result of a row, with the newest attempt that was made for the row."""
+    attempts = row.run.attempts.filter(user_id=row.user_id, operation=row.operation)
+    BulkRow.objects.filter(pk=row.pk).update(
+        state=result.state,
+        reason=result.reason,
+        attempt=Subquery(attempts.order_by("-pk").values("pk")[:1]),
+    )
+
+
+def follow_attempts(run: BulkRun | None = None) -> None:
+    """Mark rows as done whose attempt was applied after their run had given them up.
+
+    Recovery resolves an attempt without knowing of runs. Call this before rows are shown,
+    exported, resumed or undone. Without `run` it follows the attempts of all runs.
+    """
+    applied = SyncAttempt.objects.filter(
+        run=OuterRef("run"),
+        user_id=OuterRef("user_id"),
+        operation=OuterRef("operation"),
+        status=Status.APPLIED,
+    ).order_by("-pk")
+    behind = BulkRow.objects.exclude(state=State.DONE).annotate(
+        applied=Subquery(applied.values("pk")[:1])
+    )
+    behind = behind.filter(applied__isnull=False)
+    if run is not None:
+        behind = behind.filter(run=run)
+    runs = set(behind.values_list("run_id", flat=True))
+    if runs:
+        behind.update(state=State.DONE, reason="", attempt_id=F("applied"))
+        _finish(BulkRun.objects.filter(pk__in=runs))
+
+
+def _finish(runs: QuerySet[BulkRun]) -> None:
+    """Mark those of the runs as finished that have ended and have no waiting row left."""
+    ended = runs.filter(state__in=[BulkRun.State.STOPPED, BulkRun.State.INTERRUPTED])
+    waiting = BulkRow.objects.filter(state=State.WAITING).values("run")
+    ended.exclude(pk__in=waiting).update(state=BulkRun.State.FINISHED, message="")
 
 
 def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:

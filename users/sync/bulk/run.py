@@ -1,7 +1,7 @@
-"""Carrying out a plan: a `BulkRun`, whose rows are its plan and its result in one.
+"""Carry out a plan: a `BulkRun`, whose rows are its plan and its result in one.
 
-Every row goes through the same dual write as the form. What was reached is in the tables at any
-moment, so that a run that was killed goes on where it was.
+Every row goes through the same dual write as the form. Each result is stored at once, so that a
+run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import Count
 from django.utils import timezone
 
 from users.clerk import Pace
 from users.errors import BulkRefused
-from users.models import BulkRow, BulkRun, Status, SyncAttempt
+from users.models import BulkRow, BulkRun, Status
 from users.sync import recovery
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, rows
-from users.sync.bulk.brakes import FailureBrake
-from users.sync.bulk.crew import Crew
+from users.sync.bulk.limits import CircuitBreaker
 from users.sync.bulk.lock import Lease
 from users.sync.bulk.plan import Plan, Planned
+from users.sync.bulk.workers import Workers
 
 State = BulkRow.State
 
 CHUNK = 200
 ROUNDS = 4
 ROUND_PAUSE = 2.0
-"""Rows that somebody is saving right now, or that Clerk had no room for, come again in the next
-round, after these seconds."""
+"""Seconds before the next round, which tries the rows again that still wait: somebody is saving
+the user right now, Clerk took no more requests, or Clerk has not confirmed the change yet."""
 LEASE_CHECKED_EVERY = 100
 
 
@@ -91,27 +91,21 @@ def _in_turns(planned: Sequence[Planned]) -> list[Planned]:
 
 
 def resume(pk: int, *, command: str) -> BulkRun:
-    """A run that was killed, stopped or interrupted, ready to go on. What was in flight is
-    settled first, so that no row is done twice. Raises `BulkRefused`."""
+    """Make a run ready to go on that was killed, stopped or interrupted.
+
+    Pending attempts are resolved first, so that no row is done twice. Raises `BulkRefused`.
+    """
     run = BulkRun.objects.filter(pk=pk).first()
     if run is None:
         raise BulkRefused(f"There is no run {pk}.")
     if run.command != command:
         raise BulkRefused(f"Run {pk} is of {run.command}: resume it with that command.")
+    for attempt in run.attempts.filter(status=Status.STARTED):
+        recovery.recover(attempt)
+    rows.follow_attempts(run)
     if not run.rows.filter(state=State.WAITING).exists():
         BulkRun.objects.filter(pk=pk).update(state=BulkRun.State.FINISHED, message="")
         raise BulkRefused(f"Run {pk} has no row left to do.")
-    for attempt in run.attempts.filter(status=Status.STARTED):
-        recovery.recover(attempt)
-    applied = SyncAttempt.objects.filter(
-        run=run,
-        user_id=OuterRef("user_id"),
-        operation=OuterRef("operation"),
-        status=Status.APPLIED,
-    )
-    run.rows.filter(Exists(applied), state=State.WAITING).update(
-        state=State.DONE, attempt=Subquery(applied.values("pk")[:1])
-    )
     run.state, run.message, run.finished_at = BulkRun.State.RUNNING, "", None
     run.save(update_fields=["state", "message", "finished_at"])
     return run
@@ -123,69 +117,77 @@ def carry_out(
     rate: float,
     lease: Lease,
     stop: threading.Event,
-    brake: FailureBrake,
+    breaker: CircuitBreaker,
     watch: Watch,
 ) -> BulkRun:
     """Do every waiting row, at `rate` calls a second, until all are done, `stop` is set or the
-    brake says so; what is in flight is always finished.
+    circuit breaker opens. Rows in flight always finish.
 
+    A row that still waits after the last round stays WAITING, with its reason, for `resume`.
     Raises `BulkRefused` when the lock was lost, and `DatabaseError`; the run can be resumed.
     """
-    pace = Pace(rate, sleep=stop.wait)
-    crew = Crew(run, pace)
-    progress = Progress(run.rows.count())
-    progress.counts.update(run.rows.exclude(state=State.WAITING).values_list("state", flat=True))
-    watch(progress)
+    rate_limiter = Pace(rate, sleep=stop.wait)
+    progress = Progress(run.rows.count(), _counts(run))
+    message = "It could not go on."
 
-    def take_stock() -> None:
-        for state in crew.finished():
-            progress.counts[state] += 1
-            brake.count(failed=state == State.FAILED)
+    def over() -> bool:
+        return stop.is_set() or bool(breaker.reason)
+
+    def collect(*, all_of_them: bool = False) -> None:
+        for number, result in workers.finished(all_of_them=all_of_them):
+            breaker.end(number, failed=result.failed)
+            if result.state != State.WAITING:
+                progress.counts[result.state] += 1
         watch(progress)
 
-    message = ""
     try:
-        for number in range(ROUNDS):
-            for row in _waiting(run):
-                # First somebody free, then a place: a place that waits for hands is lost.
-                crew.wait_for_hands()
-                if crew.has(row.user_id):
-                    crew.wait_for_all()
-                if rows.asks_clerk(row):
-                    pace.wait(row.clerk_id)
-                take_stock()
-                if row.position % LEASE_CHECKED_EVERY == 0:
-                    lease.check()
-                if stop.is_set() or brake.reason or crew.problem:
+        with Workers(rate_limiter) as workers:
+            for _ in range(ROUNDS):
+                for row in _waiting(run):
+                    # First a worker, then a slot: a slot that waits for a worker is lost.
+                    while breaker.must_wait or not workers.can_take(row):
+                        workers.wait()
+                        collect()
+                    if rows.asks_clerk(row):
+                        rate_limiter.wait(row.clerk_id)
+                    collect()
+                    if row.position % LEASE_CHECKED_EVERY == 0:
+                        lease.check()
+                    if over():
+                        break
+                    workers.take(breaker.start(), row)
+                collect(all_of_them=True)
+                rows.follow_attempts(run)
+                progress.counts = _counts(run)
+                if over() or progress.done == progress.total or stop.wait(ROUND_PAUSE):
                     break
-                crew.give(row, last=number == ROUNDS - 1)
-            crew.wait_for_all()
-            take_stock()
-            over = stop.is_set() or brake.reason or crew.problem
-            if over or progress.done == progress.total or stop.wait(ROUND_PAUSE):
-                break
-    except BaseException:
-        message = "It could not go on."
-        raise
+        message = "It was interrupted." if stop.is_set() else ""
     finally:
-        crew.dismiss()
-        _close(run, stop, brake, message)
-    if crew.problem:
-        raise crew.problem
+        _close(run, message, stopped=breaker.reason)
     return run
 
 
-def _close(run: BulkRun, stop: threading.Event, brake: FailureBrake, message: str) -> None:
+def _counts(run: BulkRun) -> Counter[str]:
+    ended = run.rows.exclude(state=State.WAITING).order_by()
+    return Counter(dict(ended.values_list("state").annotate(Count("pk"))))
+
+
+def _close(run: BulkRun, message: str, *, stopped: str) -> None:
+    """Store how the run ended; `stopped` is the reason of the circuit breaker."""
     left = run.rows.filter(state=State.WAITING).count()
     if not left:
         run.state, run.message = BulkRun.State.FINISHED, ""
-    elif brake.reason:
-        run.state, run.message = BulkRun.State.STOPPED, brake.reason
+    elif stopped:
+        run.state, run.message = BulkRun.State.STOPPED, stopped
     else:
-        run.state = BulkRun.State.INTERRUPTED
-        run.message = message or ("It was interrupted." if stop.is_set() else "It could not go on.")
+        run.state, run.message = BulkRun.State.INTERRUPTED, message or _waiting_message(left)
     run.finished_at = timezone.now()
     run.save(update_fields=["state", "message", "finished_at"])
+
+
+def _waiting_message(left: int) -> str:
+    waits = "1 row waits" if left == 1 else f"{left} rows wait"
+    return f"{waits} to be tried again; the reason stands at each row. Resume the run later."
 
 
 def _waiting(run: BulkRun) -> Iterator[BulkRow]:

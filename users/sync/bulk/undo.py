@@ -9,6 +9,7 @@ from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun
 from users.models import Operation as Kind
 from users.sync.bulk.plan import Plan, Planned
+from users.sync.bulk.rows import follow_attempts
 from users.sync.operations.base import Changes
 
 BACK: dict[str, tuple[tuple[str, Kind], ...]] = {
@@ -39,6 +40,7 @@ def plan_undo(pk: int, *, command: str) -> Plan:
         raise BulkRefused(f"There is no run {pk}.")
     if run.command != command:
         raise BulkRefused(f"Run {pk} is of {run.command}: undo it with that command.")
+    follow_attempts(run)
     done = list(run.rows.filter(state=BulkRow.State.DONE).select_related("user"))
     rows: list[Planned] = []
     lost: list[str] = []

@@ -1,7 +1,7 @@
-"""Row locks. The lock on a user's row orders its edits, and it is the sign of life: an attempt
-that is open and whose rows can be locked belongs to a dead process.
+"""Row locks. The lock on a user's row orders its edits.
 
-Always the user first, then the attempt, and never waiting: who finds a lock says so.
+Always the user first, then the attempt, and never waiting: whoever meets a lock says so. A free
+lock says nothing about a request that its owner may have sent: `users.sync.pending` does.
 """
 
 from __future__ import annotations
@@ -17,13 +17,10 @@ from users.models import BuilderUser, Status, SyncAttempt
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 
 
-def lock_user(pk: uuid.UUID, *, mine: SyncAttempt | None = None) -> BuilderUser:
-    """The user's row, locked until the transaction ends. Raises `Busy` and `Gone`.
-
-    `has_unfinished(row)` then says whether an attempt other than `mine` is open.
-    """
+def lock_user(pk: uuid.UUID) -> BuilderUser:
+    """Lock the user's row until the transaction ends. Raises `Busy` and `Gone`."""
     try:
-        row = _locked("id = %s", [pk], mine=mine, nowait=True)
+        row = _locked("id = %s", [pk], nowait=True)
     except OperationalError as error:
         raise_unless_locked(error)
         raise busy() from None
@@ -49,17 +46,15 @@ _LOCKED = """
 SELECT {columns},
     EXISTS (
         SELECT FROM users_syncattempt
-        WHERE user_id = users.id AND status = 'started' AND id IS DISTINCT FROM %s
+        WHERE user_id = users.id AND status = 'started'
     ) AS unfinished
 FROM users WHERE {{lookup}} FOR NO KEY UPDATE {{wait}}
 """.format(columns=", ".join(f'"{field.column}"' for field in BuilderUser._meta.concrete_fields))
 
 
-def _locked(
-    lookup: str, params: list[Any], *, mine: SyncAttempt | None = None, nowait: bool = False
-) -> BuilderUser | None:
+def _locked(lookup: str, params: list[Any], *, nowait: bool = False) -> BuilderUser | None:
     query = _LOCKED.format(lookup=lookup, wait="NOWAIT" if nowait else "")
-    return next(iter(BuilderUser.objects.raw(query, [mine.pk if mine else None, *params])), None)
+    return next(iter(BuilderUser.objects.raw(query, params)), None)
 
 
 def lock_account(clerk_id: str) -> None:
@@ -70,8 +65,7 @@ def lock_account(clerk_id: str) -> None:
 
 
 def has_unfinished(row: BuilderUser) -> bool:
-    """Whether a row that is locked here has an open attempt. As the lock is ours, it belongs to
-    a dead process."""
+    """Tell whether a row that `lock_for_event` locked has a pending attempt."""
     return bool(getattr(row, "unfinished", False))
 
 

@@ -11,19 +11,24 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.factories import linked
+from tests.factories import BuilderUserFactory, StaffFactory, linked
 from tests.test_change_form import (
     assert_unchanged,
     in_clerk,
+    page_of,
     said,
     stored,
     submit,
     text_of,
 )
-from users.models import BuilderUser, SyncAttempt
+from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -302,3 +307,170 @@ def test_a_new_email_that_clerk_finds_invalid(client, sandbox):
     ]
     assert stored(user).email == "old@example.com"
     assert sandbox.find("old@example.com")
+
+
+# --- An address that somebody has -----------------------------------------------------------------
+
+TAKEN = "That email address is taken. Please try another."
+WANTED = "wanted@example.com"
+FREE = "This address belongs to an account in Clerk that no user here is connected to."
+NOT_SEEN = "An account in Clerk has this address. No user here is known to use that account."
+
+
+def free_account(sandbox, *, seen: bool, **known):
+    """An account in Clerk with the wanted address; with `seen`, we have a copy of it."""
+    account = sandbox.add_user(email=WANTED)
+    sandbox.clear_requests()
+    if seen:
+        ClerkAccount.objects.create(
+            clerk_id=account["id"], email=WANTED, seen_at=timezone.now(), **known
+        )
+    return account
+
+
+def create(client, account):
+    fields = {"name": "Ann Lee", "email": WANTED, "role": "BUILDER", "account": account}
+    return client.post(ADD, fields)
+
+
+def change_email(client, user, how):
+    return client.post(page(user, "email"), {"email": WANTED, "how": how})
+
+
+def moved_in_clerk(sandbox):
+    """A user whose account has the wanted address in Clerk, while the row has another one."""
+    other = linked(sandbox, name="Bob Brown", email=WANTED)
+    BuilderUser.objects.filter(pk=other.pk).update(email="bob@example.com")
+    return other
+
+
+class TestAnAddressThatIsTaken:
+    @pytest.mark.parametrize("seen", [True, False], ids=["seen", "not seen"])
+    def test_by_a_free_account_that_the_user_can_be_linked_to(self, client, sandbox, seen):
+        free_account(sandbox, seen=seen)
+        user = BuilderUserFactory(email=WANTED)
+        response = client.post(page(user, "invite"))
+        assert TAKEN in text_of(response)
+        assert (FREE if seen else NOT_SEEN) in text_of(response)
+        assert "Link this user to that account instead." in text_of(response)
+        link = f"{page(user, 'link')}?q=wanted%40example.com"
+        assert f'<a href="{link}">Link to that account</a>' in text_of(response)
+        assert "user_" in text_of(client.get(link)), "the page finds it"
+        assert not stored(user).linked
+        assert sandbox.invitations() == []
+        assert not Invitation.objects.exists()
+        assert FREE.split(".")[0] in SyncAttempt.objects.get().message or not seen
+
+    def test_the_link_needs_its_permission(self, sandbox):
+        free_account(sandbox, seen=True)
+        user = BuilderUserFactory(email=WANTED)
+        staff = StaffFactory(is_superuser=False)
+        staff.user_permissions.set(
+            Permission.objects.filter(codename__in=["view_builderuser", "invite"])
+        )
+        client = Client()
+        client.force_login(staff)
+        response = client.post(page(user, "invite"))
+        assert FREE in text_of(response)
+        assert "Link to that account" not in text_of(response)
+
+    @pytest.mark.parametrize("account", ["create", "invite"])
+    def test_by_a_free_account_when_a_user_is_added(self, client, sandbox, account):
+        free_account(sandbox, seen=True)
+        response = create(client, account)
+        assert response.context["adminform"].form.errors["email"] == [
+            f"Invalid update data: {TAKEN}",
+            f"{FREE} To use that account, choose “No sign-in yet”, save, and link the account on "
+            "the user's page.",
+        ]
+        assert not BuilderUser.objects.exists()
+        assert len(sandbox.find(WANTED)) == 1
+        # What the words advise works.
+        assert create(client, "none").status_code == 302
+        assert BuilderUser.objects.get().email == WANTED
+
+    @pytest.mark.parametrize("how", ["replace", "invite"])
+    def test_by_a_free_account_when_a_linked_user_is_to_get_it(self, client, sandbox, how):
+        free_account(sandbox, seen=True)
+        user = linked(sandbox, email="old@example.com")
+        response = change_email(client, user, how)
+        assert f"{FREE} Ask an engineer whether that account is still needed." in text_of(response)
+        assert "Link to that account" not in text_of(response)
+        assert stored(user).email == "old@example.com"
+        assert len(sandbox.find("old@example.com")) == 1
+
+    @pytest.mark.parametrize("how", ["replace", "invite"])
+    def test_by_a_user_whose_account_has_it(self, client, sandbox, how):
+        other, user = moved_in_clerk(sandbox), linked(sandbox, email="old@example.com")
+        response = change_email(client, user, how)
+        link = f'<a href="{page_of(other)}">Open Bob Brown</a>'
+        assert response.context["form"].errors["email"] == [
+            f"Invalid update data: {TAKEN}", "Bob Brown has this address.", link,
+        ]  # fmt: skip
+        assert link in text_of(response)
+        assert stored(user).email == "old@example.com"
+        assert sandbox.find(WANTED)[0]["id"] == other.clerk_id
+
+    @pytest.mark.parametrize("account", ["create", "invite"])
+    def test_by_a_user_whose_account_has_it_when_another_is_added(self, client, sandbox, account):
+        other = moved_in_clerk(sandbox)
+        response = text_of(create(client, account))
+        assert "Bob Brown has this address." in response
+        assert f'<a href="{page_of(other)}">Open Bob Brown</a>' in response
+        assert list(BuilderUser.objects.all()) == [other]
+
+    def test_by_a_user_whose_account_has_it_when_the_email_is_copied(self, client, sandbox):
+        other, user = moved_in_clerk(sandbox), linked(sandbox, email="old@example.com")
+        BuilderUser.objects.filter(pk=user.pk).update(email=WANTED)
+        push = reverse("admin:users_builderuser_push", args=[user.pk, "email"])
+        response = client.post(push, follow=True)
+        assert f'Bob Brown has this address. <a href="{page_of(other)}">' in text_of(response)
+        assert stored(user).email == WANTED
+        assert len(sandbox.find("old@example.com")) == 1
+
+    def test_by_another_builder_user(self, client, sandbox):
+        """The table refuses it before Clerk is asked; the holder is named all the same."""
+        other = BuilderUserFactory(name="Bob Brown", email="Wanted@Example.com")
+        user, free = linked(sandbox, email="old@example.com"), BuilderUserFactory()
+        for response in (
+            create(client, "create"),
+            create(client, "invite"),
+            create(client, "none"),
+            submit(client, free, email=WANTED),
+            change_email(client, user, "replace"),
+            change_email(client, user, "invite"),
+        ):
+            assert "Another builder user has this email." in text_of(response)
+            assert "Bob Brown has this address." in text_of(response)
+            assert f'<a href="{page_of(other)}">Open Bob Brown</a>' in text_of(response)
+        assert sandbox.writes() == []
+        assert set(BuilderUser.objects.all()) == {other, user, free}
+        assert stored(user).email == "old@example.com"
+
+    def test_whose_page_this_person_may_not_open(self, sandbox):
+        BuilderUserFactory(name="Bob Brown", email=WANTED)
+        staff = StaffFactory(is_superuser=False)
+        staff.user_permissions.set(Permission.objects.filter(codename="add_builderuser"))
+        client = Client()
+        client.force_login(staff)
+        response = create(client, "none")
+        assert "Bob Brown has this address." in text_of(response)
+        assert "<a href" not in str(response.context["adminform"].form.errors["email"])
+
+    def test_by_accounts_that_no_longer_count(self, client, sandbox):
+        """A deleted account has no address any more; the user's own one is nobody else."""
+        free_account(sandbox, seen=True, deleted_at=timezone.now())
+        user = BuilderUserFactory(email=WANTED)
+        assert NOT_SEEN in text_of(client.post(page(user, "invite")))
+
+    def test_a_name_is_shown_as_text(self, client, sandbox):
+        BuilderUserFactory(name="<b>Bob</b>", email=WANTED)
+        content = create(client, "none").content.decode()
+        assert "&lt;b&gt;Bob&lt;/b&gt; has this address." in content
+        assert "<b>Bob" not in content
+
+
+def test_nothing_is_logged_for_a_refusal(client, sandbox):
+    free_account(sandbox, seen=True)
+    create(client, "create")
+    assert not LogEntry.objects.exists()

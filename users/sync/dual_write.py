@@ -22,7 +22,17 @@ from users.errors import (
     Refused,
 )
 from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
-from users.sync import conflicts, constraints, copies, journal, locks, recovery, steps, wording
+from users.sync import (
+    conflicts,
+    constraints,
+    copies,
+    holders,
+    journal,
+    locks,
+    recovery,
+    steps,
+    wording,
+)
 from users.sync.actors import Actor
 from users.sync.completion import complete
 from users.sync.operations import Operation, Verdict
@@ -79,12 +89,15 @@ def dual_write(
     base = base_of(version) if version is not None else None
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     if not operation.asks_clerk:
-        return _settling_first(
-            user,
-            None,
-            lambda: _write_here(operation, user, actor, source, base, run, deadline),
-            deadline,
-        )
+        try:
+            return _settling_first(
+                user,
+                None,
+                lambda: _write_here(operation, user, actor, source, base, run, deadline),
+                deadline,
+            )
+        except ChangeFailed as error:
+            raise holders.name_holder(error, operation) from None
     _prepare(operation, user, gateway, deadline)
     steps.reach(steps.BEFORE_ATTEMPT)
     attempt = journal.record(operation, actor=actor, source=source, run=run)
@@ -99,7 +112,7 @@ def dual_write(
     except ClerkError as error:
         failure = _refused(operation, error)
     except ChangeFailed as error:
-        failure = error
+        failure = holders.name_holder(error, operation)
     _settle_failed(attempt, failure)
     raise failure
 
@@ -145,7 +158,7 @@ def _prepare(operation: Operation, user: BuilderUser, gateway: Gateway, deadline
 def _refused(operation: Operation, error: ClerkError) -> ChangeFailed:
     if isinstance(error, ClerkNotFound) and operation.clerk_id:
         copies.keep_deleted(operation.clerk_id)
-    return wording.refused(error)
+    return holders.name_holder(wording.refused(error), operation)
 
 
 def _write_here(

@@ -78,7 +78,7 @@ class TestEach:
         user = linked(sandbox, clerk=before)
         sandbox.fault("*", "status", status=409, code="resource_locked", message="Try again.")
         response = client.post(url(user, name))
-        assert "Invalid update data: Try again." in text_of(response)
+        assert "Clerk is busy with another change of this user." in text_of(response)
         assert "Clerk's trace id" in text_of(response)
         assert SyncAttempt.objects.get().status == "refused"
         assert not LogEntry.objects.exists()
@@ -134,7 +134,7 @@ def test_a_plan_without_bans_is_explained(client, sandbox):
     sandbox.fault("POST /users/{user_id}/ban", "status", status=402,
                   code="unsupported_subscription_plan_features", message="Upgrade.")  # fmt: skip
     page = text_of(client.post(url(user, "ban")))
-    assert "The plan of this Clerk instance does not include it" in page
+    assert "The plan of this Clerk instance does not include this" in page
     assert not sandbox.user(user.clerk_id)["banned"]
 
 

@@ -92,7 +92,7 @@ class TestButtons:
 
     def test_a_refusal_is_told_by_each(self, client, sandbox, button):
         user = linked(sandbox)
-        sandbox.fault("PATCH /users/{user_id}", "status", status=409, code="conflict")
+        sandbox.fault("PATCH /users/{user_id}", "status", status=422, code="form_param_nil")
         response = submit(client, user, name="Mary Ann Jones", **{button: "1"})
         assert response.status_code == 200
         assert "Invalid update data" in text_of(response)

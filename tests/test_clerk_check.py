@@ -51,7 +51,7 @@ def test_it_is_a_line_a_finding_without_any_secret(sandbox, settings):
 
 
 @pytest.mark.parametrize(
-    ("key", "said"), [("", "not configured"), ("pk_test_public", "is no secret key")]
+    ("key", "said"), [("", "not configured"), ("pk_test_public", "is not a valid Clerk secret key")]
 )
 def test_a_key_that_is_missing_or_none(sandbox, settings, key, said):
     settings.CLERK_SECRET_KEY = key

@@ -341,14 +341,43 @@ def test_two_problems_and_odd_bodies(sandbox, gateway, mary, name):
         call(gateway, mary, soon())
     assert [(p.code, p.message, p.param) for p in caught.value.problems] == [
         ("a", "A", "first_name"), ("b", "The long B", None)]  # fmt: skip
-    sandbox.fault("*", "unreadable_error")
-    with pytest.raises(ClerkRefused) as caught:
+    sandbox.fault("*", "unreadable_error", times=None)
+    with pytest.raises(ClerkUnknown) as caught:
         call(gateway, mary, soon())
     assert (caught.value.status, caught.value.problems) == (422, ())
+    sandbox.clear_faults()
     sandbox.fault("*", "html", times=None)
     with pytest.raises(ClerkUnknown) as caught:
         call(gateway, mary, soon())
     assert (caught.value.status, caught.value.trace_id) == (502, "9f00ba11deadbeef")
+
+
+NOT_CLERKS = {
+    "empty": "",
+    "null": None,
+    "list": [],
+    "no errors": {"message": "Forbidden"},
+    "errors is empty": {"errors": []},
+    "errors is text": {"errors": "not allowed"},
+    "errors of texts": {"errors": ["not allowed"]},
+    "no code": {"errors": [{"message": "m", "long_message": "m"}]},
+    "code is empty": {"errors": [{"code": "", "message": "m"}]},
+    "code is a number": {"errors": [{"code": 403, "message": "m"}]},
+    "one entry of two": {"errors": [{"code": "c", "message": "m"}, {"message": "m"}]},
+}
+
+
+@pytest.mark.parametrize("body", NOT_CLERKS.values(), ids=NOT_CLERKS)
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 410, 413, 415, 422, 429])
+def test_a_4xx_without_clerks_errors_is_an_unknown_outcome(settings, sandbox, status, body):
+    """A proxy or a firewall answered. It may have passed the request on before it did."""
+    with serving(answering(status, body)) as server:
+        settings.CLERK_API_URL = server.url
+        for name in ("update_user", "delete_user"):
+            with pytest.raises(ClerkUnknown) as caught:
+                write(name, clerk(), "user_1")
+            assert str(caught.value) == f"Something other than Clerk answered ({status})"
+        assert server.requests == 2
 
 
 @pytest.mark.parametrize("kind", ["html_200", "broken_json"])
@@ -406,17 +435,54 @@ def test_retry_after_is_obeyed_by_reads_within_their_deadline(sandbox, gateway, 
     assert caught.value.retry_after == 86_400
 
 
+A_DAY = 86_400
+ODD_RETRY_AFTER = {
+    "7": 7, "": 1, "soon": 1, "-1": 1, "1.5": 1, "nan": 1, "inf": 1,
+    "2300500149": A_DAY, "9" * 5000: A_DAY,
+    "Wed, 21 Oct 2015 07:28:00 GMT": 0,
+    "Wed, 21 Oct 2015 07:28:00 -0000": 0,
+    "Fri, 31 Dec 9999 23:59:59 GMT": A_DAY,
+    "Fri, 31 Dec 9999 23:59:59 -2359": A_DAY,
+    "Wed, 21 Oct 99999999999999999999 07:28:00 GMT": 1,
+    "Wed, 99999999999999999999 Oct 2015 07:28:00 GMT": 1,
+    "Wed, 21 Oct 2015 07:28:00 +99999999999999": 1,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("header", "seconds"),
-    [("7", 7), ("", 1), ("soon", 1), ("-1", 1), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)],
+    ("header", "seconds"), ODD_RETRY_AFTER.items(), ids=[key[:40] for key in ODD_RETRY_AFTER]
 )
-def test_any_retry_after_is_read(settings, header, seconds):
+def test_any_retry_after_is_read_and_capped(settings, header, seconds):
     with serving(answering(429, CODES, f"Retry-After: {header}")) as server:
         settings.CLERK_API_URL = server.url
         with pytest.raises(ClerkRateLimited) as caught:
             write("update_user", clerk(), "user_1")
     assert caught.value.retry_after == seconds
     assert server.requests == 1
+
+
+@pytest.mark.parametrize("date", ["Wed, 99999999999999999999 Oct 2015 07:28:00 GMT", "now", ""])
+def test_a_date_of_clerk_that_cannot_be_read(settings, sandbox, date):
+    with serving(answering(200, {}, f"Date: {date}")) as server:
+        settings.CLERK_API_URL = server.url
+        with pytest.raises(ClerkUnknown, match="does not say its time"):
+            clerk().time(deadline=soon())
+
+
+@pytest.mark.parametrize("body", [CODES, "<html>Too many requests</html>"], ids=["clerk", "proxy"])
+@pytest.mark.parametrize("name", ["update_user", "get_user"])
+def test_a_429_of_anybody_makes_bulk_work_wait(settings, sandbox, name, body):
+    slept: list[float] = []
+    pace = Pace(1000, clock=lambda: sum(slept), sleep=slept.append)
+    call = READS.get(name) or WRITES[name][1]
+    with serving(answering(429, body, "Retry-After: 30")) as server:
+        settings.CLERK_API_URL = server.url
+        with pytest.raises(ClerkError) as caught:
+            call(clerk().paced(pace), "user_1", soon())
+        assert server.requests == 1, "the wait is longer than the deadline"
+    assert isinstance(caught.value, ClerkRateLimited if body is CODES else ClerkUnknown)
+    pace.wait()
+    assert sum(slept) == pytest.approx(30, abs=0.1)
 
 
 def test_a_429_makes_all_at_this_pace_wait(sandbox, gateway, mary):

@@ -7,6 +7,7 @@ field, a line of a command or a status; nobody parses a message.
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -33,8 +34,9 @@ class ClerkError(CascadeError):
     """A call that did not end in a readable success.
 
     `status` is the HTTP status, None when there was no answer. `trace_id` is Clerk's
-    `clerk_trace_id`, else the header `cf-ray`. The body itself is never kept: it holds
-    personal data. `str()` is safe to log.
+    `clerk_trace_id`, else the header `cf-ray`. `retry_after` is set by every 429, whoever
+    answered it: seconds to wait before the next call, at most a day. The body itself is never
+    kept: it holds personal data. `str()` is safe to log.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class ClerkError(CascadeError):
         status: int | None = None,
         problems: tuple[Problem, ...] = (),
         trace_id: str = "",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(summary)
         self.summary = summary
         self.status = status
         self.problems = problems
         self.trace_id = trace_id
+        self.retry_after = retry_after
 
     @property
     def code(self) -> str:
@@ -68,7 +72,7 @@ class ClerkUnreachable(ClerkError):
 
 
 class ClerkRefused(ClerkError):
-    """Clerk answered 4xx: nothing changed there."""
+    """Clerk itself answered 4xx, with its `errors[]`: nothing changed there."""
 
 
 class ClerkNotFound(ClerkRefused):
@@ -76,11 +80,7 @@ class ClerkNotFound(ClerkRefused):
 
 
 class ClerkRateLimited(ClerkRefused):
-    """429. `retry_after` in seconds, as Clerk said it (uncapped)."""
-
-    def __init__(self, summary: str, *, retry_after: float, **details: Any) -> None:
-        super().__init__(summary, **details)
-        self.retry_after = retry_after
+    """429: Clerk takes no more requests until `retry_after` is over."""
 
 
 class ClerkDenied(ClerkRefused):
@@ -88,11 +88,12 @@ class ClerkDenied(ClerkRefused):
 
 
 class ClerkUnknown(ClerkError):
-    """Anything else: a timeout, a reset, 5xx, an unreadable body. A write may have happened."""
+    """Anything else: a timeout, a reset, 5xx, a 4xx that is not Clerk's, an unreadable body.
+    A write may have happened."""
 
 
 class ClerkUnreadable(ClerkUnknown):
-    """2xx that cannot be read. A write did happen (FACTS §3.1)."""
+    """2xx that cannot be read. A write did happen."""
 
 
 # --- How a change ended here ---------------------------------------------------------------
@@ -146,6 +147,26 @@ class Refused(ChangeFailed):
     """Clerk, or our own table, refused it. Nothing changed on either side."""
 
     code = "refused"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has an email address, as far as our tables tell.
+
+    A builder user (`user_id`, and `label` for their name), else an account in Clerk that no
+    builder user is connected to (`clerk_id`), else nobody that is known here.
+    """
+
+    email: str
+    user_id: uuid.UUID | None = None
+    label: str = ""
+    clerk_id: str = ""
+
+
+class EmailTaken(Refused):
+    """Somebody else has the address. `holder` is None until it was looked for."""
+
+    holder: Holder | None = None
 
 
 class NotSaved(ChangeFailed):

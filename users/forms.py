@@ -21,6 +21,8 @@ class FailureMixin(forms.BaseForm):
     """A form that shows why the change that it asked for was not made."""
 
     failure: ChangeFailed | None = None
+    failure_link: str = ""
+    """HTML: where a person who is named in the failure's messages is found."""
 
     def show_failure(self) -> None:
         """Put the failure's messages at their fields; what has no field here goes on top."""
@@ -36,6 +38,8 @@ class FailureMixin(forms.BaseForm):
                     top.append(message)
         for message in top:
             self.add_error(None, ValidationError(message, code=failure.code))
+        if self.failure_link:
+            self.add_error("email", ValidationError(self.failure_link, code=failure.code))
 
 
 class BuilderUserForm(FailureMixin, forms.ModelForm):

@@ -18,6 +18,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
 from users.admin.base import SafeAdmin
+from users.admin.holder import holder_link
 from users.errors import ChangeFailed
 from users.forms import ChangeEmailForm, SetPasswordForm
 from users.models import BuilderUser
@@ -84,6 +85,7 @@ class AccountPages(SafeAdmin):
                     result = WAYS[how].run(user, actor=request.user, email=email)
                 except ChangeFailed as failure:
                     form.failure = failure
+                    form.failure_link = holder_link(request, failure, user)
                     form.show_failure()
                 else:
                     done = {
@@ -140,6 +142,7 @@ class AccountPages(SafeAdmin):
         context: dict[str, Any],
     ) -> HttpResponse:  # fmt: skip
         form = context.get("form")
+        failure = form.failure if form else context.get("failure")
         return TemplateResponse(
             request,
             f"admin/users/builderuser/{template}",
@@ -151,8 +154,9 @@ class AccountPages(SafeAdmin):
                 "original": user,
                 "stored": user,
                 "media": self.media,
-                "failure": form.failure if form else None,
                 **context,
+                "failure": failure,
+                "failure_link": holder_link(request, failure, user),
             },
         )
 

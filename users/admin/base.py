@@ -13,8 +13,9 @@ from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
+from users.admin.holder import holder_link
 from users.errors import ChangeFailed
 from users.models import BuilderUser
 
@@ -91,7 +92,11 @@ def link_to(user: BuilderUser | None, label: str) -> str:
 
 def say(request: HttpRequest, failure: ChangeFailed, about: str = "") -> None:
     """A failure as a message, where there is no form to show it in."""
-    trace = f" Clerk's trace id: {failure.trace_id}." if failure.trace_id else ""
-    messages.error(
-        request, format_html("{}{}{}", f"{about}: " if about else "", failure.full_message, trace)
-    )
+    trace = f"Clerk's trace id: {failure.trace_id}." if failure.trace_id else ""
+    parts = [
+        f"{about}:" if about else "",
+        failure.full_message,
+        holder_link(request, failure),
+        trace,
+    ]
+    messages.error(request, format_html_join(" ", "{}", ([part] for part in parts if part)))

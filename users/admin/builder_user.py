@@ -24,6 +24,7 @@ from django.views.decorators.csrf import csrf_protect
 from users.admin.actions import AccountActions, may_replace
 from users.admin.base import CappedPaginator, say
 from users.admin.clerk_panel import panel
+from users.admin.holder import holder_link
 from users.errors import ChangeFailed, NotKnown, NotSaved
 from users.forms import AddForm, ChangeForm
 from users.models import BuilderUser, Invitation, Status, SyncAttempt
@@ -111,6 +112,7 @@ class BuilderUserAdmin(AccountActions):
             kwargs["form"] = ChangeForm if change else AddForm
         form = super().get_form(request, obj, change=change, **kwargs)
         form.failure = getattr(request, "failure", None)  # type: ignore[attr-defined]
+        form.failure_link = holder_link(request, form.failure, obj)  # type: ignore[attr-defined]
         form.may_invite = request.user.has_perm("users.invite")  # type: ignore[attr-defined]
         return form
 

@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.timezone import localtime
 
 from users.admin.base import ReadOnlyAdmin
+from users.admin.holder import holder_link
 from users.errors import ChangeFailed
 from users.models import Invitation
 from users.sync import invitations
@@ -112,6 +113,7 @@ class InvitationAdmin(ReadOnlyAdmin):
             "effect": effect,
             "invitation": invitation,
             "failure": failure,
+            "failure_link": holder_link(request, failure, invitation.user),
             "changelist": reverse("admin:users_invitation_changelist"),
         }
         return TemplateResponse(request, "admin/users/invitation/action.html", context)

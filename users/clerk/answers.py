@@ -1,15 +1,18 @@
-"""The one function that says what an answer of Clerk means (DESIGN, "Errors").
+"""The one function that says what an answer of Clerk means.
 
 It dispatches on the status, `code` and `meta.param_name`, never on text or on the SDK's
-classes, which differ by operation (FACTS §3.1). Not understood means unknown outcome.
+classes, which differ by operation. A 4xx is Clerk's own only if its body has `errors`, a list
+of objects that each have a `code`. Every other 4xx comes from something in between, which may
+have passed the request on: its outcome is unknown.
 
 | answer | error |
 |---|---|
 | 2xx that cannot be read | `ClerkUnreadable`: a write did happen |
+| 4xx that is not Clerk's own; 408, 499 | `ClerkUnknown` |
 | 404 with the code `resource_not_found` | `ClerkNotFound` |
+| 404 with another code | `ClerkUnknown`: the address is wrong |
 | 401, 402, 403 | `ClerkDenied` |
 | 429 | `ClerkRateLimited` |
-| 408, 499, a 404 that is not Clerk's | `ClerkUnknown`: something in between answered |
 | any other 4xx | `ClerkRefused` |
 | 1xx, 3xx, 5xx | `ClerkUnknown` |
 """
@@ -35,33 +38,42 @@ from users.errors import (
 )
 
 TEXT_LENGTH = 300
+LONGEST_WAIT = 86_400.0
+"""Seconds. Clerk's own longest limit is an hour; a longer `Retry-After` is a mistake."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _NOT_CLERKS = {408, 499}
 
 
 def error_of(status: int, body: str | bytes, headers: Mapping[str, str]) -> ClerkError:
-    """The error that an answer stands for. `headers` is a case-insensitive mapping."""
+    """Return the error that an answer stands for. `headers` is a case-insensitive mapping."""
     data = _json(body)
-    problems = _problems(data)
-    trace_id = _trace_id(data, headers)
+    details: dict[str, Any] = {
+        "status": status,
+        "problems": _problems(data),
+        "trace_id": _trace_id(data, headers),
+        "retry_after": _retry_after(headers.get("retry-after")) if status == 429 else None,
+    }
     if 200 <= status < 300:
         summary = "Clerk answered that it did it, but the answer cannot be read"
-        return ClerkUnreadable(summary, status=status, trace_id=trace_id)
-    if not 400 <= status < 500 or status in _NOT_CLERKS:
-        return ClerkUnknown(_summary(status), status=status, problems=problems, trace_id=trace_id)
-    details: dict[str, Any] = {"status": status, "problems": problems, "trace_id": trace_id}
-    if status == 404:
-        if problems and problems[0].code == "resource_not_found":
+        return ClerkUnreadable(summary, **details)
+    if not details["problems"] or not 400 <= status < 500 or status in _NOT_CLERKS:
+        return ClerkUnknown(_summary(status), **details)
+    return _refusal(status, details)
+
+
+def _refusal(status: int, details: dict[str, Any]) -> ClerkError:
+    """Return the error for a 4xx of Clerk's own."""
+    match status:
+        case 401 | 402 | 403:
+            return ClerkDenied(f"Clerk does not allow it ({status})", **details)
+        case 404 if details["problems"][0].code == "resource_not_found":
             return ClerkNotFound("Clerk does not have it", **details)
-        return ClerkUnknown("Something other than Clerk answered with 404", **details)
-    if status == 429:
-        retry_after = _retry_after(headers.get("retry-after"))
-        return ClerkRateLimited(
-            "Clerk takes no more requests now", retry_after=retry_after, **details
-        )
-    if status in (401, 402, 403):
-        return ClerkDenied(f"Clerk does not allow it ({status})", **details)
-    return ClerkRefused(f"Clerk refused it ({status})", **details)
+        case 404:
+            return ClerkUnknown(_summary(status), **details)
+        case 429:
+            return ClerkRateLimited("Clerk takes no more requests now", **details)
+        case _:
+            return ClerkRefused(f"Clerk refused it ({status})", **details)
 
 
 def _summary(status: int) -> str:
@@ -78,17 +90,21 @@ def _json(body: str | bytes) -> Any:
 
 
 def _problems(data: Any) -> tuple[Problem, ...]:
+    """Return Clerk's `errors[]`; nothing at all unless every entry is as Clerk makes them."""
     errors = data.get("errors") if isinstance(data, dict) else None
     if not isinstance(errors, list):
         return ()
-    return tuple(_problem(entry) for entry in errors if isinstance(entry, dict))
+    problems = [_problem(entry) for entry in errors]
+    return tuple(problem for problem in problems if problem) if all(problems) else ()
 
 
-def _problem(entry: dict[str, Any]) -> Problem:
+def _problem(entry: Any) -> Problem | None:
+    code = _text(entry.get("code")) if isinstance(entry, dict) else ""
+    if not code:
+        return None
     meta = entry.get("meta")
     param = meta.get("param_name") if isinstance(meta, dict) else None
     text = _text(entry.get("long_message")) or _text(entry.get("message"))
-    code = _text(entry.get("code")) or "unknown"
     return Problem(code=code, message=text or code, param=_text(param) or None)
 
 
@@ -106,12 +122,21 @@ def _trace_id(data: Any, headers: Mapping[str, str]) -> str:
 
 
 def _retry_after(value: str | None) -> float:
-    """`Retry-After`: seconds or a date. Unreadable or missing: one second."""
+    """Return the seconds of `Retry-After`, a number or a date, at most `LONGEST_WAIT`. A header
+    that is missing or cannot be read means one second."""
     text = (value or "").strip()
-    if text.isdecimal() and len(text) < 10:
-        return float(text)
+    if text.isdecimal():
+        return min(float(text), LONGEST_WAIT)
+    moment = http_date(text)
+    if moment is None:
+        return 1.0
+    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), LONGEST_WAIT)
+
+
+def http_date(text: str) -> datetime | None:
+    """Parse a date of an HTTP header; None if the text is not a date."""
     try:
         moment = email.utils.parsedate_to_datetime(text)
-        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return 1.0
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

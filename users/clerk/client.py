@@ -26,7 +26,7 @@ from users.clerk.types import (
     UserPage,
 )
 from users.clerk.writes import Writer
-from users.errors import ClerkNotConfigured, ClerkRateLimited, ClerkUnknown
+from users.errors import ClerkError, ClerkNotConfigured, ClerkUnknown
 
 PAGE = 500
 """The most users that Clerk gives at once; asked for more it gives ten (FACTS §1.2)."""
@@ -320,8 +320,8 @@ class Clerk:
     ) -> T:
         try:
             return self._writer.write(call, parse, deadline)
-        except ClerkRateLimited as error:
-            if self._pace is not None:
+        except ClerkError as error:
+            if self._pace is not None and error.retry_after is not None:
                 self._pace.pause(error.retry_after)
             raise
 
@@ -390,7 +390,10 @@ def _make() -> Clerk:
     if not key:
         raise ClerkNotConfigured(NOT_CONFIGURED)
     if not key.startswith(("sk_test_", "sk_live_")) or not key.isascii() or len(key.split()) > 1:
-        raise ClerkNotConfigured(f"{NOT_CONFIGURED}: CLERK_SECRET_KEY is no secret key of Clerk's")
+        raise ClerkNotConfigured(
+            f"{NOT_CONFIGURED}: CLERK_SECRET_KEY is not a valid Clerk secret key "
+            "(sk_test_… or sk_live_…)"
+        )
     url, version = settings.CLERK_API_URL, settings.CLERK_API_VERSION
     return Clerk(
         Reader(url=url, key=key, version=version), Writer(url=url, key=key, version=version)

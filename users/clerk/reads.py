@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -18,11 +17,11 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from users.clerk.answers import error_of
+from users.clerk.answers import error_of, http_date
 from users.clerk.deadline import Deadline
 from users.clerk.pace import Pace
 from users.clerk.transport import left, until
-from users.errors import ClerkError, ClerkRateLimited, ClerkRefused, ClerkUnknown, ClerkUnreachable
+from users.errors import ClerkError, ClerkRateLimited, ClerkUnknown, ClerkUnreachable
 
 MAX_ANSWER = 50 * 2**20
 ATTEMPTS = 3
@@ -59,10 +58,10 @@ class Reader:
     def date(self, path: str, *, deadline: Deadline) -> datetime:
         """What Clerk's clock says in an answer's header. Raises `ClerkError`."""
         _, headers = self._try(path, (), deadline, None)
-        try:
-            return parsedate_to_datetime(headers.get("Date", ""))
-        except ValueError:
-            raise ClerkUnknown("Clerk's answer does not say its time") from None
+        date = http_date(headers.get("Date", ""))
+        if date is None:
+            raise ClerkUnknown("Clerk's answer does not say its time")
+        return date
 
     def _try(
         self, path: str, params: Params, deadline: Deadline, pace: Pace | None
@@ -71,15 +70,12 @@ class Reader:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._get(path, params, deadline, pace, last=attempt == ATTEMPTS)
-            except ClerkRateLimited as error:
+            except (ClerkRateLimited, ClerkUnknown, ClerkUnreachable) as error:
                 failure: ClerkError = error
-                pause = max(pause, error.retry_after)
+            if failure.retry_after is not None:
+                pause = max(pause, failure.retry_after)
                 if pace is not None:
-                    pace.pause(error.retry_after)
-            except ClerkRefused:
-                raise
-            except (ClerkUnknown, ClerkUnreachable) as error:
-                failure = error
+                    pace.pause(failure.retry_after)
             if attempt == ATTEMPTS or pause >= deadline.remaining():
                 raise failure
             time.sleep(pause)

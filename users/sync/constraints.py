@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from django.db import IntegrityError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 
-from users.errors import Refused
+from users.errors import EmailTaken, Refused
 from users.sync import locks
 
 NOTHING_SAVED = "Nothing was saved, here or in Clerk."
@@ -33,12 +33,17 @@ def as_refusals() -> Iterator[None]:
         raise locks.busy() from None
 
 
+def email_taken() -> EmailTaken:
+    """Return the refusal of an email that another row has; `holders` adds whose it is."""
+    fields = {"email": ["Another builder user has this email."]}
+    return EmailTaken(NOTHING_SAVED, code="duplicate", fields=fields)
+
+
 def refusal(error: IntegrityError) -> Refused:
     """What a broken constraint means, at its field."""
     constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") or ""
     if constraint == "users_email_unique":
-        fields = {"email": ["Another builder user has this email."]}
-        return Refused(NOTHING_SAVED, code="duplicate", fields=fields)
+        return email_taken()
     if constraint == "invitation_one_open_a_user":
         fields = {"email": ["This user has an open invitation. Resend or revoke that one."]}
         return Refused(NOTHING_SAVED, code="invited", fields=fields)

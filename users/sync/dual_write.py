@@ -16,6 +16,7 @@ from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
 from users.sync import (
     conflicts,
     constraints,
+    holders,
     journal,
     pending,
     recovery,
@@ -94,6 +95,7 @@ class _Write:
         except Repeated:
             raise
         except ChangeFailed as failure:
+            holders.name_holder(failure, self.operation)
             self._record_failed(failure)
             raise
 
@@ -128,6 +130,7 @@ class _Write:
             failure = refusal_of(self.operation, error, self.gateway, self.deadline)
         except ChangeFailed as failed:
             failure = failed
+        holders.name_holder(failure, self.operation)
         self._resolve_failed(attempt, failure)
         raise failure
 

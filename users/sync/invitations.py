@@ -18,7 +18,7 @@ from django.utils import timezone
 from users.clerk import ClerkInvitation, Deadline, clerk
 from users.errors import ChangeFailed, ClerkError, Refused, Waiting
 from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
-from users.sync import constraints, inbound, journal, locks, pending
+from users.sync import constraints, holders, inbound, journal, locks, pending
 from users.sync.actors import Actor
 from users.sync.dual_write import dual_write
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
@@ -58,18 +58,14 @@ def invite(
     """
     purpose = Purpose.EMAIL_CHANGE if user.linked else Purpose.NEW_ACCOUNT
     email = email or user.email
-    if taken_by_another(user, email):
-        raise Refused(
-            constraints.NOTHING_SAVED,
-            code="duplicate",
-            fields={"email": ["Another builder user has this email."]},
-        )
     details = wanted(
         email,
         purpose,
         invited_by=actor.pk if actor else None,
         reference=_reference_of(pending.invite_of(user.pk, email)),
     )
+    if taken_by_another(user, email):
+        raise holders.name_holder(constraints.email_taken(), Invite.of(user, details))
     until = _full_until()
     if until is None:
         try:

@@ -3,8 +3,10 @@ to do next; the first sentences are those that staff know from the application b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
+from math import ceil
 
 from users.errors import (
     ChangeFailed,
@@ -15,6 +17,7 @@ from users.errors import (
     ClerkRateLimited,
     ClerkUnknown,
     ClerkUnreachable,
+    EmailTaken,
     NotKnown,
     NotSaved,
     Problem,
@@ -26,6 +29,7 @@ from users.sync import pending
 from users.sync.actors import name_of
 
 FAILED_TO_SYNC = "Failed to sync with Clerk authentication system."
+INVALID = "Invalid update data:"
 
 PARAM_FIELDS: Mapping[str, str] = {
     "first_name": "name",
@@ -37,12 +41,29 @@ PARAM_FIELDS: Mapping[str, str] = {
 }
 """Clerk's `meta.param_name` → the field of our forms that stands for it."""
 
+_PARAM = re.compile(rf"\b({'|'.join(param for param in PARAM_FIELDS if '_' in param)})\b")
+"""A name of Clerk's parameters in a text; those without "_" are ordinary words."""
+
 CODE_FIELDS: Mapping[str, str] = {
     "delete_linked_identification_disallowed": "email",
     "duplicate_record": "email",
+    "form_identifier_exists": "email",
     "invitations_not_supported": "email",
 }
 """Clerk's codes that are about one field without naming it."""
+
+_BOTH_NAMES = "Clerk wants a first and a last name. Type both, with a space between them."
+
+FIELD_WORDS: Mapping[tuple[str, str], str] = {
+    ("name", "form_param_unknown"): (
+        "Names are switched off in this Clerk instance. An engineer can switch them on in "
+        "Clerk's dashboard."
+    ),
+    ("name", "form_param_nil"): _BOTH_NAMES,
+    ("name", "form_param_missing"): _BOTH_NAMES,
+    ("name", "form_data_missing"): _BOTH_NAMES,
+}
+"""Our field and Clerk's code → what is said instead of Clerk's text."""
 
 CODE_WORDS: Mapping[str, str] = {
     "delete_linked_identification_disallowed": (
@@ -52,30 +73,89 @@ CODE_WORDS: Mapping[str, str] = {
     "duplicate_record": (
         "Clerk has a pending invitation to this address already. Revoke that one first."
     ),
+    "form_param_unknown": "This Clerk instance does not accept this field. Ask an engineer.",
     "invitation_already_accepted": (
         "The invitation was accepted already. The new account is linked as soon as Clerk's event "
         "arrives."
     ),
-    "invitations_not_supported": "This Clerk instance does not sign people in by email.",
-    "unsupported_subscription_plan_features": (
-        "The plan of this Clerk instance does not include it."
+    "invitations_not_supported": (
+        "This Clerk instance does not sign people in by email. An engineer can switch this on in "
+        "Clerk's dashboard."
     ),
 }
-"""What Clerk's codes mean for staff, where its own text does not say what to do."""
+"""What Clerk's codes mean for staff, said after Clerk's own text."""
+
+NOT_CORRECTABLE = frozenset(CODE_WORDS)
+"""Codes that no other typing in the form would mend."""
+
+_BUSY = "Clerk is busy with another change of this user. Save again in a moment."
+_KEY = "Clerk does not accept this application's key. Ask an engineer to check CLERK_SECRET_KEY."
+_PLAN = (
+    "The plan of this Clerk instance does not include this. Ask an engineer whether the plan can "
+    "be changed."
+)
+_SCIM = (
+    "A company directory (SCIM) manages this user in Clerk. Ask the administrator of that "
+    "directory to make the change there."
+)
+_TOO_LARGE = "The change is too large for Clerk. Shorten the text and save again."
+
+MEANINGS: Mapping[str, str] = {
+    "attribute_managed_by_scim": _SCIM,
+    "authentication_invalid": _KEY,
+    "authorization_header_format_invalid": _KEY,
+    "authorization_invalid": (
+        "This application's key is not allowed to do this in Clerk. Ask an engineer to check "
+        "CLERK_SECRET_KEY."
+    ),
+    "clerk_key_invalid": _KEY,
+    "conflict": _BUSY,
+    "could_not_authenticate_request": _KEY,
+    "feature_not_enabled": (
+        "This feature is switched off in this Clerk instance. An engineer can switch it on in "
+        "Clerk's dashboard."
+    ),
+    "not_allowed_access": (
+        "This Clerk instance does not admit the email address: its allowlist, its blocklist or "
+        "its rule about “+” in addresses excludes the address. An engineer can change these "
+        "restrictions in Clerk's dashboard."
+    ),
+    "quota_exceeded": (
+        "This Clerk instance has used up what its plan allows. Ask an engineer whether the plan "
+        "can be changed."
+    ),
+    "request_body_too_large": _TOO_LARGE,
+    "resource_locked": _BUSY,
+    "unsupported_subscription_plan_features": _PLAN,
+    "user_managed_by_scim": _SCIM,
+    "user_quota_exceeded": (
+        "This Clerk instance has as many users as its plan allows. Ask an engineer whether the "
+        "plan can be changed."
+    ),
+}
+"""Codes that are not about what was typed → what they mean and who mends it."""
+
+STATUS_MEANINGS: Mapping[int, str] = {401: _KEY, 402: _PLAN, 413: _TOO_LARGE}
+"""The same by status, for codes that are not known here."""
 
 
 def refused(error: ClerkError) -> ChangeFailed:
-    """Clerk changed nothing: what the form says, at its field where Clerk names one."""
+    """Return what the form says when Clerk changed nothing, at the field that Clerk names."""
     message, fields = _refusal(error)
-    not_told = ClerkUnreachable | ClerkNotConfigured | ClerkUnknown
-    wanted = NotSaved if isinstance(error, not_told) else Refused
-    return wanted(
+    return _family(error)(
         message,
         code=error.code,
         fields=fields,
         trace_id=error.trace_id,
-        retry_after=error.retry_after if isinstance(error, ClerkRateLimited) else None,
+        retry_after=error.retry_after,
     )
+
+
+def _family(error: ClerkError) -> type[ChangeFailed]:
+    if isinstance(error, ClerkUnreachable | ClerkNotConfigured | ClerkUnknown):
+        return NotSaved
+    taken = any(problem.code == "form_identifier_exists" for problem in error.problems)
+    return EmailTaken if taken else Refused
 
 
 def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
@@ -101,52 +181,81 @@ def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
         case ClerkNotFound():
             return (
                 "User not found in Clerk. They may have been deleted. Nothing was saved. "
-                "An engineer can unlink the user, or you can delete them here.",
+                "Ask an engineer whether this application uses the right Clerk instance before "
+                "you disconnect or delete this user.",
                 {},
             )
         case ClerkRateLimited():
             return (
-                f"{FAILED_TO_SYNC} It is answering too many requests and did not take the "
-                f"change; nothing was saved. Save again in {max(1, round(error.retry_after))} "
-                "seconds.",
+                f"{FAILED_TO_SYNC} Clerk is answering too many requests and did not take the "
+                f"change. Nothing was saved. {_when_to_save_again(error.retry_after or 1.0)}",
                 {},
             )
-        case ClerkDenied():
-            return (
-                f"{FAILED_TO_SYNC} Clerk does not allow it{_reasons(error)} Nothing was saved. "
-                "Ask an engineer to look at the Clerk key and plan.",
-                {},
-            )
+        case _ if meaning := _meaning(error):
+            return f"{FAILED_TO_SYNC} Nothing was saved. {meaning}", {}
         case _:
             return _invalid(error)
+
+
+def _when_to_save_again(seconds: float) -> str:
+    if seconds > 3600:
+        return "Clerk asks to wait more than an hour. Save again later."
+    if seconds > 90:
+        return f"Save again in {ceil(seconds / 60)} minutes."
+    count = max(1, ceil(seconds))
+    return f"Save again in {count} second{'' if count == 1 else 's'}."
+
+
+def _meaning(error: ClerkError) -> str:
+    """Return what a refusal means that is not about what was typed; "" for any other one."""
+    known = [MEANINGS.get(problem.code, "") for problem in error.problems]
+    if known and all(known):
+        return " ".join(dict.fromkeys(known))
+    if by_status := STATUS_MEANINGS.get(error.status or 0):
+        return by_status
+    if not isinstance(error, ClerkDenied):
+        return ""
+    reasons = " ".join(_words(problem) for problem in error.problems)
+    return (
+        f"Clerk does not allow this: {reasons} Ask an engineer to look at the Clerk key and plan."
+    )
 
 
 def _invalid(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
     fields: dict[str, list[str]] = {}
     others: list[str] = []
     for problem in error.problems:
-        field = PARAM_FIELDS.get(problem.param or "") or CODE_FIELDS.get(problem.code)
-        if field:
-            fields.setdefault(field, []).append(f"Invalid update data: {_words(problem)}")
-        else:
-            others.append(_words(problem))
-    if fields and not others:
-        return "Clerk refused the change. Nothing was saved; correct it and save again.", fields
-    reasons = " ".join(others) or f"Clerk answered {error.status} without a reason."
-    return (
-        f"Invalid update data: {reasons} Clerk refused the change and nothing was saved. "
-        "Correct it and save again.",
-        fields,
-    )
+        field, words = _field(problem), f"{INVALID} {_words(problem)}"
+        said = fields.setdefault(field, []) if field else others
+        if words not in said:
+            said.append(words)
+    correctable = any(problem.code not in NOT_CORRECTABLE for problem in error.problems)
+    ending = "Clerk refused the change. Nothing was saved."
+    if correctable:
+        ending = f"{ending} Correct the data and save again."
+    return " ".join([*others, ending]), fields
 
 
-def _reasons(error: ClerkError) -> str:
-    reasons = " ".join(_words(problem) for problem in error.problems)
-    return f": {reasons}" if reasons else "."
+def _field(problem: Problem) -> str:
+    """Return the field of our forms that a problem is about, "" for none. Clerk does not always
+    send the name of its parameter; the text has it then, and decides only where it is shown."""
+    in_text = _PARAM.search(problem.message)
+    param = problem.param or (in_text[0] if in_text else "")
+    return PARAM_FIELDS.get(param) or CODE_FIELDS.get(problem.code, "")
 
 
 def _words(problem: Problem) -> str:
-    return " ".join(filter(None, [problem.message, CODE_WORDS.get(problem.code)]))
+    if instead := FIELD_WORDS.get((_field(problem), problem.code)):
+        return instead
+    return " ".join(filter(None, [_rephrased(problem.message), CODE_WORDS.get(problem.code)]))
+
+
+def _rephrased(text: str) -> str:
+    """Return Clerk's text as a sentence, with our fields for the names of its parameters."""
+    ours = _PARAM.sub(lambda param: PARAM_FIELDS[param[0]], text)
+    if _PARAM.match(text):
+        ours = ours[0].upper() + ours[1:]
+    return ours if ours.endswith((".", "!", "?")) else f"{ours}."
 
 
 def not_known(error: ClerkUnknown, attempt: SyncAttempt, why: str = "") -> NotKnown:
@@ -158,6 +267,7 @@ def not_known(error: ClerkUnknown, attempt: SyncAttempt, why: str = "") -> NotKn
         "same is safe.",
         code=error.code,
         trace_id=error.trace_id,
+        retry_after=error.retry_after,
     )
 
 

@@ -1,0 +1,40 @@
+"""A link to whoever has the email address that a change asked for."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+
+from users.errors import ChangeFailed, EmailTaken, Holder
+from users.models import BuilderUser
+
+VIEWERS = ("users.view_builderuser", "users.change_builderuser")
+
+
+def holder_link(
+    request: HttpRequest, failure: ChangeFailed | None, user: BuilderUser | None = None
+) -> SafeString | str:
+    """Link to the builder user who has the address; if it is an account in Clerk that nobody has,
+    to the page that links it to `user`. "" where this person may open neither."""
+    holder = failure.holder if isinstance(failure, EmailTaken) else None
+    if holder is None:
+        return ""
+    if holder.user_id is not None:
+        return _to_user(holder) if any(map(request.user.has_perm, VIEWERS)) else ""
+    if user is not None and not user.linked and request.user.has_perm("users.link"):
+        return _to_link_page(holder, user)
+    return ""
+
+
+def _to_user(holder: Holder) -> SafeString:
+    page = reverse("admin:users_builderuser_change", args=[holder.user_id])
+    return format_html('<a href="{}">Open {}</a>', page, holder.label)
+
+
+def _to_link_page(holder: Holder, user: BuilderUser) -> SafeString:
+    page = reverse("admin:users_builderuser_link", args=[user.pk])
+    query = urlencode({"q": holder.email})
+    return format_html('<a href="{}?{}">Link to that account</a>', page, query)

@@ -1,0 +1,76 @@
+"""Who has an email address that was refused because somebody has it. Clerk is not asked."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Lower
+
+from users.errors import ChangeFailed, EmailTaken, Holder
+from users.models import BuilderUser, ClerkAccount
+from users.sync.operations import Operation
+
+
+def name_holder(failure: ChangeFailed, operation: Operation) -> ChangeFailed:
+    """Add to an `EmailTaken` who has the address and what staff can do. Give the same failure.
+
+    Must run after the transaction that failed: PostgreSQL answers nothing more inside it.
+    """
+    user_id = operation.user_id
+    if isinstance(failure, EmailTaken) and failure.holder is None and user_id is not None:
+        failure.holder = holder_of(_wanted_by(operation), apart_from=user_id)
+        failure.fields.setdefault("email", []).append(_sentence(failure.holder, operation))
+    return failure
+
+
+def holder_of(email: str, *, apart_from: uuid.UUID) -> Holder:
+    """Find who has the address: a builder user, else an account in Clerk that is connected to a
+    builder user, else a free account. `apart_from` is the user who was to get the address."""
+    user = _with(BuilderUser.objects.exclude(pk=apart_from), email).first()
+    if user is None:
+        accounts = ClerkAccount.objects.filter(deleted_at=None).exclude(user=apart_from)
+        known = sorted(_with(accounts.select_related("user"), email), key=_last_if_free)
+        if not known:
+            return Holder(email)
+        user = known[0].user
+        if user is None:
+            return Holder(email, clerk_id=known[0].clerk_id)
+    return Holder(email, user_id=user.pk, label=str(user))
+
+
+def _last_if_free(account: ClerkAccount) -> tuple[bool, bool]:
+    return account.user is None, account.banned
+
+
+def _with(rows: QuerySet[Any], email: str) -> QuerySet[Any]:
+    """Rows that have the address, ignoring case as the unique index does."""
+    return rows.alias(lowered=Lower("email")).filter(lowered=Lower(Value(email)))
+
+
+def _wanted_by(operation: Operation) -> str:
+    """Return the address that the operation asks for."""
+    change = operation.changes.get("email") or operation.changes.get("invitation")
+    return str(change[1]) if change else ""
+
+
+def _sentence(holder: Holder, operation: Operation) -> str:
+    if holder.user_id is not None:
+        return f"{holder.label} has this address."
+    if holder.clerk_id:
+        whose = "This address belongs to an account in Clerk that no user here is connected to."
+    else:
+        whose = "An account in Clerk has this address. No user here is known to use that account."
+    return f"{whose} {_next_step(operation)}"
+
+
+def _next_step(operation: Operation) -> str:
+    if operation.creates_row:
+        return (
+            "To use that account, choose “No sign-in yet”, save, and link the account on the "
+            "user's page."
+        )
+    if not operation.clerk_id:
+        return "Link this user to that account instead."
+    return "Ask an engineer whether that account is still needed."

@@ -15,7 +15,7 @@ from sandbox.api import Api
 from sandbox.control import Control
 from sandbox.faults import Fault, Faults
 from sandbox.instance import Instance
-from sandbox.keep import Keeper
+from sandbox.keep import Keeper, StateFileError
 from sandbox.late import LateRequests
 from sandbox.limits import Limiter, Limits
 from sandbox.requests import Request
@@ -25,7 +25,7 @@ from sandbox.site import Site
 from sandbox.state import Json, State
 from sandbox.webhooks import Event, Webhooks
 
-__all__ = ["Event", "Fault", "Limits", "Request", "Sandbox"]
+__all__ = ["Event", "Fault", "Limits", "Request", "Sandbox", "StateFileError"]
 
 LOG_LENGTH = 20_000
 
@@ -53,7 +53,6 @@ class Sandbox(Instance):
         self.control = Control(self)
         self.site = Site(self)
         self._log: list[Request] = []
-        self._keeper = Keeper(self.state, state_file) if state_file else None
         self._server = Server(port, self)
         self.port = self._server.server_address[1]
         self.root = f"http://127.0.0.1:{self.port}"
@@ -62,6 +61,31 @@ class Sandbox(Instance):
             self.state.now, lambda: self.instance_id, name=f"webhooks of {self.port}"
         )
         self.state.listeners.append(self.webhooks.record)
+        self._keeper = self._kept_in(state_file) if state_file else None
+
+    def _kept_in(self, file: Path) -> Keeper:
+        try:
+            return Keeper(file, self._dump, self._load)
+        except StateFileError:
+            self._server.server_close()
+            raise
+
+    def _dump(self) -> str:
+        with self.state.lock:
+            return self.state.dump(
+                {
+                    "webhooks": self.webhooks.dump(),
+                    "faults": self.faults.dump(),
+                    "instance": self.settings(),
+                }
+            )
+
+    def _load(self, kept: Json) -> None:
+        self.state.load(kept)
+        if "webhooks" in kept:
+            self.webhooks.load(kept["webhooks"])
+        self.faults.load(kept.get("faults", []))
+        self.change_settings(kept.get("instance", {}))
 
     def start(self) -> Sandbox:
         threading.Thread(
@@ -70,13 +94,14 @@ class Sandbox(Instance):
         return self
 
     def stop(self) -> None:
-        self._late.drop()
-        self.faults.clear()
-        self.webhooks.stop()
+        """Requests that are under way are dropped. The state file keeps the rest."""
         self._server.shutdown()
-        self._server.server_close()
+        self._late.drop()
         if self._keeper:
             self._keeper.stop()
+        self.faults.clear()
+        self.webhooks.stop()
+        self._server.server_close()
 
     def reset(self) -> None:
         """As new: no users, no faults, no late requests, no events, no log."""
@@ -155,6 +180,11 @@ class Sandbox(Instance):
     def sign_in(self, clerk_id: str) -> Json:
         with self.state.lock:
             return copy.deepcopy(sessions.sign_in(self.state, clerk_id))
+
+    def sign_out(self, clerk_id: str) -> None:
+        """The person signs out everywhere."""
+        with self.state.lock:
+            sessions.end_sessions(self.state, self.state.user(clerk_id)["id"], "removed")
 
     # --- Faults and the log ------------------------------------------------------------------
 

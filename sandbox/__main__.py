@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from sandbox import Limits, Sandbox
+from sandbox import Limits, Sandbox, StateFileError
 
 
 def main() -> int:
@@ -31,6 +31,9 @@ def main() -> int:
             limits=limits,
             state_file=options.state_file,
         )
+    except StateFileError as error:
+        print(f"The sandbox cannot start: {error}.", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"The sandbox cannot use port {options.port}: {error.strerror}.", file=sys.stderr)
         return 1

@@ -39,7 +39,7 @@ class Api:
         try:
             self._authenticate(authorization)
             request.version = _version(versions)
-            route, ids = _routed(request)
+            route, ids = routes.checked(request.method, request.path, request.query)
             if malformed:
                 raise Refusal(400, problem("request_body_invalid", "Request body invalid"))
             with self._state.lock:
@@ -51,7 +51,7 @@ class Api:
     def before(self, request: Request) -> Answer:
         """The answer with the values from before this write, which is not applied."""
         try:
-            route, ids = _routed(request)
+            route, ids = routes.checked(request.method, request.path, request.query)
             with self._state.lock:
                 return self._done(stale.before(self._state, route, request, ids))
         except Refusal as refusal:
@@ -76,13 +76,6 @@ class Api:
                 "Make sure that your Clerk Secret Key is correct."
             )
             raise Refusal(401, problem("clerk_key_invalid", text))
-
-
-def _routed(request: Request) -> tuple[str, dict[str, str]]:
-    found = routes.find(request.method, request.path)
-    if found is None:
-        raise Refusal(404, problem("resource_not_found", "not found", "Resource not found"))
-    return found
 
 
 def _version(versions: list[str]) -> str:

@@ -48,6 +48,9 @@ class Control:
                 return {}
             case "POST", ["users", clerk_id, "sign-in"]:
                 return sandbox.sign_in(clerk_id)
+            case "POST", ["users", clerk_id, "sign-out"]:
+                sandbox.sign_out(clerk_id)
+                return {}
             case "POST", ["users", clerk_id, "google"]:
                 return sandbox.link_google(clerk_id)
             case "DELETE", ["users", clerk_id, "google"]:

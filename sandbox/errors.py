@@ -39,6 +39,12 @@ def not_found(what: str, identifier: str) -> Refusal:
     )
 
 
+def lacking(what: str) -> Refusal:
+    """Refuse what a real Clerk may have and the sandbox has not: nothing is ignored."""
+    return Refusal(501, problem("not_implemented", "Not implemented",
+                                f"The sandbox lacks this: {what}."))  # fmt: skip
+
+
 def unknown_param(param: str) -> dict[str, Any]:
     text = f"{param} is not a valid parameter for this request."
     return problem("form_param_unknown", "is unknown", text, param=param)

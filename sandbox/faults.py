@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -107,6 +108,14 @@ class Faults:
     def all(self) -> list[dict[str, Any]]:
         with self._lock:
             return [asdict(fault) for fault in self._faults]
+
+    def dump(self) -> list[dict[str, Any]]:
+        """What `load` takes. An id counts within one run only."""
+        return [{key: fault[key] for key in fault if key != "id"} for fault in self.all()]
+
+    def load(self, kept: Iterable[dict[str, Any]]) -> None:
+        for fault in kept:
+            self.add(Fault(**fault))
 
     def take(self, route: str, user_id: str | None) -> Fault | None:
         """The fault that this request meets, counted."""

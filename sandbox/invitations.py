@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+from typing import Any
+
 from sandbox.errors import Refusal, invalid, not_found, problem, taken
 from sandbox.requests import Request, email_address, metadata, required
 from sandbox.state import Json, State
 from sandbox.users import check_password, new_email, new_user
 
 DAY = 86_400_000
+QUERY = frozenset({"status", "query", "order_by", "limit", "offset", "paginated"})
+KEYS = ("created_at", "email_address", "expires_at")
 _TEXT, _FLAG = (str,), (bool,)
 _FIELDS = {
     "email_address": _TEXT,
@@ -61,11 +66,12 @@ def create_invitation(state: State, request: Request) -> Json:
     return invitation
 
 
-def list_invitations(state: State, request: Request) -> list[Json]:
+def list_invitations(state: State, request: Request) -> Any:
     status, query = request.one("status"), (request.one("query") or "").lower()
-    limit, offset = request.number("limit", 10) or 10, request.number("offset", 0) or 0
-    if not 1 <= limit <= 500:
-        limit = 10
+    order = request.one("order_by") or "-created_at"
+    column = order.lstrip("+-")
+    if column not in KEYS:
+        raise Refusal(422, invalid("order_by", f"order_by must be one of {', '.join(KEYS)}."))
     found = []
     for invitation in state.invitations.values():
         shown = invitation | {"status": _status(state, invitation)}
@@ -73,8 +79,8 @@ def list_invitations(state: State, request: Request) -> list[Json]:
             continue
         if query in shown["email_address"] or query in shown["id"].lower():
             found.append(shown)
-    found.sort(key=lambda invitation: (invitation["created_at"], invitation["id"]), reverse=True)
-    return found[offset : offset + limit]
+    found.sort(key=itemgetter(column, "id"), reverse=order.startswith("-"))
+    return request.page(found)
 
 
 def revoke_invitation(state: State, request: Request, invitation_id: str) -> Json:

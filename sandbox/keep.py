@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.state import State
+from sandbox.state import Json
 
 SECONDS = 0.5
 
 
-class Keeper:
-    """Reads the file at its start and writes it within half a second of a change."""
+class StateFileError(Exception):
+    """The file cannot be read; the text says what to do."""
 
-    def __init__(self, state: State, file: Path) -> None:
-        self._state = state
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(
+            f"the state file {file} cannot be read ({reason}); "
+            "delete it to start with no users, or put a good copy in its place"
+        )
+
+
+class Keeper:
+    """Reads the file at its start and writes it within half a second of a change.
+
+    Raises `StateFileError` for a file that is not one of its own.
+    """
+
+    def __init__(self, file: Path, dump: Callable[[], str], load: Callable[[Json], None]) -> None:
         self._file = file
+        self._dump = dump
         self._written = ""
         self._stopped = threading.Event()
         if file.exists():
-            state.load(file.read_text())
+            _load(file, load)
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
+        """Write what is not written yet."""
         self._stopped.set()
         self._thread.join()
 
@@ -34,10 +50,20 @@ class Keeper:
         self._write()
 
     def _write(self) -> None:
-        with self._state.lock:
-            text = self._state.dump()
+        text = self._dump()
         if text != self._written:
             draft = self._file.with_suffix(".draft")
             draft.write_text(text)
             os.replace(draft, self._file)
             self._written = text
+
+
+def _load(file: Path, load: Callable[[Json], None]) -> None:
+    try:
+        load(json.loads(file.read_text()))
+    except OSError as error:
+        raise StateFileError(file, error.strerror or "no access") from error
+    except (ValueError, RecursionError) as error:
+        raise StateFileError(file, str(error)) from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise StateFileError(file, "it holds something else") from error

@@ -11,18 +11,22 @@ from sandbox.errors import Refusal, invalid, problem
 from sandbox.requests import Request
 from sandbox.state import Encoded, Json, State
 
-PAGE_DEFAULT, PAGE_MAX = 10, 500
 KEYS = ("created_at", "updated_at", "first_name", "last_name", "username", "last_active_at",
         "last_sign_in_at", "email_address")  # fmt: skip
+
+FILTERS = frozenset({
+    "email_address", "user_id", "external_id", "username", "query", "email_address_query",
+    "name_query", "username_query", "banned", "created_at_after", "created_at_before",
+    "last_active_at_after", "last_active_at_before", "last_sign_in_at_after",
+    "last_sign_in_at_before",
+})  # fmt: skip
+PAGES = frozenset({"limit", "offset", "order_by", "starting_after", "paginated"})
 
 Test = Callable[[Json], bool]
 
 
 def list_users(state: State, request: Request) -> Encoded:
-    limit = request.number("limit", PAGE_DEFAULT) or PAGE_DEFAULT
-    if not 1 <= limit <= PAGE_MAX:
-        limit = PAGE_DEFAULT  # as observed: no error, ten rows
-    offset = max(request.number("offset", 0) or 0, 0)
+    limit, offset = request.limit_and_offset()
     order = request.one("order_by") or "-created_at"
     column, newest_first = order.lstrip("+-"), order.startswith("-")
     cursor = request.one("starting_after") or None
@@ -43,7 +47,11 @@ def list_users(state: State, request: Request) -> Encoded:
         if column != "created_at":
             found = iter(sorted(found, key=_key(column), reverse=newest_first))
         shown = map(json.dumps, islice(found, offset, offset + limit))
-    return Encoded(f"[{','.join(shown)}]")
+    data = f"[{','.join(shown)}]"
+    if request.flag("paginated"):
+        total = count_users(state, request)["total_count"]
+        return Encoded(f'{{"data": {data}, "total_count": {total}}}')
+    return Encoded(data)
 
 
 def count_users(state: State, request: Request) -> Json:
@@ -96,8 +104,9 @@ def _tests(request: Request) -> list[Test]:
     for name, texts in _TEXTS.items():
         if wanted := (request.one(name) or "").lower():
             tests.append(_contains(texts, wanted))
-    if banned := request.one("banned"):
-        tests.append(lambda user: user["banned"] == (banned == "true"))
+    if request.one("banned"):
+        banned = request.flag("banned")
+        tests.append(lambda user: user["banned"] is banned)
     for column in ("last_active_at", "last_sign_in_at"):
         before, after = request.number(f"{column}_before"), request.number(f"{column}_after")
         if before is not None or after is not None:

@@ -121,7 +121,8 @@ def user(user: Json) -> str:
         f"<label>Last name<input name=last_name value='{last}'></label>"
         "<label>New email (empty: keep)<input name=email type=email size=30></label>"
         "<button class=main>Save</button></form>"
-        f"<div class=row>{button(f'{path}/sign-in', 'Sign in')}{connect}"
+        f"<div class=row>{button(f'{path}/sign-in', 'Sign in')}"
+        f"{button(f'{path}/sign-out', 'Sign out')}{connect}"
         f"{button(f'{path}/delete', 'Delete my account', kind='danger')}</div></section>"
         f"<section><h2>In Clerk's dashboard</h2><div class=row>{flags}</div></section>"
         f"{source('As the API gives it', user)}",

@@ -6,6 +6,7 @@ from typing import Any
 
 from sandbox.errors import Refusal, problem, taken, too_long
 from sandbox.requests import email_address
+from sandbox.sessions import end_sessions
 from sandbox.state import Json, State
 from sandbox.users import NAME_LENGTH, new_email
 
@@ -21,7 +22,10 @@ def edit(state: State, user_id: str, *, email: str | None = None, **fields: Any)
         entry = new_email(state, email, strategy="email_code")
         user["email_addresses"] = [*kept, entry]
         user["primary_email_address_id"] = entry["id"]
-    return state.changed(user | fields)
+    changed = state.changed(user | fields)
+    if changed["banned"]:
+        end_sessions(state, user_id, "revoked")
+    return changed
 
 
 def edit_checked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any
 
 from sandbox.errors import Refusal, bad_email, invalid, missing, problem, unknown_param, wrong_type
 
+PAGE_DEFAULT, PAGE_MAX = 10, 500
+METADATA_BYTES = 8192
 EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+\Z")
 
 
@@ -36,6 +39,26 @@ class Request:
         if not re.fullmatch(r"-?\d{1,15}", text):
             raise Refusal(422, invalid(name, f"{name} must be an integer."))
         return int(text)
+
+    def flag(self, name: str) -> bool:
+        text = self.one(name) or "false"
+        if text not in ("true", "false"):
+            raise Refusal(422, invalid(name, f"{name} must be true or false."))
+        return text == "true"
+
+    def page(self, found: list[dict[str, Any]]) -> Any:
+        """The part of a list that is asked for; with `paginated`, and the total count."""
+        limit, offset = self.limit_and_offset()
+        part = found[offset : offset + limit]
+        if self.flag("paginated"):
+            return {"data": part, "total_count": len(found)}
+        return part
+
+    def limit_and_offset(self) -> tuple[int, int]:
+        limit = self.number("limit", PAGE_DEFAULT) or PAGE_DEFAULT
+        if not 1 <= limit <= PAGE_MAX:
+            limit = PAGE_DEFAULT  # as observed: no error, ten rows
+        return limit, max(self.number("offset", 0) or 0, 0)
 
     def fields(self, allowed: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
         """The body, with every unknown or mistyped field refused at once."""
@@ -65,8 +88,9 @@ def email_address(text: Any, param: str = "email_address") -> str:
 
 def metadata(fields: dict[str, Any], name: str) -> dict[str, Any]:
     value = fields.get(name) or {}
-    if len(str(value)) > 8192:
-        text = f"{name} exceeds the maximum allowed size of 8192 bytes."
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if len(text.encode("utf-8", "surrogatepass")) > METADATA_BYTES:
+        text = f"{name} exceeds the maximum allowed size of {METADATA_BYTES} bytes."
         raise Refusal(
             422, problem("form_param_exceeds_allowed_size", "is too large", text, param=name)
         )

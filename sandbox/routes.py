@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox import emails, instance, invitations, listing, sessions, users
+from sandbox.errors import Refusal, lacking, problem
 
 Handler = Callable[..., Any]
 
@@ -41,11 +42,23 @@ ROUTES: dict[str, Handler] = {
 }
 
 
-def _pattern(route: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/ ]+)", route) + r"\Z")
+QUERIES: dict[str, frozenset[str]] = {
+    "GET /users": listing.FILTERS | listing.PAGES,
+    "GET /users/count": listing.FILTERS,
+    "GET /invitations": invitations.QUERY,
+    "GET /sessions": sessions.QUERY,
+}
+"""The parameters that a route takes in its query; the others take none."""
+
+EVERYWHERE = "__clerk_api_version"
 
 
-_PATTERNS = [(route, _pattern(route)) for route in ROUTES]
+def _pattern(route: str, identifier: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{(\w+)\}", rf"(?P<\1>{identifier})", route) + r"\Z")
+
+
+_PATTERNS = [(route, _pattern(route, "[^/ ]+")) for route in ROUTES]
+_MALFORMED = [_pattern(route, "[^/]*") for route in ROUTES]
 
 
 def find(method: str, path: str) -> tuple[str, dict[str, str]] | None:
@@ -54,3 +67,20 @@ def find(method: str, path: str) -> tuple[str, dict[str, str]] | None:
         if match := pattern.match(f"{method} {path}"):
             return route, match.groupdict()
     return None
+
+
+def checked(method: str, path: str, query: list[tuple[str, str]]) -> tuple[str, dict[str, str]]:
+    """`find`, for a request that is to be answered. Raises the 404 for an id that cannot be one,
+    and the 501 for a route or a parameter that the sandbox lacks."""
+    request = f"{method} {path}"
+    found = find(method, path)
+    if found is None:
+        if any(pattern.match(request) for pattern in _MALFORMED):
+            raise Refusal(404, problem("resource_not_found", "not found", "Resource not found"))
+        raise lacking(f"the route {request}")
+    route, _ = found
+    known = QUERIES.get(route, frozenset())
+    for name, _ in query:
+        if name not in known and name != EVERYWHERE:
+            raise lacking(f"the parameter {name} of {route}")
+    return found

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sandbox.errors import Refusal, missing, not_found
 from sandbox.requests import Request
 from sandbox.state import Json, State
 
+QUERY = frozenset({"client_id", "user_id", "status", "limit", "offset", "paginated"})
 
-def list_sessions(state: State, request: Request) -> list[Json]:
-    user_id, status = request.one("user_id"), request.one("status")
-    if not user_id and not request.one("client_id"):
+
+def list_sessions(state: State, request: Request) -> Any:
+    wanted = {
+        name: value for name in ("user_id", "client_id", "status") if (value := request.one(name))
+    }
+    if not wanted.keys() & {"user_id", "client_id"}:
         raise Refusal(422, missing("user_id"))
-    limit, offset = request.number("limit", 10) or 10, request.number("offset", 0) or 0
     found = [
         session
-        for session in state.sessions.values()
-        if session["user_id"] == user_id and (not status or session["status"] == status)
+        for session in reversed(state.sessions.values())
+        if all(session[name] == value for name, value in wanted.items())
     ]
-    return found[offset : offset + limit]
+    return request.page(found)
 
 
 def get_session(state: State, request: Request, session_id: str) -> Json:
-    return _find(state, session_id)
+    try:
+        return state.sessions[session_id]
+    except KeyError:
+        raise not_found("session", session_id) from None
 
 
 def revoke_session(state: State, request: Request, session_id: str) -> Json:
-    session = _find(state, session_id)
-    session |= {"status": "revoked", "updated_at": state.now()}
+    session = get_session(state, request, session_id)
+    _end(state, session, "revoked")
     return session
+
+
+def end_sessions(state: State, user_id: str, status: str) -> None:
+    """End every active session of a user: "revoked" by Clerk, "ended" by a new password,
+    "removed" by the person who signs out."""
+    for session in state.sessions.values():
+        if session["user_id"] == user_id:
+            _end(state, session, status)
 
 
 def sign_in(state: State, user_id: str) -> Json:
@@ -39,12 +55,15 @@ def sign_in(state: State, user_id: str) -> Json:
         "id": state.new_id("sess"),
         "user_id": user_id,
         "client_id": state.new_id("client"),
+        "actor": None,
         "status": "active",
+        "last_active_organization_id": None,
         "last_active_at": now,
         "expire_at": now + 7 * 86_400_000,
         "abandon_at": now + 30 * 86_400_000,
         "created_at": now,
         "updated_at": now,
+        "tasks": None,
     }
     state.sessions[session["id"]] = session
     user |= {"last_sign_in_at": now, "last_active_at": now}
@@ -53,8 +72,7 @@ def sign_in(state: State, user_id: str) -> Json:
     return session
 
 
-def _find(state: State, session_id: str) -> Json:
-    try:
-        return state.sessions[session_id]
-    except KeyError:
-        raise not_found("session", session_id) from None
+def _end(state: State, session: Json, status: str) -> None:
+    if session["status"] == "active":
+        session |= {"status": status, "updated_at": state.now()}
+        state.emit(f"session.{status}", session | {"user": state.user(session["user_id"])})

@@ -89,6 +89,8 @@ class Site:
                     )
             case "sign-in":
                 sandbox.sign_in(clerk_id)
+            case "sign-out":
+                sandbox.sign_out(clerk_id)
             case "google":
                 sandbox.link_google(clerk_id)
             case "no-google":

@@ -195,14 +195,13 @@ class State:
 
     # --- A file --------------------------------------------------------------------------------
 
-    def dump(self) -> str:
-        """All of it as JSON, for `load`."""
+    def dump(self, more: Json) -> str:
+        """All of it as JSON, for `load`, with `more` beside it."""
         users = ",".join(self._texts.values())
         rest = {"invitations": self.invitations, "sessions": self.sessions, "mails": self.mails}
-        return f'{{"users": [{users}], {json.dumps(rest)[1:]}'
+        return f'{{"users": [{users}], {json.dumps(rest | more)[1:]}'
 
-    def load(self, text: str) -> None:
-        kept = json.loads(text)
+    def load(self, kept: Json) -> None:
         with self.lock:
             self.clear()
             self.save_all(kept["users"])

@@ -17,6 +17,7 @@ from sandbox.errors import (
     wrong_type,
 )
 from sandbox.requests import Request, email_address, metadata, required
+from sandbox.sessions import end_sessions
 from sandbox.state import Json, State
 
 NAME_LENGTH = 256
@@ -214,9 +215,10 @@ def update_user(state: State, request: Request, user_id: str) -> Json:
         user["password_enabled"] = True
         previous = user["password_last_updated_at"] or 0
         user["password_last_updated_at"] = max(state.now(), previous + 1)
+    state.changed(user)
     if fields.get("sign_out_of_other_sessions"):
-        end_sessions(state, user_id)
-    return state.changed(user)
+        end_sessions(state, user_id, "ended")
+    return user
 
 
 def _check_names(state: State, fields: Json, *, new: bool) -> None:
@@ -256,7 +258,7 @@ def check_password(password: str) -> None:
     if len(password) < 8:
         text = "Passwords must be 8 characters or more."
         raise Refusal(422, problem("form_password_length_too_short", text, param="password"))
-    if len(password.encode()) > 72:
+    if len(password.encode("utf-8", "surrogatepass")) > 72:
         text = "Passwords must be 72 bytes or less."
         raise Refusal(422, problem("form_password_size_in_bytes_exceeded", text, param="password"))
     if password.lower() in PWNED:
@@ -292,8 +294,9 @@ def delete_user(state: State, request: Request, user_id: str) -> Json:
 def ban_user(state: State, request: Request, user_id: str) -> Json:
     user = state.user(user_id)
     user["banned"] = True
-    end_sessions(state, user_id)
-    return state.changed(user)
+    state.changed(user)
+    end_sessions(state, user_id, "revoked")
+    return user
 
 
 def unban_user(state: State, request: Request, user_id: str) -> Json:
@@ -381,12 +384,6 @@ def replace_email(state: State, request: Request, user_id: str) -> Json:
                             "user_id": user_id, "at": state.now()})  # fmt: skip
     state.changed(user)
     return email
-
-
-def end_sessions(state: State, user_id: str) -> None:
-    for session in state.sessions.values():
-        if session["user_id"] == user_id and session["status"] == "active":
-            session |= {"status": "revoked", "updated_at": state.now()}
 
 
 def bulk_ban(state: State, request: Request, banned: bool = True) -> list[Json]:

@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -122,6 +122,22 @@ class Webhooks:
     def held(self) -> int:
         """How many wait for `release`."""
         return len(self._held)
+
+    def dump(self) -> Json:
+        """Target, mode and held events, for `load`."""
+        with self._changed:
+            held = [asdict(delivery.event) for delivery in self._held]
+            return {"url": self._url, "secret": self.secret, "mode": self._mode, "held": held}
+
+    def load(self, kept: Json) -> None:
+        """Raises `ValueError`, `KeyError`, `TypeError` for what `dump` has not given."""
+        self.send_to(kept["url"], kept["secret"])
+        self.mode = kept["mode"]
+        with self._changed:
+            for event in kept["held"]:
+                delivery = Delivery(Event(**event), "held")
+                self._deliveries[delivery.event.id] = delivery
+                self._held.append(delivery)
 
     def reset(self) -> None:
         """As new: no events, nobody to send to."""

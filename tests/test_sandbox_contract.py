@@ -3,6 +3,7 @@ requests are as Clerk's published document says, where that document is present.
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 import requests
 import yaml
 from clerk_backend_api import Clerk as ClerkSDK
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from sandbox import Sandbox
+from sandbox import Request, Sandbox
 from sandbox.routes import ROUTES, find
+from sandbox.users import CREATABLE
 from tests.test_gateway import READS, WRITES
 from users.clerk import Deadline, clerk
 
@@ -253,3 +257,44 @@ def test_every_request_of_the_gateway_is_as_the_document_says(sandbox, contract)
             body = body | {"password": PASSWORD}  # the log does not keep it
         assert contract.problems_of_request(route, request.query, body) == [], route
     assert seen >= {route for route, _ in WRITES.values()} | {"GET /users", "GET /sessions"}
+
+
+# --- Bodies that no client of ours sends ---------------------------------------------------------
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+FIELDS = sorted({*CREATABLE, "user_ids", "user_id", "verified", "primary", "expires_in_days",
+                 "identification_status", "notify", "public_metadata"})  # fmt: skip
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    route=st.sampled_from([route for route in ROUTES if not route.startswith("GET")]),
+    body=st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=4),
+    surrogate=st.booleans(),
+)
+def test_no_body_breaks_the_sandbox(sandbox, route, body, surrogate):
+    user = sandbox.add_user(email="mary@example.com")["id"]
+    if surrogate:
+        body |= {"first_name": "\ud800", "password": "\ud800 long enough"}
+    method, path = route.replace("{user_id}", user).split(" ")
+    request = Request(method, path, [], json.loads(json.dumps(body)))
+    answer = sandbox.api.answer(request, f"Bearer {sandbox.secret_key}", [], False)
+    assert answer.status < 500
+    sandbox.reset()
+
+
+def test_a_bulk_request_about_no_ids_is_refused(sandbox):
+    Client(sandbox, Contract(None))("POST /users/ban", {"user_ids": [{}]}, expect=422)
+
+
+@pytest.mark.parametrize(("letters", "expect"), [("x" * 8000, 200), ("\u00e9" * 4100, 422)])
+def test_metadata_is_limited_in_bytes(sandbox, letters, expect):
+    user = sandbox.add_user(email="mary@example.com")["id"]
+    call = Client(sandbox, Contract(None))
+    call("PATCH /users/{user_id}/metadata", {"public_metadata": {"a": letters}}, user_id=user,
+         expect=expect)  # fmt: skip
+    assert bool(sandbox.user(user)["public_metadata"]) is (expect == 200)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 
 import pytest
 import requests
 
-from sandbox import Sandbox
+from sandbox import Request, Sandbox
 
 START = 1_700_000_000_000
 
@@ -96,6 +97,69 @@ def test_what_clerk_does_not_understand_is_refused(sandbox, params, param_name):
     answer = get(sandbox, **params)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["meta"]["param_name"] == param_name
+
+
+def test_paginated_lists_have_their_total_count(sandbox):
+    known = sandbox.fill(12, lambda n: {"created_at": START + n, "first_name": f"Mary {n}"})
+    page = get(sandbox, paginated="true", limit=5, offset=10).json()
+    assert ([user["id"] for user in page["data"]], page["total_count"]) == (known[1::-1], 12)
+    page = get(sandbox, paginated="true", limit=1, query="mary 1").json()
+    assert (len(page["data"]), page["total_count"]) == (1, 3)
+    assert get(sandbox, paginated="maybe").status_code == 422
+    sessions = [sandbox.sign_in(known[0])["id"] for _ in range(3)]
+    page = get(sandbox, "/sessions", user_id=known[0], paginated="true", limit=2).json()
+    assert [session["id"] for session in page["data"]] == [sessions[2], sessions[1]]
+    assert page["total_count"] == 3
+    assert get(sandbox, "/invitations", paginated="true").json() == {"data": [], "total_count": 0}
+    assert get(sandbox, "/invitations", paginated="false").json() == []
+
+
+def test_sessions_are_found_by_client_and_user(sandbox):
+    mary, ann = sandbox.fill(2, lambda n: {"created_at": START + n})
+    session = sandbox.sign_in(mary)
+    by_client = get(sandbox, "/sessions", client_id=session["client_id"]).json()
+    assert by_client == [session]
+    assert get(sandbox, "/sessions", client_id=session["client_id"], user_id=ann).json() == []
+
+
+@pytest.mark.parametrize("order", ["created_at", "-email_address", "+expires_at"])
+def test_invitations_are_ordered(sandbox, order):
+    with sandbox.state.lock:
+        for number, address in enumerate("bca"):
+            sandbox.state.invitations[address] = {
+                "id": address, "email_address": address, "status": "pending",
+                "created_at": number, "expires_at": sandbox.state.now() * 2 + number}  # fmt: skip
+    answer = get(sandbox, "/invitations", order_by=order)
+    found = [entry["email_address"] for entry in answer.json()]
+    assert found == (["c", "b", "a"] if order == "-email_address" else ["b", "c", "a"])
+    assert get(sandbox, "/invitations", order_by="status").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "lacks"),
+    [
+        ("/users", {"phone_number": "1"}, "the parameter phone_number of GET /users"),
+        ("/users", {"last_active_at_since": 1}, "the parameter last_active_at_since of GET /users"),
+        ("/users/count", {"limit": 1}, "the parameter limit of GET /users/count"),
+        ("/users/user_1", {"a": 1}, "the parameter a of GET /users/{user_id}"),
+        ("/organizations", {}, "the route GET /organizations"),
+        ("/users/user_1/oauth_access_tokens/google", {},
+         "the route GET /users/user_1/oauth_access_tokens/google"),
+        ("/users/user_1/metadata", {}, "the route GET /users/user_1/metadata"),
+    ],
+)  # fmt: skip
+def test_what_the_sandbox_lacks_is_refused_and_not_ignored(sandbox, path, params, lacks):
+    answer = get(sandbox, path, **params)
+    assert answer.status_code == 501
+    assert answer.json()["errors"][0]["long_message"] == f"The sandbox lacks this: {lacks}."
+    assert answer.json()["clerk_trace_id"]
+
+
+@pytest.mark.parametrize("path", ["/users/", "/users/a b", "/sessions/"])
+def test_a_malformed_id_of_a_known_route_is_not_found(sandbox, path):
+    answer = sandbox.api.answer(Request("GET", path), f"Bearer {sandbox.secret_key}", [], False)
+    assert (answer.status, json.loads(answer.body)["errors"][0]["code"]) == (
+        404, "resource_not_found")  # fmt: skip
 
 
 def test_filters(sandbox):

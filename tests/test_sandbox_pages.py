@@ -242,6 +242,56 @@ def test_a_state_file_keeps_people_over_a_restart(tmp_path):
         second.stop()
 
 
+def test_a_state_file_keeps_webhooks_faults_and_settings_over_a_restart(tmp_path):
+    file = tmp_path / "sandbox.json"
+    first = Sandbox(state_file=file).start()
+    first.webhooks.send_to("http://127.0.0.1:9/hook")
+    first.webhooks.mode = "held"
+    first.add_user(email="mary@example.com")
+    first.fault("GET /users", "status", status=503, times=3)
+    first.fault("*", "late", seconds=None, skip=2)
+    first.names = "both_required"
+    assert api(first, "GET", "/users").status_code == 503
+    first.stop()
+    second = Sandbox(state_file=file).start()
+    try:
+        assert (second.webhooks.url, second.webhooks.mode) == ("http://127.0.0.1:9/hook", "held")
+        assert second.webhooks.secret == first.webhooks.secret
+        assert second.names == "both_required"
+        [fault, late] = second.faults.all()
+        assert (fault["route"], fault["status"], fault["times"]) == ("GET /users", 503, 2)
+        assert (late["kind"], late["seconds"], late["skip"]) == ("late", None, 2)
+        second.webhooks.pauses = ()
+        [event] = second.webhooks.release()
+        assert event.payload["data"]["email_addresses"][0]["email_address"] == "mary@example.com"
+        assert second.webhooks.wait_idle(60)
+    finally:
+        second.stop()
+
+
+def test_a_state_file_without_webhooks_and_faults_is_read(tmp_path):
+    file = tmp_path / "sandbox.json"
+    file.write_text('{"users": [], "invitations": {}, "sessions": {}, "mails": []}')
+    own = Sandbox(state_file=file).start()
+    own.stop()
+    assert json.loads(file.read_text())["webhooks"]["mode"] == "live"
+
+
+@pytest.mark.parametrize("text", ["", '{"users": [', "[]", "{}", '{"users": ["x"]}', "\xff"])
+def test_a_corrupt_state_file_is_one_line_that_says_what_to_do(tmp_path, text):
+    file = tmp_path / "sandbox.json"
+    file.write_bytes(text.encode("latin-1"))
+    ended = subprocess.run(
+        [sys.executable, "-m", "sandbox", "--port", "0", "--state-file", str(file)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (1, "")
+    [line] = ended.stderr.splitlines()
+    assert str(file) in line
+    assert "delete it to start with no users" in line
+    assert file.read_bytes() == text.encode("latin-1"), "it is left as it was"
+
+
 def test_the_command_sends_webhooks_where_it_is_told(tmp_path):
     command = [sys.executable, "-m", "sandbox", "--port", "0"]
     wrong = subprocess.run(

@@ -133,6 +133,41 @@ def test_every_change_is_an_event_of_clerks_shape(sandbox):
     assert all(event.id.startswith("msg_") for event in sandbox.webhooks.events)
 
 
+def test_a_session_that_ends_is_an_event_of_how_it_ended(sandbox):
+    headers = {"Authorization": f"Bearer {sandbox.secret_key}"}
+
+    def api(method: str, path: str, body: object = None) -> None:
+        requests.request(method, sandbox.url + path, json=body, headers=headers, timeout=10)
+
+    user = sandbox.add_user(email="mary@example.com")["id"]
+    revoked, again = sandbox.sign_in(user)["id"], sandbox.sign_in(user)["id"]
+    api("POST", f"/sessions/{revoked}/revoke")
+    api("POST", f"/sessions/{revoked}/revoke")
+    sandbox.sign_out(user)
+    sandbox.sign_out(user)
+    ended = sandbox.sign_in(user)["id"]
+    password = {"password": "correct horse battery", "sign_out_of_other_sessions": True}
+    api("PATCH", f"/users/{user}", password)
+    banned = sandbox.sign_in(user)["id"]
+    api("POST", f"/users/{user}/ban")
+    events = [event.payload for event in sandbox.webhooks.events
+              if event.type.startswith("session.") and event.type != "session.created"]  # fmt: skip
+    assert [(event["type"], event["data"]["id"]) for event in events] == [
+        ("session.revoked", revoked), ("session.removed", again), ("session.ended", ended),
+        ("session.revoked", banned)]  # fmt: skip
+    for event in events:
+        assert event["type"] == f"session.{event['data']['status']}"
+        assert (event["data"]["object"], event["data"]["user"]["id"]) == ("session", user)
+    assert events[-1]["data"]["user"]["banned"] is True
+
+
+def test_a_ban_in_the_dashboard_ends_the_sessions(sandbox):
+    user = sandbox.add_user(email="mary@example.com")["id"]
+    sandbox.sign_in(user)
+    sandbox.edit(user, banned=True)
+    assert types(sandbox)[-2:] == ["user.updated", "session.revoked"]
+
+
 def test_a_call_of_the_api_is_an_event_and_a_refused_one_is_none(sandbox):
     user = sandbox.add_user(email="mary@example.com")
     headers = {"Authorization": f"Bearer {sandbox.secret_key}"}

@@ -26,7 +26,7 @@ from users.sync import conflicts, constraints, copies, journal, locks, recovery,
 from users.sync.actors import Actor
 from users.sync.completion import complete
 from users.sync.operations import Operation, Verdict
-from users.version import base_of, differences
+from users.version import base_of
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def dual_write(
     compared. `gateway` gives the client, a paced one for bulk work. Raises the `ChangeFailed`
     family. Must not run inside a transaction: the attempt would vanish with its rollback.
     """
-    base = base_of(version) if version is not None else None
+    base = base_of(version, user) if version is not None else None
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     if not operation.asks_clerk:
         return _settling_first(
@@ -180,10 +180,13 @@ def _write_both(
     try:
         with transaction.atomic(durable=True):
             row = _row(operation, user, attempt, base, deadline)
+            if attempt.changes != operation.changes:  # the row held a part of them already
+                attempt.changes = operation.changes
+                attempt.save(update_fields=["changes"])
             with constraints.as_refusals():
                 written = operation.write(row)
             steps.reach(steps.BEFORE_CALL)
-            account = _tell_clerk(operation, gateway, deadline)
+            account = _tell_clerk(operation, gateway, deadline) if operation.asks_clerk else None
             told = True
             steps.reach(steps.AFTER_CALL)
             complete(operation, written, account, attempt)
@@ -208,18 +211,16 @@ def _row(
     locks.prepare_transaction(wait=deadline.remaining())
     if operation.creates_row:
         row = user
-        stale: list[str] = []
     else:
         row = locks.lock_user(user.pk, mine=attempt)
         if locks.has_unfinished(row):
             raise _Unfinished
-        stale = operation.stale_fields(row) if base is None else differences(row, base)
+        conflicts.check(operation, row, base)
     if attempt is not None and not locks.lock_attempt(attempt):
         raise Conflict(
             "This change was taken for an abandoned one and dropped before Clerk was asked. "
             "Nothing was saved; save again."
         )
-    conflicts.check(operation, row, stale, base)
     return row
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from users.clerk import Clerk, Pace, clerk, names
-from users.errors import Busy, ChangeFailed, Conflict, Gone
+from users.errors import Busy, ChangeFailed, Conflict, Gone, NothingToChange
 from users.models import BuilderUser, BulkRow, ClerkAccount, Source
 from users.models import Operation as Kind
 from users.sync import account, invitations
@@ -43,6 +43,8 @@ def carry_out(row: BulkRow, pace: Pace) -> tuple[State, str]:
         if not conflict.conflicts:  # recovery came between the attempt and the row's lock
             raise Later(conflict.message) from None
         return State.SKIPPED, _moved_here(conflict)
+    except NothingToChange as nothing:
+        return State.SKIPPED, nothing.message
     except Gone:
         return State.SKIPPED, "The user was deleted since the plan was made."
     except Busy as failure:

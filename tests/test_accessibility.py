@@ -96,6 +96,8 @@ def test_refusals_and_conflicts(lit, sandbox):
     list(save(Email="new@example.com"))
     for _ in save(Name="Mary Ann Brown"):
         BuilderUser.objects.filter(pk=user.pk).update(name="Mary Ann Jones")
+    for _ in save(Name="Mary Ann Brown"):
+        lit.evaluate("document.querySelector('[name=version]').value = 'forged'")
     assert_none(found)
 
 

@@ -103,7 +103,7 @@ class TestButtons:
         user = linked(sandbox)
         response = submit(client, user, **{button: "1"})
         if button != "_popup":  # which closes and says nothing
-            assert said(response) == ["Nothing was changed, so nothing was saved."]
+            assert said(response) == ["It is stored like this already; nothing had to be saved."]
         assert not LogEntry.objects.exists()
         assert_unchanged(sandbox, user)
 

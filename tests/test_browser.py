@@ -96,6 +96,23 @@ def test_a_conflict_is_decided_by_a_click(page, sandbox):
     assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")
 
 
+def test_a_form_that_cannot_be_compared_keeps_what_is_chosen(page, sandbox):
+    user = linked(sandbox)
+    page.goto(page_of(user))
+    page.evaluate("document.querySelector('[name=version]').value = 'forged'")
+    page.get_by_label("Name:").fill("Mary Ann Brown")
+    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_role("heading", name="What you typed, and what is stored").wait_for()
+    assert page.get_by_label("Name:").input_value() == "Mary Ann Smith"
+    page.get_by_role("button", name="Keep yours").click()
+    assert page.get_by_label("Name:").input_value() == "Mary Ann Brown"
+    assert stored(user).name == "Mary Ann Smith"
+    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_text("was changed successfully").wait_for()
+    assert stored(user).name == "Mary Ann Brown"
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")
+
+
 def tab_to(page, target):
     """Reach a control as somebody does who has no mouse."""
     for _ in range(200):

@@ -117,7 +117,7 @@ class TestSaved:
     def test_nothing_typed_is_nothing_saved(self, client, sandbox):
         user = linked(sandbox)
         response = submit(client, user)
-        assert said(response) == ["Nothing was changed, so nothing was saved."]
+        assert said(response) == ["It is stored like this already; nothing had to be saved."]
         assert not SyncAttempt.objects.exists()
         assert sandbox.requests() == []
         assert stored(user).updated_at == user.updated_at

@@ -212,11 +212,19 @@ class Gone(ChangeFailed):
     code = "gone"
 
 
+class NothingToChange(ChangeFailed):
+    """The row already holds everything that the change wants."""
+
+    code = "nothing_to_change"
+
+    def __init__(self) -> None:
+        super().__init__("It is stored like this already; nothing had to be saved.")
+
+
 class Conflict(ChangeFailed):
     """The user changed since the form was opened.
 
-    `version` is the token of the row as it is now: saving again with it takes everything else
-    knowingly. `who` and `when` tell of the latest change, where known.
+    `who` and `when` tell of the latest change, where known.
     """
 
     code = "conflict"
@@ -226,13 +234,11 @@ class Conflict(ChangeFailed):
         message: str,
         *,
         conflicts: tuple[FieldConflict, ...] = (),
-        version: str = "",
         who: str = "",
         when: datetime | None = None,
     ) -> None:
         super().__init__(message)
         self.conflicts = conflicts
-        self.version = version
         self.who = who
         self.when = when
 

@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 import copy
+import uuid
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from django import forms
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import ValidationError
 from django.urls import reverse
+from django.utils.encoding import punycode
 from django.utils.html import format_html
 from django.utils.http import urlencode
 
-from users.errors import ChangeFailed, Conflict
+from users.errors import ChangeFailed, Conflict, FieldConflict
 from users.models import BuilderUser
 from users.validation import clean_email, clean_name, clean_roles
-from users.version import version_of
+from users.version import UnreadableToken, base_of, same, value_of, values_of, version_of
+
+FIELDS = ("name", "email", "role", "internal_role", "builder_group")
+GONE_GROUP = "a group that was deleted"
+NO_CHOICE = "---------"
+_NO_LINE_BREAKS = str.maketrans("", "", "\r\n")
+
+
+def _as_sent(field: str, value: Any) -> str:
+    """Return a value as a browser sends it back.
+
+    Text fields lose line breaks and spaces at the ends; some browsers send the domain of an email
+    in ASCII.
+    """
+    text = ("" if value is None else str(value)).translate(_NO_LINE_BREAKS).strip()
+    if field != "email":
+        return text
+    mailbox, at, domain = text.rpartition("@")
+    try:
+        return mailbox + at + punycode(domain)
+    except UnicodeError:
+        return text  # it is not an email
+
+
+def _is_id(value: str) -> bool:
+    try:
+        uuid.UUID(value)
+    except ValueError:
+        return False
+    return True
 
 
 class FailureMixin(forms.BaseForm):
@@ -42,10 +76,33 @@ class FailureMixin(forms.BaseForm):
             self.add_error("email", ValidationError(self.failure_link, code=failure.code))
 
 
+class GroupSelect(AutocompleteSelect):
+    """The autocomplete of groups. It also offers the selected group if that was deleted."""
+
+    def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> list[Any]:
+        groups: list[Any] = super().optgroups(name, list(filter(_is_id, value)), attr)
+        options = groups[0][1]
+        offered = {str(option["value"]) for option in options}
+        for gone in value:
+            if gone not in offered:
+                options.append(
+                    self.create_option(name, gone, GONE_GROUP.capitalize(), True, len(options))
+                )
+        return groups
+
+
 class BuilderUserForm(FailureMixin, forms.ModelForm):
+    """The fields of a user.
+
+    `untouched` maps fields to their stored values. These fields are neither validated nor changed:
+    legacy rows hold values that today's rules refuse, and these must not block another edit.
+    """
+
+    untouched: Mapping[str, Any] = MappingProxyType({})
+
     class Meta:
         model = BuilderUser
-        fields = ["name", "email", "role", "internal_role", "builder_group"]
+        fields = [*FIELDS]
 
     def clean_name(self) -> str:
         return clean_name(self.cleaned_data["name"])
@@ -55,73 +112,145 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
+        if {"role", "internal_role"} <= self.untouched.keys():
+            return cleaned
+        held = {**self.untouched, **cleaned}
         try:
-            clean_roles(cleaned.get("role"), cleaned.get("internal_role"))
+            clean_roles(held.get("role"), held.get("internal_role"))
         except ValidationError as error:
             self.add_error("internal_role", error)
         return cleaned
 
+    def _clean_fields(self) -> None:
+        """Validate the touched fields alone."""
+        every = self.fields
+        self.fields = {name: field for name, field in every.items() if name not in self.untouched}
+        try:
+            super()._clean_fields()  # type: ignore[misc]
+        finally:
+            self.fields = every
+
     def _get_validation_exclusions(self) -> set[str]:
-        """Whether an email is taken is left to the database: the save asks it under the lock,
-        before Clerk is asked, and puts the answer at the field."""
-        return {*super()._get_validation_exclusions(), "email"}  # type: ignore[misc]
+        """Leave the question whether an email is taken to the database: the save asks it under the
+        lock, before it asks Clerk, and puts the answer at the field."""
+        return {*super()._get_validation_exclusions(), "email", *self.untouched}  # type: ignore[misc]
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
-        if "builder_group" in self.errors:
-            # The autocomplete widget asks the database for what was sent, whatever it was.
-            self.data = {**dict(self.data.items()), "builder_group": ""}
         self.show_failure()
 
 
 class ChangeForm(BuilderUserForm):
-    """The change form. `version` is what it was opened with; what differs from it is a change.
+    """The change form. `version` is the edit token that it was opened with.
 
-    After a conflict it carries the version of the row as it is now; a field that this person
-    did not touch takes the other's value, so that nothing is overwritten unseen.
+    A field that says what it said when the form was opened is untouched. After a conflict the form
+    carries the token of the row as it is stored now, and its untouched fields show the stored
+    values, so that the next save overwrites nothing unseen.
     """
 
-    version = forms.CharField(widget=forms.HiddenInput, required=False, max_length=10_000)
-
-    class Meta(BuilderUserForm.Meta):
-        fields = [*BuilderUserForm.Meta.fields]
+    version = forms.Field(widget=forms.HiddenInput, required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.stored = copy.copy(self.instance)
-        self.fields["version"].initial = version_of(self.instance)
+        self.fields["version"].initial = version_of(self.stored)
+        self.opened, self.comparable = self._opened()
+        self.conflicts: list[FieldConflict] = []
         if isinstance(self.failure, Conflict):
-            self._take_theirs(self.failure)
+            self.conflicts = self._conflicts()
+            self._show_stored()
+        self._offer_unknown_values()
+        self.untouched = self._untouched()
 
-    def _take_theirs(self, conflict: Conflict) -> None:
-        data = dict(self.data.items())
-        data["version"] = conflict.version or version_of(self.stored)
-        for row in conflict.conflicts:
-            if row.mine == row.base:
-                data[row.field] = row.theirs or ""
-        self.data = data
+    def _opened(self) -> tuple[dict[str, Any], bool]:
+        """Return what the form was opened with, and whether its token says so. Without a readable
+        token it is taken for opened with what is stored now."""
+        if not self.is_bound:
+            return values_of(self.stored), True
+        try:
+            return base_of(self.data.get(self.add_prefix("version"), ""), self.stored), True
+        except UnreadableToken:
+            return values_of(self.stored), False
+
+    def _sent(self, field: str) -> Any:
+        widget = self.fields[field].widget
+        return widget.value_from_datadict(self.data, self.files, self.add_prefix(field))
+
+    def _untouched(self) -> dict[str, Any]:
+        return {
+            field: self.opened[field]
+            for field in FIELDS
+            if _as_sent(field, self._sent(field)) == _as_sent(field, self.opened[field])
+        }
+
+    def _conflicts(self) -> list[FieldConflict]:
+        """List the fields that somebody else changed. If the token cannot be read, list the
+        touched ones."""
+        untouched = self._untouched()
+        conflicts = []
+        for field, base in self.opened.items():
+            theirs = value_of(self.stored, field)
+            touched = field in FIELDS and field not in untouched
+            if theirs != base or (touched and not self.comparable):
+                mine = self._sent(field) if touched else base
+                conflicts.append(
+                    FieldConflict(field, base if self.comparable else None, theirs, mine)
+                )
+        assert isinstance(self.failure, Conflict)
+        listed = {conflict.field for conflict in conflicts}
+        elsewhere = [one for one in self.failure.conflicts if one.field not in listed]
+        return [*conflicts, *elsewhere]  # what was changed in Clerk is not stored here
+
+    def _show_stored(self) -> None:
+        """Show the stored values, and the typing only where the list compared it."""
+        kept = set(FIELDS) - self._untouched().keys() if self.comparable else set()
+        self.opened = values_of(self.stored)
+        stored = {
+            self.add_prefix(field): self.opened[field] or ""
+            for field in FIELDS
+            if field not in kept
+        }
+        self.data = {
+            **dict(self.data.items()),
+            **stored,
+            self.add_prefix("version"): version_of(self.stored),
+        }
+
+    def _offer_unknown_values(self) -> None:
+        """Offer a value that is not among the choices as it is."""
+        for name, field in self.fields.items():
+            if not isinstance(field, forms.TypedChoiceField):
+                continue
+            value = self.opened[name] or ""
+            choices: list[Any] = list(field.choices)  # type: ignore[arg-type]
+            if value not in dict(choices):
+                field.choices = [(value, value or NO_CHOICE), *choices]
+
+    def clean_version(self) -> str:
+        """Treat a missing token as one that cannot be read."""
+        return self.cleaned_data["version"] or ""
 
     def wanted(self) -> dict[str, Any]:
-        """What the fields say; the save finds out which of them are changes."""
-        return {field: self.cleaned_data[field] for field in BuilderUserForm.Meta.fields}
+        """Return what the touched fields say; the save finds out which of them are changes."""
+        return {field: self.cleaned_data[field] for field in FIELDS if field not in self.untouched}
 
     def conflict_rows(self) -> list[dict[str, Any]]:
-        """For the page: each field that somebody else changed, as texts, and as the values that
-        a click puts into the field."""
-        if not isinstance(self.failure, Conflict):
-            return []
+        """For the page: each field in conflict, as texts, and as the values that a click puts
+        into the field."""
         return [
             {
                 "field": row.field,
                 "label": self.fields[row.field].label if row.field in self.fields else "Clerk id",
                 "base": self._text(row.field, row.base),
                 "theirs": self._text(row.field, row.theirs),
-                "mine": self._text(row.field, row.mine),
+                "mine": self._text(row.field, row.mine) if row.mine != row.base else "Not touched",
                 "theirs_value": row.theirs or "",
                 "mine_value": row.mine or "",
-                "choice": row.field in self.fields and row.mine not in (row.base, row.theirs),
+                "choice": row.field in self.fields
+                and not same(row.field, row.mine, row.theirs)
+                and (row.mine != row.base or not self.comparable),
             }
-            for row in self.failure.conflicts
+            for row in self.conflicts
         ]
 
     def _text(self, field: str, value: Any) -> str:
@@ -131,7 +260,7 @@ class ChangeForm(BuilderUserForm):
         shown = self.fields.get(field)
         if isinstance(shown, forms.ModelChoiceField):
             group = shown.queryset.filter(pk=value).first() if shown.queryset else None
-            return str(group or "a group that was deleted")
+            return str(group or GONE_GROUP)
         if isinstance(shown, forms.ChoiceField):
             choices: Any = shown.choices
             return str(dict(choices).get(value, value))

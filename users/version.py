@@ -1,8 +1,8 @@
-"""The version of a user that a form was opened with: an opaque token of the shown values.
+"""The edit token: what a form was opened with, as an opaque signed text.
 
-It moves whenever a shown field changed, whoever wrote it. A counter or `updated_at` would not:
-the application that this one replaces writes the same table and bumps neither. The token holds
-the values themselves, signed, so that a conflict can say what changed since.
+The token changes whenever a shown field changed, whoever wrote it. A counter or `updated_at` would
+not: the application that this one replaces writes the same table and moves neither. The token holds
+the values themselves, so that a conflict can say what changed since.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from typing import Any
 
 from django.core import signing
 
-from users.errors import Conflict
+from users.clerk import names
 from users.models import BuilderUser
 
 SALT = "users.version"
 SHOWN = ("name", "email", "role", "internal_role", "builder_group", "clerk_id")
-"""The fields that a version covers. `builder_group` stands for its id, as text."""
+"""The fields that a token covers. `builder_group` stands for its id, as text."""
+
+
+class UnreadableToken(ValueError):
+    """This application did not make the token, or made it for another user."""
 
 
 def value_of(user: BuilderUser, field: str) -> Any:
@@ -26,27 +30,45 @@ def value_of(user: BuilderUser, field: str) -> Any:
     return getattr(user, field)
 
 
+def values_of(user: BuilderUser) -> dict[str, Any]:
+    return {field: value_of(user, field) for field in SHOWN}
+
+
 def version_of(user: BuilderUser) -> str:
-    return signing.dumps([value_of(user, field) for field in SHOWN], salt=SALT, compress=True)
+    """Return the token of the values that are stored now."""
+    return token_of(user, values_of(user))
 
 
-def base_of(token: str) -> dict[str, Any]:
-    """The shown values that `token` stands for.
+def token_of(user: BuilderUser, base: dict[str, Any]) -> str:
+    values = [str(user.pk), *(base[field] for field in SHOWN)]
+    return signing.dumps(values, salt=SALT, compress=True)
 
-    Raises `Conflict` for a token that this application did not make.
-    """
+
+def base_of(token: str, user: BuilderUser) -> dict[str, Any]:
+    """Return the values that a form of `user` was opened with. Raises `UnreadableToken`."""
     try:
-        values = signing.loads(token, salt=SALT)
-    except signing.BadSignature:
-        values = None
-    if not isinstance(values, list) or len(values) != len(SHOWN):
-        raise Conflict(
-            "This form cannot be compared with what is stored, so nothing was saved. "
-            "Look at your changes and save again."
-        ) from None
-    return dict(zip(SHOWN, values, strict=True))
+        owner, *values = signing.loads(token, salt=SALT)
+        base = dict(zip(SHOWN, values, strict=True))
+    except (signing.BadSignature, TypeError, ValueError):
+        raise UnreadableToken from None
+    if owner != str(user.pk):
+        raise UnreadableToken
+    return base
 
 
 def differences(user: BuilderUser, base: dict[str, Any]) -> list[str]:
     """The shown fields whose stored value is not the one in `base`."""
     return [field for field in SHOWN if field in base and value_of(user, field) != base[field]]
+
+
+def same(field: str, before: Any, after: Any) -> bool:
+    """Compare two values of a field, ignoring how legacy rows spell them.
+
+    Legacy rows hold double spaces, capitals and empty texts that no form would store. These are
+    no change: otherwise editing the group would rename the person in Clerk.
+    """
+    if field == "name" and before and after:
+        return names.squash(before) == names.squash(after)
+    if field == "email" and before and after:
+        return bool(before.strip().lower() == after.strip().lower())
+    return (before or None) == (after or None)

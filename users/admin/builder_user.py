@@ -25,8 +25,8 @@ from users.admin.actions import AccountActions, may_replace
 from users.admin.base import CappedPaginator, say
 from users.admin.clerk_panel import panel
 from users.admin.holder import holder_link
-from users.errors import ChangeFailed, NotKnown, NotSaved
-from users.forms import AddForm, ChangeForm
+from users.errors import ChangeFailed, NothingToChange, NotKnown, NotSaved
+from users.forms import FIELDS, AddForm, ChangeForm, GroupSelect
 from users.models import BuilderUser, Invitation, Status, SyncAttempt
 from users.sync import account, invitations, recovery, save
 from users.sync.drift import State, with_state
@@ -36,8 +36,6 @@ csrf_protect_m = method_decorator(csrf_protect)
 EMPTY = "—"
 MOST_AT_ONCE = 100
 """Users that one request may delete: it waits for Clerk once for each."""
-
-FIELDS = ["name", "email", "role", "internal_role", "builder_group"]
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -70,9 +68,8 @@ class BuilderUserAdmin(AccountActions):
     show_facets = admin.ShowFacets.NEVER
     search_fields = ["name", "email", "=id", "=clerk_id"]
     search_help_text = "Name, email, id or Clerk id"
-    autocomplete_fields = ["builder_group"]
     actions = ["delete_users"]
-    fields = tuple(FIELDS)
+    fields = FIELDS
     change_form_template = "admin/users/builderuser/change_form.html"
 
     # --- The list --------------------------------------------------------------------------
@@ -118,6 +115,8 @@ class BuilderUserAdmin(AccountActions):
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         """A group can be looked at and added beside its field, not changed or deleted."""
+        if db_field.name == "builder_group":
+            kwargs["widget"] = GroupSelect(db_field, self.admin_site)
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "builder_group" and field:
             widget: Any = field.widget
@@ -198,7 +197,7 @@ class BuilderUserAdmin(AccountActions):
 
     def response_change(self, request: HttpRequest, obj: BuilderUser) -> HttpResponse:
         if not request.saved.changed and IS_POPUP_VAR not in request.POST:  # type: ignore[attr-defined]
-            messages.info(request, "Nothing was changed, so nothing was saved.")
+            messages.info(request, NothingToChange().message)
             if "_continue" in request.POST:
                 return HttpResponseRedirect(request.path)
             return self.response_post_save_change(request, obj)

@@ -1,4 +1,4 @@
-"""A conflict told: what changed since the form was opened, and by whom."""
+"""Conflicts: decide under the row lock, and say what changed since the form was opened, by whom."""
 
 from __future__ import annotations
 
@@ -6,21 +6,62 @@ from typing import Any
 
 from django.db.models import Q
 
-from users.errors import Conflict, FieldConflict
+from users.errors import Conflict, FieldConflict, NothingToChange
 from users.models import BuilderUser, Status, SyncAttempt
+from users.models import Operation as Kind
 from users.sync.actors import name_of
 from users.sync.operations import Operation
-from users.version import differences, value_of, version_of
+from users.version import differences, same, value_of
 
 
 def check(operation: Operation, row: BuilderUser, base: dict[str, Any] | None) -> None:
-    """Raise `Conflict` when fields of the locked row are not what the change starts from."""
+    """Compare the locked row with what the change starts from.
+
+    `base` holds the values that the form was opened with; without it the befores of the change
+    are compared. An edit loses the fields that the row already holds as wanted: two people who
+    type the same value are not in conflict.
+
+    Raises `Conflict` for every other field that changed, touched by the edit or not, and
+    `NothingToChange` when the row holds the whole edit.
+    """
     stale = operation.stale_fields(row) if base is None else differences(row, base)
+    if operation.kind == Kind.UPDATE:
+        held = _held(operation, row)
+        operation.changes = {
+            field: change for field, change in operation.changes.items() if field not in held
+        }
+        if not operation.changes:
+            raise NothingToChange
+        stale = [field for field in stale if field not in held]
     if stale:
-        raise conflict(operation, row, stale, base or {})
+        raise _changed(operation, row, stale, base or {})
 
 
-def conflict(
+def incomparable(user: BuilderUser, wanted: dict[str, Any]) -> Conflict:
+    """Build the conflict of a form whose edit token cannot be read: what was typed against what is
+    stored. What the form was opened with is not known."""
+    conflicts = tuple(
+        FieldConflict(field=field, base=None, theirs=value_of(user, field), mine=mine)
+        for field, mine in wanted.items()
+        if not same(field, value_of(user, field), mine)
+    )
+    return Conflict(
+        "This form cannot be compared with what is stored now. Nothing was saved, here or in "
+        "Clerk. The form shows what is stored; choose what you want to keep of yours, then save "
+        "again.",
+        conflicts=conflicts,
+    )
+
+
+def _held(operation: Operation, row: BuilderUser) -> set[str]:
+    return {
+        field
+        for field, (_, after) in operation.changes.items()
+        if same(field, value_of(row, field), after)
+    }
+
+
+def _changed(
     operation: Operation, row: BuilderUser, stale: list[str], base: dict[str, Any]
 ) -> Conflict:
     started_from = {field: before for field, (before, _) in operation.changes.items()} | base
@@ -40,9 +81,8 @@ def conflict(
     by = f" by {who}" if who else ""
     return Conflict(
         f"This user was changed{by} since you opened the form ({named}). Nothing was saved, "
-        "here or in Clerk. Choose for each field, then save again.",
+        "here or in Clerk. Compare the values, then save again.",
         conflicts=conflicts,
-        version=version_of(row),
         who=who,
         when=latest.settled_at if latest else row.updated_at,
     )

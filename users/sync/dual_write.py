@@ -53,7 +53,7 @@ def dual_write(
     rate limit for bulk work. Raises the `ChangeFailed` family. Must not run inside a
     transaction: the attempt would vanish with its rollback.
     """
-    base = base_of(version) if version is not None else None
+    base = base_of(version, user) if version is not None else None
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     if token and (first := repeats.first_of(token, operation)):
         return repeats.outcome_of(first, deadline)

@@ -27,7 +27,6 @@ from users.sync import conflicts, constraints, copies, locks, pending, steps, wo
 from users.sync.completion import complete
 from users.sync.mirror import instance
 from users.sync.operations import Operation, Verdict
-from users.version import version_of
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +98,8 @@ def exchange(
     try:
         with transaction.atomic(durable=True):
             row, same = _lock(operation, user, attempt, base, deadline)
+            if not operation.asks_clerk:  # somebody else has just brought Clerk's part of it
+                return _write_here(operation, row, attempt)
             _compare_in_clerk(operation, row, gateway, deadline)
             with constraints.as_refusals():
                 written = operation.write(row)
@@ -121,6 +122,13 @@ def exchange(
             raise
         logger.exception("The database failed after Clerk took attempt %s", attempt.pk)
         raise wording.commit_failed(attempt) from None
+    return Saved(written, attempt)
+
+
+def _write_here(operation: Operation, row: BuilderUser, attempt: SyncAttempt) -> Saved:
+    with constraints.as_refusals():
+        written = operation.write(row)
+    complete(operation, written, None, attempt)
     return Saved(written, attempt)
 
 
@@ -195,7 +203,6 @@ def _moved_in_clerk(
         message=f"This user's {named} was changed in Clerk, by the person or in Clerk's "
         "dashboard. Nothing was saved. Choose for each field, then save again.",
         conflicts=tuple(moved),
-        version=version_of(row),
         who="the person or somebody in Clerk's dashboard",
         when=account.updated_at,
     )

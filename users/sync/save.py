@@ -5,15 +5,17 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from users.clerk import names
-from users.errors import Refused
+from django.conf import settings
+
+from users.clerk import Deadline
+from users.errors import NothingToChange, Refused
 from users.models import BuilderUser, Source
-from users.sync import pending
+from users.sync import conflicts, pending, repeats
 from users.sync.actors import Actor
 from users.sync.dual_write import Saved, dual_write, refuse
 from users.sync.operations import Create, Edit
 from users.sync.operations.base import Changes
-from users.version import base_of, value_of
+from users.version import UnreadableToken, base_of, same, token_of, value_of, values_of
 
 EDITABLE = ("name", "email", "role", "internal_role", "builder_group")
 
@@ -30,37 +32,73 @@ def save_user(
     """Store the wanted values of fields on both sides.
 
     `changes` maps fields of `EDITABLE` to their wanted values (a `BuilderGroup` or None for the
-    group); those that hold it already are left out. `version` is the token that the form was
-    opened with; without it the values of `user` as it was loaded are what must still be stored.
+    group); fields that `user` already holds as wanted are left out. `version` is the edit token of
+    the form; without it the values of `user` as it was loaded are what must still be stored.
 
-    Raises `Refused` (code "email_guarded") for a new email of a linked user, and the
-    `ChangeFailed` family of `dual_write`.
+    Raises `Refused` (code "email_guarded") for a new email of a linked user, `Conflict` for a
+    token that cannot be read, and the `ChangeFailed` family of `dual_write`.
     """
-    base = base_of(version) if version is not None else {}
-    recorded: Changes = {}
-    for field in EDITABLE:
-        if field not in changes:
-            continue
-        before = base.get(field, value_of(user, field))
-        after = _stored(changes[field])
-        if not same(field, before, after):
-            recorded[field] = [before, after]
+    wanted = {field: _stored(changes[field]) for field in EDITABLE if field in changes}
+    base = _base(user, version, wanted)
+    if token and (first := repeats.first_of(token, Edit.on(user, _changes(base, wanted)))):
+        return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
+    # A held field is no change and no conflict, even if somebody else stored it meanwhile.
+    base |= {
+        field: value_of(user, field)
+        for field, after in wanted.items()
+        if same(field, value_of(user, field), after)
+    }
+    recorded = _changes(base, wanted)
     if not recorded:
         return Saved(user)
     operation = Edit.on(user, recorded)
     if "email" in recorded and user.linked:
-        guarded = Refused(
-            "Nothing was saved, here or in Clerk.",
-            code="email_guarded",
-            fields={
-                "email": [
-                    "This email is how they sign in. Changing it requires an invitation: use "
-                    "Change email."
-                ]
-            },
+        raise refuse(operation, _email_guarded(), actor=actor, source=source)
+    try:
+        return dual_write(
+            operation,
+            user,
+            actor=actor,
+            source=source,
+            version=token_of(user, base) if version is not None else None,
+            token=token,
         )
-        raise refuse(operation, guarded, actor=actor, source=source)
-    return dual_write(operation, user, actor=actor, source=source, version=version, token=token)
+    except NothingToChange:
+        return Saved(user)
+
+
+def _changes(base: dict[str, Any], wanted: dict[str, Any]) -> Changes:
+    return {
+        field: [base[field], after]
+        for field, after in wanted.items()
+        if not same(field, base[field], after)
+    }
+
+
+def _email_guarded() -> Refused:
+    return Refused(
+        "Nothing was saved, here or in Clerk.",
+        code="email_guarded",
+        fields={
+            "email": [
+                "This email is how they sign in. Changing it requires an invitation: use Change "
+                "email."
+            ]
+        },
+    )
+
+
+def _base(user: BuilderUser, version: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The values that the change starts from."""
+    if version is None:
+        return values_of(user)
+    try:
+        return base_of(version, user)
+    except UnreadableToken:
+        conflict = conflicts.incomparable(user, wanted)
+    if conflict.conflicts:
+        raise conflict
+    return values_of(user)
 
 
 def create_user(
@@ -87,13 +125,3 @@ def _stored(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     return str(value.pk)
-
-
-def same(field: str, before: Any, after: Any) -> bool:
-    """Old rows hold double spaces and capitals that no form would store. They are no change:
-    else editing the group would rename the person in Clerk."""
-    if field == "name" and before and after:
-        return names.squash(before) == names.squash(after)
-    if field == "email" and before and after:
-        return bool(before.strip().lower() == after.strip().lower())
-    return bool(before == after)

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from django.db.models import F, OuterRef, QuerySet, Subquery
 
 from users.clerk import Clerk, Pace, clerk, names
-from users.errors import Busy, ChangeFailed, Conflict, Gone, NotKnown, NotSaved, Waiting
+from users.errors import (
+    Busy,
+    ChangeFailed,
+    Conflict,
+    Gone,
+    NothingToChange,
+    NotKnown,
+    NotSaved,
+    Waiting,
+)
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Source, Status, SyncAttempt
 from users.models import Operation as Kind
 from users.sync import account, invitations
@@ -65,6 +74,8 @@ def _result_of(failure: ChangeFailed) -> Result:
     match failure:
         case Conflict():
             return _skipped(_moved_here(failure))
+        case NothingToChange():
+            return _skipped(failure.message)
         case Gone():
             return _skipped("The user was deleted since the plan was made.")
         case NotKnown() | NotSaved():

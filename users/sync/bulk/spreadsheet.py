@@ -24,9 +24,8 @@ from users.models import Operation as Kind
 from users.sync.bulk.choosing import Groups
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.operations.base import Changes
-from users.sync.save import same
 from users.validation import clean_email, clean_name, clean_roles
-from users.version import value_of
+from users.version import same, value_of
 
 KEYS = ("id", "clerk_id", "email")
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
@@ -196,12 +195,14 @@ class _Comparison:
             cell = line.cells.get(column)
             if not cell or column == self._key:
                 continue
+            before = value_of(user, column)
+            if cell == str(before or "").strip():
+                continue  # today's rules do not bind what is stored
             try:
                 wanted = self._cleaned(column, cell)
             except ValidationError as error:
                 problems.append(f"{column}: {' '.join(error.messages)}")
                 continue
-            before = value_of(user, column)
             if not same(column, before, wanted):
                 changes[column] = [before, wanted]
         if "role" in changes or "internal_role" in changes:

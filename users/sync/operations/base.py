@@ -15,7 +15,7 @@ from users.errors import ClerkError, ClerkNotFound, FieldConflict
 from users.models import BuilderUser, SyncAttempt
 from users.models import Operation as Kind
 from users.sync.mirror import instance
-from users.version import value_of
+from users.version import SHOWN, value_of
 
 Changes = dict[str, list[Any]]
 """`{field: [before, after]}`, in values that JSON holds; secrets as "(set)"."""
@@ -151,7 +151,7 @@ class Operation(ABC):
         stale = [
             field
             for field, (before, _) in self.changes.items()
-            if hasattr(row, field) and value_of(row, field) != before
+            if field in SHOWN and value_of(row, field) != before
         ]
         if (row.clerk_id or "") != self.clerk_id and "clerk_id" not in stale:
             stale.append("clerk_id")
@@ -160,7 +160,7 @@ class Operation(ABC):
     def written(self, row: BuilderUser) -> bool:
         """Whether the row holds this change already (recovery after a webhook brought it)."""
         return bool(self.changes) and all(
-            hasattr(row, field) and value_of(row, field) == after
+            field in SHOWN and value_of(row, field) == after
             for field, (_, after) in self.changes.items()
         )
 

@@ -1,0 +1,1 @@
+"""Our copy of Clerk: how its values are compared with the rows."""

@@ -15,6 +15,7 @@ from users.models import BuilderUser, ClerkAccount, Source
 from users.sync import copies, invitations, wording
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write
+from users.sync.mirror import comparison
 from users.sync.operations import (
     AccountAction,
     Ban,
@@ -46,8 +47,12 @@ def replace_email(
     in Clerk afterwards.
     """
     _require_account(user)
-    if email == user.email:
-        return Saved(user)
+    if comparison.same_email(email, user.email):
+        raise Refused(
+            "Nothing was changed.",
+            code="same_email",
+            fields={"email": ["This is the email that the user has."]},
+        )
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     operation = ReplaceEmail.on(user, {"email": [user.email, email]})
     saved = dual_write(operation, user, actor=actor, source=source, deadline=deadline)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from users.clerk import names
 from users.errors import Refused
 from users.models import BuilderUser, Source
 from users.sync.actors import Actor
 from users.sync.dual_write import Saved, dual_write
+from users.sync.mirror import comparison
 from users.sync.operations import Create, Edit
 from users.sync.operations.base import Changes
 from users.version import base_of, value_of
@@ -74,8 +74,4 @@ def _stored(value: Any) -> Any:
 def same(field: str, before: Any, after: Any) -> bool:
     """Old rows hold double spaces and capitals that no form would store. They are no change:
     else editing the group would rename the person in Clerk."""
-    if field == "name" and before and after:
-        return names.squash(before) == names.squash(after)
-    if field == "email" and before and after:
-        return bool(before.strip().lower() == after.strip().lower())
-    return bool(before == after)
+    return comparison.same(field, before, after)

@@ -12,6 +12,7 @@ from users.errors import ClerkNotFound
 from users.models import BuilderUser
 from users.models import Operation as Kind
 from users.sync.copies import OUR_ID
+from users.sync.mirror import comparison
 from users.sync.operations.base import (
     Changes,
     Operation,
@@ -59,13 +60,11 @@ class Edit(Operation):
         return clerk.update_user(self.clerk_id, first_name=first, last_name=last, deadline=deadline)
 
     def judge(self, account: ClerkUser) -> Verdict:
-        if account.name == names.squash(self.new_name):
+        if comparison.same_name(account.name, self.new_name):
             return Verdict.HAS_IT
-        known_before = {
-            names.squash(str(self.changes["name"][0])),
-            names.squash(self.details.get("clerk_name", "")),
-        }
-        return Verdict.HAS_NOT if account.name in known_before else Verdict.CANNOT_TELL
+        known_before = (self.changes["name"][0], self.details.get("clerk_name"))
+        unchanged = any(comparison.same_name(account.name, known) for known in known_before)
+        return Verdict.HAS_NOT if unchanged else Verdict.CANNOT_TELL
 
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
         seen = super().look(clerk, deadline)
@@ -99,7 +98,8 @@ class ReplaceEmail(Operation):
         return read_after(clerk, self.clerk_id, deadline)  # the answer is the address alone
 
     def judge(self, account: ClerkUser) -> Verdict:
-        return Verdict.HAS_IT if account.email == self.new else Verdict.HAS_NOT
+        has_it = comparison.same_email(account.email, self.new)
+        return Verdict.HAS_IT if has_it else Verdict.HAS_NOT
 
 
 class SetPassword(Operation):

@@ -10,8 +10,8 @@ from factory.django import DjangoModelFactory
 from sandbox import Sandbox
 from users.clerk import ClerkUser, names
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
-from users.sync.mirror import instance
 from users.sync.copies import columns_of
+from users.sync.mirror import instance
 
 
 class StaffFactory(DjangoModelFactory):

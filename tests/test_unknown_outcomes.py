@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from contextlib import contextmanager
 
@@ -267,7 +268,7 @@ class TestSentAgain:
             waited.append(len(sandbox.writes()) - before)
         assert the_attempt().status == "dropped"
         sent = [minute for minute, count in enumerate(waited) if count]
-        pauses = [later - sooner for sooner, later in zip(sent, sent[1:], strict=False)]
+        pauses = [later - sooner for sooner, later in itertools.pairwise(sent)]
         assert pauses == sorted(pauses)
         assert len(set(pauses)) > 1
         assert len(waited) <= 31
@@ -534,7 +535,8 @@ class TestReadUnderTheLock:
 def the_copy_is_old(user):
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE users_clerkaccount SET seen_at = now() - interval '1 minute' WHERE user_id = %s",
+            "UPDATE users_clerkaccount SET seen_at = seen_at - interval '1 minute' "
+            "WHERE user_id = %s",
             [user.pk],
         )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
+from django.core.validators import EmailValidator, validate_email
 
+from users.clerk import names
 from users.models import Role
 
 NAME_LENGTH, EMAIL_LENGTH = 200, 254
@@ -22,7 +23,7 @@ def clean_name(value: str) -> str:
         raise ValidationError("Remove the control characters from the name.")
     if _MARKUP.search(value):
         raise ValidationError("A name cannot hold < or >.")
-    name = " ".join(value.split())
+    name = names.squash(value)
     if not any(character.isalnum() for character in name):
         raise ValidationError("Enter a name.")
     if len(name) > NAME_LENGTH:
@@ -32,7 +33,12 @@ def clean_name(value: str) -> str:
 
 def clean_email(value: str) -> str:
     """Stripped and in lower case. Raises `ValidationError`."""
-    email = value.strip().lower()
+    email = value.strip()
+    # `validate_email` takes the Kelvin sign and three more letters for ASCII, and lowering some
+    # of them makes another mailbox.
+    if not email.rpartition("@")[0].isascii():
+        raise ValidationError(EmailValidator.message)
+    email = email.lower()
     validate_email(email)
     if len(email) > EMAIL_LENGTH:
         raise ValidationError(f"An email has at most {EMAIL_LENGTH} characters.")

@@ -7,11 +7,12 @@ the values themselves, so that a conflict can say what changed since.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.core import signing
 
-from users.clerk import names
+from users.clerk import emails, names
 from users.models import BuilderUser
 
 SALT = "users.version"
@@ -61,14 +62,19 @@ def differences(user: BuilderUser, base: dict[str, Any]) -> list[str]:
     return [field for field in SHOWN if field in base and value_of(user, field) != base[field]]
 
 
-def same(field: str, before: Any, after: Any) -> bool:
+def same(field: str, one: Any, other: Any) -> bool:
     """Compare two values of a field, ignoring how legacy rows spell them.
 
     Legacy rows hold double spaces, capitals and empty texts that no form would store. These are
     no change: otherwise editing the group would rename the person in Clerk.
     """
-    if field == "name" and before and after:
-        return names.squash(before) == names.squash(after)
-    if field == "email" and before and after:
-        return bool(before.strip().lower() == after.strip().lower())
-    return (before or None) == (after or None)
+    if normalized := _NORMALIZED.get(field):
+        return normalized(one or "") == normalized(other or "")
+    return (one or None) == (other or None)
+
+
+_NORMALIZED: dict[str, Callable[[str], str]] = {
+    "name": names.normalized,
+    "email": emails.normalized,
+}
+"""As `users.sync.mirror.comparison` compares the row with Clerk."""

@@ -7,20 +7,24 @@ from typing import Any
 
 from users.clerk import names
 from users.models import BuilderUser, ClerkAccount
+from users.sync.mirror import comparison
+from users.version import same
 
 
 @dataclass(frozen=True)
 class Row:
-    """`differs` as the list has it: what Clerk does not have is no difference."""
+    """One field. `differs` as the list has it: what Clerk does not have is no difference, but
+    staff can give it to Clerk."""
 
     field: str
     label: str
     ours: str
     clerks: str
+    differs: bool
 
     @property
-    def differs(self) -> bool:
-        return bool(self.clerks) and self.ours != self.clerks
+    def can_push(self) -> bool:
+        return not same(self.field, self.ours, self.clerks)
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Panel:
     @property
     def apart(self) -> bool:
         """Whether one copy can be brought to what the other has."""
-        return any(row.ours != row.clerks for row in self.rows)
+        return any(row.can_push for row in self.rows)
 
 
 def panel(user: BuilderUser) -> Panel | None:
@@ -45,9 +49,15 @@ def panel(user: BuilderUser) -> Panel | None:
         return None
     clerk_name = names.join(account.first_name, account.last_name)
     rows = (
-        Row("name", "Name", names.squash(user.name), clerk_name),
-        Row("email", "Email", user.email, account.email),
-    )
+        Row(
+            "name", "Name", names.squash(user.name), clerk_name,
+            comparison.name_differs(user.name, clerk_name),
+        ),
+        Row(
+            "email", "Email", user.email, account.email,
+            comparison.email_differs(user.email, account.email),
+        ),
+    )  # fmt: skip
     replaced = tuple(user.replaced_accounts.order_by("-released_at"))
     return Panel(account, rows, _ways_to_sign_in(account), replaced)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
+from users.clerk import emails
 from users.clerk.deadline import Deadline
 from users.clerk.pace import Pace
 from users.clerk.reads import Params, Reader
@@ -72,7 +73,7 @@ class Clerk:
 
     def find_by_email(self, email: str, *, deadline: Deadline) -> list[ClerkUser]:
         """Users that have the address, primary or not, ignoring case; compared here again."""
-        wanted = email.strip().lower()
+        wanted = emails.normalized(email)
         if not wanted:
             return []
         data = self._get("/users", [("email_address", wanted), ("limit", PAGE)], deadline=deadline)

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+WHITE_SPACE = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680"
+    "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""Every character at which `str.split` splits. SQL needs them spelled out."""
+
 
 def squash(text: str) -> str:
-    """The text with runs of whitespace as one space, and none at the ends."""
+    """The text with runs of white space as one space, and none at the ends."""
     return " ".join(text.split())
+
+
+def normalized(text: str) -> str:
+    """The text by which names are compared: squashed, in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", squash(text))
 
 
 def join(first: str, last: str) -> str:
@@ -29,4 +43,5 @@ def split(name: str, *, first: str = "", last: str = "") -> tuple[str, str]:
 
 def _leading(words: list[str], kept: list[str]) -> int:
     """How many words are kept: all of `kept` if `words` starts with them, else 0."""
-    return len(kept) if words[: len(kept)] == kept else 0
+    starts = list(map(normalized, words[: len(kept)])) == list(map(normalized, kept))
+    return len(kept) if starts else 0

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from users.clerk import names
+from users.clerk import emails, names
 
 USER_ID = re.compile(r"user_[A-Za-z0-9_]+\Z")
 INVITATION_ID = re.compile(r"inv_[A-Za-z0-9_]+\Z")
@@ -116,7 +116,7 @@ class ClerkInvitation:
         mapping = _mapping(data)
         return cls(
             id=_id(mapping, INVITATION_ID),
-            email=_text(mapping, "email_address").lower(),
+            email=emails.normalized(_text(mapping, "email_address")),
             status=_text(mapping, "status"),
             created_at=_time(mapping, "created_at"),
             expires_at=_time(mapping, "expires_at"),
@@ -254,18 +254,10 @@ def time_from(value: Any) -> datetime | None:
         return None
 
 
-def _lowered(address: str) -> str:
-    """In lower case, letters of other alphabets as they are: the Kelvin sign's small letter is
-    a k, and would make another mailbox look like one of ours."""
-    if address.isascii():
-        return address.lower()
-    return "".join(char.lower() if char.isascii() else char for char in address)
-
-
 def _email(entry: Any) -> ClerkEmail:
     verification = entry.get("verification") if isinstance(entry, dict) else None
     return ClerkEmail(
         id=_text(entry, "id"),
-        address=_lowered(_text(entry, "email_address").strip()),
+        address=emails.normalized(_text(entry, "email_address")),
         verified=_text(verification, "status") == "verified",
     )

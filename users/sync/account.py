@@ -14,10 +14,10 @@ from users.clerk import ClerkUser, Deadline, clerk, names
 from users.clerk.types import USER_ID
 from users.errors import ChangeFailed, ClerkError, ClerkNotFound, Refused
 from users.models import BuilderUser, ClerkAccount, Source
-from users.sync import copies, invitations, wording
+from users.sync import copies, invitations, repeats, wording
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write
-from users.sync.mirror import instance
+from users.sync.mirror import comparison, instance
 from users.sync.operations import (
     AccountAction,
     Ban,
@@ -54,10 +54,16 @@ def replace_email(
     in Clerk afterwards.
     """
     _require_account(user)
-    if email == user.email:
-        return Saved(user)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     operation = ReplaceEmail.on(user, {"email": [user.email, email]})
+    if token and (first := repeats.first_of(token, operation)):
+        return repeats.outcome_of(first, deadline)
+    if comparison.same_email(email, user.email):
+        raise Refused(
+            "Nothing was changed.",
+            code="same_email",
+            fields={"email": ["This is the email that the user has."]},
+        )
     saved = dual_write(operation, user, actor=actor, source=source, token=token, deadline=deadline)
     return Saved(saved.user, saved.attempt, still_found(operation.old, deadline=deadline))
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from django.db.models import (
     Case,
-    Count,
     DateTimeField,
     Exists,
     F,
@@ -27,11 +26,12 @@ from django.db.models import (
     When,
 )
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast, Coalesce, Lower
+from django.db.models.functions import Cast, Coalesce
 
-from users.clerk import names
 from users.models import BuilderUser, ClerkAccount, Status, SyncAttempt
 from users.sync import drift
+from users.sync.mirror import comparison
+from users.version import same
 
 
 class Kind(TextChoices):
@@ -98,7 +98,7 @@ def _cause(kind: Kind, row: _Row) -> str:
     if row.note:
         return row.note
     if row.last_wanted is not None:
-        in_clerk = names.squash(row.last_wanted) == names.squash(row.ours)
+        in_clerk = same(kind.value, row.last_wanted, row.ours)
     elif row.clerk_updated_at and row.row_updated_at:
         in_clerk = row.clerk_updated_at > row.row_updated_at
     else:
@@ -184,7 +184,7 @@ def _none(output_field: Any) -> Cast:
 
 
 def _name() -> QuerySet[BuilderUser]:
-    users = drift.with_names(BuilderUser.objects.filter(Living)).filter(drift.NAME_DIFFERS)
+    users = BuilderUser.objects.filter(Living).filter(drift.NAME_DIFFERS)
     return _of_users(users, ours=F("name"), theirs=drift.clerk_name(), field="name")
 
 
@@ -226,7 +226,7 @@ def _fitting(field: str) -> Coalesce:
     metadata, else by email. NULL for none."""
     free = BuilderUser.objects.filter(clerk_id=None)
     claimed = free.filter(pk=OuterRef("claimed_id"))
-    mailed = free.alias(lower=Lower("email")).filter(lower=OuterRef("email"))
+    mailed = comparison.with_email_of(free, OuterRef("email"))
     return Coalesce(Subquery(claimed.values(field)[:1]), Subquery(mailed.values(field)[:1]))
 
 
@@ -254,17 +254,13 @@ def _only_in_clerk() -> QuerySet[ClerkAccount]:
 
 
 def _twins() -> QuerySet[ClerkAccount]:
-    living = ClerkAccount.objects.filter(deleted_at=None, banned=False).exclude(email="")
-    twin = living.filter(email=OuterRef("email")).exclude(pk=OuterRef("pk"))
-    return _of_accounts(living.filter(Exists(twin)))
+    living = ClerkAccount.objects.filter(deleted_at=None, banned=False)
+    return _of_accounts(comparison.accounts_sharing_an_email(living))
 
 
 def _twin_rows() -> QuerySet[BuilderUser]:
     """None, as long as the unique index stands."""
-    lowered = BuilderUser.objects.values(lower=Lower("email"))
-    several = lowered.annotate(rows=Count("pk")).order_by().filter(rows__gt=1).values("lower")
-    users = BuilderUser.objects.alias(lower=Lower("email")).filter(lower__in=several)
-    return _of_users(users, ours=F("email"))
+    return _of_users(comparison.rows_sharing_an_email(), ours=F("email"))
 
 
 _QUERIES: dict[Kind, Callable[[], QuerySet[Any, Any]]] = {

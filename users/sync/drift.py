@@ -7,17 +7,17 @@ from django.db.models import (
     CharField,
     Exists,
     F,
-    Func,
     OuterRef,
-    Q,
     QuerySet,
     TextChoices,
+    TextField,
     Value,
     When,
 )
-from django.db.models.functions import Concat, Trim
+from django.db.models.functions import Concat
 
 from users.models import BuilderUser, Status, SyncAttempt
+from users.sync.mirror.comparison import NormalizedName, where_email_differs, where_name_differs
 
 
 class State(TextChoices):
@@ -33,35 +33,24 @@ class State(TextChoices):
     IN_STEP = "in_step", "In step"
 
 
-def squashed(expression: F | Concat) -> Func:
-    """`names.squash` in SQL."""
-    spaces = Func(
-        expression, Value(r"\s+"), Value(" "), Value("g"), function="regexp_replace",
-        output_field=CharField(),
-    )  # fmt: skip
-    return Trim(spaces)
-
-
-def clerk_name(prefix: str = "account__") -> Func:
-    """`names.join` in SQL."""
+def _joined(prefix: str) -> Concat:
     first, last = F(f"{prefix}first_name"), F(f"{prefix}last_name")
-    return squashed(Concat(first, Value(" "), last, output_field=CharField()))
+    return Concat(first, Value(" "), last, output_field=TextField())
 
 
-# An account without a name or email has none to differ by.
-NAME_DIFFERS = ~Q(_clerk_name__in=["", F("_name")])
-EMAIL_DIFFERS = ~Q(account__email__in=["", F("email")])
+def clerk_name(prefix: str = "account__") -> NormalizedName:
+    """Clerk's two names as one."""
+    return NormalizedName(_joined(prefix))
 
 
-def with_names(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
-    """Users with what `NAME_DIFFERS` compares."""
-    return users.alias(_name=squashed(F("name")), _clerk_name=clerk_name())
+NAME_DIFFERS = where_name_differs(F("name"), _joined("account__"))
+EMAIL_DIFFERS = where_email_differs(F("email"), F("account__email"))
 
 
 def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
     """Each user with its `clerk_state`, one of `State`."""
     open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
-    return with_names(users).annotate(
+    return users.annotate(
         clerk_state=Case(
             When(Exists(open_attempts), then=Value(State.OPEN)),
             When(clerk_id=None, then=Value(State.NOT_LINKED)),

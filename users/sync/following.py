@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import uuid
 
+from django.db.models import F
+
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount
 from users.sync import copies, journal, locks
+from users.sync.mirror import comparison
+from users.sync.mirror.comparison import taken_by_another
 from users.sync.operations import Follow
-from users.sync.operations.following import LONGEST, changes_from, taken_by_another
+from users.sync.operations.following import LONGEST, changes_from
 
 PARKED = "{}@moving.invalid"
 """Where a row stands while two swap, inside the transaction: nobody ever sees it."""
@@ -24,7 +28,8 @@ def follow(row: BuilderUser, account: ClerkUser, note: str = "") -> None:
     """Bring the row, which is locked, to its account's newest state. `note` is what stands on
     our copy now."""
     changes, drift = changes_from(row, account), ""
-    if account.email and account.email != row.email and "email" not in changes:  # it is taken
+    moved = comparison.email_differs(row.email, account.email)
+    if moved and "email" not in changes:  # it is taken
         holders = _who_must_move(row, account.email)
         if holders is None:
             other = taken_by_another(row, account.email)
@@ -46,8 +51,9 @@ def follow(row: BuilderUser, account: ClerkUser, note: str = "") -> None:
 
 def left(email: str) -> None:
     """A row has left this address: who has it in Clerk and could not take it takes it now."""
-    waiting = ClerkAccount.objects.filter(email=email, user__isnull=False, deleted_at=None)
-    for known in waiting.exclude(user__email=email):
+    linked = ClerkAccount.objects.filter(user__isnull=False, deleted_at=None)
+    waiting = comparison.where_email_differs(F("user__email"), F("email"))
+    for known in comparison.with_email(linked, email).filter(waiting):
         row = _movable(known.user_id)
         if row is not None:
             follow(row, copies.user_of(known), known.note)
@@ -58,7 +64,7 @@ def _who_must_move(row: BuilderUser, email: str) -> list[tuple[BuilderUser, str]
     with the address that it goes to; None if somebody in the chain stays where they are."""
     moving: list[tuple[BuilderUser, str]] = []
     wanted = email
-    while wanted != row.email and (found := taken_by_another(row, wanted)) is not None:
+    while (found := taken_by_another(row, wanted)) is not None:
         # Locked before its account is looked at: its own event may be at work.
         holder = _movable(found.pk)
         if holder is None or holder in dict(moving):
@@ -66,7 +72,7 @@ def _who_must_move(row: BuilderUser, email: str) -> list[tuple[BuilderUser, str]
         if holder.email != found.email:
             continue  # it has moved meanwhile
         known = ClerkAccount.objects.filter(user=holder, deleted_at=None).first()
-        if known is None or known.email in ("", wanted):
+        if known is None or not comparison.email_differs(wanted, known.email):
             return None
         moving.append((holder, known.email))
         wanted = known.email

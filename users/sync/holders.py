@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
-
-from django.db.models import QuerySet, Value
-from django.db.models.functions import Lower
 
 from users.errors import ChangeFailed, EmailTaken, Holder
 from users.models import BuilderUser, ClerkAccount
+from users.sync.mirror.comparison import with_email
 from users.sync.operations import Operation
 
 
@@ -28,10 +25,10 @@ def name_holder(failure: ChangeFailed, operation: Operation) -> ChangeFailed:
 def holder_of(email: str, *, apart_from: uuid.UUID) -> Holder:
     """Find who has the address: a builder user, else an account in Clerk that is connected to a
     builder user, else a free account. `apart_from` is the user who was to get the address."""
-    user = _with(BuilderUser.objects.exclude(pk=apart_from), email).first()
+    user = with_email(BuilderUser.objects.exclude(pk=apart_from), email).first()
     if user is None:
         accounts = ClerkAccount.objects.filter(deleted_at=None).exclude(user=apart_from)
-        known = sorted(_with(accounts.select_related("user"), email), key=_last_if_free)
+        known = sorted(with_email(accounts.select_related("user"), email), key=_last_if_free)
         if not known:
             return Holder(email)
         user = known[0].user
@@ -42,11 +39,6 @@ def holder_of(email: str, *, apart_from: uuid.UUID) -> Holder:
 
 def _last_if_free(account: ClerkAccount) -> tuple[bool, bool]:
     return account.user is None, account.banned
-
-
-def _with(rows: QuerySet[Any], email: str) -> QuerySet[Any]:
-    """Rows that have the address, ignoring case as the unique index does."""
-    return rows.alias(lowered=Lower("email")).filter(lowered=Lower(Value(email)))
 
 
 def _wanted_by(operation: Operation) -> str:

@@ -23,8 +23,9 @@ from users.errors import CascadeError
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt, WebhookDelivery
 from users.sync import copies, following, journal, locks, pending, recovery
 from users.sync.matching import Match, match
+from users.sync.mirror.comparison import taken_by_another
 from users.sync.operations import Delete, Link, Operation, Seen, Verdict, from_attempt
-from users.sync.operations.following import AccountChanged, taken_by_another
+from users.sync.operations.following import AccountChanged
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncA
 from users.sync import constraints, holders, inbound, journal, locks, pending
 from users.sync.actors import Actor
 from users.sync.dual_write import dual_write
+from users.sync.mirror.comparison import taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
-from users.sync.operations.following import taken_by_another
 from users.sync.operations.inviting import wanted
 
 AN_HOUR = timedelta(hours=1)

@@ -2,19 +2,17 @@
 to another.
 
 In this order: our id in the account's public metadata, which only our own calls can write; else
-its *verified primary* email, ignoring case, if exactly one row has it and that row is free.
+its *verified primary* email, if exactly one row has it and that row is free.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import QuerySet
-from django.db.models.functions import Lower
-
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount, Invitation
 from users.sync import copies
+from users.sync.mirror import comparison
 from users.sync.operations.inviting import OUR_INVITATION
 
 
@@ -55,15 +53,14 @@ def _accepted(account: ClerkUser, user: BuilderUser) -> Invitation | None:
         return None
     standing = [Invitation.State.PENDING, Invitation.State.EXPIRED]
     for invitation in Invitation.objects.filter(user=user, status__in=standing):
-        if str(invitation.reference) == reference and invitation.email == account.email:
+        accepted = str(invitation.reference) == reference
+        if accepted and comparison.same_email(invitation.email, account.email):
             return invitation
     return None
 
 
 def _by_email(account: ClerkUser) -> Match:
-    if not account.email:
-        return Match()
-    rows = list(with_email(account.email)[:2])
+    rows = list(comparison.with_email(BuilderUser.objects.all(), account.email)[:2])
     if not rows:
         return Match()
     if len(rows) > 1:
@@ -74,12 +71,6 @@ def _by_email(account: ClerkUser) -> Match:
     if user.linked:
         return Match(note=f"{user} has its email and {_state_of(user)}. Nothing was linked.")
     return Match(user)
-
-
-def with_email(email: str) -> QuerySet[BuilderUser]:
-    """The rows that have it, ignoring case as the unique index does. Not `iexact`: that compares
-    capitals, and of those the dotless i has the same as the i."""
-    return BuilderUser.objects.alias(lowered=Lower("email")).filter(lowered=email)
 
 
 def _state_of(user: BuilderUser) -> str:

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from users.clerk import Deadline, clerk, names
+from users.clerk import Deadline, clerk
 from users.errors import ChangeFailed, ClerkError
 from users.models import (
     BuilderUser,
@@ -127,7 +127,7 @@ def name_the_nameless() -> list[str]:
         account__deleted_at=None,
     ).select_related("account")
     for user in nameless.distinct():
-        operation = PushName.on(user, {"name": ["", names.squash(user.name)]})
+        operation = PushName.on(user, {"name": ["", user.name]})
         try:
             dual_write(operation, user, actor=None, source=Source.TASK)
         except ChangeFailed as failure:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
-from django.db.models.functions import Lower
 
 from users.clerk import names
 from users.errors import BulkRefused
@@ -21,7 +20,9 @@ from users.models import Operation as Kind
 from users.sync import copies, differences
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.matching import match
-from users.sync.operations.following import changes_from, taken_by_another
+from users.sync.mirror import comparison
+from users.sync.mirror.comparison import taken_by_another
+from users.sync.operations.following import changes_from
 
 FIELDS = ("name", "email")
 CHUNK = 1000
@@ -77,10 +78,11 @@ def _ids(wanted: Sequence[str], unknown: list[str]) -> list[uuid.UUID]:
 
 
 def _by_email(wanted: Sequence[str], unknown: list[str]) -> list[uuid.UUID]:
-    emails = [email.strip().lower() for email in wanted]
-    rows = BuilderUser.objects.annotate(lower=Lower("email")).filter(lower__in=emails)
-    found = dict(rows.values_list("lower", "pk"))
-    unknown += [f"email {email}" for email in emails if email not in found]
+    rows = comparison.with_email(BuilderUser.objects.all(), *wanted).values_list("email", "pk")
+    found = {comparison.normalized_email(email): pk for email, pk in rows}
+    unknown += [
+        f"email {email}" for email in wanted if comparison.normalized_email(email) not in found
+    ]
     return list(found.values())
 
 
@@ -119,7 +121,7 @@ class Groups:
 
 
 def _folded(name: str) -> str:
-    return names.squash(name).casefold()
+    return comparison.normalized_name(name).casefold()
 
 
 # --- The plans -----------------------------------------------------------------------------------
@@ -131,9 +133,9 @@ def plan_push(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
     notes = _notes_on_left_out(users)
     for user, account in _linked(users):
         theirs = names.join(account.first_name, account.last_name)
-        if "name" in fields and theirs != names.squash(user.name):
+        if "name" in fields and comparison.name_differs(user.name, theirs):
             rows.append(Planned.on(user, Kind.PUSH_NAME, {"name": [theirs, user.name]}))
-        if "email" in fields and account.email != user.email.lower():
+        if "email" in fields and comparison.email_differs(user.email, account.email):
             rows.append(Planned.on(user, Kind.PUSH_EMAIL, {"email": [account.email, user.email]}))
     return Plan("clerk_push", tuple(rows), tuple(notes))
 
@@ -155,9 +157,10 @@ def plan_link(users: QuerySet[BuilderUser]) -> Plan:
     """Rows without an account take the one that is certainly theirs, by the rule of `matching`.
     A row that two accounts fit gets none."""
     unlinked = BuilderUser.objects.filter(clerk_id=None)
-    fits = unlinked.filter(Q(pk=OuterRef("claimed_id")) | Q(email__iexact=OuterRef("email")))
+    claimed = Exists(unlinked.filter(pk=OuterRef("claimed_id")))
+    mailed = Exists(comparison.with_email_of(unlinked, OuterRef("email")))
     accounts = ClerkAccount.objects.filter(
-        Exists(fits), user=None, deleted_at=None, released_at=None
+        claimed | mailed, user=None, deleted_at=None, released_at=None
     ).order_by("pk")
     notes, found = [], []
     for account in accounts:

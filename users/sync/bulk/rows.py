@@ -23,6 +23,7 @@ from users.models import Operation as Kind
 from users.sync import account, invitations
 from users.sync.dual_write import dual_write
 from users.sync.operations import Operation
+from users.version import same
 
 State = BulkRow.State
 
@@ -170,5 +171,7 @@ def _moved_in_clerk(row: BulkRow, user: BuilderUser) -> str:
     if known is None or known.deleted_at:
         return "Its account was deleted in Clerk since the plan was made."
     holds = {"name": names.join(known.first_name, known.last_name), "email": known.email}
-    moved = [field for field, pair in row.changes.items() if pair[index] != holds[field]]
+    moved = [
+        field for field, pair in row.changes.items() if not same(field, pair[index], holds[field])
+    ]
     return f"Clerk holds another {moved[0]} than when the plan was made." if moved else ""

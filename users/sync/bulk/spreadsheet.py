@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models.functions import Lower
 
 from users.errors import BulkRefused
 from users.models import BuilderUser, InternalRole, Role
 from users.models import Operation as Kind
 from users.sync.bulk.choosing import Groups
 from users.sync.bulk.plan import Plan, Planned
+from users.sync.mirror import comparison
 from users.sync.operations.base import Changes
 from users.validation import clean_email, clean_name, clean_roles
 from users.version import same, value_of
@@ -182,8 +182,8 @@ class _Comparison:
             return {str(pk): user for pk, user in found.items()}
         if self._key == "clerk_id":
             return {user.clerk_id or "": user for user in users.filter(clerk_id__in=keys)}
-        lower = users.annotate(lower_email=Lower("email")).filter(lower_email__in=keys)
-        return {user.email.lower(): user for user in lower}
+        found_by_email = comparison.with_email(users, *keys)
+        return {comparison.normalized_email(user.email): user for user in found_by_email}
 
     def _compare(self, user: BuilderUser, line: _Line, problems: list[str]) -> Iterator[Planned]:
         """What the line changes of its user."""
@@ -261,7 +261,9 @@ def _normal(key: str, text: str) -> str:
             return str(uuid.UUID(text))
         except ValueError:
             return ""
-    return "" if "\0" in text else text.lower() if key == "email" else text
+    if "\0" in text:
+        return ""
+    return comparison.normalized_email(text) if key == "email" else text
 
 
 def _taken(rows: Sequence[Planned]) -> Iterator[BadRow]:
@@ -270,14 +272,14 @@ def _taken(rows: Sequence[Planned]) -> Iterator[BadRow]:
     owners: dict[str, str] = {}
     emails = [email for email, _ in wanted]
     for start in range(0, len(emails), CHUNK):
-        taken = BuilderUser.objects.annotate(lower=Lower("email")).filter(
-            lower__in=emails[start : start + CHUNK]
-        )
-        owners |= {email: str(pk) for email, pk in taken.values_list("lower", "pk")}
+        taken = comparison.with_email(BuilderUser.objects.all(), *emails[start : start + CHUNK])
+        for email, pk in taken.values_list("email", "pk"):
+            owners[comparison.normalized_email(email)] = str(pk)
     lines: dict[str, int] = {}
     for email, row in wanted:
         line = row.line or 0
-        if owners.get(email, row.user_id) != row.user_id:
+        key = comparison.normalized_email(email)
+        if owners.get(key, row.user_id) != row.user_id:
             yield BadRow(line, f"email: another builder user has {email}")
-        elif lines.setdefault(email, line) != line:
-            yield BadRow(line, f"email: line {lines[email]} has {email} too")
+        elif lines.setdefault(key, line) != line:
+            yield BadRow(line, f"email: line {lines[key]} has {email} too")

@@ -1,1 +1,1 @@
-"""Our copy of Clerk: what is known of its accounts, and whose instance it is."""
+"""Our copy of Clerk: whose instance it is, and how its values compare with the rows."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from django.db.models import Value
-from django.db.models.functions import Lower
-
-from users.clerk import Clerk, ClerkUser, Deadline, names
+from users.clerk import Clerk, ClerkUser, Deadline
 from users.models import BuilderUser
 from users.models import Operation as Kind
+from users.sync.mirror import comparison
 from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
 
 LONGEST = BuilderUser._meta.get_field("name").max_length or 10_000
@@ -43,23 +41,16 @@ class AccountChanged(Follow):
         return row
 
 
-def taken_by_another(row: BuilderUser, email: str) -> BuilderUser | None:
-    """Another row that has this email."""
-    if not email or email == row.email:
-        return None
-    rows = BuilderUser.objects.alias(lowered=Lower("email")).exclude(pk=row.pk)
-    return rows.filter(lowered=Lower(Value(email))).first()
-
-
 def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:
     """What differs between the row and its account, `{field: [row's, Clerk's]}`.
 
-    A name or email that Clerk does not have is no difference: the row's stays. An email that
-    another row has is left out, and a name that is too long: it is drift, shown, not an error.
+    An email that another row has is left out, and a name that is too long: it is drift, shown,
+    not an error.
     """
     changes: Changes = {}
-    if account.name and account.name != names.squash(row.name) and len(account.name) <= LONGEST:
+    if comparison.name_differs(row.name, account.name) and len(account.name) <= LONGEST:
         changes["name"] = [row.name, account.name]
-    if account.email and account.email != row.email and not taken_by_another(row, account.email):
+    moved = comparison.email_differs(row.email, account.email)
+    if moved and not comparison.taken_by_another(row, account.email):
         changes["email"] = [row.email, account.email]
     return changes

@@ -7,6 +7,7 @@ from django.utils import timezone
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
+from users.sync.mirror import comparison
 from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
 
 
@@ -35,7 +36,7 @@ class Link(_Linking):
     @classmethod
     def to(cls, user: BuilderUser, clerk_id: str, *, email: str | None = None) -> Link:
         changes: Changes = {"clerk_id": [user.clerk_id, clerk_id]}
-        if email is not None and email != user.email:
+        if email is not None and not comparison.same_email(email, user.email):
             changes["email"] = [user.email, email]
         return cls.on(user, changes)
 

@@ -1,0 +1,173 @@
+"""The one rule that says whether a name or an email is the same here and in Clerk.
+
+Names are the same when only white space or the Unicode composition differs. Emails are the same
+when only white space around them or the case of ASCII letters differs. What Clerk does not have
+is no difference.
+
+The functions are for Python values; the expressions and conditions below them say the same in
+SQL. Nothing else compares the two copies.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import Any, TypeVar
+
+from django.db.models import (
+    BooleanField,
+    Case,
+    Count,
+    ExpressionWrapper,
+    Func,
+    Model,
+    OuterRef,
+    Q,
+    QuerySet,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Lower, NullIf
+from django.db.models.lookups import Exact
+
+from users.clerk import emails, names
+from users.models import BuilderUser, ClerkAccount
+
+Records = TypeVar("Records", bound=Model)
+"""Rows or accounts: both have a column `email`."""
+
+
+# --- In Python -----------------------------------------------------------------------------------
+
+
+def normalized_name(text: str | None) -> str:
+    """The text by which names are compared; "" for none."""
+    return names.normalized(text or "")
+
+
+def normalized_email(text: str | None) -> str:
+    """The text by which emails are compared; "" for none."""
+    return emails.normalized(text or "")
+
+
+def same_name(one: str | None, other: str | None) -> bool:
+    return normalized_name(one) == normalized_name(other)
+
+
+def same_email(one: str | None, other: str | None) -> bool:
+    return normalized_email(one) == normalized_email(other)
+
+
+def name_differs(ours: str | None, clerks: str | None) -> bool:
+    """Whether Clerk has another name than the row."""
+    return normalized_name(clerks) != "" and not same_name(ours, clerks)
+
+
+def email_differs(ours: str | None, clerks: str | None) -> bool:
+    """Whether Clerk has another email than the row."""
+    return normalized_email(clerks) != "" and not same_email(ours, clerks)
+
+
+# --- In SQL --------------------------------------------------------------------------------------
+
+_WHITE_SPACE = "".join(f"\\u{ord(character):04x}" for character in names.WHITE_SPACE)
+"""For a literal E'…'. What `\\s` matches depends on the locale of the database."""
+
+
+class NormalizedName(Func):
+    """`normalized_name` in SQL."""
+
+    arity = 1
+    template = (
+        "normalize(btrim(regexp_replace("
+        f"coalesce(%(expressions)s, ''), E'[{_WHITE_SPACE}]+', ' ', 'g')), NFC)"
+    )
+    output_field = TextField()
+
+
+class NormalizedEmail(Func):
+    """`normalized_email` in SQL. What `lower` does to other alphabets depends on the locale."""
+
+    arity = 1
+    template = (
+        f"translate(btrim(coalesce(%(expressions)s, ''), E'{_WHITE_SPACE}'), "
+        f"'{string.ascii_uppercase}', '{string.ascii_lowercase}')"
+    )
+    output_field = TextField()
+
+
+def where_name_differs(ours: Combinable, clerks: Combinable) -> Q:
+    """`name_differs` in SQL."""
+    return _where_differs(NormalizedName, ours, clerks)
+
+
+def where_email_differs(ours: Combinable, clerks: Combinable) -> Q:
+    """`email_differs` in SQL."""
+    return _where_differs(NormalizedEmail, ours, clerks)
+
+
+def _where_differs(normalized: type[Func], ours: Combinable, clerks: Combinable) -> Q:
+    """Nearly all values are equal as they are. These are not normalized: it costs ten times as
+    much as all the rest."""
+    known = NullIf(normalized(clerks), Value("", output_field=TextField()))
+    other = ExpressionWrapper(~Q(Exact(known, normalized(ours))), output_field=BooleanField())
+    return Q(
+        Case(
+            When(Q(Exact(ours, clerks)), then=Value(False)),
+            default=Coalesce(other, Value(False)),
+            output_field=BooleanField(),
+        )
+    )
+
+
+# --- Finding by email ----------------------------------------------------------------------------
+
+# Both conditions of `with_email` and `with_email_of` are needed. The index on lower(email) finds
+# candidates fast. But in most locales the Kelvin sign is a k to it, so the rule is asked, too.
+# A stored address with white space around it is not found: its row is linked by hand.
+
+
+def with_email(records: QuerySet[Records], *wanted: str) -> QuerySet[Records]:
+    """The records that hold one of these addresses; none for an empty one."""
+    normalized = {normalized_email(email) for email in wanted} - {""}
+    return _keyed(records).filter(
+        _lower__in=[Lower(Value(email)) for email in normalized], _normalized__in=normalized
+    )
+
+
+def with_email_of(records: QuerySet[Records], outer: OuterRef) -> QuerySet[Records]:
+    """The records that hold the address of a record of the query around; none for an empty one."""
+    return _keyed(records).filter(
+        ~Q(_normalized=""), _lower=Lower(outer), _normalized=NormalizedEmail(outer)
+    )
+
+
+def _keyed(records: QuerySet[Any]) -> QuerySet[Any]:
+    return records.alias(_lower=Lower("email"), _normalized=NormalizedEmail("email"))
+
+
+def taken_by_another(row: BuilderUser, email: str) -> BuilderUser | None:
+    """Another row whose email keeps this row from taking `email`: the unique index on
+    lower(email) decides it, and may hold two mailboxes for one."""
+    if normalized_email(email) == "" or same_email(email, row.email):
+        return None
+    others = BuilderUser.objects.alias(_lower=Lower("email")).exclude(pk=row.pk)
+    return others.filter(_lower=Lower(Value(email))).first()
+
+
+def accounts_sharing_an_email(accounts: QuerySet[ClerkAccount]) -> QuerySet[ClerkAccount]:
+    """Those of the accounts that hold the address of another one of them."""
+    with_an_email = accounts.alias(_normalized=NormalizedEmail("email")).exclude(_normalized="")
+    return _sharing(with_an_email, NormalizedEmail("email"))
+
+
+def rows_sharing_an_email() -> QuerySet[BuilderUser]:
+    """Rows that the unique index on lower(email) would not let in beside one another."""
+    return _sharing(BuilderUser.objects.all(), Lower("email"))
+
+
+def _sharing(records: QuerySet[Any], key: Func) -> QuerySet[Any]:
+    counted = records.order_by().values(_key=key).annotate(_records=Count("pk"))
+    shared = counted.filter(_records__gt=1).values("_key")
+    return records.alias(_key=key).filter(_key__in=shared)

@@ -15,8 +15,14 @@ from django.test import Client
 
 from sandbox import Sandbox
 from tests.factories import StaffFactory
+from users.clerk import warm_up
 
-hypothesis.settings.register_profile("cascade", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "cascade",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # a slow machine is no fault
+    print_blob=True,
+)
 hypothesis.settings.load_profile("cascade")
 
 
@@ -39,6 +45,7 @@ def _loopback_only() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def running_sandbox() -> Iterator[Sandbox]:
+    warm_up()  # as a server process does: imports count against no deadline
     sandbox = Sandbox(secret_key="sk_test_sandbox").start()
     yield sandbox
     sandbox.stop()
@@ -103,7 +110,7 @@ def page(chromium, live_server, staff) -> Iterator[Any]:
     context = chromium.new_context(
         base_url=live_server.url, viewport={"width": 1280, "height": 900}
     )
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(120_000)
     cookie = client.cookies["sessionid"].value
     context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
     yield context.new_page()

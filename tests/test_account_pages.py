@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
+from tests.patience import deadline_for
 from tests.test_change_form import said, stored, text_of
 from users.admin.builder_user import MOST_AT_ONCE
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
@@ -258,7 +259,9 @@ class TestDelete:
     ):
         users = [linked(sandbox) for _ in range(5)]
         unlinked = BuilderUserFactory()
-        settings.CLERK_EDIT_DEADLINE = 1.0
+        settings.CLERK_EDIT_DEADLINE = deadline_for(
+            lambda: client.get("/admin/users/builderuser/"), at_least=1.0
+        )
         sandbox.fault("*", "hang", times=None)
         chosen = {
             "action": "delete_users", "confirmed": "yes", "select_across": "1",

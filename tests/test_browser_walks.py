@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from tests.events import URL
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
+from tests.patience import PATIENCE
 from tests.test_accessibility import violations
 from tests.test_change_form import page_of, stored
 from users.models import BuilderUser, Invitation, WebhookDelivery
@@ -39,7 +40,7 @@ def accept(page, clerk, first_name="", last_name=""):
     page.get_by_label("Last name").first.fill(last_name)
     page.get_by_role("button", name="Accept the invitation").first.click()
     page.get_by_role("heading", name="As the person").wait_for()
-    assert clerk.webhooks.wait_idle(30)
+    assert clerk.webhooks.wait_idle(PATIENCE)
 
 
 def test_invited_accepted_and_linked(page, clerk):
@@ -84,7 +85,7 @@ def test_a_new_email_by_invitation(page, clerk):
     page.goto(page_of(user))
     page.get_by_text("old@example.com. That account is still to be banned.").wait_for()
     assert upkeep.run().left == 0
-    assert clerk.webhooks.wait_idle(30)
+    assert clerk.webhooks.wait_idle(PATIENCE)
     # With the old address nobody can sign in any more.
     assert [other["banned"] for other in clerk.find("old@example.com")] == [True]
     page.reload()
@@ -100,7 +101,7 @@ def test_the_person_edits_their_own_account(page, clerk):
     page.get_by_label("New email").fill("mary.jones@example.com")
     page.get_by_role("button", name="Save").click()
     page.get_by_role("heading", name="Mary Ann Jones").wait_for()
-    assert clerk.webhooks.wait_idle(30)
+    assert clerk.webhooks.wait_idle(PATIENCE)
     assert (stored(user).name, stored(user).email) == ("Mary Ann Jones", "mary.jones@example.com")
 
 
@@ -124,7 +125,7 @@ def test_a_kept_event_is_replayed_by_a_click(page, clerk):
     user = living(clerk)
     attempt = SyncAttemptFactory(user=user, changes={"name": [user.name, "Mary Ann Brown"]})
     clerk.edit(user.clerk_id, last_name="Jones")
-    assert clerk.webhooks.wait_idle(30)
+    assert clerk.webhooks.wait_idle(PATIENCE)
     kept = WebhookDelivery.objects.get(processed_at=None)
     page.goto(reverse("admin:users_webhookdelivery_change", args=[kept.pk]))
     page.get_by_text("An earlier change of this user is not settled yet").first.wait_for()
@@ -140,7 +141,7 @@ def test_these_pages_can_be_used_by_everybody(page, clerk):
         user=nobody, email=nobody.email, purpose="new_account", status="pending"
     )
     clerk.edit(user.clerk_id, last_name="Jones")
-    assert clerk.webhooks.wait_idle(30)
+    assert clerk.webhooks.wait_idle(PATIENCE)
     ours = [("ban", user), ("unban", user), ("unlink", user), ("link", nobody), ("email", user)]
     addresses = [
         page_of(nobody),

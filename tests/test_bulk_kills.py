@@ -14,11 +14,16 @@ import pytest
 from sandbox import Sandbox
 from tests.commands import start
 from tests.factories import linked
+from tests.patience import PATIENCE, wait_until
 from users.models import BuilderUser, BulkRow, BulkRun, SyncAttempt
 from users.sync.bulk.workers import WORKERS
 
 ROWS = int(os.environ.get("BULK_ROWS", "300"))
 KILLS = int(os.environ.get("BULK_KILLS", "4"))
+
+
+def done() -> int:
+    return BulkRow.objects.filter(state="done").count()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -34,16 +39,17 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_only_what_was_in_flight
         process = start(sandbox, *arguments)
         left = BulkRow.objects.filter(state="waiting").count() or ROWS
         after = random.randrange(1, max(2, 2 * left // (KILLS - kill + 1)))
-        done_before = BulkRow.objects.filter(state="done").count()
-        while BulkRow.objects.filter(state="done").count() < done_before + after:
-            if process.poll() is not None:
-                break
+        wanted = done() + after
+        wait_until(
+            lambda: done() >= wanted or process.poll() is not None,  # noqa: B023
+            "the run does not go on",
+        )
         process.kill()
         process.communicate()
         arguments = ["clerk_push", "--resume", str(BulkRun.objects.get().pk), "--no-refresh",
                      "--rate", "1000"]  # fmt: skip
     final = start(sandbox, *arguments)
-    output, _ = final.communicate(timeout=300)
+    output, _ = final.communicate(timeout=PATIENCE)
     assert final.returncode == 0 or "no row left" in output, output
 
     for number, user in enumerate(users):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from datetime import timedelta
 
@@ -11,9 +12,10 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection, transaction
 from django.utils import timezone
 
-from sandbox import Limits, Sandbox
+from sandbox import Sandbox
 from tests.commands import run, start
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
+from tests.patience import PATIENCE, wait_until
 from users.clerk import ClerkUser
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
 from users.sync import copies
@@ -207,15 +209,14 @@ def test_a_row_that_somebody_is_saving_comes_again_later(sandbox, monkeypatch):
     assert clerk_name(sandbox, user) == "Mary Ann Jones0"
 
 
-def test_a_429_makes_everybody_wait_and_loses_nothing(settings):
-    sandbox = Sandbox(limits=Limits(instance=(8, 1.0))).start()
-    settings.CLERK_API_URL = sandbox.url
+def test_rows_that_meet_a_429_come_again_and_nothing_is_lost(sandbox):
     users = differing(sandbox, 12)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=429, retry_after=1, times=5)
     code, out = push("--apply")
     assert code == 0, out
-    assert 429 in [request.status for request in sandbox.requests()]
+    statuses = [request.status for request in sandbox.requests()]
+    assert (statuses.count(429), statuses.count(200)) == (5, 12)
     assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
-    sandbox.stop()
 
 
 # --- Plans in files ------------------------------------------------------------------------------
@@ -406,36 +407,44 @@ def test_a_run_whose_last_row_was_applied_later_has_nothing_to_resume(sandbox):
 # --- One at a time, interrupted, undone ----------------------------------------------------------
 
 
-def test_only_one_runs_at_a_time_and_the_second_is_told(sandbox):
-    differing(sandbox, 40)
-    sandbox.latency = 0.2
-    first = start(sandbox, "clerk_push", "--no-refresh", "--apply", "--rate", "20")
-    try:
-        while not BulkRow.objects.filter(state="done").exists():
-            assert first.poll() is None, first.communicate()[0]
-        code, out = push("--apply")
-        assert code == 1
-        assert f"Run {BulkRun.objects.get().pk} (clerk_push" in out
-    finally:
-        output, _ = first.communicate(timeout=60)
+@pytest.fixture
+def halted(sandbox, monkeypatch):
+    """Start a run of 40 rows as a process; Clerk answers the first, and the others when told."""
+    monkeypatch.setenv("CLERK_EDIT_DEADLINE", str(PATIENCE))
+    users = differing(sandbox, 40)
+    sandbox.fault("PATCH /users/{user_id}", "delay", seconds=PATIENCE, skip=1, times=None)
+    process = start(sandbox, "clerk_push", "--no-refresh", "--apply", "--rate", "1000")
+    wait_until(
+        lambda: BulkRow.objects.filter(state="done").exists() or process.poll() is not None,
+        "no row is done",
+    )
+    yield users, process
+    sandbox.clear_faults()
+    process.kill()
+    process.communicate()
+
+
+def test_only_one_runs_at_a_time_and_the_second_is_told(sandbox, halted):
+    _, first = halted
+    code, out = push("--apply")
+    assert code == 1
+    assert f"Run {BulkRun.objects.get().pk} (clerk_push" in out
+    sandbox.clear_faults()
+    output, _ = first.communicate(timeout=PATIENCE)
     assert first.returncode == 0, output
 
 
-def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(sandbox):
-    users = differing(sandbox, 40)
-    sandbox.latency = 0.2
-    going = start(sandbox, "clerk_push", "--no-refresh", "--apply", "--rate", "20")
-    while not BulkRow.objects.filter(state="done").exists():
-        assert going.poll() is None, going.communicate()[0]
-    going.send_signal(2)
-    output, _ = going.communicate(timeout=60)
+def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(sandbox, halted):
+    users, going = halted
+    going.send_signal(signal.SIGINT)
+    sandbox.clear_faults()
+    output, _ = going.communicate(timeout=PATIENCE)
     assert going.returncode == 130, output
     interrupted = BulkRun.objects.get()
     assert interrupted.state == "interrupted"
     assert f"clerk_push --resume {interrupted.pk}" in output
     assert not SyncAttempt.objects.filter(status="started").exists()
     assert 0 < interrupted.rows.filter(state="waiting").count() < 40
-    sandbox.latency = 0.0
     assert push("--resume", str(interrupted.pk))[0] == 0
     assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
     assert len(sandbox.writes()) == 40

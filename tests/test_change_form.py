@@ -10,6 +10,7 @@ from django.contrib.messages import get_messages
 from django.urls import reverse
 
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, linked
+from tests.patience import deadline_for
 from users.models import BuilderGroup, BuilderUser, SyncAttempt
 from users.sync import steps
 from users.version import version_of
@@ -261,8 +262,8 @@ class TestOutcomeUnknown:
         assert_unchanged(sandbox, user)
 
     def test_a_hanging_clerk_ends_with_the_deadline(self, client, sandbox, settings):
-        settings.CLERK_EDIT_DEADLINE = 2.0
         user = linked(sandbox)
+        settings.CLERK_EDIT_DEADLINE = deadline_for(lambda: client.get(page_of(user)), at_least=2.0)
         sandbox.fault("*", "hang", times=None)
         response = submit(client, user, name="Bob")
         assert "not known yet" in text_of(response)

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from tests.commands import ROOT, run
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
+from tests.patience import PATIENCE
 from users.models import BulkRow, BulkRun, ClerkAccount, SyncAttempt, WebhookDelivery
 from users.sync import check
 
@@ -102,7 +103,7 @@ def test_a_database_that_is_down_is_a_finding(sandbox, clerk):
     url = sandbox.url if clerk == "up" else "http://127.0.0.1:9/v1"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "manage.py", "clerk_check", "--json"],
-        cwd=ROOT, text=True, capture_output=True, check=False, timeout=100,
+        cwd=ROOT, text=True, capture_output=True, check=False, timeout=PATIENCE,
         env={**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:9/none",
              "CLERK_API_URL": url, "CLERK_SECRET_KEY": sandbox.secret_key},
     )  # fmt: skip

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from tests.events import happened, post
 from tests.factories import BuilderUserFactory, linked
+from tests.patience import PATIENCE, wait_until
 from tests.test_change_form import in_clerk, stored, submit
 from tests.test_recovery import elsewhere
 from users.models import BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
@@ -26,7 +27,7 @@ def at_once(sandbox, events, threads=8):
     gate = threading.Barrier(min(threads, len(events)))
 
     def deliver(part):
-        gate.wait(60)
+        gate.wait(PATIENCE)
         try:
             return [post(sandbox, event).status_code for event in part]
         finally:
@@ -54,12 +55,12 @@ class Halted:
     def _halt(self, sender, step, **kwargs):
         if step == self._step and threading.current_thread() is self._thread:
             self._there.set()
-            assert self._go.wait(60)
+            assert self._go.wait(PATIENCE)
 
     def __enter__(self):
         steps.reached.connect(self._halt)
         self._thread.start()
-        assert self._there.wait(60)
+        assert self._there.wait(PATIENCE)
         return self
 
     def go(self):
@@ -83,8 +84,9 @@ def delivered_meanwhile(sandbox, halted, event):
 
     thread = threading.Thread(target=deliver)
     thread.start()
-    while thread.is_alive() and not somebody_waits():
-        thread.join(0.01)
+    wait_until(
+        lambda: somebody_waits() or not thread.is_alive(), "the event neither ends nor waits"
+    )
     halted.go()
     thread.join()
     return statuses
@@ -230,8 +232,7 @@ def test_the_address_of_a_row_changes_while_its_account_waits(sandbox):
     thread = threading.Thread(target=deliver)
     with elsewhere(edit):
         thread.start()
-        while not somebody_waits():
-            thread.join(0.01)
+        wait_until(somebody_waits, "the event does not wait for the edit")
     thread.join()
     assert statuses == [200]
     upkeep.run()

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from django.db import connection, connections
 
 from tests.commands import run
 from tests.factories import linked
+from tests.patience import wait_until
 from tests.test_change_form import in_clerk, stored, submit
 from tests.test_recovery import abandoned
 from users.models import BuilderUser, SyncAttempt
@@ -28,6 +28,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -57,11 +62,7 @@ def pgbouncer(transactional_db) -> Iterator[None]:
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         original = dict(direct)
         try:
-            for _ in range(600):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
+            wait_until(lambda: listens(port), "pgbouncer does not listen")
             connections["default"].close_pool()
             direct.update({"HOST": "127.0.0.1", "PORT": str(port)})
             connection.close()

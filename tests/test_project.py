@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import Client
 
 from tests.factories import BuilderUserFactory
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 PRODUCTION = {
@@ -31,7 +32,7 @@ def check(**environment):
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -10,6 +10,7 @@ import pytest
 from bench.server import serving
 from bench.webhooks import PATH, deliver, live, wrong_rows
 from tests.events import happened
+from tests.patience import PATIENCE
 from users.models import WebhookDelivery
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,7 +23,7 @@ def secret(sandbox):
 
 def asked(port, body, headers):
     """Status and text of one delivery."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.request("POST", PATH, body, headers)
     answer = connection.getresponse()
     text = answer.read().decode()

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import BuilderUserFactory, StaffFactory, SyncAttemptFactory, linked
+from tests.patience import PATIENCE, deadline_for
 from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
 
@@ -30,13 +31,13 @@ def elsewhere(work):
         with transaction.atomic():
             work()
             done.set()
-            release.wait(60)
+            release.wait(PATIENCE)
         connection.close()
 
     other = threading.Thread(target=run)
     other.start()
     try:
-        assert done.wait(60)
+        assert done.wait(PATIENCE)
         yield
     finally:
         release.set()
@@ -228,7 +229,7 @@ class TestOnTheWay:
         start = threading.Barrier(4)
 
         def run():
-            start.wait(60)
+            start.wait(PATIENCE)
             try:
                 call_command("clerk_recover", "--json")
             except SystemExit:
@@ -284,14 +285,16 @@ def test_a_scan_that_points_at_the_user_is_no_editor(client, sandbox):
 
 def test_settling_an_earlier_change_first_stays_within_the_deadline(client, sandbox, settings):
     """The look at the earlier change and the save share one deadline."""
-    settings.CLERK_EDIT_DEADLINE = 2.0
     user = linked(sandbox)
+    deadline = deadline_for(lambda: client.get(page_of(user)), at_least=2.0)
+    settings.CLERK_EDIT_DEADLINE = deadline
     user.account.delete()  # so that the save has to ask for the names before
     abandoned(user)
-    sandbox.fault("GET /users/{user_id}", "delay", seconds=1.0, times=1)
+    sandbox.fault("GET /users/{user_id}", "delay", seconds=deadline / 2, times=1)
     sandbox.fault("GET /users/{user_id}", "hang", times=None)
     started = time.monotonic()
     response = submit(client, user, name="Mary Ann Brown")
-    assert time.monotonic() - started < 3.0
+    # A second deadline after the delay would end at one and a half.
+    assert time.monotonic() - started < 1.4 * deadline
     assert "not settled yet" in text_of(response)
     assert stored(user).name == user.name

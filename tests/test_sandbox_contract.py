@@ -19,6 +19,7 @@ from jsonschema import Draft202012Validator
 from sandbox import Request, Sandbox
 from sandbox.routes import ROUTES, find
 from sandbox.users import CREATABLE
+from tests.patience import PATIENCE
 from tests.test_gateway import READS, WRITES
 from users.clerk import Deadline, clerk
 
@@ -173,7 +174,7 @@ class Client:
                 "Authorization": f"Bearer {key or self._sandbox.secret_key}",
                 "Clerk-API-Version": "2026-05-12",
             },
-            timeout=10,
+            timeout=PATIENCE,
         )
         assert answer.status_code == expect, (route, answer.text)
         assert self._contract.problems_of_answer(route, expect, answer.json()) == [], route

@@ -11,31 +11,36 @@ import requests
 
 from sandbox import Sandbox
 from sandbox.routes import ROUTES
+from tests.patience import PATIENCE, wait_until
 
 NASTY = "<script>alert('x')</script>\"&'"
 
 
 def page(sandbox: Sandbox, path: str) -> str:
-    answer = requests.get(sandbox.root + path, timeout=10)
+    answer = requests.get(sandbox.root + path, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
     return answer.text
 
 
 def post(sandbox: Sandbox, path: str, expect: int = 200, **form: str) -> requests.Response:
-    answer = requests.post(sandbox.root + path, data=form, timeout=10)
+    answer = requests.post(sandbox.root + path, data=form, timeout=PATIENCE)
     assert answer.status_code == expect, answer.text
     return answer
 
 
 def control(sandbox: Sandbox, method: str, path: str, body: object = None) -> object:
-    answer = requests.request(method, f"{sandbox.root}/_sandbox/{path}", json=body, timeout=30)
+    answer = requests.request(
+        method, f"{sandbox.root}/_sandbox/{path}", json=body, timeout=PATIENCE
+    )
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def api(sandbox: Sandbox, method: str, path: str, body: object = None) -> requests.Response:
     headers = {"Authorization": f"Bearer {sandbox.secret_key}"}
-    return requests.request(method, sandbox.url + path, json=body, headers=headers, timeout=10)
+    return requests.request(
+        method, sandbox.url + path, json=body, headers=headers, timeout=PATIENCE
+    )
 
 
 def test_every_value_is_escaped_on_every_page(sandbox):
@@ -50,7 +55,7 @@ def test_every_value_is_escaped_on_every_page(sandbox):
         text = page(sandbox, path)
         assert "<script" not in text, path
         assert "alert(" in text or path == "/webhooks", path
-    assert requests.get(f"{sandbox.root}/users/{NASTY}", timeout=10).status_code == 404
+    assert requests.get(f"{sandbox.root}/users/{NASTY}", timeout=PATIENCE).status_code == 404
 
 
 def test_the_person_changes_name_and_email_signs_in_and_leaves(sandbox):
@@ -162,18 +167,18 @@ def test_webhooks_are_held_released_and_sent_again_on_their_page(sandbox):
     sandbox.add_user(email="ann@example.com")
     assert "Release 2 held" in page(sandbox, "/webhooks")
     post(sandbox, "/webhooks/release", order="shuffled", twice="on", lose="1")
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     states = {d["state"]: d["attempts"] for d in sandbox.webhooks.deliveries()}
     assert states == {"lost": 0, "failed": 2}
     for event in sandbox.webhooks.events:
         post(sandbox, f"/webhooks/{event.id}/resend")
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     assert sum(delivery["attempts"] for delivery in sandbox.webhooks.deliveries()) == 4
     text = page(sandbox, "/webhooks")
     assert "no answer" in text
     post(sandbox, "/webhooks/mode", 400, mode="sideways")
     post(sandbox, "/webhooks/msg_unknown/resend", 400)
-    assert requests.get(f"{sandbox.root}/webhooks/msg_unknown", timeout=10).status_code == 404
+    assert requests.get(f"{sandbox.root}/webhooks/msg_unknown", timeout=PATIENCE).status_code == 404
 
 
 def test_all_of_it_over_json(sandbox):
@@ -198,7 +203,7 @@ def test_all_of_it_over_json(sandbox):
     sandbox.webhooks.pauses = ()
     released = control(sandbox, "POST", "webhooks/release", {"order": "shuffled", "twice": True})
     assert sorted(released) == sorted([event["id"] for event in events] * 2)
-    assert control(sandbox, "POST", "webhooks/wait", {"timeout": 10}) == {"idle": True}
+    assert control(sandbox, "POST", "webhooks/wait", {"timeout": PATIENCE}) == {"idle": True}
     control(sandbox, "POST", f"webhooks/{events[0]['id']}/resend")
     assert control(sandbox, "POST", "webhooks/wait") == {"idle": True}
     board = control(sandbox, "GET", "webhooks")
@@ -224,7 +229,7 @@ def test_all_of_it_over_json(sandbox):
 )
 def test_nonsense_is_answered_as_such(sandbox, method, path, body, status):
     url = f"{sandbox.root}/_sandbox/{path}"
-    assert requests.request(method, url, json=body, timeout=10).status_code == status
+    assert requests.request(method, url, json=body, timeout=PATIENCE).status_code == status
 
 
 def test_a_state_file_keeps_people_over_a_restart(tmp_path):
@@ -295,7 +300,7 @@ def test_a_corrupt_state_file_is_one_line_that_says_what_to_do(tmp_path, text):
 def test_the_command_sends_webhooks_where_it_is_told(tmp_path):
     command = [sys.executable, "-m", "sandbox", "--port", "0"]
     wrong = subprocess.run(
-        [*command, "--webhook-url", "nonsense"], capture_output=True, text=True, timeout=60
+        [*command, "--webhook-url", "nonsense"], capture_output=True, text=True, timeout=PATIENCE
     )
     assert wrong.returncode == 1
     assert "cannot send webhooks" in wrong.stderr
@@ -304,11 +309,11 @@ def test_the_command_sends_webhooks_where_it_is_told(tmp_path):
     )
     try:
         root = running.stdout.readline().split()[-1]
-        answer = requests.get(f"{root}/_sandbox/webhooks", timeout=10).json()
+        answer = requests.get(f"{root}/_sandbox/webhooks", timeout=PATIENCE).json()
         assert answer["url"] == "http://127.0.0.1:9/hook"
     finally:
         running.terminate()
-        assert running.wait(20) == 0
+        assert running.wait(PATIENCE) == 0
         running.stdout.close()
 
 
@@ -369,7 +374,10 @@ def test_delay_hang_and_drip_do_not_end_in_time(sandbox):
         with pytest.raises((requests.ReadTimeout, requests.ConnectionError)):
             requests.patch(f"{sandbox.url}/users/{user['id']}", json={"first_name": kind},
                            headers=headers, timeout=0.3)  # fmt: skip
-        assert sandbox.user(user["id"])["first_name"] == kind
+        wait_until(
+            lambda: sandbox.user(user["id"])["first_name"] == kind,  # noqa: B023
+            "the change is not made",
+        )
         post(sandbox, "/faults/clear")
 
 

@@ -15,6 +15,7 @@ from standardwebhooks import Webhook
 
 from sandbox import Sandbox
 from sandbox.webhooks import sign
+from tests.patience import PATIENCE
 
 VECTOR_SECRET = "whsec_Y2xlcmstdGVzdC1zaWduaW5nLXNlY3JldC0zMmJ5dGU="
 VECTOR_ID, VECTOR_TIMESTAMP = "msg_2xH8iJ0kL2mN4oP6qR8tU0vW2xY", 1767398401
@@ -172,8 +173,8 @@ def test_a_call_of_the_api_is_an_event_and_a_refused_one_is_none(sandbox):
     user = sandbox.add_user(email="mary@example.com")
     headers = {"Authorization": f"Bearer {sandbox.secret_key}"}
     url = f"{sandbox.url}/users/{user['id']}"
-    requests.patch(url, json={"first_name": "Marie"}, headers=headers, timeout=10)
-    requests.patch(url, json={"first_name": "x" * 300}, headers=headers, timeout=10)
+    requests.patch(url, json={"first_name": "Marie"}, headers=headers, timeout=PATIENCE)
+    requests.patch(url, json={"first_name": "x" * 300}, headers=headers, timeout=PATIENCE)
     assert types(sandbox) == ["user.created", "user.updated"]
 
 
@@ -182,7 +183,7 @@ def test_live_events_arrive_in_order_and_signed(sandbox, receiver):
     user = sandbox.add_user(email="mary@example.com")
     for number in range(20):
         sandbox.edit(user["id"], first_name=f"Mary {number}")
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     assert receiver.ids() == [event.id for event in sandbox.webhooks.events]
     assert receiver.verified(OTHER_SECRET) == [event.payload for event in sandbox.webhooks.events]
     assert {delivery["state"] for delivery in sandbox.webhooks.deliveries()} == {"delivered"}
@@ -209,7 +210,7 @@ def test_a_failed_event_is_sent_again_with_its_id_and_does_not_hold_up_others(sa
     sandbox.webhooks.send_to(receiver.url)
     user = sandbox.add_user(email="mary@example.com")
     sandbox.edit(user["id"], first_name="Marie")
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     created, updated = (event.id for event in sandbox.webhooks.events)
     assert receiver.ids() == [created, updated, created, created]
     states = {d["id"]: (d["state"], d["attempts"], d["status"])
@@ -222,12 +223,12 @@ def test_an_event_that_never_arrives_is_given_up_and_can_be_sent_again(sandbox, 
     sandbox.webhooks.pauses = (0.01, 0.01)
     sandbox.webhooks.send_to(receiver.url)
     sandbox.add_user(email="mary@example.com")
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     [delivery] = sandbox.webhooks.deliveries()
     assert (delivery["state"], delivery["attempts"], delivery["status"]) == ("failed", 3, 500)
     receiver.answer = lambda number: 200
     sandbox.webhooks.resend(delivery["id"])
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     assert sandbox.webhooks.deliveries()[0]["state"] == "delivered"
     assert receiver.ids() == [delivery["id"]] * 4
 
@@ -236,7 +237,7 @@ def test_nobody_there_is_a_failure_too(sandbox):
     sandbox.webhooks.pauses = ()
     sandbox.webhooks.send_to("http://127.0.0.1:9/")
     sandbox.add_user(email="mary@example.com")
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     assert sandbox.webhooks.deliveries()[0]["state"] == "failed"
     assert sandbox.webhooks.deliveries()[0]["status"] is None
 
@@ -247,11 +248,11 @@ def test_held_events_go_out_shuffled_twice_and_some_never(sandbox, receiver):
     user = sandbox.add_user(email="mary@example.com")
     for number in range(9):
         sandbox.edit(user["id"], first_name=f"Mary {number}")
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     assert receiver.got == []
     sandbox.webhooks.random.seed(7)
     released = sandbox.webhooks.release("shuffled", twice=True, lose=3)
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     ids = [event.id for event in sandbox.webhooks.events]
     assert receiver.ids() == [event.id for event in released]
     assert receiver.ids() != sorted(receiver.ids(), key=ids.index)
@@ -267,7 +268,7 @@ def test_held_events_go_out_as_they_happened(sandbox, receiver):
         sandbox.add_user(email=f"mary{number}@example.com")
     sandbox.webhooks.send_to(receiver.url)
     sandbox.webhooks.release()
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     assert receiver.ids() == [event.id for event in sandbox.webhooks.events]
 
 
@@ -277,11 +278,11 @@ def test_lost_events_are_recorded_only(sandbox, receiver):
     sandbox.add_user(email="mary@example.com")
     sandbox.webhooks.mode = "live"
     sandbox.add_user(email="ann@example.com")
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     lost, sent = sandbox.webhooks.events
     assert receiver.ids() == [sent.id]
     sandbox.webhooks.resend(lost.id)
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     assert receiver.ids() == [sent.id, lost.id]
 
 
@@ -292,7 +293,7 @@ def test_reset_and_none_stop_the_sending(sandbox, receiver):
     sandbox.add_user(email="mary@example.com")
     assert not sandbox.webhooks.wait_idle(0.05), "it waits to be sent again"
     sandbox.webhooks.send_to(None)
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     with pytest.raises(ValueError, match="nobody to send to"):
         sandbox.webhooks.resend(sandbox.webhooks.events[0].id)
     sandbox.webhooks.mode = "lost"
@@ -307,12 +308,12 @@ def test_a_receiver_that_asks_the_api_in_turn_is_answered(sandbox, receiver):
     headers = {"Authorization": f"Bearer {sandbox.secret_key}"}
 
     def ask(number: int) -> int:
-        return requests.get(f"{sandbox.url}/users", headers=headers, timeout=10).status_code
+        return requests.get(f"{sandbox.url}/users", headers=headers, timeout=PATIENCE).status_code
 
     receiver.answer = ask
     sandbox.webhooks.send_to(receiver.url)
     sandbox.add_user(email="mary@example.com")
-    assert sandbox.webhooks.wait_idle(10)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     assert sandbox.webhooks.deliveries()[0]["status"] == 200
 
 
@@ -328,7 +329,7 @@ def test_many_threads_change_and_every_event_arrives_once(sandbox, receiver):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sandbox.webhooks.wait_idle(20)
+    assert sandbox.webhooks.wait_idle(PATIENCE)
     assert receiver.ids() == [event.id for event in sandbox.webhooks.events]
     assert len(set(receiver.ids())) == 80
 

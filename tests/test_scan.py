@@ -233,13 +233,15 @@ def test_saves_and_a_scan_at_the_same_time(sandbox):
 
     thread = threading.Thread(target=keep_scanning)
     thread.start()
-    for number in range(20):
-        user = users[number % 5]
-        BuilderUser.objects.filter(pk=user.pk).update(name=f"Mary Ann Jones{number}")
-        code, out = run("clerk_push", "--no-refresh", "--apply", "--rate", "1000")
-        assert code == 0, out
-    stop.set()
-    thread.join()
+    try:
+        for number in range(20):
+            user = users[number % 5]
+            BuilderUser.objects.filter(pk=user.pk).update(name=f"Mary Ann Jones{number}")
+            code, out = run("clerk_push", "--no-refresh", "--apply", "--rate", "1000")
+            assert code == 0, out
+    finally:
+        stop.set()
+        thread.join()
     assert not errors
 
 

@@ -12,11 +12,11 @@ from django.urls import reverse
 from bench.server import serving
 from sandbox import Sandbox
 from tests.campaign.world import World, require
+from tests.patience import PATIENCE
 from tests.test_change_form import form_of, page_of
 from users.models import BuilderUser, SyncAttempt
 from users.sync import steps
 
-PATIENCE = 30.0
 Request = tuple[str, dict[str, str]]
 
 

@@ -65,7 +65,7 @@ def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
         clerk_state=Case(
             When(Exists(open_attempts), then=Value(State.OPEN)),
             When(clerk_id=None, then=Value(State.NOT_LINKED)),
-            When(account=None, then=Value(State.UNSEEN)),
+            When(Q(account=None) | ~Q(account__clerk_id=F("clerk_id")), then=Value(State.UNSEEN)),
             When(account__deleted_at__isnull=False, then=Value(State.DELETED)),
             When(account__banned=True, then=Value(State.BANNED)),
             When(account__locked=True, then=Value(State.LOCKED)),

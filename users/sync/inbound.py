@@ -235,7 +235,7 @@ def _linked_meanwhile(account: ClerkUser) -> BuilderUser | None:
     """The row that a save linked while this event came to our copy, which does not know of it."""
     row = locks.lock_for_event(clerk_id=account.id)
     if row is not None:
-        ClerkAccount.objects.filter(pk=account.id).update(user=row)
+        copies.follow_row(account.id)
     return row
 
 

@@ -114,12 +114,12 @@ def _scan(
     if not accept_missing:
         _check_instance(client)
     known = ClerkAccount.objects.filter(deleted_at=None).count()
-    _let_copies_follow_rows()
+    copies.follow_rows()
     expected = _read_all(client, _bounds(client, windows), tally)
     _read(client, (tally.newest + 1, None), tally)
     if expected - tally.seen - len(tally.unreadable) > _too_many(expected):
         raise ClerkUnknown(f"Clerk says that it has {expected} users, but lists {tally.seen}")
-    _let_copies_follow_rows()
+    copies.follow_rows()  # of accounts that are on no page as well
     unseen = ClerkAccount.objects.filter(deleted_at=None, seen_at__lt=started_at)
     unseen = unseen.exclude(pk__in=list(tally.unreadable))
     if not accept_missing:
@@ -246,24 +246,6 @@ def _milliseconds(moment: datetime | None) -> int:
 
 
 # --- Who is gone ---------------------------------------------------------------------------------
-
-
-def _let_copies_follow_rows() -> None:
-    """`user_id` follows users.clerk_id, which the application before writes as well: a copy that
-    another row has since would be in the way of the new one. Once more at the end, as a page
-    may have waited for a link or an unlink."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE users_clerkaccount AS known SET user_id = NULL
-            WHERE user_id IS NOT NULL AND NOT EXISTS (
-                SELECT FROM users
-                WHERE users.id = known.user_id AND users.clerk_id = known.clerk_id
-            );
-            UPDATE users_clerkaccount AS known SET user_id = users.id
-            FROM users WHERE users.clerk_id = known.clerk_id AND known.user_id IS NULL
-            """
-        )
 
 
 def _check_instance(client: Clerk) -> None:

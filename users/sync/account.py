@@ -9,8 +9,8 @@ from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
 from users.clerk import ClerkUser, Deadline, clerk, names
-from users.clerk.types import USER_ID
 from users.errors import ClerkError, ClerkNotFound, Refused
+from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, Source
 from users.sync import copies, invitations, wording
 from users.sync.actors import Actor
@@ -161,8 +161,10 @@ def link(user: BuilderUser, *, actor: Actor, clerk_id: str) -> Saved:
 
 
 def unlink(user: BuilderUser, *, actor: Actor) -> Saved:
-    """The row forgets its account; Clerk is not told. Raises the `ChangeFailed` family."""
-    _require_account(user)
+    """The row forgets its account, or what is stored instead of one; Clerk is not told. Raises
+    the `ChangeFailed` family."""
+    if not user.has_invalid_id:
+        _require_account(user)
     return dual_write(Unlink.of(user), user, actor=actor, source=Source.ADMIN)
 
 
@@ -197,10 +199,10 @@ def refresh(user: BuilderUser) -> ClerkUser:
     """Look at the account in Clerk and keep what it shows. Raises the `ChangeFailed` family."""
     _require_account(user)
     try:
-        account = _read(user.clerk_id or "")
+        account = _read(user.account_id)
     except Refused as failure:
         if failure.code == "resource_not_found":
-            copies.keep_deleted(user.clerk_id or "")
+            copies.keep_deleted(user.account_id)
         raise
     copies.keep(account)
     return account
@@ -208,7 +210,7 @@ def refresh(user: BuilderUser) -> ClerkUser:
 
 def _read(clerk_id: str) -> ClerkUser:
     if not USER_ID.match(clerk_id):
-        raise Refused("This is no id of a Clerk user.", code="not_an_id")
+        raise Refused("This is not a valid Clerk user id.", code="not_an_id")
     try:
         return clerk().get_user(clerk_id, deadline=Deadline(settings.CLERK_EDIT_DEADLINE))
     except ClerkNotFound as error:

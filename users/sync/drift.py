@@ -17,7 +17,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Concat, Trim
 
-from users.models import BuilderUser, Status, SyncAttempt
+from users.models import LINKED, BuilderUser, Status, SyncAttempt
 
 
 class State(TextChoices):
@@ -64,7 +64,7 @@ def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
     return with_names(users).annotate(
         clerk_state=Case(
             When(Exists(open_attempts), then=Value(State.OPEN)),
-            When(clerk_id=None, then=Value(State.NOT_LINKED)),
+            When(~LINKED, then=Value(State.NOT_LINKED)),
             When(Q(account=None) | ~Q(account__clerk_id=F("clerk_id")), then=Value(State.UNSEEN)),
             When(account__deleted_at__isnull=False, then=Value(State.DELETED)),
             When(account__banned=True, then=Value(State.BANNED)),

@@ -17,8 +17,9 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from users.clerk import ClerkUser
-from users.clerk.types import USER_ID, time_from
+from users.clerk.types import time_from
 from users.errors import CascadeError
+from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, Invitation, WebhookDelivery
 from users.sync import copies, following, journal, locks, recovery
 from users.sync.matching import Match, match

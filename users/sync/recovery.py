@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import DatabaseError, IntegrityError, transaction
 
 from users.clerk import ClerkUser, Deadline, clerk
-from users.errors import Busy, ClerkError, Gone
+from users.errors import Busy, ClerkError, ClerkInvalidId, Gone
 from users.models import BuilderUser, Source, Status, SyncAttempt
 from users.sync import constraints, copies, journal, locks, wording
 from users.sync.actors import Actor, name_of
@@ -123,6 +123,8 @@ def _meanwhile(attempt: SyncAttempt) -> Settled:
 def _look(operation: Operation, deadline: Deadline) -> Seen:
     try:
         return operation.look(clerk(), deadline)
+    except ClerkInvalidId:
+        return Seen(Verdict.HAS_NOT, why="Its Clerk id is not valid, so Clerk was never asked.")
     except ClerkError as error:
         raise _StaysOpen(f"Clerk could not be read: {error.summary}") from None
 
@@ -174,9 +176,7 @@ def take_over(user: BuilderUser, *, actor: Actor, source: Source = Source.ADMIN)
     `Gone` and what `wording.refused` makes of a `ClerkError`.
     """
     try:
-        account = clerk().get_user(
-            user.clerk_id or "", deadline=Deadline(settings.CLERK_EDIT_DEADLINE)
-        )
+        account = clerk().get_user(user.account_id, deadline=Deadline(settings.CLERK_EDIT_DEADLINE))
     except ClerkError as error:
         raise wording.refused(error) from None
     with transaction.atomic(durable=True):

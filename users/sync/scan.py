@@ -19,7 +19,6 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from users.clerk import Clerk, Deadline, UserPage
-from users.clerk.types import USER_ID
 from users.errors import BulkRefused, ClerkRefused, ClerkUnknown
 from users.models import BuilderUser, BulkRun, ClerkAccount
 from users.sync import copies, locks
@@ -265,11 +264,11 @@ def _check_instance(client: Clerk) -> None:
 
 def _known_ids() -> list[str]:
     """Of linked users whose account lives, the newest; while nobody is linked, of any account."""
-    users = BuilderUser.objects.filter(clerk_id__isnull=False, account__deleted_at=None)
+    users = BuilderUser.objects.linked().filter(account__deleted_at=None)
     accounts = ClerkAccount.objects.filter(deleted_at=None)
     ids = list(users.order_by("-updated_at").values_list("clerk_id", flat=True)[:IDS])
     ids = ids or list(accounts.order_by("-seen_at").values_list("pk", flat=True)[:IDS])
-    return [clerk_id for clerk_id in ids if clerk_id and USER_ID.match(clerk_id)]
+    return [clerk_id for clerk_id in ids if clerk_id]
 
 
 def _check_missing(known: int, missing: int) -> None:

@@ -9,6 +9,7 @@ from users.errors import (
     ChangeFailed,
     ClerkDenied,
     ClerkError,
+    ClerkInvalidId,
     ClerkNotConfigured,
     ClerkNotFound,
     ClerkRateLimited,
@@ -80,6 +81,12 @@ def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
             return (
                 f"{error.summary.rstrip('.')}. Clerk was not asked and nothing was saved. "
                 "Ask an engineer to set CLERK_SECRET_KEY, then save again.",
+                {},
+            )
+        case ClerkInvalidId():
+            return (
+                "The stored Clerk id is not a valid Clerk id, so Clerk was not asked and nothing "
+                "was saved. Unlink the user to clear the id.",
                 {},
             )
         case ClerkUnreachable():
@@ -182,4 +189,4 @@ def _sentence(error: ClerkError) -> str:
 
 def is_refusal(error: ClerkError) -> bool:
     """Whether nothing changed in Clerk, for certain."""
-    return isinstance(error, ClerkRefused | ClerkNotConfigured | ClerkUnreachable)
+    return isinstance(error, ClerkRefused | ClerkInvalidId | ClerkNotConfigured | ClerkUnreachable)

@@ -24,6 +24,7 @@ from users.clerk import Clerk, ClerkInstance, Deadline, Pace, clerk, reads
 from users.errors import (
     ClerkDenied,
     ClerkError,
+    ClerkInvalidId,
     ClerkNotConfigured,
     ClerkNotFound,
     ClerkRateLimited,
@@ -518,15 +519,15 @@ def test_a_429_makes_all_at_this_pace_wait(sandbox, gateway, mary):
 def test_no_odd_id_reaches_a_path(sandbox, gateway, wrong):
     by_user = [name for name, (route, _) in WRITES.items() if "{user_id}" in route]
     for name in by_user:
-        with pytest.raises(ValueError, match="not an id"):
+        with pytest.raises(ClerkInvalidId):
             write(name, gateway, wrong)
     for call in (gateway.get_user, gateway.list_sessions):
-        with pytest.raises(ValueError, match="not an id"):
+        with pytest.raises(ClerkInvalidId):
             call(wrong, deadline=soon())
-    with pytest.raises(ValueError, match="not an id"):
+    with pytest.raises(ClerkInvalidId):
         gateway.list_users(starting_after=wrong, deadline=soon())
     for call in (gateway.revoke_session, gateway.revoke_invitation):
-        with pytest.raises(ValueError, match="not an id"):
+        with pytest.raises(ClerkInvalidId):
             call("user_x" if wrong == "inv_1" else wrong, deadline=soon())
     assert sandbox.requests() == []
 

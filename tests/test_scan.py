@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -12,9 +13,10 @@ from django.utils import timezone
 from sandbox import Sandbox
 from tests.commands import run
 from tests.factories import BuilderUserFactory, linked
-from users.clerk import Pace, clerk
+from users.clerk import ClerkUser, Pace, clerk
 from users.errors import BulkRefused, ClerkError
 from users.models import BuilderUser, BulkRun, ClerkAccount
+from users.sync import copies
 from users.sync import scan as scanning
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -79,12 +81,41 @@ def test_who_is_ours_is_linked_to_its_copy(sandbox):
     assert ClerkAccount.objects.get(pk=stranger["id"]).user is None
 
 
-def test_a_copy_follows_a_row_that_was_linked_otherwise_behind_our_back(sandbox):
-    user, other = linked(sandbox), sandbox.add_user(email="other@example.com")
-    BuilderUser.objects.filter(pk=user.pk).update(clerk_id=other["id"])
+@pytest.mark.parametrize("ids", [("user_1", "user_2"), ("user_2", "user_1")])
+def test_a_copy_follows_a_row_that_another_application_linked_otherwise(sandbox, ids):
+    before, now = ids
+    user = linked(sandbox, clerk={"id": before})
+    sandbox.add_user(id=now, email="other@example.com")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE users SET clerk_id = %s WHERE id = %s", [now, user.pk])
     scan()
-    assert ClerkAccount.objects.get(pk=other["id"]).user == user
-    assert ClerkAccount.objects.get(pk=user.clerk_id).user is None
+    assert ClerkAccount.objects.get(pk=now).user == user
+    assert ClerkAccount.objects.get(pk=before).user is None
+
+
+def test_windows_that_store_the_same_new_account_at_once(sandbox):
+    """Users at the edge of two windows are in both."""
+    workers = 4
+    rows = [BuilderUserFactory(clerk_id=f"user_{number}") for number in range(100)]
+    together = threading.Barrier(workers)
+
+    def store() -> None:
+        try:
+            for row in rows:
+                together.wait(60)
+                copies.keep_all([ClerkUser(id=row.clerk_id)])
+        except BaseException:
+            together.abort()
+            raise
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(workers) as pool:
+        for storing in [pool.submit(store) for _ in range(workers)]:
+            storing.result()
+    assert dict(ClerkAccount.objects.values_list("pk", "user")) == {
+        row.clerk_id: row.pk for row in rows
+    }
 
 
 def test_who_signs_up_during_the_scan_is_seen_once(sandbox, small_pages):

@@ -67,6 +67,10 @@ class ClerkNotConfigured(ClerkError):
     """CLERK_SECRET_KEY is missing or cannot be a key. Nothing was sent."""
 
 
+class ClerkInvalidId(ClerkError):
+    """The id cannot be one of Clerk's. Nothing was sent."""
+
+
 class ClerkUnreachable(ClerkError):
     """No request reached Clerk (DNS, refused connection, connect timeout). Nothing changed."""
 

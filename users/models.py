@@ -15,6 +15,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower, Now
 from django.urls import reverse
 
+from users.ids import USER_ID
+
 
 class BuilderGroup(models.Model):
     """A home builder's company or region, which its users belong to."""
@@ -44,8 +46,25 @@ class InternalRole(models.TextChoices):
     EMPLOYEE = "Employee", "Employee"
 
 
+LINKED = Q(clerk_id__regex=USER_ID.pattern)
+"""The condition of `BuilderUser.linked` in SQL."""
+
+
+class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
+    def linked(self) -> Self:
+        return self.filter(LINKED)
+
+    def not_linked(self) -> Self:
+        """Without a Clerk account. A text that is not a valid id counts as none."""
+        return self.filter(~LINKED)
+
+    def with_invalid_id(self) -> Self:
+        return self.not_linked().filter(clerk_id__isnull=False)
+
+
 class BuilderUser(models.Model):
-    """A person who signs in through Clerk. *Linked* when `clerk_id` is set."""
+    """A person who signs in through Clerk. *Linked* when `clerk_id` is a valid Clerk id: other
+    applications have stored placeholders and empty texts."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     clerk_id = models.TextField("Clerk id", null=True, blank=True, unique=True, editable=False)
@@ -64,6 +83,8 @@ class BuilderUser(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True, db_default=Now())
     updated_at = models.DateTimeField(auto_now=True, db_default=Now())
+
+    objects = BuilderUserQuerySet.as_manager()
 
     class Meta:
         db_table = "users"
@@ -97,8 +118,18 @@ class BuilderUser(models.Model):
         return reverse("admin:users_builderuser_change", args=[self.pk])
 
     @property
+    def account_id(self) -> str:
+        """The id of the user's Clerk account, "" without one."""
+        return self.clerk_id if self.clerk_id and USER_ID.match(self.clerk_id) else ""
+
+    @property
     def linked(self) -> bool:
-        return self.clerk_id is not None
+        return bool(self.account_id)
+
+    @property
+    def has_invalid_id(self) -> bool:
+        """Whether `clerk_id` holds a text that is not a valid Clerk id."""
+        return self.clerk_id is not None and not self.linked
 
 
 class ClerkAccount(models.Model):

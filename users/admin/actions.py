@@ -85,7 +85,7 @@ ACTIONS = (
         "can still sign in there, but nothing that is edited here reaches it, and it is not "
         "linked again by itself.",
         "{user} is no longer linked.",
-        lambda user, known: user.linked,
+        lambda user, known: user.linked or user.has_invalid_id,
         danger=True,
     ),
     Action(

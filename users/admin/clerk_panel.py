@@ -45,7 +45,7 @@ class Panel:
 def panel(user: BuilderUser) -> Panel | None:
     """None for a user without an account, or whose account was not seen yet."""
     account: Any = getattr(user, "account", None)
-    if account is None:
+    if account is None or account.clerk_id != user.clerk_id:
         return None
     clerk_name = names.join(account.first_name, account.last_name)
     rows = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -16,9 +17,6 @@ from users.clerk.deadline import Deadline
 from users.clerk.pace import Pace
 from users.clerk.reads import Params, Reader
 from users.clerk.types import (
-    INVITATION_ID,
-    SESSION_ID,
-    USER_ID,
     ClerkEmail,
     ClerkInstance,
     ClerkInvitation,
@@ -27,7 +25,8 @@ from users.clerk.types import (
     UserPage,
 )
 from users.clerk.writes import Writer
-from users.errors import ClerkError, ClerkNotConfigured, ClerkUnknown
+from users.errors import ClerkError, ClerkInvalidId, ClerkNotConfigured, ClerkUnknown
+from users.ids import INVITATION_ID, SESSION_ID, USER_ID
 
 PAGE = 500
 """The most users that Clerk gives at once; asked for more it gives ten (FACTS §1.2)."""
@@ -40,8 +39,8 @@ NOT_CONFIGURED = "Clerk authentication not configured"
 class Clerk:
     """Clerk's Backend API.
 
-    Every method takes a `deadline` for all that it does and raises `ClerkError`; `ValueError`
-    for an id that is none of Clerk's, before anything is sent. With a `pace`, as bulk work
+    Every method takes a `deadline` for all that it does and raises `ClerkError`; its kind
+    `ClerkInvalidId` before anything is sent. With a `pace`, as bulk work
     has, reads wait for their place, and a 429 makes everybody wait. A write does not wait: its
     place is taken by who starts it, before a row is locked for it.
     """
@@ -338,10 +337,10 @@ def _saying(**wanted: Any) -> Callable[[Any], None]:
     return parse
 
 
-def _checked(value: str, pattern: Any) -> str:
+def _checked(value: str, pattern: re.Pattern[str]) -> str:
     """The SDK puts ids into paths unescaped: "../organizations/org_1" would be sent as it is."""
     if not pattern.match(value):
-        raise ValueError("not an id of Clerk's")
+        raise ClerkInvalidId("The id is not a valid Clerk id")
     return value
 
 

@@ -14,11 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from users.clerk import emails, names
-
-USER_ID = re.compile(r"user_[A-Za-z0-9_]+\Z")
-INVITATION_ID = re.compile(r"inv_[A-Za-z0-9_]+\Z")
-SESSION_ID = re.compile(r"sess_[A-Za-z0-9_]+\Z")
-INSTANCE_ID = re.compile(r"ins_[A-Za-z0-9_]+\Z")
+from users.ids import INSTANCE_ID, INVITATION_ID, SESSION_ID, USER_ID
 
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 

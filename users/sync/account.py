@@ -11,8 +11,8 @@ from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
 from users.clerk import ClerkUser, Deadline, clerk, names
-from users.clerk.types import USER_ID
 from users.errors import ChangeFailed, ClerkError, ClerkNotFound, Refused
+from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, Source
 from users.sync import copies, invitations, repeats, wording
 from users.sync.actors import Actor
@@ -207,8 +207,10 @@ def link(
 
 
 def unlink(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
-    """The row forgets its account; Clerk is not told. Raises the `ChangeFailed` family."""
-    _require_account(user)
+    """The row forgets its account, or what is stored instead of one; Clerk is not told. Raises
+    the `ChangeFailed` family."""
+    if not user.has_invalid_id:
+        _require_account(user)
     return dual_write(Unlink.of(user), user, actor=actor, source=Source.ADMIN, token=token)
 
 
@@ -243,14 +245,14 @@ def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
 def refresh(user: BuilderUser) -> ClerkUser:
     """Look at the account in Clerk and store what it shows. Raises the `ChangeFailed` family."""
     _require_account(user)
-    account = _read(user.clerk_id or "")
+    account = _read(user.account_id)
     copies.keep(account)
     return account
 
 
 def _read(clerk_id: str) -> ClerkUser:
     if not USER_ID.match(clerk_id):
-        raise Refused("This is not a valid id of a Clerk user.", code="not_an_id")
+        raise Refused("This is not a valid Clerk user id.", code="not_an_id")
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     try:
         return clerk().get_user(clerk_id, deadline=deadline)

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 from psycopg.types.json import Jsonb
 
@@ -43,13 +44,10 @@ _TOLD = ("banned", "locked", "image_url", "two_factor_enabled")
 # An answer, an event and a scan may overtake one another. The state with the later
 # `updated_at` stays, and `deleted_at` with it: ids are never used again. What comes late from
 # before the deletion still counts, so that the order in which events come does not matter.
-# `user_id` always follows users.clerk_id, in the same statement, so that it cannot go astray.
+# No insert sets `user_id`: of two that insert the same account at once, one would fail at that
+# column's unique key, which ON CONFLICT (clerk_id) does not cover. `_FOLLOW_ROWS` sets it after.
 _NEWER_STAYS = """
-ON CONFLICT (clerk_id) DO UPDATE SET
-    user_id = excluded.user_id,
-    note = CASE WHEN known.user_id IS NOT DISTINCT FROM excluded.user_id THEN known.note
-                ELSE '' END,
-    {updates}
+ON CONFLICT (clerk_id) DO UPDATE SET {updates}
 WHERE known.clerk_updated_at IS NULL
    OR excluded.clerk_updated_at >= known.clerk_updated_at
 """.format(
@@ -61,10 +59,32 @@ WHERE known.clerk_updated_at IS NULL
     )
 )
 
+# Another application changes users.clerk_id without us. First release each copy whose row has
+# another id, so that the second statement finds the unique key free.
+_FOLLOW_ROWS = """
+UPDATE users_clerkaccount AS known SET user_id = NULL, note = ''
+FROM users
+WHERE users.id = known.user_id AND users.clerk_id IS DISTINCT FROM known.clerk_id {claims};
+UPDATE users_clerkaccount AS known SET user_id = users.id, note = ''
+FROM users
+WHERE users.clerk_id = known.clerk_id AND known.user_id IS DISTINCT FROM users.id {accounts}
+"""
+
+_FOLLOW_ALL_ROWS = _FOLLOW_ROWS.format(claims="", accounts="")
+
+_FOLLOW_SOME_ROWS = _FOLLOW_ROWS.format(
+    claims="""
+    AND known.user_id IN (
+        SELECT id FROM users WHERE clerk_id = ANY(%s)
+        UNION ALL SELECT user_id FROM users_clerkaccount WHERE clerk_id = ANY(%s)
+    )""",
+    accounts="AND known.clerk_id = ANY(%s)",
+)
+
 _KEEP = """
 WITH before AS (SELECT {told} FROM users_clerkaccount WHERE clerk_id = %s)
-INSERT INTO users_clerkaccount AS known (clerk_id, user_id, {columns})
-VALUES (%s, (SELECT id FROM users WHERE clerk_id = %s), {values})
+INSERT INTO users_clerkaccount AS known (clerk_id, {columns})
+VALUES (%s, {values})
 {newer_stays}
 RETURNING known.note, known.released_at IS NOT NULL,
     (SELECT row_to_json(before) FROM before)
@@ -78,10 +98,9 @@ RETURNING known.note, known.released_at IS NOT NULL,
 # In the order of the ids: two that write the same accounts wait for one another, and do not
 # meet head-on.
 _KEEP_ALL = """
-INSERT INTO users_clerkaccount AS known (clerk_id, user_id, {columns})
-SELECT page.clerk_id, users.id, {values}
+INSERT INTO users_clerkaccount AS known (clerk_id, {columns})
+SELECT page.clerk_id, {values}
 FROM jsonb_populate_recordset(NULL::users_clerkaccount, %s::jsonb) AS page
-LEFT JOIN users ON users.clerk_id = page.clerk_id
 ORDER BY page.clerk_id
 {newer_stays}
 """.format(
@@ -143,28 +162,53 @@ class Kept:
 
 def keep(account: ClerkUser) -> Kept | None:
     """Take over the account as Clerk has just shown it; None if ours is newer: a state without
-    a time is older than any."""
+    a time is older than any. The copy belongs to the row that has the account's id now."""
     columns = columns_of(account, seen_at=timezone.now())
     columns["providers"] = Jsonb(columns["providers"])
-    values = [account.id] * 3 + [columns[column] for column in _COPIED]
+    values = [account.id] * 2 + [columns[column] for column in _COPIED]
     with connection.cursor() as cursor:
-        cursor.execute(_KEEP, values)
+        cursor.execute(f"{_KEEP}; {_FOLLOW_SOME_ROWS}", [*values, *[[account.id]] * 3])
         kept = cursor.fetchone()
-    return Kept(*kept) if kept else None
+        moved = _rows_of_last_statement(cursor)
+    if kept is None:
+        return None
+    note, released, before = kept
+    return Kept("" if moved else note, released, before)
 
 
 def keep_all(accounts: Iterable[ClerkUser]) -> None:
-    """`keep` for a page of a scan, in one statement."""
+    """`keep` for a page of a scan, in one round trip."""
     seen_at = timezone.now()
     rows = [
         {"clerk_id": account.id, **columns_of(account, seen_at=seen_at)} for account in accounts
     ]
+    ids = [row["clerk_id"] for row in rows]
     # Not waiting for the disk: the next commit that does takes this one along, and a scan's
     # last word is one.
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            f"SET LOCAL synchronous_commit = off; {_KEEP_ALL}", [orjson.dumps(rows).decode()]
+            f"SET LOCAL synchronous_commit = off; {_KEEP_ALL}; {_FOLLOW_SOME_ROWS}",
+            [orjson.dumps(rows).decode(), *[ids] * 3],
         )
+
+
+def follow_row(clerk_id: str) -> None:
+    """Give the copy of this account to the row that has its id, which no other copy claims then."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FOLLOW_SOME_ROWS, [[clerk_id]] * 3)
+
+
+def follow_rows() -> None:
+    """`follow_row` for all copies: another application writes users.clerk_id as well."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FOLLOW_ALL_ROWS)
+
+
+def _rows_of_last_statement(cursor: CursorWrapper) -> int:
+    """How many rows the last of several statements wrote."""
+    while cursor.nextset():
+        pass
+    return int(cursor.rowcount)
 
 
 def user_of(known: ClerkAccount) -> ClerkUser:

@@ -39,6 +39,7 @@ class Kind(TextChoices):
     EMAIL = "email", "Email differs"
     MISSING = "missing", "Here but not in Clerk"
     DELETED = "deleted", "Linked to an account that was deleted in Clerk"
+    INVALID_ID = "invalid_id", "Linked to something that is not a valid Clerk id"
     UNFINISHED = "unfinished", "Unfinished attempt"
     MATCH = "match", "Unlinked with a match in Clerk"
     ONLY_IN_CLERK = "only_in_clerk", "In Clerk but not here"
@@ -111,6 +112,7 @@ def _cause(kind: Kind, row: _Row) -> str:
 CAUSES = {
     Kind.MISSING: "Clerk has never shown this id: it is of another instance, or was not seen yet.",
     Kind.DELETED: "Deleted in Clerk, by somebody in its dashboard or by the person.",
+    Kind.INVALID_ID: "Stored by another application. Edits are saved here alone: unlink the user.",
     Kind.UNFINISHED: "Its process died, or Clerk cannot tell what became of it: clerk_recover.",
     Kind.MATCH: "The event of its sign-up was lost, or came before the row: clerk_link.",
     Kind.ONLY_IN_CLERK: "Signed up by themselves, or the row was deleted here alone.",
@@ -194,11 +196,15 @@ def _email() -> QuerySet[BuilderUser]:
 
 
 def _missing() -> QuerySet[BuilderUser]:
-    return _of_users(BuilderUser.objects.filter(clerk_id__isnull=False, account=None))
+    return _of_users(BuilderUser.objects.linked().filter(account=None))
 
 
 def _deleted() -> QuerySet[BuilderUser]:
     return _of_users(BuilderUser.objects.filter(account__deleted_at__isnull=False))
+
+
+def _invalid_id() -> QuerySet[BuilderUser]:
+    return _of_users(BuilderUser.objects.with_invalid_id())
 
 
 def _unfinished() -> QuerySet[SyncAttempt]:
@@ -224,7 +230,7 @@ def _unlinked_accounts() -> QuerySet[ClerkAccount]:
 def _fitting(field: str) -> Coalesce:
     """A field of the unlinked row that an account fits, as `matching` looks: by our id in its
     metadata, else by email. NULL for none."""
-    free = BuilderUser.objects.filter(clerk_id=None)
+    free = BuilderUser.objects.not_linked()
     claimed = free.filter(pk=OuterRef("claimed_id"))
     mailed = comparison.with_email_of(free, OuterRef("email"))
     return Coalesce(Subquery(claimed.values(field)[:1]), Subquery(mailed.values(field)[:1]))
@@ -268,6 +274,7 @@ _QUERIES: dict[Kind, Callable[[], QuerySet[Any, Any]]] = {
     Kind.EMAIL: _email,
     Kind.MISSING: _missing,
     Kind.DELETED: _deleted,
+    Kind.INVALID_ID: _invalid_id,
     Kind.UNFINISHED: _unfinished,
     Kind.MATCH: _match,
     Kind.ONLY_IN_CLERK: _only_in_clerk,

@@ -16,7 +16,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Concat
 
-from users.models import BuilderUser, Status, SyncAttempt
+from users.models import LINKED, BuilderUser, Status, SyncAttempt
 from users.sync.mirror.comparison import NormalizedName, where_email_differs, where_name_differs
 
 
@@ -53,8 +53,8 @@ def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
     return users.annotate(
         clerk_state=Case(
             When(Exists(open_attempts), then=Value(State.OPEN)),
-            When(clerk_id=None, then=Value(State.NOT_LINKED)),
-            When(account=None, then=Value(State.UNSEEN)),
+            When(~LINKED, then=Value(State.NOT_LINKED)),
+            When(Q(account=None) | ~Q(account__clerk_id=F("clerk_id")), then=Value(State.UNSEEN)),
             When(account__deleted_at__isnull=False, then=Value(State.DELETED)),
             When(account__banned=True, then=Value(State.BANNED)),
             When(account__locked=True, then=Value(State.LOCKED)),

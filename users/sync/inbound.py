@@ -18,8 +18,9 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from users.clerk import ClerkUser
-from users.clerk.types import USER_ID, time_from
+from users.clerk.types import time_from
 from users.errors import CascadeError
+from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt, WebhookDelivery
 from users.sync import copies, following, journal, locks, pending, recovery
 from users.sync.matching import Match, match
@@ -237,7 +238,7 @@ def _linked_meanwhile(account: ClerkUser) -> BuilderUser | None:
     """The row that a save linked while this event came to our copy, which does not know of it."""
     row = locks.lock_for_event(clerk_id=account.id)
     if row is not None:
-        ClerkAccount.objects.filter(pk=account.id).update(user=row)
+        copies.follow_row(account.id)
     return row
 
 

@@ -17,6 +17,7 @@ from users.errors import (
     Busy,
     ChangeFailed,
     ClerkError,
+    ClerkInvalidId,
     Gone,
     NotKnown,
     NotSaved,
@@ -151,6 +152,8 @@ def _meanwhile(attempt: SyncAttempt) -> RecoveryResult:
 def _look(operation: Operation, deadline: Deadline) -> Seen:
     try:
         return operation.look(clerk(), deadline)
+    except ClerkInvalidId:
+        return Seen(Verdict.HAS_NOT, why="Its Clerk id is not valid, so Clerk was never asked.")
     except ClerkError as error:
         raise StaysPending(f"Clerk could not be read: {error.summary}.") from None
 
@@ -329,6 +332,6 @@ def take_over(user: BuilderUser, *, actor: Actor, source: Source = Source.ADMIN)
 
 def _read(row: BuilderUser, deadline: Deadline) -> ClerkUser:
     try:
-        return clerk().get_user(row.clerk_id or "", deadline=deadline)
+        return clerk().get_user(row.account_id, deadline=deadline)
     except ClerkError as error:
         raise wording.refused(error) from None

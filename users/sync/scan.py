@@ -19,7 +19,6 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from users.clerk import Clerk, Deadline, UserPage
-from users.clerk.types import USER_ID
 from users.errors import BulkRefused, ClerkRefused, ClerkUnknown
 from users.models import BuilderUser, BulkRun, ClerkAccount
 from users.sync import copies, locks
@@ -114,12 +113,12 @@ def _scan(
     if not accept_missing:
         _check_instance(client)
     known = ClerkAccount.objects.filter(deleted_at=None).count()
-    _let_copies_follow_rows()
+    copies.follow_rows()
     expected = _read_all(client, _bounds(client, windows), tally)
     _read(client, (tally.newest + 1, None), tally)
     if expected - tally.seen - len(tally.unreadable) > _too_many(expected):
         raise ClerkUnknown(f"Clerk says that it has {expected} users, but lists {tally.seen}")
-    _let_copies_follow_rows()
+    copies.follow_rows()  # of accounts that are on no page as well
     unseen = ClerkAccount.objects.filter(deleted_at=None, seen_at__lt=started_at)
     unseen = unseen.exclude(pk__in=list(tally.unreadable))
     if not accept_missing:
@@ -248,24 +247,6 @@ def _milliseconds(moment: datetime | None) -> int:
 # --- Who is gone ---------------------------------------------------------------------------------
 
 
-def _let_copies_follow_rows() -> None:
-    """`user_id` follows users.clerk_id, which the application before writes as well: a copy that
-    another row has since would be in the way of the new one. Once more at the end, as a page
-    may have waited for a link or an unlink."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE users_clerkaccount AS known SET user_id = NULL
-            WHERE user_id IS NOT NULL AND NOT EXISTS (
-                SELECT FROM users
-                WHERE users.id = known.user_id AND users.clerk_id = known.clerk_id
-            );
-            UPDATE users_clerkaccount AS known SET user_id = users.id
-            FROM users WHERE users.clerk_id = known.clerk_id AND known.user_id IS NULL
-            """
-        )
-
-
 def _check_instance(client: Clerk) -> None:
     """Before the first page is kept: Clerk must have one of the users whom we know to be there.
     Ids are unique over all instances; accounts of another one would be taken for our people."""
@@ -283,11 +264,11 @@ def _check_instance(client: Clerk) -> None:
 
 def _known_ids() -> list[str]:
     """Of linked users whose account lives, the newest; while nobody is linked, of any account."""
-    users = BuilderUser.objects.filter(clerk_id__isnull=False, account__deleted_at=None)
+    users = BuilderUser.objects.linked().filter(account__deleted_at=None)
     accounts = ClerkAccount.objects.filter(deleted_at=None)
     ids = list(users.order_by("-updated_at").values_list("clerk_id", flat=True)[:IDS])
     ids = ids or list(accounts.order_by("-seen_at").values_list("pk", flat=True)[:IDS])
-    return [clerk_id for clerk_id in ids if clerk_id and USER_ID.match(clerk_id)]
+    return [clerk_id for clerk_id in ids if clerk_id]
 
 
 def _check_missing(known: int, missing: int) -> None:

@@ -12,6 +12,7 @@ from users.errors import (
     ChangeFailed,
     ClerkDenied,
     ClerkError,
+    ClerkInvalidId,
     ClerkNotConfigured,
     ClerkNotFound,
     ClerkRateLimited,
@@ -164,6 +165,12 @@ def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
             return (
                 f"{error.summary.rstrip('.')}. Clerk was not asked and nothing was saved. "
                 "Ask an engineer to set CLERK_SECRET_KEY, then save again.",
+                {},
+            )
+        case ClerkInvalidId():
+            return (
+                "The stored Clerk id is not a valid Clerk id, so Clerk was not asked and nothing "
+                "was saved. Unlink the user to clear the id.",
                 {},
             )
         case ClerkUnreachable():

@@ -15,7 +15,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from users.clerk import names
 from users.errors import BulkRefused
-from users.models import BuilderGroup, BuilderUser, ClerkAccount, Role
+from users.models import LINKED, BuilderGroup, BuilderUser, ClerkAccount, Role
 from users.models import Operation as Kind
 from users.sync import copies, differences
 from users.sync.bulk.plan import Plan, Planned
@@ -156,7 +156,7 @@ def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
 def plan_link(users: QuerySet[BuilderUser]) -> Plan:
     """Rows without an account take the one that is certainly theirs, by the rule of `matching`.
     A row that two accounts fit gets none."""
-    unlinked = BuilderUser.objects.filter(clerk_id=None)
+    unlinked = BuilderUser.objects.not_linked()
     claimed = Exists(unlinked.filter(pk=OuterRef("claimed_id")))
     mailed = Exists(comparison.with_email_of(unlinked, OuterRef("email")))
     accounts = ClerkAccount.objects.filter(
@@ -172,7 +172,7 @@ def plan_link(users: QuerySet[BuilderUser]) -> Plan:
     twins = {user.pk for user, n in Counter(user for user, _ in found).items() if n > 1}
     chosen = set(users.values_list("pk", flat=True))
     rows = [
-        Planned.on(user, Kind.LINK, {"clerk_id": [None, account.pk]})
+        Planned.on(user, Kind.LINK, {"clerk_id": [user.clerk_id, account.pk]})
         for user, account in found
         if user.pk in chosen and user.pk not in twins
     ]
@@ -195,8 +195,8 @@ def _linked(users: QuerySet[BuilderUser]) -> Iterator[tuple[BuilderUser, ClerkAc
 
 def _notes_on_left_out(users: QuerySet[BuilderUser]) -> list[str]:
     left_out: list[tuple[str, Any]] = [
-        ("without a Clerk account", Q(clerk_id=None)),
-        ("whose account was not seen yet (--no-refresh?)", Q(clerk_id__isnull=False, account=None)),
+        ("without a Clerk account", ~LINKED),
+        ("whose account was not seen yet (--no-refresh?)", LINKED & Q(account=None)),
         ("whose account was deleted in Clerk", Q(account__deleted_at__isnull=False)),
     ]
     counted = [(why, users.filter(condition).count()) for why, condition in left_out]

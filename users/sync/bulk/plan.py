@@ -33,7 +33,7 @@ class Planned:
     def on(
         cls, user: BuilderUser, kind: Kind, changes: Changes, line: int | None = None
     ) -> Planned:
-        return cls(str(user.pk), str(user), user.clerk_id or "", kind.value, changes, line)
+        return cls(str(user.pk), str(user), user.account_id, kind.value, changes, line)
 
     @property
     def user_uuid(self) -> uuid.UUID:

@@ -7,8 +7,8 @@ instances. So the instance is remembered, and compared before a 404 is taken for
 from __future__ import annotations
 
 from users.clerk import Clerk, Deadline
-from users.clerk.types import USER_ID
 from users.errors import ClerkError
+from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, RememberedInstance
 
 SAMPLE = 100
@@ -48,7 +48,7 @@ def remember(instance_id: str, environment: str) -> None:
 def known_ids() -> list[str]:
     """Give the ids of a sample of accounts that should live in our instance: those of linked
     users, the newest first; while nobody is linked, any account's."""
-    users = BuilderUser.objects.filter(clerk_id__isnull=False, account__deleted_at=None)
+    users = BuilderUser.objects.linked().filter(account__deleted_at=None)
     accounts = ClerkAccount.objects.filter(deleted_at=None)
     ids = list(users.order_by("-updated_at").values_list("clerk_id", flat=True)[:SAMPLE])
     ids = ids or list(accounts.order_by("-seen_at").values_list("pk", flat=True)[:SAMPLE])

@@ -97,7 +97,7 @@ class Operation(ABC):
         return cls(
             user_id=user.pk,
             label=str(user),
-            clerk_id=user.clerk_id or "",
+            clerk_id=user.account_id,
             changes=changes,
             details=details,
         )
@@ -153,7 +153,7 @@ class Operation(ABC):
             for field, (before, _) in self.changes.items()
             if field in SHOWN and value_of(row, field) != before
         ]
-        if (row.clerk_id or "") != self.clerk_id and "clerk_id" not in stale:
+        if row.account_id != self.clerk_id and "clerk_id" not in stale:
             stale.append("clerk_id")
         return stale
 

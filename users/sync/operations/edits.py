@@ -170,7 +170,7 @@ class SetPassword(Operation):
         return cls(
             user_id=user.pk,
             label=str(user),
-            clerk_id=user.clerk_id or "",
+            clerk_id=user.account_id,
             changes={"password": ["", "(set)"]},
             password=password,
             sign_out=sign_out,
@@ -320,7 +320,7 @@ class Delete(Operation):
         return cls(
             user_id=user.pk,
             label=str(user),
-            clerk_id=user.clerk_id or "",
+            clerk_id=user.account_id,
             changes={"email": [user.email, None]},
             details={"user_id": str(user.pk)},
         )

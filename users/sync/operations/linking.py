@@ -7,6 +7,7 @@ from django.utils import timezone
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
+from users.sync import copies
 from users.sync.mirror import comparison
 from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
 
@@ -48,8 +49,9 @@ class Link(_Linking):
                 user=None, released_at=timezone.now(), replaced_for=row, ban_due=True
             )
         ClerkAccount.objects.filter(pk=after).update(
-            user=row, released_at=None, replaced_for=None, ban_due=False, note=""
+            released_at=None, replaced_for=None, ban_due=False, note=""
         )
+        copies.follow_row(after)
         return row
 
 

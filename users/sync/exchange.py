@@ -98,6 +98,8 @@ def exchange(
     try:
         with transaction.atomic(durable=True):
             row, same = _lock(operation, user, attempt, base, deadline)
+            if attempt.changes != operation.changes:  # part of it is stored already
+                SyncAttempt.objects.filter(pk=attempt.pk).update(changes=operation.changes)
             if not operation.asks_clerk:  # somebody else has just brought Clerk's part of it
                 return _write_here(operation, row, attempt)
             _compare_in_clerk(operation, row, gateway, deadline)

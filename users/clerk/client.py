@@ -7,9 +7,11 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from users.clerk import emails
@@ -64,8 +66,9 @@ class Clerk:
 
     def get_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
         """Raises `ClerkNotFound` when Clerk does not have the user."""
-        data = self._get(f"/users/{_checked(clerk_id, USER_ID)}", deadline=deadline)
-        user = _parsed(ClerkUser.parse, data)
+        path, asked_at = f"/users/{_checked(clerk_id, USER_ID)}", timezone.now()
+        data = self._get(path, deadline=deadline)
+        user = _parsed(partial(ClerkUser.parse, asked_at=asked_at), data)
         if user.id != clerk_id:
             raise ClerkUnknown("Clerk answered with another user than the one asked for")
         return user
@@ -75,17 +78,17 @@ class Clerk:
         wanted = emails.normalized(email)
         if not wanted:
             return []
-        data = self._get("/users", [("email_address", wanted), ("limit", PAGE)], deadline=deadline)
+        params: Params = [("email_address", wanted), ("limit", PAGE)]
         return [
             user
-            for user in _page(data).users
+            for user in self._get_page(params, deadline).users
             if any(address.address == wanted for address in user.emails)
         ]
 
     def search(self, query: str, *, limit: int = 20, deadline: Deadline) -> list[ClerkUser]:
         """Users that Clerk finds by a part of their name, address or id."""
         params: Params = [("query", query), ("limit", limit), ("order_by", "-created_at")]
-        return list(_page(self._get("/users", params, deadline=deadline)).users)
+        return list(self._get_page(params, deadline).users)
 
     def get_users(self, clerk_ids: Sequence[str], *, deadline: Deadline) -> UserPage:
         """Those of up to 100 users that Clerk has, in no order."""
@@ -93,7 +96,7 @@ class Clerk:
         if not wanted:  # without a filter Clerk would give anybody (FACTS §1.2)
             return UserPage()
         params: Params = [*(("user_id", clerk_id) for clerk_id in wanted), ("limit", len(wanted))]
-        return _page(self._get("/users", params, deadline=deadline)).only(wanted)
+        return self._get_page(params, deadline).only(wanted)
 
     def list_users(
         self,
@@ -115,7 +118,7 @@ class Clerk:
             params.append(("created_at_after", created_after))
         if created_before is not None:
             params.append(("created_at_before", created_before))
-        return _page(self._get("/users", params, deadline=deadline))
+        return self._get_page(params, deadline)
 
     def count_users(self, *, deadline: Deadline) -> int:
         data = self._get("/users/count", deadline=deadline)
@@ -140,6 +143,7 @@ class Clerk:
         deadline: Deadline,
     ) -> ClerkUser:
         """A new user with a verified address and no password yet."""
+        parse = partial(ClerkUser.parse, asked_at=timezone.now())
         return self._write(
             lambda sdk: sdk.users.create(
                 email_address=[email],
@@ -148,7 +152,7 @@ class Clerk:
                 public_metadata=dict(public_metadata),
                 skip_password_requirement=True,
             ),
-            ClerkUser.parse,
+            parse,
             deadline,
         )
 
@@ -299,13 +303,21 @@ class Clerk:
     def _get(self, path: str, params: Params = (), *, deadline: Deadline) -> Any:
         return self._reader.get(path, params, deadline=deadline, pace=self._pace)
 
+    def _get_page(self, params: Params, deadline: Deadline) -> UserPage:
+        asked_at = timezone.now()
+        data = self._get("/users", params, deadline=deadline)
+        if not isinstance(data, list):
+            raise ClerkUnknown("Clerk's answer cannot be read")
+        return UserPage(data, asked_at)
+
     def _write_user(
         self, clerk_id: str, call: Callable[[Any], Any], deadline: Deadline
     ) -> ClerkUser:
         _checked(clerk_id, USER_ID)
+        asked_at = timezone.now()
 
         def parse(data: Any) -> ClerkUser:
-            user = ClerkUser.parse(data)
+            user = ClerkUser.parse(data, asked_at=asked_at)
             if user.id != clerk_id:
                 raise ValueError("another user than the one that was written")
             return user
@@ -342,12 +354,6 @@ def _checked(value: str, pattern: re.Pattern[str]) -> str:
     if not pattern.match(value):
         raise ClerkInvalidId("The id is not a valid Clerk id")
     return value
-
-
-def _page(data: Any) -> UserPage:
-    if not isinstance(data, list):
-        raise ClerkUnknown("Clerk's answer cannot be read")
-    return UserPage(data)
 
 
 def _parsed(parse: Callable[[Any], T], data: Any) -> T:

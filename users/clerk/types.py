@@ -56,14 +56,16 @@ class ClerkUser:
     updated_at: datetime | None = None
     external_id: str = ""
     public_metadata: Mapping[str, Any] = field(default_factory=dict)
+    asked_at: datetime | None = None
+    """When Clerk was asked for this, by our clock; None in an event."""
 
     @property
     def name(self) -> str:
         return names.join(self.first_name, self.last_name)
 
     @classmethod
-    def parse(cls, data: Any) -> ClerkUser:
-        """From the JSON of an answer or an event. Raises `ValueError` when it is no user."""
+    def parse(cls, data: Any, *, asked_at: datetime | None = None) -> ClerkUser:
+        """Parse the JSON of an answer or an event. Raises `ValueError` when it is no user."""
         mapping = _mapping(data)
         emails = tuple(_email(entry) for entry in _list(mapping, "email_addresses"))
         primary_id = _text(mapping, "primary_email_address_id")
@@ -92,6 +94,7 @@ class ClerkUser:
             updated_at=_time(mapping, "updated_at"),
             external_id=_text(mapping, "external_id"),
             public_metadata=_dict(mapping, "public_metadata"),
+            asked_at=asked_at,
         )
 
 
@@ -158,6 +161,7 @@ class UserPage:
     a scan asks for the next page before that."""
 
     entries: Sequence[Any] = ()
+    asked_at: datetime | None = None
 
     @property
     def size(self) -> int:
@@ -179,14 +183,15 @@ class UserPage:
         return self._parsed[1]
 
     def only(self, clerk_ids: Collection[str]) -> UserPage:
-        return UserPage([entry for entry in self.entries if _id_or_none(entry) in clerk_ids])
+        entries = [entry for entry in self.entries if _id_or_none(entry) in clerk_ids]
+        return UserPage(entries, self.asked_at)
 
     @cached_property
     def _parsed(self) -> tuple[tuple[ClerkUser, ...], tuple[tuple[str, str], ...]]:
         users, unreadable = [], []
         for entry in self.entries:
             try:
-                users.append(ClerkUser.parse(entry))
+                users.append(ClerkUser.parse(entry, asked_at=self.asked_at))
             except ValueError as error:
                 named = entry.get("id") if isinstance(entry, dict) else None
                 unreadable.append((str(named or "?")[:100], str(error)))

@@ -26,6 +26,7 @@ from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefus
 from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
 from users.sync import differences, scan
 from users.sync.differences import Kind
+from users.sync.mirror import instance
 
 CLOCK, CLOCK_AT_MOST = timedelta(seconds=60), timedelta(minutes=5)
 """Clerk's events are refused when the clocks are five minutes apart (FACTS §4)."""
@@ -89,7 +90,16 @@ def _stored() -> Findings:
         yield _broken("Migrations", f"{unapplied} are not applied.", "manage.py migrate")
         return
     yield _ok("Migrations", "All are applied.")
-    for findings in (_indexes, _twins, _attempts, _deliveries, _worker, _runs, _last_scan):
+    for findings in (
+        _instance,
+        _indexes,
+        _twins,
+        _attempts,
+        _deliveries,
+        _worker,
+        _runs,
+        _last_scan,
+    ):
         yield from findings()
 
 
@@ -129,6 +139,24 @@ def _answers(client: Clerk) -> Findings:
         version = settings.CLERK_API_VERSION
         yield _ok("Clerk", f"It accepts the key and version {version}; it has {count} users.")
         yield _clock(abs(apart))
+
+
+def _instance() -> Findings:
+    """Whether the key is of the instance that has our users."""
+    try:
+        answering = clerk().get_instance(deadline=Deadline(settings.CLERK_EDIT_DEADLINE))
+    except ClerkError:
+        return  # said above
+    ours = instance.remembered()
+    if ours is None:
+        meaning = f"It is {answering.id}; a scan or the worker finds out whether it has our users."
+        yield _warning("Clerk instance", meaning, "manage.py clerk_diff --refresh")
+    elif ours.instance_id != answering.id:
+        meaning = f"The key is of {answering.id}, our users live in {ours.instance_id}."
+        mend = f"CLERK_SECRET_KEY, or manage.py clerk_check --accept-instance {answering.id}"
+        yield _broken("Clerk instance", meaning, mend)
+    else:
+        yield _ok("Clerk instance", f"It is {answering.id}, which has our users.")
 
 
 def _clock(apart: timedelta) -> Finding:

@@ -42,8 +42,8 @@ _TOLD = ("banned", "locked", "image_url", "two_factor_enabled")
 """What the journal tells about an account itself."""
 
 # An answer, an event and a scan may overtake one another. The state with the later
-# `updated_at` stays, and `deleted_at` with it: ids are never used again. What comes late from
-# before the deletion still counts, so that the order in which events come does not matter.
+# `updated_at` stays. What comes late from before a deletion still counts, so that the order in
+# which events come does not matter.
 # No insert sets `user_id`: of two that insert the same account at once, one would fail at that
 # column's unique key, which ON CONFLICT (clerk_id) does not cover. `_FOLLOW_ROWS` sets it after.
 _NEWER_STAYS = """
@@ -53,7 +53,7 @@ WHERE known.clerk_updated_at IS NULL
 """.format(
     updates=", ".join(
         f"{column} = greatest(known.{column}, excluded.{column})"
-        if column == "last_sign_in_at"
+        if column in ("last_sign_in_at", "seen_at")
         else f"{column} = excluded.{column}"
         for column in _COPIED
     )
@@ -80,6 +80,17 @@ _FOLLOW_SOME_ROWS = _FOLLOW_ROWS.format(
     )""",
     accounts="AND known.clerk_id = ANY(%s)",
 )
+
+# An answer shows that the account was there when Clerk was asked: that takes back what said
+# otherwise before, and nothing later. An event says nothing of it: it may be a late one.
+_LIVES = """
+UPDATE users_clerkaccount AS known SET
+    deleted_at = CASE WHEN deleted_at > page.asked_at THEN deleted_at END,
+    not_found_at = CASE WHEN not_found_at > page.asked_at THEN not_found_at END
+FROM unnest(%s::text[], %s::timestamptz[]) AS page (clerk_id, asked_at)
+WHERE known.clerk_id = page.clerk_id
+    AND (known.deleted_at IS NOT NULL OR known.not_found_at IS NOT NULL)
+"""
 
 _KEEP = """
 WITH before AS (SELECT {told} FROM users_clerkaccount WHERE clerk_id = %s)
@@ -163,11 +174,14 @@ class Kept:
 def keep(account: ClerkUser) -> Kept | None:
     """Take over the account as Clerk has just shown it; None if ours is newer: a state without
     a time is older than any. The copy belongs to the row that has the account's id now."""
-    columns = columns_of(account, seen_at=timezone.now())
+    columns = columns_of(account, seen_at=_seen_at(account))
     columns["providers"] = Jsonb(columns["providers"])
     values = [account.id] * 2 + [columns[column] for column in _COPIED]
     with connection.cursor() as cursor:
-        cursor.execute(f"{_KEEP}; {_FOLLOW_SOME_ROWS}", [*values, *[[account.id]] * 3])
+        cursor.execute(
+            f"{_KEEP}; {_LIVES}; {_FOLLOW_SOME_ROWS}",
+            [*values, *_answers([account]), *[[account.id]] * 3],
+        )
         kept = cursor.fetchone()
         moved = _rows_of_last_statement(cursor)
     if kept is None:
@@ -178,18 +192,30 @@ def keep(account: ClerkUser) -> Kept | None:
 
 def keep_all(accounts: Iterable[ClerkUser]) -> None:
     """`keep` for a page of a scan, in one round trip."""
-    seen_at = timezone.now()
+    accounts = list(accounts)
     rows = [
-        {"clerk_id": account.id, **columns_of(account, seen_at=seen_at)} for account in accounts
+        {"clerk_id": account.id, **columns_of(account, seen_at=_seen_at(account))}
+        for account in accounts
     ]
     ids = [row["clerk_id"] for row in rows]
     # Not waiting for the disk: the next commit that does takes this one along, and a scan's
     # last word is one.
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            f"SET LOCAL synchronous_commit = off; {_KEEP_ALL}; {_FOLLOW_SOME_ROWS}",
-            [orjson.dumps(rows).decode(), *[ids] * 3],
+            f"SET LOCAL synchronous_commit = off; {_KEEP_ALL}; {_LIVES}; {_FOLLOW_SOME_ROWS}",
+            [orjson.dumps(rows).decode(), *_answers(accounts), *[ids] * 3],
         )
+
+
+def _seen_at(account: ClerkUser) -> datetime:
+    """When the account was as it is here: an event may tell of it much later."""
+    return account.asked_at or account.updated_at or timezone.now()
+
+
+def _answers(accounts: Iterable[ClerkUser]) -> list[list[Any]]:
+    """The ids of those that Clerk was asked for, and when."""
+    answered = [account for account in accounts if account.asked_at is not None]
+    return [[account.id for account in answered], [account.asked_at for account in answered]]
 
 
 def follow_row(clerk_id: str) -> None:
@@ -226,23 +252,18 @@ def user_of(known: ClerkAccount) -> ClerkUser:
 
 
 def keep_deleted(clerk_id: str) -> None:
-    """Clerk does not have this account any more."""
-    now = timezone.now()
-    ClerkAccount.objects.update_or_create(
-        clerk_id=clerk_id,
-        defaults={"deleted_at": now, "seen_at": now},
-    )
+    """Store that the account was deleted: by an event or by us, never because of a 404."""
+    _keep_absent(clerk_id, "deleted_at")
 
 
 def keep_not_found(clerk_id: str) -> None:
-    """Store that Clerk, our own instance, answered 404. It may be true of a moment alone."""
+    """Store that our own instance answered 404. It may be true of a moment alone."""
+    _keep_absent(clerk_id, "not_found_at")
+
+
+def _keep_absent(clerk_id: str, column: str) -> None:
     now = timezone.now()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO users_clerkaccount AS known (clerk_id, user_id, not_found_at, seen_at)
-            VALUES (%s, (SELECT id FROM users WHERE clerk_id = %s), %s, %s)
-            ON CONFLICT (clerk_id) DO UPDATE SET not_found_at = excluded.not_found_at
-            """,
-            [clerk_id, clerk_id, now, now],
-        )
+    ClerkAccount.objects.update_or_create(
+        clerk_id=clerk_id, defaults={column: now}, create_defaults={column: now, "seen_at": now}
+    )
+    follow_row(clerk_id)

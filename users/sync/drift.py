@@ -27,6 +27,7 @@ class State(TextChoices):
     OPEN = "open", "Open attempt"
     NOT_LINKED = "not_linked", "Not linked"
     DELETED = "deleted", "Deleted in Clerk"
+    NOT_FOUND = "not_found", "Not found in Clerk"
     BANNED = "banned", "Banned"
     LOCKED = "locked", "Locked"
     UNSEEN = "unseen", "Not seen yet"
@@ -57,6 +58,7 @@ def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
             When(~LINKED, then=Value(State.NOT_LINKED)),
             When(Q(account=None) | ~Q(account__clerk_id=F("clerk_id")), then=Value(State.UNSEEN)),
             When(account__deleted_at__isnull=False, then=Value(State.DELETED)),
+            When(account__not_found_at__isnull=False, then=Value(State.NOT_FOUND)),
             When(account__banned=True, then=Value(State.BANNED)),
             When(account__locked=True, then=Value(State.LOCKED)),
             When(NAME_DIFFERS | EMAIL_DIFFERS, then=Value(State.DIFFERS)),

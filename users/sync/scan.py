@@ -20,8 +20,9 @@ from django.utils import timezone
 
 from users.clerk import Clerk, Deadline, UserPage
 from users.errors import BulkRefused, ClerkRefused, ClerkUnknown
-from users.models import BuilderUser, BulkRun, ClerkAccount
+from users.models import BulkRun, ClerkAccount
 from users.sync import copies, locks
+from users.sync.mirror import instance
 
 COMMAND = "scan"
 WINDOWS = 2
@@ -110,8 +111,7 @@ def _close(run: BulkRun, state: str, **fields: Any) -> None:
 def _scan(
     client: Clerk, started_at: datetime, windows: int, tally: _Tally, accept_missing: bool
 ) -> Scan:
-    if not accept_missing:
-        _check_instance(client)
+    _check_instance(client, accept_missing)
     known = ClerkAccount.objects.filter(deleted_at=None).count()
     copies.follow_rows()
     expected = _read_all(client, _bounds(client, windows), tally)
@@ -247,28 +247,29 @@ def _milliseconds(moment: datetime | None) -> int:
 # --- Who is gone ---------------------------------------------------------------------------------
 
 
-def _check_instance(client: Clerk) -> None:
-    """Before the first page is kept: Clerk must have one of the users whom we know to be there.
-    Ids are unique over all instances; accounts of another one would be taken for our people."""
-    asked = _known_ids()
-    if not asked:
-        return
-    page = client.get_users(asked, deadline=Deadline(PAGE_SECONDS))
-    if page.size == 0:
+def _check_instance(client: Clerk, accept_missing: bool) -> None:
+    """Make sure, before the first page is stored, that the instance is ours.
+
+    Ids are unique over all instances: accounts of another one would be taken for our people, and
+    ours would be marked as deleted.
+    """
+    deadline = Deadline(PAGE_SECONDS)
+    answering = client.get_instance(deadline=deadline)
+    remembered = instance.remembered()
+    if remembered is not None and remembered.instance_id != answering.id:
+        raise BulkRefused(
+            f"CLERK_SECRET_KEY is of the Clerk instance {answering.id}; the one of our users is "
+            f"{remembered.instance_id}. Nothing was changed, and none of its users was looked "
+            f"at. If this is the right one now: clerk_check --accept-instance {answering.id}."
+        )
+    asked = instance.known_ids()
+    if asked and not accept_missing and not client.get_users(asked, deadline=deadline).size:
         raise BulkRefused(
             f"Clerk has none of {len(asked)} users that we know to be there: is CLERK_SECRET_KEY "
             "of another instance? Nothing was changed, and none of its users was looked at. If "
             "ours were really deleted, say --accept-missing."
         )
-
-
-def _known_ids() -> list[str]:
-    """Of linked users whose account lives, the newest; while nobody is linked, of any account."""
-    users = BuilderUser.objects.linked().filter(account__deleted_at=None)
-    accounts = ClerkAccount.objects.filter(deleted_at=None)
-    ids = list(users.order_by("-updated_at").values_list("clerk_id", flat=True)[:IDS])
-    ids = ids or list(accounts.order_by("-seen_at").values_list("pk", flat=True)[:IDS])
-    return [clerk_id for clerk_id in ids if clerk_id]
+    instance.remember(answering.id, answering.environment)
 
 
 def _check_missing(known: int, missing: int) -> None:

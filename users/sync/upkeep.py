@@ -6,6 +6,7 @@ copies at once do no harm.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -27,6 +28,7 @@ from users.models import (
 from users.sync import inbound, invitations, recovery
 from users.sync.dual_write import dual_write
 from users.sync.inbound import Received
+from users.sync.mirror import instance
 from users.sync.operations import Ban, PushName
 from users.sync.recovery import RecoveryResult
 
@@ -50,14 +52,25 @@ class Report:
 
 
 def run() -> Report:
-    """1. Settle open attempts. 2. Try kept events again, which may have waited for those.
-    3. Send, check and expire invitations. 4. Ban accounts that were replaced, and give a new
-    account its name."""
+    """Do what is due.
+
+    1. Learn which Clerk instance is ours. 2. Resolve pending attempts. 3. Try kept events again,
+    which may have waited for those. 4. Send, check and expire invitations. 5. Ban accounts that
+    were replaced, and give a new account its name.
+    """
+    remember_instance()
     return Report(
         attempts=list(recovery.recover_all()),
         events=inbound.retry(),
         notes=[*invitations.tend(), *ban_replaced(), *name_the_nameless()],
     )
+
+
+def remember_instance() -> None:
+    """Learn once which Clerk instance is ours, so that a 404 can be believed later."""
+    if instance.remembered() is None:
+        with suppress(ClerkError):
+            instance.is_ours(clerk(), Deadline(settings.CLERK_EDIT_DEADLINE))
 
 
 def ban_replaced() -> list[str]:

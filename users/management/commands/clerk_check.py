@@ -8,11 +8,15 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from rich.table import Table
 
+from users.clerk import Deadline, clerk
+from users.management.bulk import as_command_errors
 from users.management.terminal import print_table
 from users.sync.check import Finding, Level, check
+from users.sync.mirror import instance
 
 
 class Command(BaseCommand):
@@ -25,8 +29,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
+        parser.add_argument(
+            "--accept-instance", metavar="ID",
+            help="remember this Clerk instance (ins_…) as ours, in place of the one before",
+        )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["accept_instance"]:
+            with as_command_errors(self.stderr):
+                deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+                instance.accept(options["accept_instance"], clerk(), deadline)
         found = list(check())
         broken = any(finding.level is Level.BROKEN for finding in found)
         if options["json"]:

@@ -7,7 +7,7 @@ instances. So the instance is remembered, and compared before a 404 is taken for
 from __future__ import annotations
 
 from users.clerk import Clerk, Deadline
-from users.errors import ClerkError
+from users.errors import BulkRefused, ClerkError
 from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, RememberedInstance
 
@@ -27,9 +27,9 @@ def is_ours(clerk: Clerk, deadline: Deadline) -> bool:
     """
     try:
         answering = clerk.get_instance(deadline=deadline)
-        remembered = RememberedInstance.objects.first()
-        if remembered is not None:
-            return remembered.instance_id == answering.id
+        ours = remembered()
+        if ours is not None:
+            return ours.instance_id == answering.id
         if not _has_our_users(clerk, deadline):
             return False
     except ClerkError:
@@ -38,11 +38,30 @@ def is_ours(clerk: Clerk, deadline: Deadline) -> bool:
     return True
 
 
+def remembered() -> RememberedInstance | None:
+    """Give the instance that is ours, None while none is known."""
+    return RememberedInstance.objects.first()
+
+
 def remember(instance_id: str, environment: str) -> None:
     """Remember the instance in place of the one before."""
     RememberedInstance.objects.update_or_create(
         pk=1, defaults={"instance_id": instance_id, "environment": environment}
     )
+
+
+def accept(instance_id: str, clerk: Clerk, deadline: Deadline) -> None:
+    """Remember an instance in place of the one before, because an engineer says so.
+
+    Raises `BulkRefused` when our key is of another one, and `ClerkError`.
+    """
+    answering = clerk.get_instance(deadline=deadline)
+    if answering.id != instance_id:
+        raise BulkRefused(
+            f"CLERK_SECRET_KEY is of the Clerk instance {answering.id}, not {instance_id}. "
+            "Nothing was changed."
+        )
+    remember(answering.id, answering.environment)
 
 
 def known_ids() -> list[str]:

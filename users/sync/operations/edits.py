@@ -9,7 +9,7 @@ from django.utils.dateparse import parse_datetime
 
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.errors import ClerkNotFound, ClerkRefused, FieldConflict
-from users.models import BuilderUser
+from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
 from users.sync.copies import OUR_ID
 from users.sync.mirror.comparison import (
@@ -57,7 +57,9 @@ class Edit(Operation):
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
         """Keep the name that Clerk was known to have: of our copy, else the row's."""
         account = getattr(user, "account", None)
-        if account is not None and account.clerk_id == self.clerk_id:
+        if account is None or account.clerk_id != self.clerk_id:
+            account = ClerkAccount.objects.filter(pk=self.clerk_id).first()
+        if account is not None:
             self._clerk_names = account.first_name, account.last_name
             self.details["clerk_name"] = names.join(*self._clerk_names)
         else:

@@ -14,6 +14,7 @@ from django.urls import reverse
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
 from tests.patience import deadline_for
 from tests.test_change_form import said, stored, text_of
+from tests.unknown import NOT_CONFIRMED, time_is_over
 from users.admin.builder_user import MOST_AT_ONCE
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 
@@ -150,7 +151,10 @@ class TestSetPassword:
     def test_lost_before_clerk_had_it(self, client, sandbox):
         user = linked(sandbox, clerk={"password_last_updated_at": 1})
         sandbox.fault("PATCH /users/{user_id}", "reset")
-        assert "was not saved" in text_of(set_password(client, user))
+        assert NOT_CONFIRMED in text_of(set_password(client, user))
+        assert SyncAttempt.objects.get().status == "started"
+        time_is_over()
+        call_command("clerk_recover")
         assert SyncAttempt.objects.get().status == "dropped"
 
     def test_a_user_without_account_cannot_have_one(self, client, sandbox):
@@ -270,7 +274,7 @@ class TestDelete:
         results = said(client.post("/admin/users/builderuser/?o=1", chosen))
         sandbox.clear_faults()
         assert len(results) == 6
-        assert sum("not known yet" in result for result in results) == 1
+        assert sum(NOT_CONFIRMED in result for result in results) == 1
         assert sum("not tried" in result for result in results) == 4
         assert f"{unlinked}: deleted, here." in results
         assert set(BuilderUser.objects.all()) == set(users)
@@ -294,16 +298,17 @@ class TestAProxysPage:
         sandbox.fault("DELETE /users/{user_id}", "html_200")
         page = reverse("admin:users_builderuser_delete", args=[user.pk])
         response = client.post(page, {"post": "yes"}, follow=True)
-        assert "not known yet" in text_of(response)
+        assert NOT_CONFIRMED in text_of(response)
         assert sandbox.user(user.clerk_id)
         assert stored(user).clerk_id == user.clerk_id
         assert SyncAttempt.objects.get().status == "started"
+        time_is_over()
         call_command("clerk_recover")
         assert SyncAttempt.objects.get().status == "dropped"
 
     def test_in_place_of_the_answer_to_a_new_email(self, client, sandbox):
         user = linked(sandbox, email="old@example.com")
         sandbox.fault("PUT /users/{user_id}/email_address", "html_200")
-        assert "not known yet" in text_of(replace(client, user, "new@example.com"))
+        assert NOT_CONFIRMED in text_of(replace(client, user, "new@example.com"))
         assert sandbox.find("old@example.com")
         assert stored(user).email == "old@example.com"

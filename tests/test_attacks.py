@@ -31,6 +31,7 @@ from tests.test_gateway import (
     answering,
     serving,
 )
+from tests.unknown import NOT_CONFIRMED
 from users.errors import NotKnown
 from users.forms import ChangeForm
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
@@ -247,7 +248,7 @@ def test_a_success_that_is_no_answer_is_not_believed(client, sandbox, settings, 
         settings.CLERK_API_URL = server.url
         settings.CLERK_EDIT_DEADLINE = 3.0
         response = submit(client, user, name="Mary Ann Jones")
-    assert "not known yet whether Clerk has the change" in text_of(response)
+    assert NOT_CONFIRMED in text_of(response)
     assert SyncAttempt.objects.get().status == "started"
     assert not ClerkAccount.objects.filter(clerk_id=other["id"]).exists()
     assert_unchanged(sandbox, user)

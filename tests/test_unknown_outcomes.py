@@ -13,15 +13,15 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.factories import BuilderGroupFactory, StaffFactory, linked
+from tests.patience import deadline_for
 from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
-from tests.unknown import minutes_pass, time_is_over
+from tests.unknown import NOT_CONFIRMED, minutes_pass, time_is_over
 from users.models import BuilderUser, SyncAttempt
 from users.sync import recovery, steps, upkeep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 RENAME = "PATCH /users/{user_id}"
-NOT_CONFIRMED = "Clerk has not confirmed this yet. It is checked again at"
 LATE = {
     "no answer": {"how": "hang"},
     "a closed connection": {"how": "close"},
@@ -104,9 +104,11 @@ def assert_same(sandbox, user, *, first, last):
 @pytest.mark.parametrize("how", LATE.values(), ids=LATE)
 class TestAppliedLate:
     @pytest.fixture(autouse=True)
-    def _short(self, settings, how):
+    def _short(self, client, settings, how):
         if how["how"] == "hang":
-            settings.CLERK_EDIT_DEADLINE = 1.5
+            settings.CLERK_EDIT_DEADLINE = deadline_for(
+                lambda: client.get("/admin/users/builderuser/"), at_least=1.5
+            )
 
     def test_a_save_is_not_told_as_not_saved(self, client, sandbox, how):
         user = linked(sandbox)

@@ -7,7 +7,7 @@ import json
 import logging
 import random
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,13 @@ from django.core.management.base import CommandError
 from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from sandbox import Event
 from tests.events import URL, arrive, happened, post
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
 from tests.test_change_form import stored, text_of
+from tests.unknown import time_is_over
 from users.models import BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
 from users.sync import inbound, upkeep
 
@@ -165,14 +167,20 @@ class TestOnce:
         assert name() == "Mary Ann Jones"
 
 
+def pending_email(user: BuilderUser) -> SyncAttempt:
+    """A change of email that recovery does not send again."""
+    return SyncAttemptFactory(
+        user=user, operation="replace_email", changes={"email": [user.email, "new@example.com"]}
+    )
+
+
 class TestKept:
     """An event that cannot take effect now is kept with its reason, and tried again."""
 
     @pytest.fixture
     def kept(self, sandbox, event) -> Event:
-        """Its user has an open attempt that the event does not decide."""
-        user = BuilderUser.objects.get()
-        SyncAttemptFactory(user=user, changes={"name": ["Mary Ann Smith", "Mary Ann Brown"]})
+        """Its user has a pending attempt that the event does not decide."""
+        pending_email(BuilderUser.objects.get())
         response = post(sandbox, event)
         assert (response.status_code, response.content) == (200, b"kept for another try\n")
         return event
@@ -186,12 +194,12 @@ class TestKept:
         assert name() == "Mary Ann Smith"
 
     def test_recovery_settles_the_change_and_the_event_follows(self, sandbox, kept):
+        SyncAttempt.objects.update(late_until=timezone.now() + timedelta(hours=1))
         with pytest.raises(SystemExit) as left:
-            call_command("clerk_recover", "--json")  # Clerk holds a third name: a person decides
+            call_command("clerk_recover", "--json")  # its request may still arrive
         assert left.value.code == 2
-        SyncAttempt.objects.filter(status="started").update(
-            changes={"name": ["Mary Ann Jones", "Mary Ann Brown"]}
-        )
+        assert name() == "Mary Ann Smith"
+        time_is_over()
         call_command("clerk_recover", "--json")
         assert name() == "Mary Ann Jones"
         assert WebhookDelivery.objects.get().processed_at is not None
@@ -335,10 +343,7 @@ def test_the_worker_does_it_in_the_background(sandbox, event, transactional_db):
     from users.tasks import forget_old_deliveries, run_upkeep
 
     user = BuilderUserFactory()
-    attempt = SyncAttemptFactory(
-        user=BuilderUser.objects.exclude(pk=user.pk).get(),
-        changes={"name": ["Mary Ann Jones", "Mary Ann Brown"]},
-    )
+    attempt = pending_email(BuilderUser.objects.exclude(pk=user.pk).get())
     post(sandbox, event)
     run_upkeep(timestamp=0)
     attempt.refresh_from_db()

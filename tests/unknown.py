@@ -9,6 +9,8 @@ from django.db.models.functions import Now
 
 from users.models import SyncAttempt
 
+NOT_CONFIRMED = "Clerk has not confirmed this yet. It is checked again at"
+
 
 def time_is_over(minutes: float = 0) -> None:
     """Let the time pass in which requests that were sent may still arrive, and then some."""

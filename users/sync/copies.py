@@ -78,7 +78,8 @@ _FOLLOW_SOME_ROWS = _FOLLOW_ROWS.format(
         SELECT id FROM users WHERE clerk_id = ANY(%s)
         UNION ALL SELECT user_id FROM users_clerkaccount WHERE clerk_id = ANY(%s)
     )""",
-    accounts="AND known.clerk_id = ANY(%s)",
+    # Said of both, so that the planner reads neither table as a whole.
+    accounts="AND known.clerk_id = ANY(%s) AND users.clerk_id = ANY(%s)",
 )
 
 _KEEP = """
@@ -167,7 +168,7 @@ def keep(account: ClerkUser) -> Kept | None:
     columns["providers"] = Jsonb(columns["providers"])
     values = [account.id] * 2 + [columns[column] for column in _COPIED]
     with connection.cursor() as cursor:
-        cursor.execute(f"{_KEEP}; {_FOLLOW_SOME_ROWS}", [*values, *[[account.id]] * 3])
+        cursor.execute(f"{_KEEP}; {_FOLLOW_SOME_ROWS}", [*values, *[[account.id]] * 4])
         kept = cursor.fetchone()
         moved = _rows_of_last_statement(cursor)
     if kept is None:
@@ -188,14 +189,14 @@ def keep_all(accounts: Iterable[ClerkUser]) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             f"SET LOCAL synchronous_commit = off; {_KEEP_ALL}; {_FOLLOW_SOME_ROWS}",
-            [orjson.dumps(rows).decode(), *[ids] * 3],
+            [orjson.dumps(rows).decode(), *[ids] * 4],
         )
 
 
 def follow_row(clerk_id: str) -> None:
     """Give the copy of this account to the row that has its id, which no other copy claims then."""
     with connection.cursor() as cursor:
-        cursor.execute(_FOLLOW_SOME_ROWS, [[clerk_id]] * 3)
+        cursor.execute(_FOLLOW_SOME_ROWS, [[clerk_id]] * 4)
 
 
 def follow_rows() -> None:

@@ -136,11 +136,13 @@ def push(count: int = 2000) -> None:
     from django.db.models import F, Value
     from django.db.models.functions import Replace
 
+    from users.guard import without_clerk
     from users.models import BuilderUser, BulkRun
 
     with clerk() as root:
         people(root, count)
-        BuilderUser.objects.update(name=Replace(F("name"), Value("Smith"), Value("Jones")))
+        with without_clerk():
+            BuilderUser.objects.update(name=Replace(F("name"), Value("Smith"), Value("Jones")))
         requests.delete(f"{root}/_sandbox/requests", timeout=30)
         process(root, "manage.py", "clerk_push", "--apply", "--max-changes", str(count), "--json")
         run = BulkRun.objects.filter(command="clerk_push").latest("pk")
@@ -260,6 +262,7 @@ def fetch_only() -> None:
 def drift(count: int = 100_000, apart: int = 300) -> None:
     from django.db import connection
 
+    from users.guard import without_clerk
     from users.models import BuilderUser, ClerkAccount, SyncAttempt
     from users.sync import differences
 
@@ -269,13 +272,14 @@ def drift(count: int = 100_000, apart: int = 300) -> None:
     parts = [some[start : start + apart] for start in range(0, len(some), apart)]
     users, ids = ([[row[column] for row in part] for part in parts] for column in (0, 1))
     known = ClerkAccount.objects
-    BuilderUser.objects.filter(pk__in=users[0]).update(name="Jane Roe")
+    with without_clerk():
+        BuilderUser.objects.filter(pk__in=users[0]).update(name="Jane Roe")
+        BuilderUser.objects.filter(pk__in=users[4]).update(clerk_id=None)  # a match
+        BuilderUser.objects.filter(pk__in=users[5]).delete()  # only in Clerk
     known.filter(pk__in=ids[1]).update(email="x@example.com")  # twins, too
     known.filter(pk__in=ids[2]).update(deleted_at=_now())
     known.filter(pk__in=ids[3]).delete()
     known.filter(pk__in=ids[4] + ids[5]).update(user=None)
-    BuilderUser.objects.filter(pk__in=users[4]).update(clerk_id=None)  # a match
-    BuilderUser.objects.filter(pk__in=users[5]).delete()  # only in Clerk
     SyncAttempt.objects.bulk_create(
         SyncAttempt(user_id=pk, operation="update", source="admin", label="") for pk in users[6]
     )

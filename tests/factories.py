@@ -9,6 +9,7 @@ from factory.django import DjangoModelFactory
 
 from sandbox import Sandbox
 from users.clerk import ClerkUser, names
+from users.guard import without_clerk
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.copies import columns_of
 from users.sync.mirror import instance
@@ -48,6 +49,19 @@ class SyncAttemptFactory(DjangoModelFactory):
     clerk_id = factory.LazyAttribute(
         lambda attempt: getattr(getattr(attempt, "user", None), "clerk_id", "") or ""
     )
+
+
+def change_here(user: BuilderUser, **columns) -> None:
+    """Change columns of the row and not in Clerk, as another application does."""
+    with without_clerk():
+        BuilderUser.objects.filter(pk=user.pk).update(**columns)
+
+
+def delete_here(*users: BuilderUser) -> None:
+    """Delete the rows and not in Clerk, as another application does; all rows without `users`."""
+    rows = BuilderUser.objects.all()
+    with without_clerk():
+        (rows.filter(pk__in=[user.pk for user in users]) if users else rows).delete()
 
 
 def linked(

@@ -8,9 +8,15 @@ from axe_playwright_python.sync_playwright import Axe
 from django.urls import reverse
 
 from sandbox import Sandbox
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, SyncAttemptFactory, linked
+from tests.factories import (
+    BuilderGroupFactory,
+    BuilderUserFactory,
+    SyncAttemptFactory,
+    change_here,
+    linked,
+)
 from tests.test_change_form import page_of
-from users.models import BuilderUser, ClerkAccount
+from users.models import ClerkAccount
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,7 +101,7 @@ def test_refusals_and_conflicts(lit, sandbox):
     list(save(Name="Mary & Ann"))
     list(save(Email="new@example.com"))
     for _ in save(Name="Mary Ann Brown"):
-        BuilderUser.objects.filter(pk=user.pk).update(name="Mary Ann Jones")
+        change_here(user, name="Mary Ann Jones")
     for _ in save(Name="Mary Ann Brown"):
         lit.evaluate("document.querySelector('[name=version]').value = 'forged'")
     assert_none(found)

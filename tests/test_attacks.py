@@ -9,7 +9,13 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, linked
+from tests.factories import (
+    BuilderGroupFactory,
+    BuilderUserFactory,
+    change_here,
+    delete_here,
+    linked,
+)
 from tests.patience import deadline_for
 from tests.test_change_form import (
     assert_unchanged,
@@ -192,7 +198,7 @@ def meanwhile():
 
 def test_a_user_who_is_deleted_while_the_form_is_saved(client, sandbox, meanwhile):
     user = linked(sandbox)
-    meanwhile(lambda: BuilderUser.objects.filter(pk=user.pk).delete())
+    meanwhile(lambda: delete_here(user))
     response = client.post(page_of(user), form_of(user, name="Bob"), follow=True)
     assert response.status_code == 200
     assert "doesn’t exist. Perhaps it was deleted?" in text_of(response)
@@ -206,7 +212,7 @@ def test_a_user_who_is_linked_while_the_form_is_saved(client, sandbox):
     """The form was opened without an account: its edit must not pass Clerk by."""
     user, account = BuilderUserFactory(), sandbox.add_user()
     form = form_of(user, name="Bob")
-    BuilderUser.objects.filter(pk=user.pk).update(clerk_id=account["id"])
+    change_here(user, clerk_id=account["id"])
     response = client.post(page_of(user), form)
     assert "since you opened the form" in text_of(response)
     assert stored(user).name == user.name

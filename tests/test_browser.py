@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.test import Client
 
-from tests.factories import BuilderGroupFactory, StaffFactory, linked
+from tests.factories import BuilderGroupFactory, StaffFactory, change_here, linked
 from tests.test_change_form import form_of, in_clerk, page_of, stored
 from users.models import SyncAttempt
 
@@ -81,8 +81,7 @@ def test_a_conflict_is_decided_by_a_click(page, sandbox):
     page.goto(page_of(user))
     page.get_by_label("Name:").fill("Mary Ann Brown")
     sandbox.edit(user.clerk_id, last_name="Jones")
-    user.name = "Mary Ann Jones"
-    user.save()
+    change_here(user, name="Mary Ann Jones")
     page.get_by_role("button", name="Save and continue editing").click()
     page.get_by_role("heading", name="Changed since you opened the form").wait_for()
     picture(page, "conflict")

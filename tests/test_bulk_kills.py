@@ -13,9 +13,9 @@ import pytest
 
 from sandbox import Sandbox
 from tests.commands import start
-from tests.factories import linked
+from tests.factories import change_here, linked
 from tests.patience import PATIENCE, wait_until
-from users.models import BuilderUser, BulkRow, BulkRun, SyncAttempt
+from users.models import BulkRow, BulkRun, SyncAttempt
 from users.sync.bulk.workers import WORKERS
 
 ROWS = int(os.environ.get("BULK_ROWS", "300"))
@@ -30,7 +30,7 @@ def done() -> int:
 def test_kills_at_random_moments_lose_nothing_and_repeat_only_what_was_in_flight(sandbox: Sandbox):
     users = [linked(sandbox, name=f"Mary Ann Smith{n}") for n in range(ROWS)]
     for number, user in enumerate(users):
-        BuilderUser.objects.filter(pk=user.pk).update(name=f"Mary Ann Jones{number}")
+        change_here(user, name=f"Mary Ann Jones{number}")
     sandbox.latency = 0.02
     arguments = ["clerk_push", "--no-refresh", "--apply", "--rate", "1000",
                  "--max-changes", str(ROWS)]  # fmt: skip

@@ -14,7 +14,14 @@ from django.utils import timezone
 
 from sandbox import Sandbox
 from tests.commands import run, start
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
+from tests.factories import (
+    BuilderGroupFactory,
+    BuilderUserFactory,
+    StaffFactory,
+    change_here,
+    delete_here,
+    linked,
+)
 from tests.patience import PATIENCE, wait_until
 from users.clerk import ClerkUser
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
@@ -43,7 +50,7 @@ def differing(sandbox: Sandbox, count: int = 1, **fields) -> list[BuilderUser]:
     users = [linked(sandbox, name=f"Mary Ann Smith{n}", **fields) for n in range(count)]
     for number, user in enumerate(users):
         user.name = f"Mary Ann Jones{number}"
-        BuilderUser.objects.filter(pk=user.pk).update(name=user.name)
+        change_here(user, name=user.name)
     return users
 
 
@@ -119,7 +126,7 @@ def test_push_brings_clerk_to_the_row(sandbox):
 
 def test_an_email_is_pushed_only_when_it_is_asked_for(sandbox):
     user = linked(sandbox, email="old@example.com")
-    BuilderUser.objects.filter(pk=user.pk).update(email="new@example.com")
+    change_here(user, email="new@example.com")
     assert push("--apply") == (0, "Nothing to do.\n")
     assert push("--apply", "--field", "email")[0] == 0
     assert not sandbox.find("old@example.com")
@@ -227,9 +234,9 @@ def test_a_plan_in_a_file_is_done_exactly_and_rows_that_changed_since_are_named(
     file = tmp_path / "plan.json"
     assert push("--plan-out", file)[0] == 2
     later = differing(sandbox)[0]
-    BuilderUser.objects.filter(pk=here.pk).update(name="Somebody Else")
+    change_here(here, name="Somebody Else")
     rename_in_clerk(sandbox, there, "Brown")
-    gone.delete()
+    delete_here(gone)
     code, out = push("--plan", file, "--apply")
     assert code == 2
     assert "Skipped: Mary Ann Jones1. It changed since the plan was made: name is Somebody" in out

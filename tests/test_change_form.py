@@ -324,7 +324,7 @@ class TestTwoPeople:
 
     def test_a_write_past_this_application_counts_too(self, client, sandbox):
         user = linked(sandbox)
-        BuilderUser.objects.filter(pk=user.pk).update(role="ADMIN")  # no updated_at, no journal
+        BuilderUser.objects.filter(pk=user.pk).update(role="ADMIN")  # no journal
         response = submit(client, user, name="Bob")
         assert "since you opened the form" in text_of(response)
         assert_unchanged(sandbox, user)

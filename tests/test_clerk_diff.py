@@ -11,7 +11,13 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.commands import run
-from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
+from tests.factories import (
+    BuilderUserFactory,
+    SyncAttemptFactory,
+    change_here,
+    delete_here,
+    linked,
+)
 from tests.test_change_form import form_of, page_of
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount
@@ -45,7 +51,7 @@ def test_who_is_in_step_is_no_difference(sandbox):
 def test_a_name_that_was_edited_in_the_database_without_an_attempt(sandbox, client):
     user = linked(sandbox)
     client.post(page_of(user), form_of(user, name="Mary Ann Jones"))
-    BuilderUser.objects.filter(pk=user.pk).update(name="Mary Ann Brown")
+    change_here(user, name="Mary Ann Brown")
     row = differences()["name"]
     assert (row["ours"], row["theirs"]) == ("Mary Ann Brown", "Mary Ann Jones")
     assert "database without an attempt" in row["cause"]
@@ -117,7 +123,7 @@ def test_accounts_that_staff_let_go_are_no_difference(sandbox):
 
 def test_a_table_for_people_and_cells_that_are_no_formulas(sandbox):
     user = linked(sandbox)
-    BuilderUser.objects.filter(pk=user.pk).update(name="=cmd|' /C calc'!A0")
+    change_here(user, name="=cmd|' /C calc'!A0")
     code, out = run("clerk_diff")
     assert code == 2
     for text in ("Name differs", "Mary Ann Smith", "Likely cause", "Name differs: 1"):
@@ -130,8 +136,8 @@ def test_a_table_for_people_and_cells_that_are_no_formulas(sandbox):
 
 def test_users_are_chosen_by_their_difference(sandbox):
     named, mailed = linked(sandbox), linked(sandbox)
-    BuilderUser.objects.filter(pk=named.pk).update(name="Mary Ann Brown")
-    BuilderUser.objects.filter(pk=mailed.pk).update(email="new@example.com", name="Jane Roe")
+    change_here(named, name="Mary Ann Brown")
+    change_here(mailed, email="new@example.com", name="Jane Roe")
     arguments = ("clerk_push", "--no-refresh", "--json", "--drift", "email")
     plan = json.loads(run(*arguments, "--field", "email", "--field", "name")[1])["plan"]
     assert {row["user_id"] for row in plan["rows"]} == {str(mailed.pk)}
@@ -180,7 +186,7 @@ def test_rows_with_one_email_that_came_in_without_the_index(sandbox):
             assert code == 2
             assert {row["ours"] for row in rows} == {"a@example.com", "A@example.com"}
         finally:
-            BuilderUser.objects.all().delete()
+            delete_here()
             cursor.execute("CREATE UNIQUE INDEX users_email_unique ON users (lower(email))")
 
 

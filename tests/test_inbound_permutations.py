@@ -14,6 +14,7 @@ from sandbox import Event, Sandbox
 from tests.events import happened, post
 from tests.factories import BuilderUserFactory
 from users.clerk import ClerkUser
+from users.guard import without_clerk
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt, WebhookDelivery
 from users.sync.copies import columns_of
 
@@ -103,7 +104,8 @@ def live(sandbox: Sandbox) -> tuple[dict[str, Any], tuple[Event, ...]]:
 
 def start(accounts: dict[str, Any]) -> None:
     for model in (WebhookDelivery, SyncAttempt, ClerkAccount, Invitation, BuilderUser):
-        model.objects.all().delete()
+        with without_clerk():
+            model.objects.all().delete()
     for name in (*BY_EVENT, *LINKED):
         BuilderUserFactory(
             pk=row_id(name), name=f"{name.title()} Before", email=f"{name}@example.com",

@@ -12,7 +12,7 @@ from django.db import connection
 from django.urls import reverse
 
 from tests.events import happened, post
-from tests.factories import BuilderUserFactory, linked
+from tests.factories import BuilderUserFactory, change_here, linked
 from tests.patience import PATIENCE, wait_until
 from tests.test_change_form import in_clerk, stored, submit
 from tests.test_recovery import elsewhere
@@ -221,7 +221,7 @@ def test_the_address_of_a_row_changes_while_its_account_waits(sandbox):
 
     def edit():
         BuilderUser.objects.select_for_update().get(pk=row.pk)
-        BuilderUser.objects.filter(pk=row.pk).update(email="other@example.com")
+        change_here(row, email="other@example.com")
 
     statuses = []
 

@@ -13,7 +13,13 @@ from django.utils import timezone
 
 from sandbox import Limits
 from tests.events import arrive, happened
-from tests.factories import BuilderUserFactory, StaffFactory, SyncAttemptFactory, linked
+from tests.factories import (
+    BuilderUserFactory,
+    StaffFactory,
+    SyncAttemptFactory,
+    delete_here,
+    linked,
+)
 from tests.test_change_form import page_of, said, stored, text_of
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync import upkeep
@@ -79,7 +85,7 @@ class TestNewUser:
 
     def test_an_invitation_that_clerk_has_already(self, client, sandbox):
         client.post(ADD, new())
-        BuilderUser.objects.all().delete()
+        delete_here()
         response = client.post(ADD, new())
         assert "has a pending invitation to this address already" in text_of(response)
         assert not BuilderUser.objects.exists()

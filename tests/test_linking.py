@@ -8,7 +8,13 @@ import pytest
 from django.db import connection
 
 from tests.events import arrive, happened, post
-from tests.factories import BuilderUserFactory, StaffFactory, linked
+from tests.factories import (
+    BuilderUserFactory,
+    StaffFactory,
+    change_here,
+    delete_here,
+    linked,
+)
 from tests.test_change_form import stored, text_of
 from users.models import BuilderUser, ClerkAccount, Invitation
 
@@ -92,13 +98,13 @@ def test_twins_by_case_link_nobody(sandbox):
         cursor.execute("DROP INDEX users_email_unique")
     try:
         rows = [BuilderUserFactory(email="ann@example.com"), BuilderUserFactory(email="Ann@x.org")]
-        BuilderUser.objects.filter(pk=rows[1].pk).update(email="Ann@Example.com")
+        change_here(rows[1], email="Ann@Example.com")
         account = sandbox.add_user(email="ann@example.com")
         arrive(sandbox)
         assert not any(stored(row).linked for row in rows)
         assert "Several builder users" in note_of(account)
     finally:
-        BuilderUser.objects.all().delete()
+        delete_here()
         with connection.cursor() as cursor:
             cursor.execute("CREATE UNIQUE INDEX users_email_unique ON users (lower(email))")
 

@@ -15,11 +15,11 @@ from django.core.management import call_command
 from django.db import connection, connections
 
 from tests.commands import run
-from tests.factories import linked
+from tests.factories import change_here, linked
 from tests.patience import wait_until
 from tests.test_change_form import in_clerk, stored, submit
 from tests.test_recovery import abandoned
-from users.models import BuilderUser, SyncAttempt
+from users.models import SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -93,7 +93,7 @@ def test_a_save_a_list_and_a_recovery(pgbouncer, client, sandbox):
 def test_bulk_work_and_a_check(pgbouncer, sandbox):
     """The lock of bulk work is held although every statement may go through another connection."""
     user = linked(sandbox)
-    BuilderUser.objects.filter(pk=user.pk).update(name="Mary Ann Jones")
+    change_here(user, name="Mary Ann Jones")
     code, out = run("clerk_push", "--apply", "--rate", "1000")
     assert code == 0, out
     assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")

@@ -12,10 +12,10 @@ from django.utils import timezone
 
 from sandbox import Sandbox
 from tests.commands import run
-from tests.factories import BuilderUserFactory, linked
+from tests.factories import BuilderUserFactory, change_here, linked
 from users.clerk import ClerkUser, Pace, clerk
 from users.errors import BulkRefused, ClerkError
-from users.models import BuilderUser, BulkRun, ClerkAccount
+from users.models import BulkRun, ClerkAccount
 from users.sync import copies
 from users.sync import scan as scanning
 
@@ -267,7 +267,7 @@ def test_saves_and_a_scan_at_the_same_time(sandbox):
     try:
         for number in range(20):
             user = users[number % 5]
-            BuilderUser.objects.filter(pk=user.pk).update(name=f"Mary Ann Jones{number}")
+            change_here(user, name=f"Mary Ann Jones{number}")
             code, out = run("clerk_push", "--no-refresh", "--apply", "--rate", "1000")
             assert code == 0, out
     finally:

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from sandbox import Event
 from tests.events import URL, arrive, happened, post
-from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
+from tests.factories import BuilderUserFactory, SyncAttemptFactory, change_here, linked
 from tests.test_change_form import stored, text_of
 from tests.unknown import time_is_over
 from users.models import BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
@@ -144,7 +144,7 @@ class TestSigned:
 class TestOnce:
     def test_a_replayed_delivery_does_nothing(self, sandbox, event):
         assert post(sandbox, event).status_code == 200
-        BuilderUser.objects.update(name="Changed since")
+        change_here(BuilderUser.objects.get(), name="Changed since")
         assert post(sandbox, event).status_code == 200
         assert name() == "Changed since"
         assert SyncAttempt.objects.count() == 1

@@ -7,9 +7,9 @@ import uuid
 import pytest
 from django.urls import reverse
 
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, linked
+from tests.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
 from tests.test_change_form import assert_unchanged, stored, submit
-from users.models import BuilderGroup, BuilderUser
+from users.models import BuilderGroup
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -76,7 +76,7 @@ def test_fields(client, sandbox, field, value):
 
 def test_spelling_of_old_rows_is_no_change(client, sandbox):
     user = linked(sandbox, email="mary@example.com")
-    BuilderUser.objects.filter(pk=user.pk).update(name="Mary Ann  Smith", email="Mary@Example.com")
+    change_here(user, name="Mary Ann  Smith", email="Mary@Example.com")
     user.refresh_from_db()
     group = BuilderGroupFactory()
     assert submit(client, user, builder_group=group.pk).status_code == 302

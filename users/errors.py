@@ -18,6 +18,11 @@ class CascadeError(Exception):
     """Root of the family."""
 
 
+class BypassesClerk(CascadeError):
+    """Code would change or delete a linked user here and not in Clerk. Nothing was changed; the
+    text names the right call. It is a fault of the code, so no surface catches it."""
+
+
 # --- What Clerk answered -------------------------------------------------------------------
 
 

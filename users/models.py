@@ -7,14 +7,20 @@ so that it can stand on those tables later.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
 from django.urls import reverse
 
+from users import guard
 from users.ids import USER_ID
 
 
@@ -61,6 +67,51 @@ class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
     def with_invalid_id(self) -> Self:
         return self.not_linked().filter(clerk_id__isnull=False)
 
+    def update(self, **values: Any) -> int:
+        self._refuse_bypass(values)
+        return super().update(**values)
+
+    def _update(self, values: Sequence[tuple[models.Field, Any, Any]]) -> int:
+        """What `Model.save` calls, and loading a fixture."""
+        self._refuse_bypass({field.attname: value for field, _, value in values})
+        return super()._update(values)  # type: ignore[misc]
+
+    def bulk_create(
+        self,
+        objs: Iterable[Any],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        update_fields: Collection[str] | None = None,
+        unique_fields: Collection[str] | None = None,
+    ) -> list[Any]:
+        """Inserts are free. An upsert is not: which rows it changes is not known before."""
+        columns = guard.GUARDED.keys() & set(update_fields or ())
+        if columns and not guard.lifted():
+            raise guard.change_refused(columns)
+        return super().bulk_create(
+            objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields
+        )
+
+    def _refuse_bypass(self, values: Mapping[str, Any]) -> None:
+        """Raise `BypassesClerk` when a linked row would get another name, email or Clerk id. An
+        expression counts as another value."""
+        columns = guard.GUARDED.keys() & values.keys()
+        if not columns or guard.lifted():
+            return
+        linked = self.filter(LINKED)
+        differing = {column: _differs(column, values[column]) for column in columns}
+        if linked.filter(reduce(or_, differing.values())).exists():
+            raise guard.change_refused(
+                column for column, differs in differing.items() if linked.filter(differs).exists()
+            )
+
+
+def _differs(column: str, value: Any) -> Q:
+    if hasattr(value, "resolve_expression"):
+        return Q(pk__isnull=False)
+    return ~Q(**{column: value})
+
 
 class BuilderUser(models.Model):
     """A person who signs in through Clerk. *Linked* when `clerk_id` is a valid Clerk id: other
@@ -88,6 +139,7 @@ class BuilderUser(models.Model):
 
     class Meta:
         db_table = "users"
+        base_manager_name = "objects"  # what `save` writes with: guarded like the rest
         ordering = ["-created_at", "id"]
         permissions = [
             ("replace_email", "Can replace the email of a linked user at once"),
@@ -130,6 +182,13 @@ class BuilderUser(models.Model):
     def has_invalid_id(self) -> bool:
         """Whether `clerk_id` holds a text that is not a valid Clerk id."""
         return self.clerk_id is not None and not self.linked
+
+
+@receiver(pre_delete, sender=BuilderUser)
+def _refuse_deletion(instance: BuilderUser, **kwargs: Any) -> None:
+    """Raise `BypassesClerk` for a linked user, however the deletion came about."""
+    if not guard.lifted() and BuilderUser.objects.linked().filter(pk=instance.pk).exists():
+        raise guard.deletion_refused()
 
 
 class ClerkAccount(models.Model):

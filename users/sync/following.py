@@ -12,6 +12,7 @@ import uuid
 
 from django.db.models import F
 
+from users import guard
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount
 from users.sync import copies, journal, locks
@@ -81,7 +82,8 @@ def _who_must_move(row: BuilderUser, email: str) -> list[tuple[BuilderUser, str]
 
 def _make_way(row: BuilderUser, holders: list[tuple[BuilderUser, str]]) -> None:
     if holders:
-        BuilderUser.objects.filter(pk=row.pk).update(email=PARKED.format(row.pk))
+        with guard.synchronized():
+            BuilderUser.objects.filter(pk=row.pk).update(email=PARKED.format(row.pk))
     for holder, email in reversed(holders):
         operation = Follow.on(holder, {"email": [holder.email, email]})
         operation.write(holder)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from django.contrib.admin.models import CHANGE
 
+from users import guard
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import ClerkError, ClerkNotFound, FieldConflict
 from users.models import BuilderUser, SyncAttempt
@@ -231,5 +232,6 @@ def write_fields(row: BuilderUser, changes: Changes) -> BuilderUser:
         column = "builder_group_id" if field == "builder_group" else field
         setattr(row, column, after)
         columns.append(field)
-    row.save(update_fields=[*columns, "updated_at"])
+    with guard.synchronized():
+        row.save(update_fields=[*columns, "updated_at"])
     return row

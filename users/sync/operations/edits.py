@@ -7,6 +7,7 @@ from typing import Any, Self
 from django.contrib.admin.models import ADDITION, DELETION
 from django.utils.dateparse import parse_datetime
 
+from users import guard
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.errors import ClerkNotFound, ClerkRefused, FieldConflict
 from users.models import BuilderUser, ClerkAccount
@@ -307,7 +308,8 @@ class Create(Operation):
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
         if account is not None:
             row.clerk_id = account.id
-            row.save(update_fields=["clerk_id", "updated_at"])
+            with guard.synchronized():
+                row.save(update_fields=["clerk_id", "updated_at"])
 
 
 class Delete(Operation):
@@ -335,7 +337,8 @@ class Delete(Operation):
         return False
 
     def write(self, row: BuilderUser) -> None:
-        row.delete()
+        with guard.synchronized():
+            row.delete()
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         try:

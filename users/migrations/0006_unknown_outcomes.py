@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('users', '0004_bulk_rows_outlive_users'),
+        ('users', '0005_guard_linked_users'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -1,0 +1,209 @@
+"""A 404 is no deletion in itself: it is believed of our own instance, and taken back by an answer."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.management import call_command
+from django.urls import reverse
+
+from sandbox import Sandbox
+from tests.commands import run
+from tests.events import arrive, happened
+from tests.factories import linked
+from tests.test_change_form import page_of, said, stored, submit, text_of
+from tests.unknown import NOT_CONFIRMED, time_is_over
+from users.models import BuilderUser, ClerkAccount, RememberedInstance, SyncAttempt
+from users.sync import upkeep
+from users.sync.mirror import instance
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/users/builderuser/"
+NOT_FOUND = {"kind": "status", "status": 404, "code": "resource_not_found"}
+
+
+@pytest.fixture
+def elsewhere():
+    """Another instance of Clerk, which has none of our users."""
+    other = Sandbox(secret_key="sk_test_elsewhere").start()
+    other.instance_id = "ins_elsewhere"
+    yield other
+    other.stop()
+
+
+@pytest.fixture
+def wrong_key(elsewhere, settings):
+    """CLERK_SECRET_KEY is of another instance; a call takes it back."""
+    ours = settings.CLERK_API_URL, settings.CLERK_SECRET_KEY
+
+    def mend():
+        settings.CLERK_API_URL, settings.CLERK_SECRET_KEY = ours
+
+    def use():
+        settings.CLERK_API_URL, settings.CLERK_SECRET_KEY = elsewhere.url, elsewhere.secret_key
+        return mend
+
+    yield use
+    mend()
+
+
+def refresh(client, user):
+    return client.post(reverse("admin:users_builderuser_refresh", args=[user.pk]))
+
+
+def deleted():
+    return ClerkAccount.objects.filter(deleted_at__isnull=False).exists()
+
+
+def test_one_404_marks_nobody_as_deleted(client, sandbox):
+    user = linked(sandbox)
+    sandbox.fault("PATCH /users/{user_id}", **NOT_FOUND)
+    text = text_of(submit(client, user, name="Mary Ann Jones"))
+    assert "User not found in Clerk. They may have been deleted." in text
+    assert "right Clerk instance" in text
+    assert not deleted()
+    assert "Not found in Clerk" in text_of(client.get(LIST))
+    assert (stored(user).name, SyncAttempt.objects.get().status) == (user.name, "refused")
+    # The actions are still there, and the next answer takes it back.
+    assert "Sign out everywhere" in text_of(client.get(page_of(user)))
+    assert submit(client, user, name="Mary Ann Jones").status_code == 302
+    assert "In step" in text_of(client.get(LIST))
+    assert "Not found in Clerk" not in text_of(client.get(page_of(user)))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with a copy", "without a copy"])
+def test_refresh_shows_that_clerk_does_not_find_the_account(client, sandbox, known):
+    user = linked(sandbox)
+    if not known:
+        user.account.delete()
+    account = sandbox.user(user.clerk_id)
+    sandbox.fault("GET /users/{user_id}", **NOT_FOUND)
+    refresh(client, user)
+    assert not deleted()
+    assert "Not found in Clerk" in text_of(client.get(LIST))
+    refresh(client, user)
+    assert account["id"] == stored(user).account.clerk_id
+    assert "In step" in text_of(client.get(LIST))
+
+
+class TestAnotherInstance:
+    def test_nothing_is_believed_of_it(self, client, sandbox, wrong_key):
+        user = linked(sandbox)
+        mend = wrong_key()
+        [message] = said(refresh(client, user))
+        assert "Is this the right instance?" in message
+        text = text_of(submit(client, user, name="Mary Ann Jones"))
+        assert "User not found in Clerk. They may have been deleted." in text
+        code, out = run("clerk_diff", "--refresh")
+        assert code == 1
+        assert "ins_elsewhere" in out
+        assert not deleted()
+        mend()
+        assert "In step" in text_of(client.get(LIST))
+        assert submit(client, user, name="Mary Ann Jones").status_code == 302
+
+    def test_a_delete_is_refused(self, client, sandbox, wrong_key):
+        user = linked(sandbox)
+        mend = wrong_key()
+        page = reverse("admin:users_builderuser_delete", args=[user.pk])
+        [message] = said(client.post(page, {"post": "yes"}))
+        assert "right Clerk instance" in message
+        assert stored(user).clerk_id == user.clerk_id
+        assert SyncAttempt.objects.get().status == "refused"
+        mend()
+        assert sandbox.user(user.clerk_id), "the person could still sign in"
+        client.post(page, {"post": "yes"})
+        assert not BuilderUser.objects.exists()
+        assert sandbox.user(user.clerk_id) is None
+
+    def test_a_pending_change_is_not_decided_by_it(self, client, sandbox, wrong_key):
+        user = linked(sandbox)
+        sandbox.fault("DELETE /users/{user_id}", "close")
+        page = reverse("admin:users_builderuser_delete", args=[user.pk])
+        assert NOT_CONFIRMED in said(client.post(page, {"post": "yes"}))[0]
+        time_is_over()
+        mend = wrong_key()
+        upkeep.run()
+        assert SyncAttempt.objects.get().status == "started"
+        assert "Is this the right instance?" in SyncAttempt.objects.get().message
+        mend()
+        upkeep.run()
+        assert SyncAttempt.objects.get().status == "dropped"
+        assert stored(user).clerk_id == user.clerk_id
+
+    def test_an_engineer_accepts_it(self, sandbox, elsewhere, wrong_key):
+        linked(sandbox)
+        wrong_key()
+        code, out = run("clerk_check")
+        assert "ins_elsewhere" in out
+        assert code == 1
+        code, out = run("clerk_check", "--accept-instance", "ins_typo")
+        assert (code, "not ins_typo" in out) == (1, True)
+        assert instance.remembered().instance_id == sandbox.instance_id
+        run("clerk_check", "--accept-instance", "ins_elsewhere")
+        assert instance.remembered().instance_id == "ins_elsewhere"
+
+
+class TestRemembered:
+    def test_the_worker_learns_it_from_our_users(self, sandbox):
+        linked(sandbox)
+        RememberedInstance.objects.all().delete()
+        upkeep.run()
+        assert instance.remembered().instance_id == sandbox.instance_id
+
+    def test_an_instance_without_our_users_is_not_learned(self, sandbox, wrong_key):
+        linked(sandbox)
+        RememberedInstance.objects.all().delete()
+        wrong_key()
+        upkeep.run()
+        assert instance.remembered() is None
+
+    def test_a_404_before_anything_is_known_is_not_believed(self, client, sandbox):
+        user = linked(sandbox)
+        RememberedInstance.objects.all().delete()
+        sandbox.delete(user.clerk_id)
+        page = reverse("admin:users_builderuser_delete", args=[user.pk])
+        assert "right Clerk instance" in said(client.post(page, {"post": "yes"}))[0]
+        assert BuilderUser.objects.exists()
+
+
+class TestDeleted:
+    def test_by_an_event(self, client, sandbox):
+        user = linked(sandbox)
+        happened(sandbox)
+        sandbox.delete(user.clerk_id)
+        arrive(sandbox)
+        assert deleted()
+        assert "Deleted in Clerk" in text_of(client.get(LIST))
+
+    def test_by_a_complete_scan(self, client, sandbox):
+        user, other = linked(sandbox), linked(sandbox)
+        sandbox.delete(user.clerk_id)
+        run("clerk_diff", "--refresh")
+        assert list(ClerkAccount.objects.filter(deleted_at__isnull=False)) == [user.account]
+        assert stored(other).account.deleted_at is None
+
+    def test_by_ourselves(self, client, sandbox):
+        user = linked(sandbox)
+        client.post(reverse("admin:users_builderuser_delete", args=[user.pk]), {"post": "yes"})
+        assert deleted()
+
+    @pytest.mark.parametrize("way", ["refresh", "save", "scan"])
+    def test_a_readable_answer_takes_it_back(self, client, sandbox, way):
+        user = linked(sandbox)
+        ClerkAccount.objects.update(deleted_at="2026-01-01T00:00:00Z")
+        if way == "refresh":
+            refresh(client, user)
+        elif way == "save":
+            submit(client, user, name="Mary Ann Jones")
+        else:
+            call_command("clerk_diff", "--refresh")
+        assert not deleted()
+
+    def test_an_event_does_not(self, client, sandbox):
+        user = linked(sandbox)
+        happened(sandbox)
+        sandbox.edit(user.clerk_id, first_name="Marie")
+        ClerkAccount.objects.update(deleted_at="2026-01-01T00:00:00Z")
+        arrive(sandbox)
+        assert deleted()

@@ -281,5 +281,6 @@ class TestPanel:
         sandbox.clear_faults()
         sandbox.delete(user.clerk_id)
         panel = client.post(page, headers={"X-Requested-With": "fetch"})
-        assert "Deleted in Clerk" in text_of(panel)
-        assert said(client.post(page))[0].startswith("Clerk does not have this user.")
+        assert "Deleted in Clerk" not in text_of(panel)
+        assert said(client.post(page))[0].startswith("User not found in Clerk.")
+        assert ClerkAccount.objects.get().not_found_at is not None

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.commands import run
 from tests.events import arrive, happened, post
-from tests.factories import BuilderUserFactory, linked
+from tests.factories import BuilderUserFactory, change_here, linked
 from tests.test_change_form import form_of, page_of, said, stored, text_of
 from users.clerk import names
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
@@ -165,7 +165,7 @@ def test_a_row_is_found_by_its_own_address_alone(wanted):
     ClerkAccount.objects.create(clerk_id="user_1", email=wanted, seen_at=timezone.now())
     its_row = Exists(comparison.with_email_of(users, OuterRef("email")))
     for held in MAILBOXES:
-        BuilderUser.objects.filter(pk=row.pk).update(email=held)
+        change_here(row, email=held)
         same = held != "" and comparison.same_email(held, wanted)
         assert comparison.with_email(users, wanted).exists() == same, held
         assert ClerkAccount.objects.filter(its_row).exists() == same, held
@@ -183,11 +183,11 @@ def test_many_addresses_are_found_at_once():
 def test_an_address_is_taken_if_the_unique_index_refuses_it(wanted):
     other, row = BuilderUserFactory(), BuilderUserFactory(email="row@example.com")
     for held in MAILBOXES:
-        BuilderUser.objects.filter(pk=other.pk).update(email=held)
+        change_here(other, email=held)
         refused = False
         try:
             with transaction.atomic():
-                BuilderUser.objects.filter(pk=row.pk).update(email=wanted)
+                change_here(row, email=wanted)
                 transaction.set_rollback(True)
         except IntegrityError:
             refused = True
@@ -231,7 +231,7 @@ def views(client, user) -> dict[str, set[str]]:
 
 def hold(user, *, name="", first_name="", last_name="", email="", clerks_email="") -> None:
     """Put values into both copies, behind everybody's back."""
-    BuilderUser.objects.filter(pk=user.pk).update(name=name, email=email)
+    change_here(user, name=name, email=email)
     ClerkAccount.objects.filter(user=user).update(
         first_name=first_name, last_name=last_name, email=clerks_email
     )
@@ -322,7 +322,7 @@ def test_a_name_with_other_spaces_in_clerk_leaves_nothing_to_do(client, sandbox)
 @pytest.mark.parametrize("way", ["panel", "clerk_push"])
 def test_an_email_with_capitals_arrives_although_the_answer_is_lost(client, sandbox, way):
     user = linked(sandbox, email="mary@old.example.com")
-    BuilderUser.objects.filter(pk=user.pk).update(email="Mary@New.example.com")
+    change_here(user, email="Mary@New.example.com")
     sandbox.fault("PUT /users/{user_id}/email_address", "close", apply=True)
     if way == "panel":
         push = reverse("admin:users_builderuser_push", args=[user.pk, "email"])
@@ -340,7 +340,7 @@ def test_an_email_with_capitals_arrives_although_the_answer_is_lost(client, sand
 
 def test_a_row_with_capitals_is_not_renamed_by_an_event(client, sandbox):
     user = linked(sandbox, email="mary@example.com", name="Mary Smith")
-    BuilderUser.objects.filter(pk=user.pk).update(email="Mary@Example.com", name="Mary  Smith")
+    change_here(user, email="Mary@Example.com", name="Mary  Smith")
     sandbox.edit(user.clerk_id, first_name="Mary")
     arrive(sandbox)
     assert (stored(user).email, stored(user).name) == ("Mary@Example.com", "Mary  Smith")
@@ -349,7 +349,7 @@ def test_a_row_with_capitals_is_not_renamed_by_an_event(client, sandbox):
 
 def test_replacing_an_email_by_itself_in_capitals_is_refused(client, sandbox):
     user = linked(sandbox, email="mary@example.com")
-    BuilderUser.objects.filter(pk=user.pk).update(email="Mary@Example.com")
+    change_here(user, email="Mary@Example.com")
     page = reverse("admin:users_builderuser_email", args=[user.pk])
     response = client.post(page, {"email": "mary@example.com", "how": "replace"})
     assert "This is the email that the user has." in text_of(response)
@@ -398,7 +398,7 @@ def test_a_first_name_of_two_words_is_kept_in_either_composition(client, sandbox
 
 def test_an_address_with_capitals_that_a_row_left_goes_to_the_account_that_waits(sandbox):
     leaving, waiting = linked(sandbox, email="ann@example.com"), linked(sandbox, email="b@x.org")
-    BuilderUser.objects.filter(pk=leaving.pk).update(email="Ann@Example.com")
+    change_here(leaving, email="Ann@Example.com")
     happened(sandbox)
     sandbox.edit(leaving.clerk_id, email="new@example.com")
     sandbox.edit(waiting.clerk_id, email="ann@example.com")

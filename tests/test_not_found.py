@@ -1,4 +1,4 @@
-"""A 404 is no deletion in itself: it is believed of our own instance, and taken back by an answer."""
+"""A 404 is no deletion: it is believed of our own instance alone, and an answer takes it back."""
 
 from __future__ import annotations
 

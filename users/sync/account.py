@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.views.decorators.debug import sensitive_variables
 
 from users.clerk import ClerkUser, Deadline, clerk, names
 from users.errors import ChangeFailed, ClerkError, ClerkNotFound, Refused
 from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, Source
-from users.sync import copies, invitations, repeats, wording
+from users.sync import copies, invitations, pending, repeats, wording
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write
+from users.sync.exchange import follow, lock_row
 from users.sync.mirror import comparison, instance
 from users.sync.operations import (
     AccountAction,
@@ -194,7 +196,7 @@ def link(
     """The row takes this account, as Clerk has it now. Raises the `ChangeFailed` family."""
     if user.linked:
         raise Refused("This user has a Clerk account. Unlink that one first.", code="linked")
-    account = _read(clerk_id)
+    account = _read(clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
     other = BuilderUser.objects.filter(clerk_id=account.id).first()
     if other is not None:
         raise Refused(
@@ -231,29 +233,37 @@ def push(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
 
 
 def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:
-    """The row takes the name or email that Clerk has now. Raises the `ChangeFailed` family."""
-    account = refresh(user)
-    changes = {
-        name: change for name, change in changes_from(user, account).items() if name == field
-    }
-    if not changes:
-        return Saved(user)
-    operation = Follow.on(user, changes)
-    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
+    """The row takes the name or email that Clerk has now.
+
+    Clerk is read under the row's lock, so that no save comes in between. Raises the
+    `ChangeFailed` family.
+    """
+    _require_account(user)
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    with transaction.atomic(durable=True):
+        row, others = lock_row(Follow.on(user, {}), user, deadline)
+        account = _read(row.account_id, deadline)
+        changes = changes_from(row, account)
+        operation = Follow.on(row, {name: changes[name] for name in changes if name == field})
+        if blocking := pending.in_the_way(operation, others):
+            raise wording.must_wait(blocking[0])
+        copies.keep(account)
+        if not operation.changes:
+            return Saved(row)
+        return follow(operation, row, actor=actor, source=Source.ADMIN, token=token)
 
 
 def refresh(user: BuilderUser) -> ClerkUser:
     """Look at the account in Clerk and store what it shows. Raises the `ChangeFailed` family."""
     _require_account(user)
-    account = _read(user.account_id)
+    account = _read(user.account_id, Deadline(settings.CLERK_EDIT_DEADLINE))
     copies.keep(account)
     return account
 
 
-def _read(clerk_id: str) -> ClerkUser:
+def _read(clerk_id: str, deadline: Deadline) -> ClerkUser:
     if not USER_ID.match(clerk_id):
         raise Refused("This is not a valid Clerk user id.", code="not_an_id")
-    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     try:
         return clerk().get_user(clerk_id, deadline=deadline)
     except ClerkNotFound as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,8 +23,9 @@ from users.errors import (
     FieldConflict,
     NotSaved,
 )
-from users.models import BuilderUser, ClerkAccount, Status, SyncAttempt
-from users.sync import conflicts, constraints, copies, locks, pending, steps, wording
+from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
+from users.sync import conflicts, constraints, copies, journal, locks, pending, steps, wording
+from users.sync.actors import Actor
 from users.sync.completion import complete
 from users.sync.mirror import instance
 from users.sync.operations import Operation, Verdict
@@ -132,6 +134,24 @@ def _write_here(operation: Operation, row: BuilderUser, attempt: SyncAttempt) ->
         written = operation.write(row)
     complete(operation, written, None, attempt)
     return Saved(written, attempt)
+
+
+def follow(
+    operation: Operation,
+    row: BuilderUser,
+    *,
+    actor: Actor,
+    source: Source,
+    token: uuid.UUID | None = None,
+) -> Saved:
+    """Write what Clerk was just read to have into the locked row, with its journal."""
+    with constraints.as_refusals():
+        operation.write(row)
+    attempt = journal.record(
+        operation, actor=actor, source=source, status=Status.APPLIED, token=token
+    )
+    journal.log(operation, actor_id=attempt.actor_id)
+    return Saved(row, attempt)
 
 
 def lock_row(

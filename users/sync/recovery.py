@@ -26,7 +26,7 @@ from users.models import BuilderUser, Source, Status, SyncAttempt
 from users.sync import constraints, copies, journal, locks, pending, wording
 from users.sync.actors import Actor, name_of
 from users.sync.completion import complete
-from users.sync.exchange import InTheWay, exchange, refusal_of
+from users.sync.exchange import InTheWay, exchange, follow, refusal_of
 from users.sync.operations import Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import Follow, changes_from
 from users.version import value_of
@@ -322,10 +322,7 @@ def take_over(user: BuilderUser, *, actor: Actor, source: Source = Source.ADMIN)
                 )  # fmt: skip
         operation = Follow.on(row, changes_from(row, account))
         if operation.changes:
-            with constraints.as_refusals():
-                operation.write(row)
-            journal.record(operation, actor=actor, source=source, status=Status.APPLIED)
-            journal.log(operation, actor_id=actor.pk if actor else None)
+            follow(operation, row, actor=actor, source=source)
         copies.keep(account)
     return row
 

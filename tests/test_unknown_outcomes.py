@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from tests.factories import BuilderGroupFactory, StaffFactory, linked
+from tests.factories import BuilderGroupFactory, StaffFactory, change_here, linked
 from tests.patience import deadline_for
 from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.unknown import NOT_CONFIRMED, minutes_pass, time_is_over
@@ -285,8 +285,8 @@ class TestSentAgain:
         BuilderUser.objects.filter(pk=user.pk).update(builder_group=later)
         time_is_over()
         recover()
-        assert the_attempt().status == "started"
-        assert "builder group" in the_attempt().message
+        assert (the_attempt().status, the_attempt().unseen) == ("dropped", True)
+        assert "changed here since (builder group)" in the_attempt().message
         assert len(sandbox.writes()) == 1
         assert stored(user).builder_group == later
 
@@ -439,7 +439,24 @@ def test_recovery_does_not_write_an_old_accounts_name_onto_a_relinked_row(client
     recover()
     assert stored(user).name == user.name
     assert the_attempt().status == "started"
-    assert "was changed here since" in the_attempt().message
+    assert "was changed here since (clerk id)" in the_attempt().message
+    time_is_over()
+    client.post(reverse("admin:users_builderuser_take_over", args=[user.pk]))
+    assert the_attempt(operation="update").status == "dropped"
+    assert (stored(user).name, stored(user).email) == (user.name, "elsewhere@example.com")
+
+
+def test_a_change_of_a_row_that_another_application_unlinked_can_be_discarded(client, sandbox):
+    user = linked(sandbox)
+    sandbox.fault(RENAME, "late", seconds=None, how="close")
+    submit(client, user, name="Mary Ann Jones")
+    change_here(user, clerk_id=None)
+    sandbox.apply_late()
+    time_is_over()
+    recover()
+    assert the_attempt().status == "started"
+    client.post(reverse("admin:users_builderuser_take_over", args=[user.pk]))
+    assert the_attempt().status == "dropped"
 
 
 def test_an_attempt_that_a_trigger_refuses_does_not_stop_the_others(client, sandbox):

@@ -75,11 +75,12 @@ def recover_user(
     *,
     apart_from: SyncAttempt | None = None,
     deadline: Deadline | None = None,
+    send_again: bool = False,
 ) -> list[RecoveryResult]:
     """Resolve the pending attempts of one user, oldest first, all within the deadline."""
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     return [
-        recover(attempt, deadline=deadline)
+        recover(attempt, deadline=deadline, send_again=send_again)
         for attempt in pending.in_flight(user_id, apart_from=apart_from)
         if attempt.pending
     ]
@@ -186,26 +187,37 @@ def resolve(
         return _end(attempt, Status.UNPROVEN, wording.unproven(attempt.late_until))
     if seen.verdict is Verdict.CANNOT_TELL:
         raise StaysPending(seen.why)
-    if send_again and operation.sent_again and row is not None and seen.account is not None:
-        _require_expected(operation, row)
-        if pending.tries_of(attempt) < pending.TRIES:
-            raise _SendAgain(row, seen.account)
+    return _give_up(operation, row, attempt, seen, send_again=send_again)
+
+
+def _give_up(
+    operation: Operation,
+    row: BuilderUser | None,
+    attempt: SyncAttempt,
+    seen: Seen,
+    *,
+    send_again: bool,
+) -> RecoveryResult:
+    """Abandon a change that Clerk does not have and will not get, unless it may be sent again."""
+    moved = _moved_here(operation, row)
+    may_be_sent = send_again and operation.sent_again and pending.tries_of(attempt) < pending.TRIES
+    if may_be_sent and not moved and row is not None and seen.account is not None:
+        raise _SendAgain(row, seen.account)
     if seen.account is not None:
         copies.keep(seen.account)
-    why = f" {seen.why}" if seen.why else ""
-    return _end(
-        attempt,
-        Status.DROPPED,
-        f"Clerk does not have the change, so it was not saved here.{why}",
-        error_code="recovered",
-    )
+    why = seen.why or (f"This user was changed here since ({moved})." if moved else "")
+    message = f"Clerk does not have the change, so it was not saved here. {why}".rstrip()
+    return _end(attempt, Status.DROPPED, message, error_code="recovered")
 
 
 def _apply(
     operation: Operation, row: BuilderUser | None, attempt: SyncAttempt, seen: Seen
 ) -> RecoveryResult:
-    if row is not None and not operation.creates_row and not operation.written(row):
-        _require_expected(operation, row)
+    if moved := _moved_here(operation, row):
+        raise StaysPending(
+            f"Clerk has the change, but this user was changed here since ({moved}), so it was not "
+            "finished. Use Clerk's version and discard this change, or save what you want again."
+        )
     written = None
     if row is not None or operation.creates_row:
         written = _finish(operation, row)
@@ -218,26 +230,20 @@ def _apply(
         unseen=_has_author(attempt),
     )
     logger.info("Recovery found attempt %s in Clerk", attempt.pk)
-    return RecoveryResult(
-        attempt, Status.APPLIED, "Clerk has the change; it is saved here."
-        if written is not None else "Clerk has the change."
-    )  # fmt: skip
+    here = "; it is saved here" if written is not None else ""
+    return RecoveryResult(attempt, Status.APPLIED, f"Clerk has the change{here}.")
 
 
-def _require_expected(operation: Operation, row: BuilderUser) -> None:
-    """Compare the row with what the attempt started from, as the save does; what does not fit is
-    for people to decide."""
-    moved = [
-        field
+def _moved_here(operation: Operation, row: BuilderUser | None) -> str:
+    """Name the fields of the row that are neither as the attempt found them nor as it wants
+    them: the save compares them too, and what does not fit is for people to decide."""
+    if row is None or operation.creates_row or operation.written(row):
+        return ""
+    return ", ".join(
+        field.replace("_", " ")
         for field in operation.stale_fields(row)
         if field not in operation.changes or value_of(row, field) != operation.changes[field][1]
-    ]
-    if moved:
-        named = ", ".join(field.replace("_", " ") for field in moved)
-        raise StaysPending(
-            f"This user was changed here since ({named}), so the change was not finished. "
-            "Use Clerk's version and discard this change, or save what you want again."
-        )
+    )
 
 
 def _finish(operation: Operation, row: BuilderUser | None) -> BuilderUser | None:
@@ -311,7 +317,7 @@ def take_over(user: BuilderUser, *, actor: Actor, source: Source = Source.ADMIN)
         attempts = [one for one in pending.in_flight(user.pk) if one.pending]
         if late := [one for one in attempts if not pending.is_over(one)]:
             raise wording.must_wait(late[-1])
-        account = _read(row, deadline)
+        account = _read(row, deadline) if row.linked else None
         for attempt in attempts:
             if locks.lock_attempt(attempt):
                 who = name_of(actor) or source.label
@@ -320,10 +326,11 @@ def take_over(user: BuilderUser, *, actor: Actor, source: Source = Source.ADMIN)
                     attempt, Status.DROPPED, error_code="taken_over", message=message,
                     unseen=_has_author(attempt) and attempt.actor != actor,
                 )  # fmt: skip
-        operation = Follow.on(row, changes_from(row, account))
-        if operation.changes:
-            follow(operation, row, actor=actor, source=source)
-        copies.keep(account)
+        if account is not None:
+            operation = Follow.on(row, changes_from(row, account))
+            if operation.changes:
+                follow(operation, row, actor=actor, source=source)
+            copies.keep(account)
     return row
 
 

@@ -9,7 +9,13 @@ import pytest
 from django.core import signing
 from django.test import Client
 
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
+from tests.factories import (
+    BuilderGroupFactory,
+    BuilderUserFactory,
+    StaffFactory,
+    change_here,
+    linked,
+)
 from tests.html_form import fields_of
 from tests.test_change_form import form_of, in_clerk, page_of, said, stored, text_of
 from users.models import BuilderUser, Status, SyncAttempt
@@ -112,7 +118,7 @@ class TestTheSameField:
         """The person changed it in Clerk while the form was open; staff type the same."""
         user, group = linked(sandbox), BuilderGroupFactory()
         mine = opened(client, user)
-        BuilderUser.objects.filter(pk=user.pk).update(email="new@example.com")
+        change_here(user, email="new@example.com")
         response = save(client, user, mine, email="new@example.com", builder_group=str(group.pk))
         assert response.status_code == 302
         assert (stored(user).email, stored(user).builder_group) == ("new@example.com", group)
@@ -143,8 +149,7 @@ class TestWhileItIsSaved:
     def test_the_same_value(self, client, sandbox):
         user = linked(sandbox)
         mine = opened(client, user)
-        rows = BuilderUser.objects.filter(pk=user.pk)
-        with at(steps.AFTER_ATTEMPT, lambda: rows.update(name="Mary Ann Jones")):
+        with at(steps.AFTER_ATTEMPT, lambda: change_here(user, name="Mary Ann Jones")):
             response = save(client, user, mine, name="Mary Ann Jones")
         assert said(response) == NOTHING
         assert stored(user).name == "Mary Ann Jones"
@@ -155,8 +160,7 @@ class TestWhileItIsSaved:
     def test_the_same_value_of_one_of_two_fields(self, client, sandbox):
         user, group = linked(sandbox), BuilderGroupFactory()
         mine = opened(client, user)
-        rows = BuilderUser.objects.filter(pk=user.pk)
-        with at(steps.AFTER_ATTEMPT, lambda: rows.update(name="Mary Ann Jones")):
+        with at(steps.AFTER_ATTEMPT, lambda: change_here(user, name="Mary Ann Jones")):
             response = save(client, user, mine, name="Mary Ann Jones", builder_group=str(group.pk))
         assert response.status_code == 302
         assert (stored(user).name, stored(user).builder_group) == ("Mary Ann Jones", group)
@@ -259,7 +263,7 @@ class TestUntouchedFields:
     def test_a_user_relinked_while_the_form_is_open(self, client, sandbox):
         user, other = linked(sandbox), sandbox.add_user(email="other@example.com")
         mine = opened(client, user)
-        BuilderUser.objects.filter(pk=user.pk).update(clerk_id=other["id"])
+        change_here(user, clerk_id=other["id"])
         response = save(client, user, mine, name="Mary Ann Brown")
         assert rows_of(response) == {"clerk_id": (user.clerk_id, other["id"], "Not touched", False)}
         assert stored(user).name == "Mary Ann Smith"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime
 
 import pytest
@@ -61,6 +63,19 @@ def upserted(user: BuilderUser) -> None:
     )
 
 
+def awaited(call, **arguments):
+    """Await in a thread of its own: Playwright keeps an event loop in the main one."""
+
+    def run():
+        try:
+            return async_to_sync(call)(**arguments)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(copy_context().run, run).result()
+
+
 CHANGES = {
     "save": lambda user: saved(user, name="Bob"),
     "save of some columns": lambda user: saved_columns(user, "name"),
@@ -69,7 +84,7 @@ CHANGES = {
         force_update=True
     ),
     "save of an expression": lambda user: saved(user, name=Upper("name")),
-    "asave": lambda user: async_to_sync(blank_of(user).asave)(force_update=True),
+    "asave": lambda user: awaited(blank_of(user).asave, force_update=True),
     "update": lambda user: rows(user).update(name="Bob"),
     "update of the email": lambda user: rows(user).update(email="new@example.com"),
     "update of the id": lambda user: rows(user).update(clerk_id="user_other"),
@@ -77,7 +92,7 @@ CHANGES = {
     "update of all": lambda user: BuilderUser.objects.update(name="Bob"),
     "update by a column": lambda user: rows(user).update(name=F("email")),
     "update by a value": lambda user: rows(user).update(name=Value("Bob")),
-    "aupdate": lambda user: async_to_sync(rows(user).aupdate)(name="Bob"),
+    "aupdate": lambda user: awaited(rows(user).aupdate, name="Bob"),
     "update through the group": lambda user: user.builder_group.users.update(name="Bob"),
     "update by the base manager": lambda user: BuilderUser._base_manager.update(name="Bob"),
     "update_or_create": lambda user: BuilderUser.objects.update_or_create(
@@ -99,7 +114,7 @@ DELETIONS = {
     "delete of a row that was never loaded": lambda user: BuilderUser(pk=user.pk).delete(),
     "delete of a query": lambda user: rows(user).delete(),
     "delete of all": lambda user: BuilderUser.objects.all().delete(),
-    "adelete": lambda user: async_to_sync(user.adelete)(),
+    "adelete": lambda user: awaited(user.adelete),
     "delete through the group": lambda user: user.builder_group.users.all().delete(),
 }
 

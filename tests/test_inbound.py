@@ -289,7 +289,7 @@ class TestInvited:
             message="Not in your plan.",
         )
         assert any("could not be banned" in note for note in upkeep.run().notes)
-        assert "Not in your plan" in known(user.clerk_id).note
+        assert "The plan of this Clerk instance does not include this" in known(user.clerk_id).note
         # Not each minute: an hour later, and then with the plan that has it.
         tries = SyncAttempt.objects.filter(operation="ban")
         assert upkeep.run().notes == []

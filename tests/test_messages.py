@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.factories import BuilderUserFactory, StaffFactory, linked
+from tests.factories import BuilderUserFactory, StaffFactory, change_here, linked
 from tests.test_change_form import (
     assert_unchanged,
     in_clerk,
@@ -285,7 +285,7 @@ class TestNames:
 
     def test_a_button_that_copies_the_name(self, client, sandbox):
         user = linked(sandbox)
-        BuilderUser.objects.filter(pk=user.pk).update(name="Mary")
+        change_here(user, name="Mary")
         refuse(sandbox, code="form_param_unknown", message=UNKNOWN)
         [message] = said(
             client.post(reverse("admin:users_builderuser_push", args=[user.pk, "name"]))
@@ -340,7 +340,7 @@ def change_email(client, user, how):
 def moved_in_clerk(sandbox):
     """A user whose account has the wanted address in Clerk, while the row has another one."""
     other = linked(sandbox, name="Bob Brown", email=WANTED)
-    BuilderUser.objects.filter(pk=other.pk).update(email="bob@example.com")
+    change_here(other, email="bob@example.com")
     return other
 
 
@@ -421,7 +421,7 @@ class TestAnAddressThatIsTaken:
 
     def test_by_a_user_whose_account_has_it_when_the_email_is_copied(self, client, sandbox):
         other, user = moved_in_clerk(sandbox), linked(sandbox, email="old@example.com")
-        BuilderUser.objects.filter(pk=user.pk).update(email=WANTED)
+        change_here(user, email=WANTED)
         push = reverse("admin:users_builderuser_push", args=[user.pk, "email"])
         response = client.post(push, follow=True)
         assert f'Bob Brown has this address. <a href="{page_of(other)}">' in text_of(response)

@@ -54,7 +54,8 @@ def lifted() -> bool:
 
 
 def change_refused(columns: Iterable[str]) -> BypassesClerk:
-    wanted = [column for column in GUARDED if column in set(columns)]
+    changed = set(columns)
+    wanted = [column for column in GUARDED if column in changed]
     calls = "; ".join(f"{column}: {GUARDED[column]}" for column in wanted)
     return BypassesClerk(
         f"This changes {', '.join(wanted)} of a linked user in the database and not in Clerk. "

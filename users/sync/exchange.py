@@ -176,10 +176,13 @@ def _lock(
     others = [other for other in others if other != attempt]
     if blocking := pending.in_the_way(operation, others):
         raise InTheWay(blocking)
-    if not locks.lock_attempt(attempt):
-        raise _resolved_meanwhile(attempt)
-    if not operation.creates_row:
+    meanwhile = None if locks.lock_attempt(attempt) else _resolved_meanwhile(attempt)
+    if isinstance(meanwhile, AlreadyApplied):
+        raise meanwhile
+    if not operation.creates_row:  # also then: what changed must be shown before it is typed over
         conflicts.check(operation, row, base)
+    if meanwhile is not None:
+        raise meanwhile
     return row, pending.same_again(operation, others)
 
 

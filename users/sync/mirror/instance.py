@@ -25,12 +25,15 @@ def is_ours(clerk: Clerk, deadline: Deadline) -> bool:
     The first time, an instance that has one of our known users is remembered. An instance that
     cannot be asked is not ours.
     """
+    ours = remembered()
+    asked = [] if ours else known_ids()
+    if ours is None and not asked:
+        return False
     try:
         answering = clerk.get_instance(deadline=deadline)
-        ours = remembered()
         if ours is not None:
             return ours.instance_id == answering.id
-        if not _has_our_users(clerk, deadline):
+        if not clerk.get_users(asked, deadline=deadline).size:
             return False
     except ClerkError:
         return False
@@ -72,8 +75,3 @@ def known_ids() -> list[str]:
     ids = list(users.order_by("-updated_at").values_list("clerk_id", flat=True)[:SAMPLE])
     ids = ids or list(accounts.order_by("-seen_at").values_list("pk", flat=True)[:SAMPLE])
     return [clerk_id for clerk_id in ids if clerk_id and USER_ID.match(clerk_id)]
-
-
-def _has_our_users(clerk: Clerk, deadline: Deadline) -> bool:
-    asked = known_ids()
-    return bool(asked) and clerk.get_users(asked, deadline=deadline).size > 0

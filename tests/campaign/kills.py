@@ -11,7 +11,8 @@ from django.urls import reverse
 
 from bench.server import serving
 from sandbox import Sandbox
-from tests.campaign.world import World, require
+from tests.campaign.told import require
+from tests.campaign.world import World
 from tests.patience import PATIENCE
 from tests.test_change_form import form_of, page_of
 from users.models import BuilderUser, SyncAttempt
@@ -20,7 +21,7 @@ from users.sync import steps
 Request = tuple[str, dict[str, str]]
 
 
-def run(sandbox: Sandbox, client: Client, *, kills: int) -> int:
+def run(sandbox: Sandbox, client: Client, other: Client, *, kills: int) -> int:
     """Kill that many times at each step, the operations in turn; gives how many died."""
     application = "tests.campaign.server:application"
     environment = {
@@ -34,7 +35,7 @@ def run(sandbox: Sandbox, client: Client, *, kills: int) -> int:
             for place, step in enumerate(steps.STEPS):
                 # Shifted by one each round: any four rounds kill every operation at every step.
                 operation = OPERATIONS[(number + place) % len(OPERATIONS)]
-                world = World(sandbox, client)
+                world = World(sandbox, client, other)
                 died += _killed(port, client, step, operation(world))
                 _recovered(world)
                 _ended_as_it_must(world, step)

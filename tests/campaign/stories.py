@@ -21,16 +21,45 @@ from users.sync import steps
 
 WHICH = st.integers(0, 4)
 WHO = st.sampled_from([0, 1])
-DEEDS = st.sampled_from(["edit", "edit", "ban", "replace_email", "set_password", "delete"])
-WRITES = ["PATCH /users/{user_id}", "POST /users", "DELETE /users/{user_id}",
-          "POST /users/{user_id}/ban", "POST /users/{user_id}/unban", "POST /invitations",
-          "PUT /users/{user_id}/email_address"]  # fmt: skip
-ROUTES = ["*", *WRITES, "GET /users/{user_id}", "GET /users", "GET /instance"]
+ROUTE_OF = {
+    "edit": "PATCH /users/{user_id}",
+    "ban": "POST /users/{user_id}/ban",
+    "unban": "POST /users/{user_id}/unban",
+    "replace_email": "PUT /users/{user_id}/email_address",
+    "set_password": "PATCH /users/{user_id}",
+    "create": "POST /users",
+    "invite": "POST /invitations",
+    "delete": "DELETE /users/{user_id}",
+}
+"""What staff do, and the request that tells Clerk."""
+DEEDS = st.sampled_from(["edit", "edit", *ROUTE_OF])
+ROUTES = ["*", *ROUTE_OF.values(), "GET /users/{user_id}", "GET /users", "GET /instance"]
 QUICK = ["status", "html", "html_200", "broken_json", "unreadable_error", "reset", "close",
          "stale", "foreign_4xx"]  # fmt: skip
 SLOW = ["hang", "delay", "drip"]
 STATUSES = [400, 401, 403, 404, 409, 422, 429, 500, 503]
 STEPS = 10
+
+
+@st.composite
+def faults(draw: Any) -> dict[str, Any]:
+    """What `Sandbox.fault` takes beside the route."""
+    kind = draw(st.sampled_from(QUICK * 3 + SLOW))
+    status, apply = draw(st.sampled_from(STATUSES)), draw(st.booleans())
+    # A 4xx that is Clerk's own says that nothing was done, and so it is.
+    apply = apply and not (kind == "status" and status < 500)
+    if kind == "foreign_4xx" and status >= 500:
+        status = 403
+    return {
+        "kind": kind,
+        "status": status,
+        "apply": apply,
+        "body": draw(st.sampled_from(["html", "json"])),
+        "seconds": 0.6,
+    }
+
+
+FAULTS = faults()
 
 _now = timezone.now
 
@@ -64,25 +93,13 @@ class Stories(RuleBasedStateMachine):
     def regroup(self, which: int, stale: bool, who: int) -> None:
         self.world.regroup(which, stale=stale, who=who)
 
-    @rule(account=st.sampled_from(["create", "invite", "none"]), who=WHO)
-    def create(self, account: str, who: int) -> None:
-        self.world.create(account, who=who)
+    @rule(which=WHICH, deed=DEEDS, who=WHO)
+    def act(self, which: int, deed: str, who: int) -> None:
+        self.world.act(deed, which, who=who)
 
-    @rule(which=WHICH, who=WHO)
-    def replace_email(self, which: int, who: int) -> None:
-        self.world.replace_email(which, who=who)
-
-    @rule(which=WHICH, who=WHO)
-    def set_password(self, which: int, who: int) -> None:
-        self.world.set_password(which, who=who)
-
-    @rule(which=WHICH, banned=st.booleans(), who=WHO)
-    def ban(self, which: int, banned: bool, who: int) -> None:
-        self.world.ban(which, banned, who=who)
-
-    @rule(which=WHICH, who=WHO)
-    def delete(self, which: int, who: int) -> None:
-        self.world.delete(which, who=who)
+    @rule(who=WHO)
+    def create_without_account(self, who: int) -> None:
+        self.world.create("none", who=who)
 
     @rule(which=WHICH)
     def use_clerks_version(self, which: int) -> None:
@@ -95,19 +112,19 @@ class Stories(RuleBasedStateMachine):
 
     # --- While something is saved ------------------------------------------------------------
 
-    @rule(which=WHICH, deed=DEEDS, step=st.sampled_from(
-        [steps.AFTER_ATTEMPT, steps.BEFORE_CALL, steps.AFTER_CALL, steps.BEFORE_COMMIT]
-    ))  # fmt: skip
+    @rule(which=WHICH, deed=st.sampled_from(["edit", "edit", "ban", "unban", "ban", "unban"]),
+          step=st.sampled_from([steps.AFTER_CALL, steps.AFTER_CALL, steps.AFTER_ATTEMPT,
+                                steps.BEFORE_CALL, steps.BEFORE_COMMIT]))  # fmt: skip
     def recovery_runs_meanwhile(self, which: int, deed: str, step: str) -> None:
-        getattr(self.world, deed)(which, during=meanwhile.recovery_runs(step))
+        self.world.act(deed, which, during=meanwhile.recovery_runs(step))
 
     @rule(which=WHICH, deed=DEEDS, theirs=DEEDS, step=st.sampled_from(
         [steps.BEFORE_ATTEMPT, steps.AFTER_ATTEMPT, steps.BEFORE_CALL, steps.BEFORE_COMMIT]
     ))  # fmt: skip
     def a_colleague_acts_meanwhile(self, which: int, deed: str, theirs: str, step: str) -> None:
         world = self.world
-        during = meanwhile.elsewhere(step, lambda: getattr(world, theirs)(which, who=1))
-        getattr(world, deed)(which, during=during)
+        during = meanwhile.elsewhere(step, lambda: world.act(theirs, which, who=1))
+        world.act(deed, which, during=during)
 
     @rule(which=WHICH, deed=DEEDS, step=st.sampled_from(steps.STEPS),
           then=st.sampled_from(["nothing", "recover", "edit"]))  # fmt: skip
@@ -118,7 +135,7 @@ class Stories(RuleBasedStateMachine):
             "recover": world.recover,
             "edit": lambda: world.edit(which, who=1),
         }[then]
-        getattr(world, deed)(which, during=meanwhile.lost_backend(step, then=work))
+        world.act(deed, which, during=meanwhile.lost_backend(step, then=work))
 
     # --- Elsewhere ---------------------------------------------------------------------------
 
@@ -134,27 +151,28 @@ class Stories(RuleBasedStateMachine):
     def another_application_regroups(self, which: int) -> None:
         self.world.regroup_elsewhere(which)
 
-    @rule(
-        route=st.sampled_from(ROUTES), kind=st.sampled_from(QUICK * 3 + SLOW), apply=st.booleans(),
-        status=st.sampled_from(STATUSES), body=st.sampled_from(["html", "json"]),
-        times=st.sampled_from([1, 1, 2, None]),
-    )  # fmt: skip
-    def fault(
-        self, route: str, kind: str, apply: bool, status: int, body: str, times: int | None
-    ) -> None:
-        # A 4xx that is Clerk's own says that nothing was done, and so it is.
-        apply = apply and not (kind == "status" and status < 500)
-        if kind == "foreign_4xx" and status >= 500:
-            status = 403
-        self.world.sandbox.fault(
-            route, kind, apply=apply, status=status, body=body, times=times, seconds=0.6,
-            retry_after=1,
-        )  # fmt: skip
+    @rule(fault=FAULTS, route=st.sampled_from(ROUTES), times=st.sampled_from([1, 2, None]))
+    def fault(self, fault: dict[str, Any], route: str, times: int | None) -> None:
+        self.world.sandbox.fault(route, times=times, **fault)
 
-    @rule(route=st.sampled_from(WRITES),
+    @rule(which=WHICH, deed=DEEDS, fault=FAULTS, who=WHO)
+    def act_and_meet_a_fault(
+        self, which: int, deed: str, fault: dict[str, Any], who: int
+    ) -> None:
+        self.world.sandbox.fault(ROUTE_OF[deed], **fault)
+        self.world.act(deed, which, who=who)
+
+    @rule(which=WHICH, deed=DEEDS, who=WHO,
           how=st.sampled_from(["status", "status", "close", "close", "hang"]))  # fmt: skip
-    def the_next_request_is_late(self, route: str, how: str) -> None:
-        self.world.sandbox.fault(route, "late", how=how, seconds=None)
+    def act_and_be_late(self, which: int, deed: str, who: int, how: str) -> None:
+        self.world.sandbox.fault(ROUTE_OF[deed], "late", how=how, seconds=None)
+        self.world.act(deed, which, who=who)
+
+    @rule(which=WHICH, who=WHO)
+    def edit_all_and_be_late(self, which: int, who: int) -> None:
+        """Name and group are one change: Clerk takes it late, or never."""
+        self.world.sandbox.fault(ROUTE_OF["edit"], "late", how="close", seconds=None)
+        self.world.edit(which, grouped=True, who=who)
 
     @rule(arrive=st.booleans())
     def late_requests_end(self, arrive: bool) -> None:

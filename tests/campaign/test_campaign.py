@@ -48,7 +48,9 @@ class TestPlantedBugs:
     """Each is a bug that the stories must find."""
 
     @pytest.fixture
-    def find(self, make):
+    def find(self, make, settings):
+        settings.CLERK_EDIT_DEADLINE = 0.5  # for which a bug may wait at every lock
+
         def find():
             with pytest.raises(Untrue):
                 stories.run(make, scenarios=ENOUGH_TO_FIND, derandomize=True, shorten=False)

@@ -119,8 +119,10 @@ class Ledger:
             require(wish.here() is not False, f"{wish.thing}: told that it was so already")
         elif heard.said is Said.NOT_SAVED:
             new = [now and not then for now, then in zip(has, before, strict=True)]
-            require(not any(new), f"{wish.thing}: told that it is not saved, and it is: "
-                    f"{has} {heard.text[:300]}")  # fmt: skip
+            require(
+                not any(new) or self._somebody_else_did(wish),
+                f"{wish.thing}: told that it is not saved, and it is: {has} {heard.text[:300]}",
+            )
         elif heard.said is Said.NOT_CONFIRMED:
             require(
                 wish.pending() or (disturbed and SyncAttempt.objects.filter(wish.attempts)),
@@ -128,6 +130,10 @@ class Ledger:
             )
         else:
             require(disturbed, f"{wish.thing}: an error page")
+
+    def _somebody_else_did(self, wish: Wish) -> bool:
+        """Whether the same was asked for by others who were not told that it is not saved."""
+        return any(heard.said is not Said.NOT_SAVED for _, heard in self._told[wish.thing])
 
     def check(self) -> None:
         """At the end: what was told as not saved has not turned up since, unless it was asked

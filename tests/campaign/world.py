@@ -6,6 +6,7 @@ import random
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from django.db import connection
@@ -106,6 +107,19 @@ class World:
         heard = Heard.of(client.post(path, fields))
         client.cookies.pop("messages", None)  # they are read now
         return heard
+
+    def act(self, deed: str, which: int, *, who: int = 0, during: During | None = None) -> None:
+        """Do one of the things that Clerk has to be told."""
+        {
+            "edit": partial(self.edit, which),
+            "ban": partial(self.ban, which, True),
+            "unban": partial(self.ban, which, False),
+            "replace_email": partial(self.replace_email, which),
+            "set_password": partial(self.set_password, which),
+            "create": partial(self.create, "create"),
+            "invite": partial(self.create, "invite"),
+            "delete": partial(self.delete, which),
+        }[deed](who=who, during=during)
 
     def edit(
         self,
@@ -239,7 +253,7 @@ class World:
         self.submit(page, fields, wish, who=who, during=during)
 
     def ban(
-        self, which: int, banned: bool = True, *, who: int = 0, during: During | None = None
+        self, which: int, banned: bool, *, who: int = 0, during: During | None = None
     ) -> None:
         user = self.linked_user(which)
         if user is None:
@@ -351,7 +365,7 @@ class World:
         now = waiting[: round(len(waiting) * share)]
         self.undelivered = waiting[len(now) :]
         for event in now + [event for event in now if chance.random() < 0.3]:
-            answer = post(self.sandbox, event)
+            answer = post(self.sandbox, event, client=self.staff[0])
             require(answer.status_code == 200, f"the webhook answered {answer.status_code}")
 
     def late_requests_end(self, *, arrive: bool) -> None:

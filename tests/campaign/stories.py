@@ -105,8 +105,9 @@ class Stories(RuleBasedStateMachine):
     def use_clerks_version(self, which: int) -> None:
         self.world.use_clerks_version(which)
 
-    @rule(which=WHICH, deed=st.sampled_from(["edit", "create"]),
-          step=st.sampled_from([steps.AFTER_ATTEMPT, steps.BEFORE_CALL, steps.BEFORE_COMMIT]))  # fmt: skip
+    @rule(which=WHICH, deed=st.sampled_from(["edit", "create"]), step=st.sampled_from(
+        [steps.AFTER_ATTEMPT, steps.BEFORE_CALL, steps.BEFORE_COMMIT]
+    ))  # fmt: skip
     def click_twice(self, which: int, deed: str, step: str) -> None:
         self.world.click_twice(which, deed, step)
 
@@ -156,9 +157,7 @@ class Stories(RuleBasedStateMachine):
         self.world.sandbox.fault(route, times=times, **fault)
 
     @rule(which=WHICH, deed=DEEDS, fault=FAULTS, who=WHO)
-    def act_and_meet_a_fault(
-        self, which: int, deed: str, fault: dict[str, Any], who: int
-    ) -> None:
+    def act_and_meet_a_fault(self, which: int, deed: str, fault: dict[str, Any], who: int) -> None:
         self.world.sandbox.fault(ROUTE_OF[deed], **fault)
         self.world.act(deed, which, who=who)
 

@@ -144,5 +144,5 @@ class Ledger:
             words = " | ".join(heard.text[:200] for _, heard in told)
             require(
                 arrivals <= possible,
-                f"{thing}: {possible} of {len(told)} may have arrived, and {arrivals} have: {words}",
+                f"{thing}: {possible} of {len(told)} may have arrived, {arrivals} have: {words}",
             )

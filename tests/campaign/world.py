@@ -252,9 +252,7 @@ class World:
         fields = {"password1": password, "password2": password}
         self.submit(page, fields, wish, who=who, during=during)
 
-    def ban(
-        self, which: int, banned: bool, *, who: int = 0, during: During | None = None
-    ) -> None:
+    def ban(self, which: int, banned: bool, *, who: int = 0, during: During | None = None) -> None:
         user = self.linked_user(which)
         if user is None:
             return
@@ -394,7 +392,7 @@ class World:
         """Clerk is well again, everything arrives, and time passes until nothing is left to do;
         then everything must be true."""
         self.sandbox.clear_faults()
-        self.late_requests_end(arrive=bool(seed % 2))
+        self.late_requests_end(arrive=True)
         for _ in range(ROUNDS):
             self.deliver(seed)
             time_is_over(minutes=LONG)

@@ -206,6 +206,10 @@ class Sandbox(Instance):
         """Apply these requests now, in the order in which they came."""
         self._late.apply_all()
 
+    def drop_late(self) -> None:
+        """Lose these requests on their way: they never arrive."""
+        self._late.drop()
+
     def apply_later(self, call: Callable[[], object], seconds: float | None) -> None:
         """Keep a request until its seconds are over, or until `apply_late`."""
         self._late.add(call, seconds)

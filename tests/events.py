@@ -11,10 +11,10 @@ _told: dict[int, str] = {}
 """The last event of each sandbox that `happened` gave."""
 
 
-def post(sandbox: Sandbox, event: Event, **signing):
+def post(sandbox: Sandbox, event: Event, *, client: Client | None = None, **signing):
     body, headers = sandbox.webhooks.signed(event, **signing)
     content_type = headers.pop("Content-Type")
-    return Client().post(URL, body, content_type=content_type, headers=headers)
+    return (client or Client()).post(URL, body, content_type=content_type, headers=headers)
 
 
 def happened(sandbox: Sandbox) -> list[Event]:

@@ -1,9 +1,16 @@
-"""A real server process is killed at each named step of a save; recovery tells the truth."""
+"""A real server process is killed, or loses its database, at each named step of a save; recovery
+tells the truth."""
 
 from __future__ import annotations
 
+import html
+import re
 import time
+import uuid
+from collections.abc import Callable
+from enum import Enum
 from http.client import HTTPConnection, HTTPException
+from http.cookies import SimpleCookie
 from urllib.parse import urlencode
 
 from django.test import Client
@@ -11,17 +18,21 @@ from django.urls import reverse
 
 from bench.server import serving
 from sandbox import Sandbox
-from tests.campaign.world import World, require
+from tests.campaign.told import require
+from tests.campaign.world import LONG, World
 from tests.patience import PATIENCE
 from tests.test_change_form import form_of, page_of
+from tests.unknown import time_is_over
 from users.models import BuilderUser, SyncAttempt
 from users.sync import steps
 
 Request = tuple[str, dict[str, str]]
+Operation = Callable[[World], Request]
 
 
-def run(sandbox: Sandbox, client: Client, *, kills: int) -> int:
-    """Kill that many times at each step, the operations in turn; gives how many died."""
+def run(sandbox: Sandbox, client: Client, other: Client, *, kills: int) -> int:
+    """Kill that many times at each step, and lose the database as often, the operations in turn.
+    Gives how many processes died."""
     application = "tests.campaign.server:application"
     environment = {
         "CLERK_API_URL": sandbox.url,
@@ -34,37 +45,67 @@ def run(sandbox: Sandbox, client: Client, *, kills: int) -> int:
             for place, step in enumerate(steps.STEPS):
                 # Shifted by one each round: any four rounds kill every operation at every step.
                 operation = OPERATIONS[(number + place) % len(OPERATIONS)]
-                world = World(sandbox, client)
-                died += _killed(port, client, step, operation(world))
-                _recovered(world)
-                _ended_as_it_must(world, step)
-                world.finish()
+                died += _kill(World(sandbox, client, other), port, step, operation)
+                _lose_backend(World(sandbox, client, other), port, step, operation)
     return died
 
 
-def _killed(port: int, client: Client, step: str, request: Request) -> bool:
-    """Post the form; whether the server died of it, and said nothing."""
+def _kill(world: World, port: int, step: str, operation: Operation) -> bool:
+    """Kill the server in the request, and recover. It dies of it and says nothing."""
+    try:
+        status, _ = _posted(world, port, operation(world), {"X-Kill-At": step})
+    except (HTTPException, OSError) as error:
+        require(not isinstance(error, TimeoutError), f"it neither died at “{step}” nor answered")
+    else:
+        require(False, f"the server outlived “{step}” and answered {status}")
+    _recovered(world)
+    _ended_as_it_must(f"killed at “{step}”", world, operation, KILLED[step])
+    world.finish()
+    return True
+
+
+def _lose_backend(world: World, port: int, step: str, operation: Operation) -> None:
+    """The database ends the connection of the request; what it answers must stay true."""
+    status, text = _posted(world, port, operation(world), {"X-Lose-Backend-At": step})
+    at = f"without its backend from “{step}” on"
+    require(status in (200, 302, 500, 503), f"{at}, the server answered {status}")
+    _recovered(world)
+    _ended_as_it_must(at, world, operation, WITHOUT_BACKEND[step])
+    applied = SyncAttempt.objects.filter(status="applied").exists()
+    require(applied or "success" not in text, f"{at}, it said that it was saved: {text}")
+    require(not applied or "Nothing was" not in text, f"{at}, it said that it was not: {text}")
+    world.finish()
+
+
+def _posted(world: World, port: int, request: Request, headers: dict[str, str]) -> tuple[int, str]:
+    """Post the form; give the status, and what the answer and the page after it say."""
     path, fields = request
+    client = world.staff[0]
     client.get(path)
     token = client.cookies["csrftoken"].value
-    headers = {
-        "Content-Type": "application/x-www-form-urlencoded",
-        "Cookie": f"sessionid={client.cookies['sessionid'].value}; csrftoken={token}",
-        "X-Kill-At": step,
-    }
-    body = urlencode(fields | {"csrfmiddlewaretoken": token})
+    cookies = f"sessionid={client.cookies['sessionid'].value}; csrftoken={token}"
+    headers |= {"Content-Type": "application/x-www-form-urlencoded", "Cookie": cookies}
+    body = urlencode(fields | {"csrfmiddlewaretoken": token, "token": str(uuid.uuid4())})
     connection = _connected(port)
     try:
         connection.request("POST", path, body, headers)
-        status = connection.getresponse().status
-    except TimeoutError:
-        require(False, f"the server neither died at “{step}” nor answered")
-    except (HTTPException, OSError):
-        return True
+        answer = connection.getresponse()
+        page = answer.read().decode()
+        if answer.status == 302:
+            messages = SimpleCookie("".join(answer.headers.get_all("Set-Cookie", [])))
+            if "messages" in messages:
+                cookies += f"; messages={messages['messages'].coded_value}"
+            connection.request("GET", answer.headers["Location"], headers={"Cookie": cookies})
+            page = connection.getresponse().read().decode()
+        return answer.status, _words_of(page)
     finally:
         connection.close()
-    require(False, f"the server outlived “{step}” and answered {status}")
-    return False
+
+
+def _words_of(page: str) -> str:
+    """The messages and errors of a page, with their classes."""
+    lists = re.findall(r'<ul class="(?:messagelist|errorlist).*?</ul>', page, re.DOTALL)
+    return html.unescape(" ".join(lists))
 
 
 def _connected(port: int) -> HTTPConnection:
@@ -85,27 +126,40 @@ def _recovered(world: World) -> None:
     """PostgreSQL takes a moment to see that its client is dead, and lets go of the row."""
     end = time.monotonic() + PATIENCE
     while SyncAttempt.objects.filter(status="started").exists():
+        time_is_over(minutes=LONG)
         world.recover()
-        require(time.monotonic() < end, "the attempt of a dead process stays open")
+        require(time.monotonic() < end, "the attempt of a dead process stays pending")
 
 
-ENDS = {
-    steps.BEFORE_ATTEMPT: [],
-    steps.AFTER_ATTEMPT: ["dropped"],
-    steps.BEFORE_CALL: ["dropped"],
-    steps.AFTER_CALL: ["applied"],
-    steps.BEFORE_COMMIT: ["applied"],
-    steps.AFTER_COMMIT: ["applied"],
-}
-"""What becomes of the attempt: Clerk has the change from `AFTER_CALL` on."""
-
-
-def _ended_as_it_must(world: World, step: str) -> None:
+def _ended_as_it_must(what: str, world: World, operation: Operation, end: End) -> None:
+    expected = {
+        End.NEVER_BEGUN: [],
+        End.NOT_SENT: ["applied" if operation in SENT_AGAIN else "dropped"],
+        End.SENT: ["applied"],
+    }[end]
     ends = list(SyncAttempt.objects.values_list("status", flat=True))
-    require(ends == ENDS[step], f"killed at “{step}” it ended as {ends}")
+    require(ends == expected, f"{what} it ended as {ends}")
     here = set(BuilderUser.objects.exclude(clerk_id=None).values_list("clerk_id", flat=True))
     in_clerk = {account["id"] for account in world.sandbox.users()}
-    require(here == in_clerk, f"killed at “{step}”, an account is on one side alone")
+    require(here == in_clerk, f"{what}, an account is on one side alone")
+
+
+class End(Enum):
+    NEVER_BEGUN = "no attempt"
+    NOT_SENT = "Clerk was never told: recovery sends it again, or drops it"
+    SENT = "Clerk has it: recovery finishes it"
+
+
+KILLED = {
+    steps.BEFORE_ATTEMPT: End.NEVER_BEGUN,
+    steps.AFTER_ATTEMPT: End.NOT_SENT,
+    steps.BEFORE_CALL: End.NOT_SENT,
+    steps.AFTER_CALL: End.SENT,
+    steps.BEFORE_COMMIT: End.SENT,
+    steps.AFTER_COMMIT: End.SENT,
+}
+WITHOUT_BACKEND = KILLED | {steps.BEFORE_CALL: End.SENT}
+"""A process that lives calls Clerk, whether or not it still has its locks."""
 
 
 def _update(world: World) -> Request:
@@ -129,4 +183,5 @@ def _delete(world: World) -> Request:
     return reverse("admin:users_builderuser_delete", args=[world.keys[0]]), {"post": "yes"}
 
 
+SENT_AGAIN = (_update,)
 OPERATIONS = (_update, _replace_email, _create, _delete)

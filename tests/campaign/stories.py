@@ -2,30 +2,64 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from django.db import connection
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
-from sandbox.routes import ROUTES
+from tests.campaign import meanwhile
 from tests.campaign.world import World
-from users.sync import recovery, steps
+from users.sync import steps
 
 WHICH = st.integers(0, 4)
-WRITES = ["*", *sorted(route for route in ROUTES if route in {
-    "POST /users", "PATCH /users/{user_id}", "DELETE /users/{user_id}", "POST /invitations",
-    "PUT /users/{user_id}/email_address", "GET /users/{user_id}", "GET /users",
-})]  # fmt: skip
-QUICK = ["status", "html", "html_200", "broken_json", "unreadable_error", "reset", "close"]
+WHO = st.sampled_from([0, 1])
+ROUTE_OF = {
+    "edit": "PATCH /users/{user_id}",
+    "ban": "POST /users/{user_id}/ban",
+    "unban": "POST /users/{user_id}/unban",
+    "replace_email": "PUT /users/{user_id}/email_address",
+    "set_password": "PATCH /users/{user_id}",
+    "create": "POST /users",
+    "invite": "POST /invitations",
+    "delete": "DELETE /users/{user_id}",
+}
+"""What staff do, and the request that tells Clerk."""
+DEEDS = st.sampled_from(["edit", "edit", *ROUTE_OF])
+ROUTES = ["*", *ROUTE_OF.values(), "GET /users/{user_id}", "GET /users", "GET /instance"]
+QUICK = ["status", "html", "html_200", "broken_json", "unreadable_error", "reset", "close",
+         "stale", "foreign_4xx"]  # fmt: skip
 SLOW = ["hang", "delay", "drip"]
 STATUSES = [400, 401, 403, 404, 409, 422, 429, 500, 503]
-STEPS = 8
+STEPS = 10
+
+
+@st.composite
+def faults(draw: Any) -> dict[str, Any]:
+    """What `Sandbox.fault` takes beside the route."""
+    kind = draw(st.sampled_from(QUICK * 3 + SLOW))
+    status, apply = draw(st.sampled_from(STATUSES)), draw(st.booleans())
+    # A 4xx that is Clerk's own says that nothing was done, and so it is.
+    apply = apply and not (kind == "status" and status < 500)
+    if kind == "foreign_4xx" and status >= 500:
+        status = 403
+    return {
+        "kind": kind,
+        "status": status,
+        "apply": apply,
+        "body": draw(st.sampled_from(["html", "json"])),
+        "seconds": 0.6,
+    }
+
+
+FAULTS = faults()
 
 _now = timezone.now
 
@@ -41,39 +75,70 @@ class Stories(RuleBasedStateMachine):
         self.world: World = type(self).make()
         timezone.now = _now
 
-    @rule(which=WHICH, stale=st.booleans())
-    def edit(self, which: int, stale: bool) -> None:
-        self.world.edit(which, stale=stale)
+    @invariant()
+    def look(self) -> None:
+        self.world.look()
+
+    # --- Staff -------------------------------------------------------------------------------
+
+    @rule(which=WHICH, stale=st.booleans(), grouped=st.booleans(), who=WHO)
+    def edit(self, which: int, stale: bool, grouped: bool, who: int) -> None:
+        self.world.edit(which, stale=stale, grouped=grouped, who=who)
+
+    @rule(which=WHICH, who=WHO)
+    def edit_again(self, which: int, who: int) -> None:
+        self.world.edit_again(which, who=who)
+
+    @rule(which=WHICH, stale=st.booleans(), who=WHO)
+    def regroup(self, which: int, stale: bool, who: int) -> None:
+        self.world.regroup(which, stale=stale, who=who)
+
+    @rule(which=WHICH, deed=DEEDS, who=WHO)
+    def act(self, which: int, deed: str, who: int) -> None:
+        self.world.act(deed, which, who=who)
+
+    @rule(who=WHO)
+    def create_without_account(self, who: int) -> None:
+        self.world.create("none", who=who)
 
     @rule(which=WHICH)
-    def edit_again(self, which: int) -> None:
-        self.world.edit(which)
+    def use_clerks_version(self, which: int) -> None:
+        self.world.use_clerks_version(which)
 
-    @rule(which=WHICH)
-    def regroup(self, which: int) -> None:
-        self.world.regroup(which)
+    @rule(which=WHICH, deed=st.sampled_from(["edit", "create"]), step=st.sampled_from(
+        [steps.AFTER_ATTEMPT, steps.BEFORE_CALL, steps.BEFORE_COMMIT]
+    ))  # fmt: skip
+    def click_twice(self, which: int, deed: str, step: str) -> None:
+        self.world.click_twice(which, deed, step)
 
-    @rule(account=st.sampled_from(["create", "invite", "none"]))
-    def create(self, account: str) -> None:
-        self.world.create(account)
+    # --- While something is saved ------------------------------------------------------------
 
-    @rule(which=WHICH)
-    def replace_email(self, which: int) -> None:
-        self.world.replace_email(which)
+    @rule(which=WHICH, deed=st.sampled_from(["edit", "edit", "ban", "unban", "ban", "unban"]),
+          step=st.sampled_from([steps.AFTER_CALL, steps.AFTER_CALL, steps.AFTER_ATTEMPT,
+                                steps.BEFORE_CALL, steps.BEFORE_COMMIT]))  # fmt: skip
+    def recovery_runs_meanwhile(self, which: int, deed: str, step: str) -> None:
+        self.world.act(deed, which, during=meanwhile.recovery_runs(step))
 
-    @rule(which=WHICH)
-    def set_password(self, which: int) -> None:
-        self.world.set_password(which)
+    @rule(which=WHICH, deed=DEEDS, theirs=DEEDS, step=st.sampled_from(
+        [steps.BEFORE_ATTEMPT, steps.AFTER_ATTEMPT, steps.BEFORE_CALL, steps.BEFORE_COMMIT]
+    ))  # fmt: skip
+    def a_colleague_acts_meanwhile(self, which: int, deed: str, theirs: str, step: str) -> None:
+        world = self.world
+        during = meanwhile.elsewhere(step, lambda: world.act(theirs, which, who=1))
+        world.act(deed, which, during=during)
 
-    @rule(which=WHICH)
-    def delete(self, which: int) -> None:
-        self.world.delete(which)
+    @rule(which=WHICH, deed=DEEDS, step=st.sampled_from(steps.STEPS),
+          then=st.sampled_from(["nothing", "recover", "edit"]))  # fmt: skip
+    def the_backend_is_lost(self, which: int, deed: str, step: str, then: str) -> None:
+        world = self.world
+        work = {
+            "nothing": lambda: None,
+            "recover": world.recover,
+            "edit": lambda: world.edit(which, who=1),
+        }[then]
+        world.act(deed, which, during=meanwhile.lost_backend(step, then=work))
 
-    @rule(which=WHICH, step=st.sampled_from([steps.AFTER_ATTEMPT, steps.BEFORE_CALL,
-                                             steps.AFTER_CALL, steps.BEFORE_COMMIT]))  # fmt: skip
-    def edit_while_recovery_runs(self, which: int, step: str) -> None:
-        with meanwhile(step):
-            self.world.edit(which)
+    # --- Elsewhere ---------------------------------------------------------------------------
 
     @rule(which=WHICH)
     def edit_in_clerk(self, which: int) -> None:
@@ -83,20 +148,42 @@ class Stories(RuleBasedStateMachine):
     def delete_in_clerk(self, which: int) -> None:
         self.world.delete_in_clerk(which)
 
-    @rule(
-        route=st.sampled_from(WRITES), kind=st.sampled_from(QUICK * 3 + SLOW), apply=st.booleans(),
-        status=st.sampled_from(STATUSES), times=st.sampled_from([1, 1, 2, None]),
-    )  # fmt: skip
-    def fault(self, route: str, kind: str, apply: bool, status: int, times: int | None) -> None:
-        # A 4xx says that nothing was done; Clerk does not do it all the same.
-        apply = apply and not (kind == "status" and status < 500) and kind != "unreadable_error"
-        self.world.sandbox.fault(
-            route, kind, apply=apply, status=status, times=times, seconds=0.6, retry_after=1
-        )
+    @rule(which=WHICH)
+    def another_application_regroups(self, which: int) -> None:
+        self.world.regroup_elsewhere(which)
+
+    @rule(fault=FAULTS, route=st.sampled_from(ROUTES), times=st.sampled_from([1, 2, None]))
+    def fault(self, fault: dict[str, Any], route: str, times: int | None) -> None:
+        self.world.sandbox.fault(route, times=times, **fault)
+
+    @rule(which=WHICH, deed=DEEDS, fault=FAULTS, who=WHO)
+    def act_and_meet_a_fault(self, which: int, deed: str, fault: dict[str, Any], who: int) -> None:
+        self.world.sandbox.fault(ROUTE_OF[deed], **fault)
+        self.world.act(deed, which, who=who)
+
+    @rule(which=WHICH, deed=DEEDS, who=WHO,
+          how=st.sampled_from(["status", "status", "close", "close", "hang"]))  # fmt: skip
+    def act_and_be_late(self, which: int, deed: str, who: int, how: str) -> None:
+        self.world.sandbox.fault(ROUTE_OF[deed], "late", how=how, seconds=None)
+        self.world.act(deed, which, who=who)
+
+    @rule(which=WHICH, who=WHO)
+    def edit_all_and_be_late(self, which: int, who: int) -> None:
+        """Name and group are one change: Clerk takes it late, or never."""
+        self.world.sandbox.fault(ROUTE_OF["edit"], "late", how="close", seconds=None)
+        self.world.edit(which, grouped=True, who=who)
+
+    @rule(arrive=st.booleans())
+    def late_requests_end(self, arrive: bool) -> None:
+        self.world.late_requests_end(arrive=arrive)
 
     @rule()
     def clerk_is_well_again(self) -> None:
         self.world.sandbox.clear_faults()
+
+    @rule(minutes=st.sampled_from([0.5, 3, 10]), arrive=st.booleans())
+    def time_passes(self, minutes: float, arrive: bool) -> None:
+        self.world.time_passes(minutes, arrive=arrive)
 
     @rule(seconds=st.sampled_from([-7200, -60, 60, 7200]))
     def our_clock_steps(self, seconds: int) -> None:
@@ -115,30 +202,6 @@ class Stories(RuleBasedStateMachine):
             self.world.finish()
         finally:
             timezone.now = _now
-
-
-@contextmanager
-def meanwhile(step: str):
-    """Another process recovers everything while a save has come to `step`."""
-
-    def recover_elsewhere(sender: Any, **reached: Any) -> None:
-        if reached["step"] == step:
-            other = threading.Thread(target=_recover)
-            other.start()
-            other.join()
-
-    steps.reached.connect(recover_elsewhere)
-    try:
-        yield
-    finally:
-        steps.reached.disconnect(recover_elsewhere)
-
-
-def _recover() -> None:
-    try:
-        list(recovery.recover_all())
-    finally:
-        connection.close()
 
 
 def run(make: Any, *, scenarios: int, derandomize: bool = False, shorten: bool = True) -> None:

@@ -21,6 +21,7 @@ from users.errors import (
     ClerkUnknown,
     Conflict,
     FieldConflict,
+    Gone,
     NotSaved,
 )
 from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
@@ -172,7 +173,13 @@ def _lock(
 ) -> tuple[BuilderUser, list[SyncAttempt]]:
     """The row to write, locked and as the change expects it, the attempt locked with it; and
     the pending attempts that want the same."""
-    row, others = lock_row(operation, user, deadline)
+    try:
+        row, others = lock_row(operation, user, deadline)
+    except Gone:
+        attempt.refresh_from_db(fields=["status"])
+        if attempt.status == Status.APPLIED:  # recovery has carried out this very delete
+            raise AlreadyApplied from None
+        raise
     others = [other for other in others if other != attempt]
     if blocking := pending.in_the_way(operation, others):
         raise InTheWay(blocking)

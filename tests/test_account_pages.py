@@ -101,7 +101,7 @@ class TestReplaceNow:
         )
         client = Client()
         client.force_login(other)
-        assert "You may not do this" in text_of(client.get(email_page(user)))
+        assert "You don't have permission for this" in text_of(client.get(email_page(user)))
         assert replace(client, user, "new@example.com").status_code == 403
         assert stored(user).email == user.email
         assert sandbox.writes() == []

@@ -41,7 +41,7 @@ def test_edit_change_email_and_a_refusal(page, sandbox):
     page.get_by_role("link", name="Mary Ann Smith").click()
     page.get_by_label("Name:").fill("Mary Ann Jones")
     page.get_by_role("button", name="Save and continue editing").click()
-    page.get_by_text("was changed successfully").wait_for()
+    page.get_by_text("Saved here and in Clerk.").wait_for()
     assert page.get_by_label("Name:").input_value() == "Mary Ann Jones"
     assert stored(user).name == "Mary Ann Jones"
     assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
@@ -90,7 +90,7 @@ def test_a_conflict_is_decided_by_a_click(page, sandbox):
     page.get_by_role("button", name="Keep yours").click()
     assert page.get_by_label("Name:").input_value() == "Mary Ann Brown"
     page.get_by_role("button", name="Save and continue editing").click()
-    page.get_by_text("was changed successfully").wait_for()
+    page.get_by_text("Saved here and in Clerk.").wait_for()
     assert stored(user).name == "Mary Ann Brown"
     assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")
 
@@ -107,7 +107,7 @@ def test_a_form_that_cannot_be_compared_keeps_what_is_chosen(page, sandbox):
     assert page.get_by_label("Name:").input_value() == "Mary Ann Brown"
     assert stored(user).name == "Mary Ann Smith"
     page.get_by_role("button", name="Save and continue editing").click()
-    page.get_by_text("was changed successfully").wait_for()
+    page.get_by_text("Saved here and in Clerk.").wait_for()
     assert stored(user).name == "Mary Ann Brown"
     assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")
 
@@ -164,6 +164,6 @@ def test_a_conflict_is_decided_field_by_field_without_a_mouse(page, sandbox):
     assert "Cedar" in chosen.inner_text()
     tab_to(page, save)
     page.keyboard.press("Enter")
-    page.get_by_text("was changed successfully").wait_for()
+    page.get_by_text("Saved here and in Clerk.").wait_for()
     assert (stored(user).name, stored(user).builder_group) == ("Mary Ann Brown", cedar)
     assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")

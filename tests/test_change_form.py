@@ -71,7 +71,7 @@ class TestSaved:
         user = linked(sandbox, clerk={"public_metadata": {"plan": "gold"}})
         response = submit(client, user, name="  Mary  Ann Jones ")
         assert response.status_code == 302
-        assert "was changed successfully" in said(response)[0]
+        assert "Saved here and in Clerk." in said(response)[0]
         assert stored(user).name == "Mary Ann Jones"
         assert stored(user).updated_at > user.updated_at
         assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")

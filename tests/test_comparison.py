@@ -327,7 +327,7 @@ def test_an_email_with_capitals_arrives_although_the_answer_is_lost(client, sand
     if way == "panel":
         push = reverse("admin:users_builderuser_push", args=[user.pk, "email"])
         response = client.post(push)
-        assert said(response) == ["Clerk has it now."]
+        assert said(response) == ["The email was copied to Clerk."]
     else:
         code, out = run(way, "--no-refresh", "--apply", "--field", "email")
         assert code == 0, out

@@ -149,9 +149,12 @@ class ChangeForm(BuilderUserForm):
     """
 
     version = forms.Field(widget=forms.HiddenInput, required=False)
+    again: Mapping[str, Any] = MappingProxyType({})
+    """What the author had typed into a change that was not saved, to be shown again."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.initial.update({name: self.again[name] for name in FIELDS if name in self.again})
         self.stored = copy.copy(self.instance)
         self.fields["version"].initial = version_of(self.stored)
         self.opened, self.comparable = self._opened()
@@ -313,21 +316,15 @@ class ChangeEmailForm(FailureMixin, forms.Form):
     )
     how = forms.ChoiceField(choices=[], widget=forms.RadioSelect, required=False)
 
-    def __init__(
-        self, *args: Any, user: BuilderUser, ways: list[tuple[str, str]], **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, ways: list[tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.user = user
         how = self.fields["how"]
         assert isinstance(how, forms.ChoiceField)
         how.choices = ways
         how.initial = ways[0][0] if ways else None
 
     def clean_email(self) -> str:
-        email = clean_email(self.cleaned_data["email"])
-        if email == self.user.email:
-            raise ValidationError("This is the email that the user has.")
-        return email
+        return clean_email(self.cleaned_data["email"])
 
     def clean_how(self) -> str:
         return self.cleaned_data["how"] or str(self.fields["how"].initial or "")
@@ -341,11 +338,11 @@ class SetPasswordForm(FailureMixin, forms.Form):
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
     )  # fmt: skip
     password2 = forms.CharField(
-        label="The same again", strip=False, max_length=200,
+        label="Confirm password", strip=False, max_length=200,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
     )  # fmt: skip
     sign_out = forms.BooleanField(
-        label="Sign the person out everywhere else", required=False, initial=True
+        label="Sign them out on all devices", required=False, initial=True
     )
 
     def clean_password2(self) -> str:

@@ -348,8 +348,6 @@ class SyncAttempt(models.Model):
     token = models.UUIDField(
         "one-time token of the form", null=True, blank=True, unique=True, editable=False
     )
-    repeat_waits_until = models.DateTimeField(null=True, blank=True, editable=False)
-    """Until when a repeated POST waits for the end of this attempt: one at a time does."""
     unseen = models.BooleanField(
         "its author has not seen the end", default=False, db_default=False, editable=False
     )

@@ -11,18 +11,21 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import path
+from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.timezone import localtime
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
+from users.admin.again import again_of, typed
 from users.admin.base import SafeAdmin
 from users.admin.holder import holder_link
+from users.admin.one_time import token_of
 from users.errors import ChangeFailed
 from users.forms import ChangeEmailForm, SetPasswordForm
 from users.models import BuilderUser
-from users.sync import account, invitations
+from users.models import Operation as Kind
+from users.sync import account, invitations, unseen
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,13 @@ WAYS = {
     "invite": Way(
         "users.invite", "Invite", invitations.invite,
         "Clerk mails an invitation to the new address. The person goes on signing in as before "
-        "until they accept it; then they sign in with the new address, and the account of the "
-        "old one is banned. It can be revoked and sent again, and expires after 30 days.",
+        "until they accept it; then they sign in with the new address, and their old sign-in is "
+        "switched off. It can be revoked and sent again, and expires after 30 days.",
     ),
     "replace": Way(
         "users.replace_email", "Replace now", account.replace_email,
-        "From this moment the person signs in with the new address, and the old one finds nobody "
-        "in Clerk any more. Clerk tells the old address. You vouch that the new one is theirs.",
+        "From this moment the person signs in with the new address: the old address stops working "
+        "and Clerk notifies it. Confirm that the new address is theirs.",
     ),
 }  # fmt: skip
 """By `how`. The first that one may is the default."""
@@ -74,15 +77,16 @@ class AccountPages(SafeAdmin):
         ways = [
             (how, way.label) for how, way in WAYS.items() if request.user.has_perm(way.permission)
         ]
-        initial = {"email": request.GET.get("email", "")}
-        form = ChangeEmailForm(request.POST or None, user=user, ways=ways, initial=initial)
+        form = ChangeEmailForm(request.POST or None, ways=ways, initial=_typed(request, user))
         if request.method == "POST":
             if not ways or not user.linked:
                 raise PermissionDenied
             if form.is_valid():
                 email, how = form.cleaned_data["email"], form.cleaned_data["how"]
                 try:
-                    result = WAYS[how].run(user, actor=request.user, email=email)
+                    result = WAYS[how].run(
+                        user, actor=request.user, email=email, token=token_of(request)
+                    )
                 except ChangeFailed as failure:
                     form.failure = failure
                     form.failure_link = holder_link(request, failure, user)
@@ -112,17 +116,18 @@ class AccountPages(SafeAdmin):
         form = SetPasswordForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                account.set_password(
+                result = account.set_password(
                     user,
                     actor=request.user,
                     password=form.cleaned_data["password1"],
                     sign_out=form.cleaned_data["sign_out"],
+                    token=token_of(request),
                 )
             except ChangeFailed as failure:
                 form.failure = failure
                 form.show_failure()
             else:
-                messages.success(request, f"Clerk has the new password of {user.name}.")
+                self.tell(request, f"Clerk has the new password of {user.name}.", result)
                 return self.back(user)
         return self.render(request, user, "Set password", "password.html", {"form": form})
 
@@ -162,6 +167,7 @@ class AccountPages(SafeAdmin):
 
     def tell(self, request: HttpRequest, done: str, result: Any) -> None:
         """Say that it is done, or that it waits, and what else there is to know."""
+        unseen.mark_answered(request.user, result.attempt, again=again_of(request))
         until = getattr(result, "waits_until", None)
         if until is None:
             messages.success(request, done)
@@ -175,10 +181,23 @@ class AccountPages(SafeAdmin):
             messages.warning(request, warning)
 
     def back(self, user: BuilderUser) -> HttpResponse:
+        """Lead to the form of the user, to the list if the user is deleted."""
+        if not BuilderUser.objects.filter(pk=user.pk).exists():
+            return HttpResponseRedirect(reverse("admin:users_builderuser_changelist"))
         return HttpResponseRedirect(user.get_absolute_url())
 
     def missing(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
+
+
+def _typed(request: HttpRequest, user: BuilderUser) -> dict[str, str]:
+    """Fill the page with an email of the form, or with a change that is saved again."""
+    again = again_of(request, [Kind.REPLACE_EMAIL, Kind.INVITE], user_id=user.pk)
+    if again is None:
+        return {"email": request.GET.get("email", "")}
+    values = typed(again)
+    how = "replace" if again.operation == Kind.REPLACE_EMAIL else "invite"
+    return {"email": values.get("email") or values.get("invitation") or "", "how": how}
 
 
 def _explained(form: ChangeEmailForm) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import path, reverse
@@ -15,9 +14,12 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
 
 from users.admin.account_pages import AccountPages
+from users.admin.again import again_of, typed
 from users.admin.base import say
+from users.admin.one_time import token_of
 from users.errors import ChangeFailed
 from users.models import BuilderUser, ClerkAccount
+from users.models import Operation as Kind
 from users.sync import account, invitations
 
 
@@ -60,7 +62,8 @@ ACTIONS = (
     Action(
         "reset-mfa", "Reset two-factor sign-in", "users.reset_mfa", account.reset_mfa,
         "All second factors of the person go: authenticator, backup codes, phone. They sign in "
-        "without one until they set it up again. Be sure that it is they who ask.",
+        "without one until they set it up again. Make sure that the request really comes from "
+        "them.",
         "{user} signs in without a second factor now.",
         lambda user, known: _lives(user, known) and bool(known and known.two_factor_enabled),
         danger=True,
@@ -135,7 +138,7 @@ class AccountActions(AccountPages):
         failure = None
         if request.method == "POST":
             try:
-                result = action.run(user, actor=request.user)
+                result = action.run(user, actor=request.user, token=token_of(request))
             except ChangeFailed as refused:
                 failure = refused
             else:
@@ -150,11 +153,13 @@ class AccountActions(AccountPages):
         user = self.user_of_page(request, object_id, "users.link")
         if user is None:
             return self.missing(request, object_id)
-        context: dict[str, Any] = {"query": request.GET.get("q", user.email)[:200]}
+        again = typed(again_of(request, [Kind.LINK], user_id=user.pk)).get("clerk_id")
+        context: dict[str, Any] = {"query": request.GET.get("q", again or user.email)[:200]}
         try:
             if request.method == "POST":
-                account.link(user, actor=request.user, clerk_id=request.POST.get("clerk_id", ""))
-                messages.success(request, f"{user} is linked.")
+                clerk_id, token = request.POST.get("clerk_id", ""), token_of(request)
+                result = account.link(user, actor=request.user, clerk_id=clerk_id, token=token)
+                self.tell(request, f"{user} is linked.", result)
                 return self.back(user)
             if context["query"] and not user.linked:
                 context["candidates"] = account.search(context["query"])
@@ -168,10 +173,10 @@ class AccountActions(AccountPages):
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/push/<str:field>/", view(self.copy_view),
-                 {"run": account.push, "done": "Clerk has it now."},
+                 {"run": account.push, "done": "The {field} was copied to Clerk."},
                  name="users_builderuser_push"),
             path("<path:object_id>/pull/<str:field>/", view(self.copy_view),
-                 {"run": account.pull, "done": "The record here has what Clerk has."},
+                 {"run": account.pull, "done": "The {field} was copied from Clerk."},
                  name="users_builderuser_pull"),
         ]  # fmt: skip
 
@@ -189,11 +194,11 @@ class AccountActions(AccountPages):
             raise PermissionDenied
         if request.method == "POST":
             try:
-                run(user, actor=request.user, field=field)
+                result = run(user, actor=request.user, field=field, token=token_of(request))
             except ChangeFailed as failure:
                 say(request, failure)
             else:
-                messages.success(request, done)
+                self.tell(request, done.format(field=field), result)
         return self.back(user)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -10,14 +10,14 @@ from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.http import require_POST
 
-from users.admin.base import ReadOnlyAdmin, link_to
+from users.admin.base import ReadOnlyAdmin, link_to, say_result
 from users.models import SyncAttempt
-from users.sync import recovery
+from users.sync import recovery, unseen
 
 
 @admin.register(SyncAttempt)
 class SyncAttemptAdmin(ReadOnlyAdmin):
-    """The journal. Staff look at it; an open attempt can be checked with Clerk."""
+    """The journal. Staff look at it; a pending attempt can be checked with Clerk."""
 
     list_display = ["started_at", "operation", "user_link", "status", "source", "actor", "message"]
     list_display_links = ["started_at"]
@@ -27,7 +27,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
     search_help_text = "Name, Clerk id or Clerk's trace id"
     date_hierarchy = None
     fields = ["operation", "user_link", "clerk_id", "changed", "status", "message", "error_code",
-              "trace_id", "source", "actor", "started_at", "settled_at"]  # fmt: skip
+              "trace_id", "source", "actor", "started_at", "late_until", "settled_at"]  # fmt: skip
     readonly_fields = ["user_link", "changed"]
     change_form_template = "admin/users/syncattempt/change_form.html"
 
@@ -53,8 +53,10 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[Any]:
         check = require_POST(self.admin_site.admin_view(self.check_view))
+        dismiss = require_POST(self.admin_site.admin_view(self.dismiss_view))
         return [
             path("<int:pk>/check/", check, name="users_syncattempt_check"),
+            path("<int:pk>/dismiss/", dismiss, name="users_syncattempt_dismiss"),
             *super().get_urls(),
         ]
 
@@ -63,10 +65,14 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
         attempt = get_object_or_404(SyncAttempt, pk=pk)
         if not request.user.has_perm("users.change_builderuser"):
             raise PermissionDenied
-        result = recovery.recover(attempt)
-        say = messages.success if result.resolved else messages.warning
-        say(request, result.message)
+        say_result(request, recovery.recover(attempt))
         return HttpResponseRedirect(reverse("admin:users_syncattempt_change", args=[pk]))
+
+    def dismiss_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """*Dismiss* on the home page: the author of the change has seen how it ended."""
+        attempt = get_object_or_404(SyncAttempt, pk=pk, actor_id=request.user.pk)
+        unseen.mark_seen(request.user, [attempt])
+        return HttpResponseRedirect(reverse("admin:index"))
 
 
 def _text(value: Any) -> str:

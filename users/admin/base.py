@@ -18,6 +18,8 @@ from django.utils.html import format_html, format_html_join
 from users.admin.holder import holder_link
 from users.errors import ChangeFailed
 from users.models import BuilderUser
+from users.sync import unseen
+from users.sync.recovery import RecoveryResult
 
 EXACT = 10_000
 
@@ -100,3 +102,11 @@ def say(request: HttpRequest, failure: ChangeFailed, about: str = "") -> None:
         trace,
     ]
     messages.error(request, format_html_join(" ", "{}", ([part] for part in parts if part)))
+
+
+def say_result(request: HttpRequest, result: RecoveryResult) -> None:
+    """Say how a recovery ended. Whoever made the change need not be told again at home."""
+    tell = messages.success if result.resolved else messages.warning
+    tell(request, result.message)
+    if result.resolved:
+        unseen.mark_seen(request.user, [result.attempt])

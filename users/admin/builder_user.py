@@ -7,7 +7,9 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
@@ -15,20 +17,25 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
-from django.urls import path
+from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.timezone import localtime
 from django.views.decorators.csrf import csrf_protect
 
+from users.admin import again
 from users.admin.actions import AccountActions, may_replace
-from users.admin.base import CappedPaginator, say
+from users.admin.base import CappedPaginator, say, say_result
 from users.admin.clerk_panel import panel
 from users.admin.holder import holder_link
+from users.admin.one_time import token_of
+from users.admin.wanted import wanted_of
 from users.errors import ChangeFailed, NothingToChange, NotKnown, NotSaved
 from users.forms import FIELDS, AddForm, ChangeForm, GroupSelect
-from users.models import BuilderUser, Invitation, Status, SyncAttempt
-from users.sync import account, invitations, recovery, save
+from users.models import BuilderUser, Invitation, SyncAttempt
+from users.models import Operation as Kind
+from users.sync import account, invitations, pending, recovery, repeats, save, unseen
+from users.sync.actors import name_of
 from users.sync.drift import State, with_state
 
 csrf_protect_m = method_decorator(csrf_protect)
@@ -95,9 +102,9 @@ class BuilderUserAdmin(AccountActions):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        open_attempts = SyncAttempt.objects.filter(status=Status.STARTED)
-        users = open_attempts.exclude(user=None).values("user").distinct().count()
-        return super().changelist_view(request, {**(extra_context or {}), "unsettled": users})
+        unconfirmed = pending.not_confirmed().count()
+        context = {**(extra_context or {}), "unconfirmed": unconfirmed}
+        return super().changelist_view(request, context)
 
     # --- The form --------------------------------------------------------------------------
 
@@ -111,7 +118,14 @@ class BuilderUserAdmin(AccountActions):
         form.failure = getattr(request, "failure", None)  # type: ignore[attr-defined]
         form.failure_link = holder_link(request, form.failure, obj)  # type: ignore[attr-defined]
         form.may_invite = request.user.has_perm("users.invite")  # type: ignore[attr-defined]
+        if change and obj is not None:
+            form.again = again.typed(_edit_again(request, obj))  # type: ignore[attr-defined]
         return form
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """What this person had typed into a new user who was not saved."""
+        create = again.again_of(request, again.CREATES)
+        return again.typed(create) | ({"account": create.details["account"]} if create else {})
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         """A group can be looked at and added beside its field, not changed or deleted."""
@@ -151,18 +165,34 @@ class BuilderUserAdmin(AccountActions):
                 actor=request.user,
                 changes=form.wanted(),
                 version=form.cleaned_data["version"],
+                token=token_of(request),
             )
         elif form.cleaned_data["account"] == "invite":
-            request.invited = invitations.create_invited(obj, actor=request.user)  # type: ignore[attr-defined]
+            request.saved = invitations.create_invited(  # type: ignore[attr-defined]
+                obj, actor=request.user, token=token_of(request)
+            )
         else:
-            save.create_user(obj, actor=request.user, account=form.cleaned_data["account"])
+            request.saved = save.create_user(  # type: ignore[attr-defined]
+                obj,
+                actor=request.user,
+                account=form.cleaned_data["account"],
+                token=token_of(request),
+            )
 
     def response_add(
         self, request: HttpRequest, obj: BuilderUser, post_url_continue: str | None = None
     ) -> HttpResponse:
-        if invited := getattr(request, "invited", None):
-            self.tell(request, f"{obj.email} is invited.", invited)
-        return super().response_add(request, obj, post_url_continue)
+        """Report the user that is stored: of a repeated POST it is the first one's."""
+        result = request.saved  # type: ignore[attr-defined]
+        user = result.user or obj
+        if IS_POPUP_VAR in request.POST:
+            return super().response_add(request, user, post_url_continue)
+        if isinstance(result, invitations.Invited):
+            messages.success(request, _about(user, "Saved here."))
+            self.tell(request, f"{user.email} is invited.", result)
+        else:
+            self.tell(request, _about(user, _saved_words(user, result.attempt)), result)
+        return self._after_saving(request, user)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], add: bool = False,
@@ -173,13 +203,17 @@ class BuilderUserAdmin(AccountActions):
             form = context["adminform"].form
             context |= {
                 **self._panel(request, stored),
-                "open_attempts": SyncAttempt.objects.filter(user=stored, status=Status.STARTED),
+                "pending_attempts": _pending_of(stored),
+                "again": _edit_again(request, stored) if request.method == "GET" else None,
                 "conflict_rows": form.conflict_rows() if isinstance(form, ChangeForm) else [],
                 # The heading names the user as stored, not as typed and refused.
                 "original": stored,
                 "subtitle": str(stored),
             }
         context["failure"] = getattr(request, "failure", None)
+        if add and isinstance(context["failure"], NotKnown):
+            typed = context["adminform"].form.cleaned_data
+            context["pending_create"] = pending.create_of(typed.get("email", ""))
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _panel(self, request: HttpRequest, stored: BuilderUser) -> dict[str, Any]:
@@ -196,12 +230,27 @@ class BuilderUserAdmin(AccountActions):
         }
 
     def response_change(self, request: HttpRequest, obj: BuilderUser) -> HttpResponse:
-        if not request.saved.changed and IS_POPUP_VAR not in request.POST:  # type: ignore[attr-defined]
+        if IS_POPUP_VAR in request.POST:
+            return super().response_change(request, obj)
+        result = request.saved  # type: ignore[attr-defined]
+        user = result.user or obj
+        if result.changed:
+            self.tell(request, _about(user, _saved_words(user, result.attempt)), result)
+        else:
+            unseen.mark_answered(request.user, None, again=again.again_of(request))
             messages.info(request, NothingToChange().message)
-            if "_continue" in request.POST:
-                return HttpResponseRedirect(request.path)
-            return self.response_post_save_change(request, obj)
-        return super().response_change(request, obj)
+        return self._after_saving(request, user)
+
+    def _after_saving(self, request: HttpRequest, user: BuilderUser) -> HttpResponse:
+        """Go where the button that was pressed leads to, as Django does."""
+        if "_continue" in request.POST:
+            page = user.get_absolute_url()
+        elif "_addanother" in request.POST:
+            page = reverse("admin:users_builderuser_add")
+        else:
+            return self.response_post_save_change(request, user)
+        filters: Any = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
+        return HttpResponseRedirect(add_preserved_filters(filters, page))
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Silent, as the two below: the save writes the LogEntry, for every source."""
@@ -217,14 +266,23 @@ class BuilderUserAdmin(AccountActions):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Django's own view, without its transaction. A refusal is said on the same page."""
+        if deletion := self._deleted_before(request, unquote(object_id)):
+            return self.response_delete(request, deletion.label, object_id)  # type: ignore[arg-type]
         try:
             return self._delete_view(request, object_id, extra_context)  # type: ignore[attr-defined]
         except ChangeFailed as failure:
             say(request, failure)
         return HttpResponseRedirect(request.get_full_path())
 
+    def _deleted_before(self, request: HttpRequest, user_id: str) -> SyncAttempt | None:
+        """Find the deletion that this page has made already: its repeat finds no user any more."""
+        if not self.has_delete_permission(request):
+            return None
+        return repeats.deletion_by(token_of(request), user_id)
+
     def delete_model(self, request: HttpRequest, obj: BuilderUser) -> None:
-        account.delete_user(obj, actor=request.user)
+        deleted = account.delete_user(obj, actor=request.user, token=token_of(request))
+        unseen.mark_answered(request.user, deleted.attempt, again=again.again_of(request))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Invitations go with their user; nobody needs a permission of their own for that."""
@@ -258,22 +316,27 @@ class BuilderUserAdmin(AccountActions):
 
     def _delete_each(self, request: HttpRequest, users: QuerySet[BuilderUser]) -> None:
         """When Clerk does not answer, the others who live there are not tried: each would wait
-        for as long."""
-        silent = False
-        for user in users:
-            name, where = str(user), "here and in Clerk" if user.linked else "here"
+        for as long. A repeat of the page finds users that the first one has deleted."""
+        silent, token, found = False, token_of(request), list(users)
+        for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            if deletion := repeats.deletion_by(repeats.part_of(token, chosen), chosen):
+                _tell_deleted(request, deletion.label, in_clerk=bool(deletion.clerk_id))
+        for user in found:
+            name = str(user)
             if silent and user.linked:
                 messages.warning(request, f"{name}: not tried, as Clerk takes no more now.")
                 continue
             try:
-                account.delete_user(user, actor=request.user)
+                account.delete_user(
+                    user, actor=request.user, token=repeats.part_of(token, str(user.pk))
+                )
             except ChangeFailed as failure:
                 say(request, failure, name)
                 silent = isinstance(failure, NotSaved | NotKnown) or bool(failure.retry_after)
             else:
-                messages.success(request, f"{name}: deleted, {where}.")
+                _tell_deleted(request, name, in_clerk=user.linked)
 
-    # --- Unfinished changes ----------------------------------------------------------------
+    # --- Pending changes -------------------------------------------------------------------
 
     def get_urls(self) -> list[Any]:
         check = self.admin_site.admin_view(self.check_view)
@@ -290,28 +353,28 @@ class BuilderUserAdmin(AccountActions):
         ]
 
     def check_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """*Check with Clerk now*: recovery of this user's open attempts."""
+        """*Check with Clerk now*: recovery of this user's pending attempts."""
         user = self.user_to_change(request, object_id)
         if user is None:
             return self.missing(request, object_id)
         if request.method == "POST":
             for result in recovery.recover_user(user.pk):
-                tell = messages.success if result.resolved else messages.warning
-                tell(request, result.message)
+                say_result(request, result)
         return self.back(user)
 
     def take_over_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """*Take over what Clerk has*: what recovery cannot decide, a person can."""
+        """*Use Clerk's version and discard this change*: what recovery cannot decide, a person
+        can."""
         user = self.user_to_change(request, object_id)
         if user is None:
             return self.missing(request, object_id)
         if request.method == "POST":
             try:
-                recovery.take_over(user, actor=request.user)
+                recovery.take_over(user, actor=request.user, token=token_of(request))
             except ChangeFailed as failure:
                 say(request, failure)
             else:
-                messages.success(request, "The record here now has what Clerk has.")
+                messages.success(request, "Clerk's version is used here now.")
         return self.back(user)
 
     @csrf_protect_m
@@ -347,6 +410,42 @@ class BuilderUserAdmin(AccountActions):
 def _with_account(user: BuilderUser) -> BuilderUser:
     """As stored now. 404 when it was deleted while Clerk was asked."""
     return get_object_or_404(BuilderUser.objects.select_related("account"), pk=user.pk)
+
+
+def _edit_again(request: HttpRequest, user: BuilderUser) -> SyncAttempt | None:
+    return again.again_of(request, [Kind.UPDATE], user_id=user.pk)
+
+
+def _pending_of(user: BuilderUser) -> list[dict[str, Any]]:
+    """List the pending changes of a user: who wanted what, and when Clerk is asked again."""
+    attempts = SyncAttempt.objects.pending().filter(user=user).select_related("actor")
+    return [
+        {
+            "attempt": one,
+            "who": name_of(one.actor) or one.get_source_display(),
+            "wanted": wanted_of(one),
+            "checked_at": one.checked_at,  # type: ignore[attr-defined]
+        }
+        for one in unseen.with_group(pending.with_next_check(attempts)).order_by("id")
+    ]
+
+
+def _saved_words(user: BuilderUser, attempt: SyncAttempt | None) -> str:
+    """Say where a change is stored. Clerk knows a name and an email, and no group or role."""
+    if not user.linked:
+        return "Saved here. This person has no Clerk account."
+    if attempt is not None and attempt.changes.keys() & {"name", "email"}:
+        return "Saved here and in Clerk."
+    return "Saved here. Clerk does not store what you changed."
+
+
+def _about(user: BuilderUser, words: str) -> str:
+    return format_html('<a href="{}">{}</a>: {}', user.get_absolute_url(), user, words)
+
+
+def _tell_deleted(request: HttpRequest, name: str, *, in_clerk: bool) -> None:
+    where = "here and in Clerk" if in_clerk else "here"
+    messages.success(request, f"{name}: deleted, {where}.")
 
 
 def _is_list(request: HttpRequest) -> bool:

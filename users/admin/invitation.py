@@ -15,9 +15,10 @@ from django.utils.timezone import localtime
 
 from users.admin.base import ReadOnlyAdmin
 from users.admin.holder import holder_link
+from users.admin.one_time import token_of
 from users.errors import ChangeFailed
 from users.models import Invitation
-from users.sync import invitations
+from users.sync import invitations, unseen
 
 ACTIONS: dict[str, tuple[str, Callable[..., Any], str, str]] = {
     "resend": (
@@ -98,10 +99,11 @@ class InvitationAdmin(ReadOnlyAdmin):
         failure = None
         if request.method == "POST":
             try:
-                run(invitation, actor=request.user)
+                result = run(invitation, actor=request.user, token=token_of(request))
             except ChangeFailed as refused:
                 failure = refused
             else:
+                unseen.mark_answered(request.user, result.attempt)
                 messages.success(request, done)
                 return HttpResponseRedirect(invitation.user.get_absolute_url())
         context = {

@@ -36,11 +36,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='syncattempt',
-            name='repeat_waits_until',
-            field=models.DateTimeField(blank=True, editable=False, null=True),
-        ),
-        migrations.AddField(
-            model_name='syncattempt',
             name='token',
             field=models.UUIDField(blank=True, editable=False, null=True, unique=True, verbose_name='one-time token of the form'),
         ),

@@ -119,7 +119,9 @@ def delete_user(
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     invitation = invitations.open_of(user)
     if invitation is not None:
-        invitations.revoke(invitation, actor=actor, deadline=deadline)
+        invitations.revoke(
+            invitation, actor=actor, token=repeats.part_of(token, "revoke"), deadline=deadline
+        )
     try:
         return dual_write(
             Delete.of(user), user, actor=actor, source=source, token=token, deadline=deadline
@@ -194,6 +196,8 @@ def link(
     user: BuilderUser, *, actor: Actor, clerk_id: str, token: uuid.UUID | None = None
 ) -> Saved:
     """The row takes this account, as Clerk has it now. Raises the `ChangeFailed` family."""
+    if token and (first := repeats.first_of(token, Link.to(user, clerk_id))):
+        return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if user.linked:
         raise Refused("This user has a Clerk account. Unlink that one first.", code="linked")
     account = _read(clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
@@ -211,9 +215,12 @@ def link(
 def unlink(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
     """The row forgets its account, or what is stored instead of one; Clerk is not told. Raises
     the `ChangeFailed` family."""
+    operation = Unlink.of(user)
+    if token and (first := repeats.first_of(token, operation)):
+        return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if not user.has_invalid_id:
         _require_account(user)
-    return dual_write(Unlink.of(user), user, actor=actor, source=Source.ADMIN, token=token)
+    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
 # --- Push, pull, refresh -------------------------------------------------------------------------

@@ -55,9 +55,12 @@ def dual_write(
     """
     base = base_of(version, user) if version is not None else None
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
+    # Before the first attempt is looked for: else one that is recorded in between would count
+    # as another change that has the token.
+    usable = repeats.usable(token)
     if token and (first := repeats.first_of(token, operation)):
         return repeats.outcome_of(first, deadline)
-    origin = {"actor": actor, "source": source, "run": run, "token": repeats.usable(token)}
+    origin = {"actor": actor, "source": source, "run": run, "token": usable}
     write = _Write(operation, user, base, origin, gateway, deadline)
     try:
         return write.on_both_sides() if operation.asks_clerk else write.here()
@@ -102,6 +105,7 @@ class _Write:
     def _write_here(self) -> Saved:
         operation = self.operation
         with constraints.as_refusals(), transaction.atomic(durable=True):
+            repeats.take_turn(self.origin["token"], self.deadline)
             row, others = lock_row(operation, self.user, self.deadline)
             if blocking := pending.in_the_way(operation, others):
                 raise InTheWay(blocking)

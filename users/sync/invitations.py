@@ -16,12 +16,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from users.clerk import ClerkInvitation, Deadline, clerk
-from users.errors import ChangeFailed, ClerkError, Refused, Waiting
+from users.errors import ChangeFailed, ClerkError, Refused, Repeated, Waiting
 from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
-from users.sync import constraints, holders, inbound, journal, locks, pending
+from users.sync import constraints, holders, inbound, journal, locks, pending, repeats
 from users.sync.actors import Actor
-from users.sync.dual_write import dual_write
-from users.sync.mirror.comparison import taken_by_another
+from users.sync.dual_write import Saved, dual_write
+from users.sync.mirror.comparison import same_email, taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
 from users.sync.operations.inviting import wanted
 
@@ -39,6 +39,7 @@ class Invited:
 
     user: BuilderUser
     waits_until: datetime | None = None
+    attempt: SyncAttempt | None = None
 
 
 def invite(
@@ -64,21 +65,44 @@ def invite(
         invited_by=actor.pk if actor else None,
         reference=_reference_of(pending.invite_of(user.pk, email)),
     )
+    operation = Invite.of(user, details)
+    if token and (first := repeats.first_of(token, operation)):
+        return _outcome_of(first, user, email, deadline)
+    if user.linked and same_email(email, user.email):
+        raise Refused(
+            "Nothing was changed.",
+            code="same_email",
+            fields={"email": ["This is the email that the user has."]},
+        )
     if taken_by_another(user, email):
-        raise holders.name_holder(constraints.email_taken(), Invite.of(user, details))
+        raise holders.name_holder(constraints.email_taken(), operation)
     until = _full_until()
     if until is None:
         try:
-            dual_write(
-                Invite.of(user, details), user, actor=actor, source=source, run=run, token=token,
+            saved = dual_write(
+                operation, user, actor=actor, source=source, run=run, token=token,
                 deadline=deadline,
             )  # fmt: skip
-            return Invited(user)
+            return Invited(user, attempt=saved.attempt)
         except ChangeFailed as failure:
             until = _told_to_wait(failure)
     with constraints.as_refusals(), transaction.atomic(durable=True):
-        _wait(user, details, until)
-    return Invited(user, until)
+        waiting = _wait(user, details, until)
+    return Invited(user, waiting.send_after)
+
+
+def _outcome_of(
+    first: SyncAttempt, user: BuilderUser, email: str, deadline: Deadline | None
+) -> Invited:
+    """Report how the first POST of the same page ended: it is sent, or it waits."""
+    try:
+        repeats.outcome_of(first, deadline or Deadline(settings.CLERK_EDIT_DEADLINE))
+    except ChangeFailed:
+        waiting = user.invitations.filter(status=State.WAITING, email=email).first()
+        if waiting is None:
+            raise
+        return Invited(user, waiting.send_after)
+    return Invited(user, attempt=first)
 
 
 def create_invited(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Invited:
@@ -96,21 +120,42 @@ def create_invited(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None =
         invited_by=actor.pk if actor else None,
         reference=_reference_of(earlier),
     )
-    until = _full_until()
+    operation = CreateInvited.of_new(user, details)
+    create = Create.of(user, account="none")
+    token_of_create = repeats.part_of(token, "waits")
+    if token_of_create and (first := repeats.first_of(token_of_create, create)):
+        return _waiting_of(first)
+    first_sent = repeats.first_of(token, operation) if token else None
+    until = None if first_sent else _full_until()
     if until is None:
         try:
-            operation = CreateInvited.of_new(user, details)
             saved = dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
-            return Invited(saved.user or user)
+            return Invited(saved.user or user, attempt=saved.attempt)
         except ChangeFailed as failure:
             until = _told_to_wait(failure)
-    create = Create.of(user, account="none")
-    with constraints.as_refusals(), transaction.atomic(durable=True):
-        create.write(user)
-        _wait(user, details, until)
-        journal.record(create, actor=actor, source=Source.ADMIN, status=Status.APPLIED)
-        journal.log(create, actor_id=actor.pk if actor else None)
-    return Invited(user, until)
+    try:
+        with constraints.as_refusals(), transaction.atomic(durable=True):
+            repeats.take_turn(token_of_create, Deadline(settings.CLERK_EDIT_DEADLINE))
+            create.write(user)
+            _wait(user, details, until)
+            attempt = journal.record(
+                create, actor=actor, source=Source.ADMIN, status=Status.APPLIED,
+                token=token_of_create,
+            )  # fmt: skip
+            journal.log(create, actor_id=actor.pk if actor else None)
+    except Repeated:
+        first = repeats.first_of(token_of_create, create) if token_of_create else None
+        if first is None:
+            raise
+        return _waiting_of(first)
+    return Invited(user, until, attempt)
+
+
+def _waiting_of(first: SyncAttempt) -> Invited:
+    """Report what the first POST of the same page has stored: a user whose invitation waits."""
+    user = BuilderUser.objects.get(pk__in=[first.user_id])
+    invitation = open_of(user)
+    return Invited(user, invitation.send_after if invitation else None, first)
 
 
 def _reference_of(earlier: SyncAttempt | None) -> str:
@@ -128,7 +173,7 @@ def resend(invitation: Invitation, *, actor: Actor, token: uuid.UUID | None = No
     user, email = invitation.user, invitation.email
     revoked = invitation.open
     if revoked:
-        revoke(invitation, actor=actor, deadline=deadline)
+        revoke(invitation, actor=actor, token=repeats.part_of(token, "revoke"), deadline=deadline)
     try:
         return invite(user, actor=actor, email=email, token=token, deadline=deadline)
     except ChangeFailed as failure:
@@ -145,10 +190,10 @@ def revoke(
     actor: Actor,
     token: uuid.UUID | None = None,
     deadline: Deadline | None = None,
-) -> None:
+) -> Saved:
     """Raises the `ChangeFailed` family: `Refused` when it was accepted already."""
     operation = Revoke.of(invitation)
-    dual_write(
+    return dual_write(
         operation, invitation.user, actor=actor, source=Source.ADMIN, token=token,
         deadline=deadline,
     )  # fmt: skip
@@ -265,17 +310,21 @@ def _told_to_wait(failure: ChangeFailed) -> datetime:
     return timezone.now() + timedelta(seconds=max(1.0, failure.retry_after))
 
 
-def _wait(user: BuilderUser, details: dict, until: datetime) -> None:
+def _wait(user: BuilderUser, details: dict, until: datetime) -> Invitation:
+    """Store an invitation that is sent later; the same one that waits already is enough."""
     locks.prepare_transaction(wait=settings.CLERK_EDIT_DEADLINE)
-    Invitation.objects.create(
+    invitation, _ = Invitation.objects.get_or_create(
         user=user,
-        reference=details["reference"],
-        purpose=details["purpose"],
         email=details["email"],
-        invited_by_id=details["invited_by"],
         status=State.WAITING,
-        send_after=until,
+        defaults={
+            "reference": details["reference"],
+            "purpose": details["purpose"],
+            "invited_by_id": details["invited_by"],
+            "send_after": until,
+        },
     )
+    return invitation
 
 
 def _put_off(until: datetime) -> None:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable
 from datetime import timedelta
 
+from django.db.models import Case, DateTimeField, F, QuerySet, When
 from django.db.models.functions import Now
 
 from users.models import Operation as Kind
@@ -29,6 +30,17 @@ def in_flight(user_id: uuid.UUID, *, apart_from: SyncAttempt | None = None) -> l
     may not exist yet, or no more."""
     attempts = SyncAttempt.objects.in_flight().filter(user=user_id).select_related("actor")
     return [attempt for attempt in attempts.order_by("id") if attempt != apart_from]
+
+
+def not_confirmed() -> QuerySet[SyncAttempt]:
+    """Select the pending attempts that no process is at work on: it says so when it leaves one."""
+    return SyncAttempt.objects.pending().exclude(message="")
+
+
+def with_next_check(attempts: QuerySet[SyncAttempt]) -> QuerySet[SyncAttempt]:
+    """Add `checked_at`: when Clerk is asked again, None once its request can no longer arrive."""
+    still = When(late_until__gt=Now(), then=F("late_until"))
+    return attempts.annotate(checked_at=Case(still, output_field=DateTimeField()))
 
 
 def create_of(email: str) -> SyncAttempt | None:

@@ -23,7 +23,7 @@ from users.errors import (
     NotSaved,
 )
 from users.models import BuilderUser, Source, Status, SyncAttempt
-from users.sync import constraints, copies, journal, locks, pending, wording
+from users.sync import constraints, copies, journal, locks, pending, repeats, wording
 from users.sync.actors import Actor, name_of
 from users.sync.completion import complete
 from users.sync.exchange import InTheWay, exchange, follow, refusal_of
@@ -303,16 +303,25 @@ def _send_again(
 # --- A person decides ------------------------------------------------------------------------
 
 
-def take_over(user: BuilderUser, *, actor: Actor, source: Source = Source.ADMIN) -> BuilderUser:
+def take_over(
+    user: BuilderUser,
+    *,
+    actor: Actor,
+    source: Source = Source.ADMIN,
+    token: uuid.UUID | None = None,
+) -> BuilderUser:
     """Use Clerk's version of a user, and abandon its pending attempts.
 
     It is how a person decides what recovery cannot. Clerk is read under the lock, so that no
-    save comes in between. Raises `Waiting` while a request may still arrive, `Busy`, `Gone` and
+    save comes in between. A repeat with the same `token` waits for the first and finds it done.
+    Raises `Waiting` while a request may still arrive, `Busy`, `Gone` and
     what `wording.refused` makes of a `ClerkError`.
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     with transaction.atomic(durable=True):
         locks.prepare_transaction(wait=deadline.remaining())
+        if token:
+            repeats.wait_for_turn(token, deadline)
         row = locks.lock_user(user.pk)
         attempts = [one for one in pending.in_flight(user.pk) if one.pending]
         if late := [one for one in attempts if not pending.is_over(one)]:

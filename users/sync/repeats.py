@@ -6,22 +6,33 @@ nothing: it waits for the first, without a transaction, and reports its outcome.
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
+from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
 from users.clerk import Deadline
-from users.errors import Busy, ChangeFailed, NotKnown, NotSaved, Refused
+from users.errors import Busy, ChangeFailed, Conflict, NotKnown, NotSaved, Refused, Repeated
 from users.models import BuilderUser, Status, SyncAttempt
+from users.models import Operation as Kind
+from users.sync import locks
 from users.sync.exchange import Saved
 from users.sync.operations import Operation
 
 POLL = 0.1
 """Seconds between two looks at the first attempt."""
+ALREADY_BEING_SAVED = "This change is already being saved. It was not sent a second time."
+
+waited_for: set[int] = set()
+"""The ids of the attempts whose end a repeat waits for in this process."""
+_lock = threading.Lock()
 
 
 def first_of(
@@ -57,16 +68,69 @@ def usable(token: uuid.UUID | None) -> uuid.UUID | None:
     return None if used else token
 
 
+def part_of(token: uuid.UUID | None, part: str) -> uuid.UUID | None:
+    """Derive the token of one of several changes that a page makes."""
+    return uuid.uuid5(token, part) if token else None
+
+
+def take_turn(token: uuid.UUID | None, deadline: Deadline) -> None:
+    """Let the POSTs of one page come one after the other until the transaction ends.
+
+    A change of the database alone has no attempt before its commit, so a repeat would meet the
+    row lock of its own first POST. Raises `Repeated` when an attempt has the token.
+    """
+    if token is None:
+        return
+    wait_for_turn(token, deadline)
+    if SyncAttempt.objects.filter(token=token).exists():
+        raise Repeated("This page was submitted before. Open it again to change more.")
+
+
+def wait_for_turn(token: uuid.UUID, deadline: Deadline) -> None:
+    """Wait until the transaction of an earlier POST of the same page is over. Raises `Busy`."""
+    locks.prepare_transaction(wait=deadline.remaining())
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [str(token)])
+    except OperationalError as error:
+        locks.raise_unless_locked(error)
+        raise Busy(ALREADY_BEING_SAVED) from None
+
+
+def saved_by(token: uuid.UUID | None, user: BuilderUser) -> dict[str, Any]:
+    """Return the values that the same page has saved already: its author knows of these."""
+    edits = SyncAttempt.objects.filter(
+        token=token, user=user, operation=Kind.UPDATE, status=Status.APPLIED
+    )
+    first = edits.first() if token else None
+    return {field: after for field, (_, after) in first.changes.items()} if first else {}
+
+
+def deletion_by(token: uuid.UUID | None, user_id: str) -> SyncAttempt | None:
+    """Find the attempt by which the same page has deleted this user."""
+    deletions = SyncAttempt.objects.filter(
+        token=token,
+        operation=Kind.DELETE,
+        status=Status.APPLIED,
+        details__user_id=user_id,
+    )
+    return deletions.first() if token else None
+
+
 def outcome_of(first: SyncAttempt, deadline: Deadline) -> Saved:
     """Wait for the end of the first attempt, and report it. Raises the `ChangeFailed` family."""
-    if _is_running(first) and not _may_wait(first, deadline):
-        raise Busy("This change is already being saved. It was not sent a second time.")
-    while _is_running(first) and not deadline.expired:
-        time.sleep(POLL)
-        first.refresh_from_db()
+    if _is_running(first):
+        with _waiting_alone(first):
+            _wait_for_end(first, deadline)
     if first.status == Status.APPLIED:
         return Saved(BuilderUser.objects.filter(pk__in=[first.user_id]).first(), first)
     raise _failure_of(first)
+
+
+def _wait_for_end(first: SyncAttempt, deadline: Deadline) -> None:
+    while _is_running(first) and not deadline.expired:
+        time.sleep(POLL)
+        first.refresh_from_db()
 
 
 def _failure_of(first: SyncAttempt) -> ChangeFailed:
@@ -76,6 +140,8 @@ def _failure_of(first: SyncAttempt) -> ChangeFailed:
     elif first.pending:
         kind = NotKnown
     message = first.message or "This change is still being saved."
+    if first.error_code == Conflict.code:
+        return Conflict(message)
     return kind(message, code=first.error_code, trace_id=first.trace_id)
 
 
@@ -84,8 +150,16 @@ def _is_running(first: SyncAttempt) -> bool:
     return first.pending and not first.message
 
 
-def _may_wait(first: SyncAttempt, deadline: Deadline) -> bool:
-    """Let one repeat wait, so that impatient clicks do not use up the server's threads."""
-    free = Q(repeat_waits_until=None) | Q(repeat_waits_until__lt=Now())
-    until = Now() + timedelta(seconds=deadline.remaining())
-    return bool(SyncAttempt.objects.filter(free, pk=first.pk).update(repeat_waits_until=until))
+@contextmanager
+def _waiting_alone(first: SyncAttempt) -> Iterator[None]:
+    """Let one repeat at a time wait in this process, so that impatient clicks do not use up its
+    threads. Not a mark on the attempt: its own process has that row locked. Raises `Busy`."""
+    with _lock:
+        if first.pk in waited_for:
+            raise Busy(ALREADY_BEING_SAVED)
+        waited_for.add(first.pk)
+    try:
+        yield
+    finally:
+        with _lock:
+            waited_for.remove(first.pk)

@@ -42,6 +42,8 @@ def save_user(
     base = _base(user, version, wanted)
     if token and (first := repeats.first_of(token, Edit.on(user, _changes(base, wanted)))):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
+    if version is not None:
+        base |= repeats.saved_by(token, user)
     # A held field is no change and no conflict, even if somebody else stored it meanwhile.
     base |= {
         field: value_of(user, field)

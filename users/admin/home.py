@@ -1,0 +1,61 @@
+"""The home page: what this person is still to be told, and what is not certain yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+
+from users.admin.again import again_url
+from users.admin.wanted import wanted_of
+from users.models import Status, SyncAttempt
+from users.sync import pending, unseen
+
+MOST = 20
+"""Changes that the home page tells of at once; the next ones follow as these are dismissed."""
+
+VIEWERS = ("users.view_builderuser", "users.change_builderuser")
+
+
+@dataclass(frozen=True)
+class Told:
+    """The end of one change, as its author is told."""
+
+    attempt: SyncAttempt
+    wanted: list[tuple[str, str]]
+    user_url: str
+    again_url: str
+
+    @property
+    def saved(self) -> bool:
+        return self.attempt.status == Status.APPLIED
+
+    @property
+    def certain(self) -> bool:
+        return self.attempt.status != Status.UNPROVEN
+
+
+def boxes(request: HttpRequest) -> dict[str, Any]:
+    """Return what the home page shows above Django's own. Nothing asks Clerk."""
+    return {
+        "told": _told(request) if any(map(request.user.has_perm, VIEWERS)) else [],
+        "unconfirmed": (
+            pending.not_confirmed().count()
+            if request.user.has_perm("users.view_syncattempt")
+            else 0
+        ),
+    }
+
+
+def _told(request: HttpRequest) -> list[Told]:
+    attempts = unseen.with_group(unseen.of(request.user)).select_related("user")
+    return [
+        Told(
+            attempt,
+            wanted_of(attempt),
+            attempt.user.get_absolute_url() if attempt.user else "",
+            again_url(request, attempt) if attempt.status != Status.APPLIED else "",
+        )
+        for attempt in attempts.order_by("-id")[:MOST]
+    ]

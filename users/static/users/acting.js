@@ -1,0 +1,35 @@
+/* A form that changes something is sent once: a second click does nothing, and the button says so. */
+"use strict";
+{
+  const sent = new WeakMap();
+  const text = (button) => (button.tagName === "INPUT" ? "value" : "textContent");
+
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || !form.querySelector("input[name=token]")) return;
+    if (sent.has(form)) {
+      event.preventDefault();
+      return;
+    }
+    const clicked = event.submitter;
+    const buttons = [...form.elements].filter((element) => element.type === "submit");
+    sent.set(form, { clicked, words: clicked && clicked[text(clicked)], buttons });
+    // Only after the browser has read the form: the name of the clicked button belongs to it.
+    setTimeout(() => {
+      if (clicked) clicked[text(clicked)] = clicked.dataset.busy || "Saving…";
+      for (const button of buttons) button.disabled = true;
+    });
+  });
+
+  /* A page that the browser took out of its history can be sent again. */
+  window.addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    for (const form of document.forms) {
+      const before = sent.get(form);
+      if (!before) continue;
+      sent.delete(form);
+      if (before.clicked) before.clicked[text(before.clicked)] = before.words;
+      for (const button of before.buttons) button.disabled = false;
+    }
+  });
+}

@@ -1,0 +1,61 @@
+"""Changes that ended after their author had left the page: the author is told on the home page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db.models import CharField, OuterRef, QuerySet, Subquery
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast
+
+from users.models import BuilderGroup, SyncAttempt
+from users.models import Operation as Kind
+from users.sync.actors import Actor
+
+CREATES = (Kind.CREATE, Kind.CREATE_INVITED)
+
+
+def with_group(attempts: QuerySet[SyncAttempt]) -> QuerySet[SyncAttempt]:
+    """Add `wanted_group`, the name of the builder group that each attempt wants."""
+    groups = BuilderGroup.objects.annotate(text_id=Cast("id", CharField()))
+    wanted = groups.filter(text_id=OuterRef("wanted_group_id")).values("name")
+    return attempts.annotate(
+        wanted_group_id=KT("changes__builder_group__1"), wanted_group=Subquery(wanted)
+    )
+
+
+def of(actor: Actor) -> QuerySet[SyncAttempt]:
+    """Select the resolved changes of this person whose end they have not seen."""
+    return SyncAttempt.objects.filter(actor_id=actor.pk if actor else None, unseen=True)
+
+
+def mark_seen(actor: Actor, attempts: Iterable[SyncAttempt]) -> None:
+    """Note that their author was told how these ended; attempts of others stay as they are."""
+    of(actor).filter(pk__in=[attempt.pk for attempt in attempts]).update(unseen=False)
+
+
+def mark_answered(
+    actor: Actor, attempt: SyncAttempt | None, *, again: SyncAttempt | None = None
+) -> None:
+    """Mark as seen what a success answers: `again`, the change that its author opened again, and
+    each earlier one of the same author that wanted the same."""
+    answered = [again] if again else []
+    if attempt is not None:
+        kinds = CREATES if attempt.operation in CREATES else (attempt.operation,)
+        earlier = of(actor).filter(operation__in=kinds, pk__lt=attempt.pk)
+        answered += [one for one in earlier if _wants_the_same(one, attempt)]
+    if answered:
+        mark_seen(actor, answered)
+
+
+def _wants_the_same(earlier: SyncAttempt, attempt: SyncAttempt) -> bool:
+    if attempt.operation not in CREATES and _user_of(earlier) != _user_of(attempt):
+        return False
+    return all(
+        field in attempt.changes and attempt.changes[field][1] == after
+        for field, (_, after) in earlier.changes.items()
+    )
+
+
+def _user_of(attempt: SyncAttempt) -> str:
+    return str(attempt.user_id or attempt.details.get("user_id", ""))

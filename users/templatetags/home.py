@@ -1,0 +1,17 @@
+"""The boxes of the home page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+
+from users.admin.home import boxes
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def home_boxes(context: dict[str, Any]) -> dict[str, Any]:
+    """Give what this person is to be told, and how many changes are not confirmed."""
+    return boxes(context["request"])

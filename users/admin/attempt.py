@@ -65,7 +65,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
         attempt = get_object_or_404(SyncAttempt, pk=pk)
         if not request.user.has_perm("users.change_builderuser"):
             raise PermissionDenied
-        say_result(request, recovery.recover(attempt))
+        say_result(request, recovery.recover(attempt, send_again=True))
         return HttpResponseRedirect(reverse("admin:users_syncattempt_change", args=[pk]))
 
     def dismiss_view(self, request: HttpRequest, pk: int) -> HttpResponse:

@@ -358,7 +358,7 @@ class BuilderUserAdmin(AccountActions):
         if user is None:
             return self.missing(request, object_id)
         if request.method == "POST":
-            for result in recovery.recover_user(user.pk):
+            for result in recovery.recover_user(user.pk, send_again=True):
                 say_result(request, result)
         return self.back(user)
 

@@ -93,3 +93,25 @@ class TestTraces:
         )  # fmt: skip
         assert SyncAttempt.objects.get().status == "refused"
         assert BuilderUser.objects.count() == 1
+
+    def test_of_a_form_that_cannot_be_compared(self, client, sandbox):
+        user = linked(sandbox)
+        submit(client, user, name="Mary Ann Jones", version="forged")
+        attempt = SyncAttempt.objects.get()
+        assert (attempt.status, attempt.error_code) == ("refused", "conflict")
+        assert attempt.changes == {"name": ["Mary Ann Smith", "Mary Ann Jones"]}
+        assert sandbox.requests() == []
+
+    def test_of_an_invitation_to_an_address_that_another_user_has(self, client, sandbox):
+        other, user = BuilderUserFactory(email="taken@example.com"), linked(sandbox)
+        page = reverse("admin:users_builderuser_email", args=[user.pk])
+        client.post(page, {"email": other.email, "how": "invite"})
+        assert SyncAttempt.objects.get().status == "refused"
+        assert sandbox.requests() == []
+
+    def test_of_a_link_to_an_account_that_another_user_has(self, client, sandbox):
+        other, user = linked(sandbox), BuilderUserFactory()
+        page = reverse("admin:users_builderuser_link", args=[user.pk])
+        client.post(page, {"clerk_id": other.clerk_id})
+        assert SyncAttempt.objects.get().status == "refused"
+        assert stored(user).clerk_id is None

@@ -17,7 +17,7 @@ from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, Source
 from users.sync import copies, invitations, pending, repeats, wording
 from users.sync.actors import Actor
-from users.sync.dual_write import Gateway, Saved, dual_write
+from users.sync.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.exchange import follow, lock_row
 from users.sync.mirror import comparison, instance
 from users.sync.operations import (
@@ -201,14 +201,15 @@ def link(
     if user.linked:
         raise Refused("This user has a Clerk account. Unlink that one first.", code="linked")
     account = _read(clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
+    operation = Link.to(user, account.id)
     other = BuilderUser.objects.filter(clerk_id=account.id).first()
     if other is not None:
-        raise Refused(
+        taken = Refused(
             f"This account belongs to {other}. Nothing was changed; unlink that user first.",
             code="duplicate",
         )
+        raise refuse(operation, taken, actor=actor, source=Source.ADMIN)
     copies.keep(account)
-    operation = Link.to(user, account.id)
     return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 

@@ -20,7 +20,7 @@ from users.errors import ChangeFailed, ClerkError, Refused, Repeated, Waiting
 from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
 from users.sync import constraints, holders, inbound, journal, locks, pending, repeats
 from users.sync.actors import Actor
-from users.sync.dual_write import Saved, dual_write
+from users.sync.dual_write import Saved, dual_write, refuse
 from users.sync.mirror.comparison import same_email, taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
 from users.sync.operations.inviting import wanted
@@ -75,7 +75,8 @@ def invite(
             fields={"email": ["This is the email that the user has."]},
         )
     if taken_by_another(user, email):
-        raise holders.name_holder(constraints.email_taken(), operation)
+        taken = holders.name_holder(constraints.email_taken(), operation)
+        raise refuse(operation, taken, actor=actor, source=source)
     until = _full_until()
     if until is None:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from users.clerk import Deadline
-from users.errors import NothingToChange, Refused
+from users.errors import Conflict, NothingToChange, Refused
 from users.models import BuilderUser, Source
 from users.sync import conflicts, pending, repeats
 from users.sync.actors import Actor
@@ -39,7 +39,11 @@ def save_user(
     token that cannot be read, and the `ChangeFailed` family of `dual_write`.
     """
     wanted = {field: _stored(changes[field]) for field in EDITABLE if field in changes}
-    base = _base(user, version, wanted)
+    try:
+        base = _base(user, version, wanted)
+    except Conflict as conflict:
+        operation = Edit.on(user, _changes(values_of(user), wanted))
+        raise refuse(operation, conflict, actor=actor, source=source) from None
     if token and (first := repeats.first_of(token, Edit.on(user, _changes(base, wanted)))):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if version is not None:

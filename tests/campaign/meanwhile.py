@@ -71,11 +71,19 @@ class _Work(threading.Thread):
 
     def run(self) -> None:
         try:
+            # The save waits for this thread: so this thread must not wait for its locks for ever.
+            _set_lock_timeout("2s")
             self._work()
+            _set_lock_timeout("0")  # the connection goes back to the pool
         except BaseException as problem:
             self.problem = problem
         finally:
             connection.close()
+
+
+def _set_lock_timeout(timeout: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = '{timeout}'")
 
 
 def _started(work: Callable[[], object]) -> _Work:

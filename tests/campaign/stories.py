@@ -37,6 +37,7 @@ ROUTES = ["*", *ROUTE_OF.values(), "GET /users/{user_id}", "GET /users", "GET /i
 QUICK = ["status", "html", "html_200", "broken_json", "unreadable_error", "reset", "close",
          "stale", "foreign_4xx"]  # fmt: skip
 SLOW = ["hang", "delay", "drip"]
+HOWS = st.sampled_from(["status", "status", "close", "close", "hang"])
 STATUSES = [400, 401, 403, 404, 409, 422, 429, 500, 503]
 STEPS = 10
 
@@ -140,17 +141,11 @@ class Stories(RuleBasedStateMachine):
 
     # --- Elsewhere ---------------------------------------------------------------------------
 
-    @rule(which=WHICH)
-    def edit_in_clerk(self, which: int) -> None:
-        self.world.edit_in_clerk(which)
-
-    @rule(which=WHICH)
-    def delete_in_clerk(self, which: int) -> None:
-        self.world.delete_in_clerk(which)
-
-    @rule(which=WHICH)
-    def another_application_regroups(self, which: int) -> None:
-        self.world.regroup_elsewhere(which)
+    @rule(which=WHICH, deed=st.sampled_from(
+        ["edit_in_clerk", "edit_in_clerk", "delete_in_clerk", "regroup_elsewhere"]
+    ))  # fmt: skip
+    def somebody_else_changes(self, which: int, deed: str) -> None:
+        getattr(self.world, deed)(which)
 
     @rule(fault=FAULTS, route=st.sampled_from(ROUTES), times=st.sampled_from([1, 2, None]))
     def fault(self, fault: dict[str, Any], route: str, times: int | None) -> None:
@@ -161,28 +156,26 @@ class Stories(RuleBasedStateMachine):
         self.world.sandbox.fault(ROUTE_OF[deed], **fault)
         self.world.act(deed, which, who=who)
 
-    @rule(which=WHICH, deed=DEEDS, who=WHO,
-          how=st.sampled_from(["status", "status", "close", "close", "hang"]))  # fmt: skip
-    def act_and_be_late(self, which: int, deed: str, who: int, how: str) -> None:
+    @rule(which=WHICH, deed=DEEDS, how=HOWS, recovered=st.booleans())
+    def act_and_be_late(self, which: int, deed: str, how: str, recovered: bool) -> None:
         self.world.sandbox.fault(ROUTE_OF[deed], "late", how=how, seconds=None)
-        self.world.act(deed, which, who=who)
+        self.world.act(deed, which)
+        if recovered:
+            self.world.recover()
 
-    @rule(which=WHICH, who=WHO)
-    def edit_all_and_be_late(self, which: int, who: int) -> None:
-        """Name and group are one change: Clerk takes it late, or never."""
-        self.world.sandbox.fault(ROUTE_OF["edit"], "late", how="close", seconds=None)
-        self.world.edit(which, grouped=True, who=who)
+    @rule(which=WHICH, how=HOWS, regrouped=st.booleans())
+    def edit_all_and_be_late(self, which: int, how: str, regrouped: bool) -> None:
+        """Name and group are one change: Clerk takes it late, and somebody else has the group."""
+        self.world.sandbox.fault(ROUTE_OF["edit"], "late", how=how, seconds=None)
+        self.world.edit(which, grouped=True)
+        if regrouped:
+            self.world.regroup_elsewhere(which)
 
-    @rule(arrive=st.booleans())
-    def late_requests_end(self, arrive: bool) -> None:
-        self.world.late_requests_end(arrive=arrive)
-
-    @rule()
-    def clerk_is_well_again(self) -> None:
-        self.world.sandbox.clear_faults()
-
-    @rule(minutes=st.sampled_from([0.5, 3, 10]), arrive=st.booleans())
-    def time_passes(self, minutes: float, arrive: bool) -> None:
+    @rule(well=st.booleans(), arrive=st.booleans(), minutes=st.sampled_from([0, 0, 0.5, 3, 10]))
+    def time_passes(self, well: bool, arrive: bool, minutes: float) -> None:
+        """What is under way ends; Clerk may be well again, and minutes may be over."""
+        if well:
+            self.world.sandbox.clear_faults()
         self.world.time_passes(minutes, arrive=arrive)
 
     @rule(seconds=st.sampled_from([-7200, -60, 60, 7200]))

@@ -80,6 +80,7 @@ class World:
     def look(self) -> None:
         """Take in what the table holds, users that recovery or an event has made included."""
         self.history.look()
+        truths.nobody_overwrote_another_application(self)
         self.keys += BuilderUser.objects.exclude(pk__in=self.keys).values_list("pk", flat=True)
 
     # --- What staff do -----------------------------------------------------------------------

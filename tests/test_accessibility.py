@@ -3,9 +3,12 @@ and dark, and no page of the admin is wider than a telephone."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.urls import reverse
+from django.utils import timezone
 
 from sandbox import Sandbox
 from tests.factories import (
@@ -104,6 +107,26 @@ def test_refusals_and_conflicts(lit, sandbox):
         change_here(user, name="Mary Ann Jones")
     for _ in save(Name="Mary Ann Brown"):
         lit.evaluate("document.querySelector('[name=version]').value = 'forged'")
+    assert_none(found)
+
+
+def test_what_is_not_certain_and_what_is_told_later(lit, staff, sandbox):
+    user = linked(sandbox)
+    fields = {"user": user, "actor": staff, "changes": {"name": ["Mary Ann Smith", "Bob"]}}
+    SyncAttemptFactory(**fields, late_until=timezone.now() + timedelta(hours=1), message="Later.")
+    SyncAttemptFactory(**fields, message="Clerk holds a third name.")
+    for status in ("applied", "dropped", "unproven"):
+        SyncAttemptFactory(
+            **fields, status=status, unseen=True, settled_at=timezone.now(), message="Look at it."
+        )
+    found = []
+    for width in (1280, 390):
+        lit.set_viewport_size({"width": width, "height": 900})
+        for address in ("/admin/", page_of(user)):
+            lit.goto(address)
+            found += violations(lit)
+            wide = lit.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+            found += [f"{address} is wider than {width}"] if wide else []
     assert_none(found)
 
 

@@ -116,7 +116,7 @@ def test_refresh_shows_what_can_be_done_now(page, clerk):
     page.get_by_role("link", name="Unlock").wait_for()
     assert page.get_by_role("row", name="Mary Ann Smith Mary Ann Jones Differs").is_visible()
     assert page.get_by_label("Name:").input_value() == "Typed and not saved"
-    page.get_by_role("button", name="Copy from Clerk: the name").click()
+    page.get_by_role("button", name="Copy from Clerk (name)").click()
     page.get_by_text("The name was copied from Clerk.").wait_for()
     assert stored(user).name == "Mary Ann Jones"
 

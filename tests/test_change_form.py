@@ -296,7 +296,7 @@ class TestOutcomeUnknown:
         assert not LogEntry.objects.exists()
         # The page of the user says so, and one click settles it.
         sandbox.clear_faults()
-        assert "not settled yet" in text_of(client.get(page_of(user)))
+        assert "not confirmed by Clerk yet" in text_of(client.get(page_of(user)))
         client.post(reverse("admin:users_builderuser_check", args=[user.pk]))
         assert stored(user).name == "Mary Ann Jones"
         assert SyncAttempt.objects.get().status == "applied"

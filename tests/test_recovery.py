@@ -214,7 +214,7 @@ class TestOnTheWay:
     def test_the_form_and_the_list_and_readyz_say_that_it_is_open(self, client, sandbox):
         user = linked(sandbox)
         attempt = abandoned(user)
-        assert "not settled yet" in text_of(client.get(page_of(user)))
+        assert "not confirmed by Clerk yet" in text_of(client.get(page_of(user)))
         assert "Open attempt" in text_of(client.get("/admin/users/builderuser/"))
         ready = client.get("/readyz/")
         assert ready.status_code == 200

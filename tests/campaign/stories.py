@@ -106,7 +106,7 @@ class Stories(RuleBasedStateMachine):
     def use_clerks_version(self, which: int) -> None:
         self.world.use_clerks_version(which)
 
-    @rule(which=WHICH, deed=st.sampled_from(["edit", "create"]), step=st.sampled_from(
+    @rule(which=WHICH, deed=DEEDS, step=st.sampled_from(
         [steps.AFTER_ATTEMPT, steps.BEFORE_CALL, steps.BEFORE_COMMIT]
     ))  # fmt: skip
     def click_twice(self, which: int, deed: str, step: str) -> None:

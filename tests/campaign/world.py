@@ -96,8 +96,9 @@ class World:
     ) -> Heard:
         """Post a form and judge the answer. `during` is what happens while it is saved."""
         before = wish.has()
+        self.post_again = partial(self._post, path, {"token": str(uuid.uuid4()), **fields}, who)
         with during or nullcontext():
-            heard = self._post(path, {"token": str(uuid.uuid4()), **fields}, who)
+            heard = self.post_again()
         if during is not None:
             connection.close()  # it may be lost; a server looks at it after each request
         self.ledger.judge(wish, heard, before, disturbed=during is not None)
@@ -109,9 +110,11 @@ class World:
         client.cookies.pop("messages", None)  # they are read now
         return heard
 
-    def act(self, deed: str, which: int, *, who: int = 0, during: During | None = None) -> None:
-        """Do one of the things that Clerk has to be told."""
-        {
+    def act(
+        self, deed: str, which: int, *, who: int = 0, during: During | None = None
+    ) -> Heard | None:
+        """Do one of the things that Clerk has to be told, if the user is there."""
+        return {
             "edit": partial(self.edit, which),
             "ban": partial(self.ban, which, True),
             "unban": partial(self.ban, which, False),
@@ -130,15 +133,15 @@ class World:
         grouped: bool = False,
         who: int = 0,
         during: During | None = None,
-    ) -> None:
+    ) -> Heard | None:
         """A new name, and perhaps a new group, on a form opened now or a while ago."""
         user = self.user(which)
         if user is None:
-            return
+            return None
         fields: dict[str, Any] = {"name": f"Mary Ann Edited{self.fresh()}"}
         if grouped:
             fields["builder_group"] = BuilderGroupFactory().pk
-        self._edit(user, fields, stale=stale, who=who, during=during)
+        return self._edit(user, fields, stale=stale, who=who, during=during)
 
     def regroup(self, which: int, *, stale: bool = False, who: int = 0) -> None:
         """A change that Clerk need not know."""
@@ -161,7 +164,7 @@ class World:
         stale: bool = False,
         who: int = 0,
         during: During | None = None,
-    ) -> None:
+    ) -> Heard:
         shown = self.opened.get(user.pk, user) if stale else user
         if "builder_group" in fields and shown.builder_group_id == user.builder_group_id:
             self.elsewhere.pop(user.pk, None)  # it was seen
@@ -171,6 +174,7 @@ class World:
         heard = self.submit(page_of(user), form_of(shown, **fields), wish, who=who, during=during)
         require(heard.said is not Said.SAVED or not unseen, "a name in Clerk was lost unseen")
         self.opened[user.pk] = BuilderUser.objects.filter(pk=user.pk).first() or user
+        return heard
 
     def _wish_of_edit(self, user: BuilderUser, fields: dict[str, Any]) -> Wish:
         name, group = fields.get("name"), fields.get("builder_group")
@@ -200,7 +204,7 @@ class World:
             return False
         return there not in (names.join(copy.first_name, copy.last_name), user.name, wanted)
 
-    def create(self, account: str, *, who: int = 0, during: During | None = None) -> None:
+    def create(self, account: str, *, who: int = 0, during: During | None = None) -> Heard:
         email = f"new{self.fresh()}@example.com"
         fields = {"name": "Mary Ann New", "email": email, "role": "BUILDER",
                   "internal_role": "", "builder_group": "", "account": account}  # fmt: skip
@@ -216,15 +220,19 @@ class World:
             here=lambda: BuilderUser.objects.filter(email=email).exists(),
             in_clerk=in_clerk,
         )
-        self.submit(reverse("admin:users_builderuser_add"), fields, wish, who=who, during=during)
+        return self.submit(
+            reverse("admin:users_builderuser_add"), fields, wish, who=who, during=during
+        )
 
     def _invited(self, email: str) -> bool:
         return any(sent["email_address"] == email for sent in self.sandbox.invitations())
 
-    def replace_email(self, which: int, *, who: int = 0, during: During | None = None) -> None:
+    def replace_email(
+        self, which: int, *, who: int = 0, during: During | None = None
+    ) -> Heard | None:
         user = self.linked_user(which)
         if user is None:
-            return
+            return None
         email = f"moved{self.fresh()}@example.com"
         wish = Wish(
             ("replace", email),
@@ -234,12 +242,14 @@ class World:
             in_clerk=lambda: bool(self.sandbox.find(email)),
         )
         page = reverse("admin:users_builderuser_email", args=[user.pk])
-        self.submit(page, {"email": email, "how": "replace"}, wish, who=who, during=during)
+        return self.submit(page, {"email": email, "how": "replace"}, wish, who=who, during=during)
 
-    def set_password(self, which: int, *, who: int = 0, during: During | None = None) -> None:
+    def set_password(
+        self, which: int, *, who: int = 0, during: During | None = None
+    ) -> Heard | None:
         user = self.linked_user(which)
         if user is None:
-            return
+            return None
         clerk_id = user.clerk_id or ""
         before = self.history.passwords(clerk_id)
         password = f"correct horse {self.fresh()}"
@@ -251,12 +261,14 @@ class World:
         )
         page = reverse("admin:users_builderuser_password", args=[user.pk])
         fields = {"password1": password, "password2": password}
-        self.submit(page, fields, wish, who=who, during=during)
+        return self.submit(page, fields, wish, who=who, during=during)
 
-    def ban(self, which: int, banned: bool, *, who: int = 0, during: During | None = None) -> None:
+    def ban(
+        self, which: int, banned: bool, *, who: int = 0, during: During | None = None
+    ) -> Heard | None:
         user = self.linked_user(which)
         if user is None:
-            return
+            return None
         clerk_id, deed = user.clerk_id or "", "ban" if banned else "unban"
         wish = Wish(
             (deed, clerk_id),
@@ -265,12 +277,12 @@ class World:
             in_clerk=lambda: (self.sandbox.user(clerk_id) or {}).get("banned") is banned,
         )
         page = reverse(f"admin:users_builderuser_{deed}", args=[user.pk])
-        self.submit(page, {}, wish, who=who, during=during)
+        return self.submit(page, {}, wish, who=who, during=during)
 
-    def delete(self, which: int, *, who: int = 0, during: During | None = None) -> None:
+    def delete(self, which: int, *, who: int = 0, during: During | None = None) -> Heard | None:
         user = self.user(which)
         if user is None:
-            return
+            return None
         clerk_id = user.clerk_id or ""
         gone_here = lambda: not BuilderUser.objects.filter(pk=user.pk).exists()  # noqa: E731
         gone_there = lambda: bool(clerk_id) and self.sandbox.user(clerk_id) is None  # noqa: E731
@@ -283,37 +295,20 @@ class World:
             in_clerk=lambda: gone_there() if was_there else None,
         )
         page = reverse("admin:users_builderuser_delete", args=[user.pk])
-        self.submit(page, {"post": "yes"}, wish, who=who, during=during)
+        return self.submit(page, {"post": "yes"}, wish, who=who, during=during)
 
     def click_twice(self, which: int, deed: str, step: str) -> None:
         """The second click is on its way while the first is being saved, with the same token."""
-        user = self.user(which)
-        if user is None:
-            return
-        token, second = str(uuid.uuid4()), []
-        page, fields, attempts = self._clicked(user, deed)
-        if 'name="token"' not in self.staff[0].get(page).content.decode():
-            return  # the page has no token yet
-        fields["token"] = token
-        with in_background(step, lambda: second.append(self._post(page, fields))):
-            first = self._post(page, fields)
-        heard = [first, *second]
-        require(
-            SyncAttempt.objects.filter(attempts, token=token).count() <= 1
-            and SyncAttempt.objects.filter(attempts).count() <= 1,
-            f"two clicks made two attempts: {heard}",
-        )
-        ends = {one.said for one in heard} - {Said.NOT_CONFIRMED, Said.UNCHANGED}
-        require(len(ends) <= 1, f"two clicks were told different things: {heard}")
-
-    def _clicked(self, user: BuilderUser, deed: str) -> tuple[str, dict[str, Any], Q]:
-        if deed == "edit":
-            name = f"Mary Ann Clicked{self.fresh()}"
-            return page_of(user), form_of(user, name=name), Q(changes__name__1=name)
-        email = f"clicked{self.fresh()}@example.com"
-        fields = {"name": "Mary Ann New", "email": email, "role": "BUILDER", "internal_role": "",
-                  "builder_group": "", "account": "create"}  # fmt: skip
-        return reverse("admin:users_builderuser_add"), fields, Q(changes__email__1=email)
+        second: list[Heard] = []
+        attempts = SyncAttempt.objects.count()
+        click = in_background(step, lambda: second.append(self.post_again()))
+        first = self.act(deed, which, during=click)
+        if first is not None:
+            heard = [first, *second]
+            made = SyncAttempt.objects.count() - attempts
+            require(made <= 1, f"two clicks made {made} attempts: {heard}")
+            ends = {one.said for one in heard} - {Said.NOT_CONFIRMED}
+            require(len(ends) <= 1, f"two clicks were told different things: {heard}")
 
     def use_clerks_version(self, which: int) -> None:
         user = self.linked_user(which)

@@ -322,11 +322,13 @@ def test_a_form_that_lacks_its_token_saves_nothing(client, sandbox):
     assert sandbox.requests() == []
 
 
-def test_a_refusal_keeps_the_token_and_the_typing(client, sandbox):
-    """A failure that is no conflict: the form is as it was."""
+def test_a_refusal_keeps_the_edit_token_and_the_typing(client, sandbox):
+    """A failure that is no conflict: the form is as it was, but for its one-time token."""
     user = linked(sandbox)
     mine = opened(client, user)
     sandbox.fault("PATCH /users/{user_id}", "status", status=429, retry_after=1)
     response = save(client, user, mine, name="Mary Ann Brown")
-    assert fields_of(response) == mine | {"name": "Mary Ann Brown"}
+    shown = fields_of(response)
+    assert shown.pop("token") != mine.pop("token")
+    assert shown == mine | {"name": "Mary Ann Brown"}
     assert response.context["conflict_rows"] == []

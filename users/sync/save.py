@@ -44,10 +44,12 @@ def save_user(
     except Conflict as conflict:
         operation = Edit.on(user, _changes(values_of(user), wanted))
         raise refuse(operation, conflict, actor=actor, source=source) from None
+    # Read before the first attempt is looked for: it may be committed in between.
+    saved_before = repeats.saved_by(token, user)
     if token and (first := repeats.first_of(token, Edit.on(user, _changes(base, wanted)))):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if version is not None:
-        base |= repeats.saved_by(token, user)
+        base |= saved_before
     # A held field is no change and no conflict, even if somebody else stored it meanwhile.
     base |= {
         field: value_of(user, field)

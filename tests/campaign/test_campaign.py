@@ -21,7 +21,7 @@ from users.sync.operations import Verdict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SCENARIOS = int(os.environ.get("CAMPAIGN_SCENARIOS", "60"))
+SCENARIOS = int(os.environ.get("CAMPAIGN_SCENARIOS", "50"))
 KILLS = int(os.environ.get("CAMPAIGN_KILLS", "4"))
 ENOUGH_TO_FIND = 300
 

@@ -36,6 +36,7 @@ def require(condition: object, what: str) -> None:
 
 class Said(Enum):
     SAVED = "it is saved"
+    WAITS = "it is saved here, and its invitation is sent later"
     UNCHANGED = "it was like this already"
     NOT_SAVED = "it is not saved"
     NOT_CONFIRMED = "it is not confirmed yet"
@@ -65,6 +66,8 @@ class Heard:
             require(SUCCESS not in levels, f"told both that it is saved and that it is not: {text}")
             require("Nothing was saved" not in text, f"told what nobody knows yet: {text}")
             return cls(Said.NOT_CONFIRMED, text)
+        if answer.status_code == 302 and "waits and is sent by itself" in text:
+            return cls(Said.WAITS, text)
         if answer.status_code == 302 and SUCCESS in levels:
             return cls(Said.SAVED, text)
         if answer.status_code == 302 and levels == {INFO}:
@@ -119,8 +122,8 @@ class Ledger:
                 all(has) or (disturbed and (wish.arrivals() or all(before))),
                 f"{wish.thing}: told that it is saved, and it is not: {has}",
             )
-        elif heard.said is Said.UNCHANGED:
-            require(wish.here() is not False, f"{wish.thing}: told that it was so already")
+        elif heard.said in (Said.UNCHANGED, Said.WAITS):
+            require(wish.here() is not False, f"{wish.thing}: told that {heard.said.value}")
         elif heard.said is Said.NOT_SAVED:
             new = [now and not then for now, then in zip(has, before, strict=True)]
             require(

@@ -11,7 +11,14 @@ from django.contrib.admin.models import LogEntry
 from sandbox import Sandbox
 from tests.campaign.told import require
 from users.clerk import names
-from users.models import BuilderUser, ClerkAccount, Operation, SyncAttempt, WebhookDelivery
+from users.models import (
+    BuilderUser,
+    ClerkAccount,
+    Invitation,
+    Operation,
+    SyncAttempt,
+    WebhookDelivery,
+)
 
 if TYPE_CHECKING:
     from tests.campaign.world import World
@@ -37,6 +44,8 @@ def everything_is_resolved() -> None:
     require(not pending, f"pending: {[(one.operation, one.message) for one in pending]}")
     kept = WebhookDelivery.objects.filter(processed_at=None)
     require(not kept, f"kept: {[one.error for one in kept]}")
+    waiting = Invitation.objects.filter(send_after__isnull=False)
+    require(not waiting, f"never sent: {[one.email for one in waiting]}")
 
 
 def is_same(row: BuilderUser, sandbox: Sandbox) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.factories import linked
 from tests.test_change_form import said
@@ -24,3 +28,20 @@ def test_a_delete_that_recovery_carries_out_meanwhile_is_told_as_done(client, sa
     assert "was deleted successfully" in said(response)[0]
     assert not BuilderUser.objects.exists()
     assert SyncAttempt.objects.get().status == "applied"
+
+
+@pytest.mark.parametrize("seconds", [-7200, -60, 60, 7200])
+def test_a_repeated_password_is_known_although_our_clock_is_wrong(
+    client, sandbox, monkeypatch, seconds
+):
+    user = linked(sandbox)
+    now = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: now() + timedelta(seconds=seconds))
+    page = reverse("admin:users_builderuser_password", args=[user.pk])
+    fields = {"password1": "correct horse 1", "password2": "correct horse 1",
+              "token": str(uuid.uuid4())}  # fmt: skip
+    for _ in range(2):
+        assert said(client.post(page, fields)) == ["Clerk has the new password of Mary Ann Smith."]
+        client.cookies.pop("messages")
+    assert len(sandbox.writes()) == 1
+    assert SyncAttempt.objects.count() == 1

@@ -115,7 +115,8 @@ class Ledger:
         has = wish.has()
         if heard.said is Said.SAVED:
             require(
-                all(has) or (disturbed and wish.arrivals()),  # the next one may have come already
+                # The next change may have come already.
+                all(has) or (disturbed and (wish.arrivals() or all(before))),
                 f"{wish.thing}: told that it is saved, and it is not: {has}",
             )
         elif heard.said is Said.UNCHANGED:

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError, connection
-from django.db.models.functions import Now
+from django.utils import timezone
 
 from users.clerk import Deadline
 from users.errors import Busy, ChangeFailed, Conflict, NotKnown, NotSaved, Refused, Repeated
@@ -46,8 +46,9 @@ def first_of(
     """
     wanted = SyncAttempt.objects.filter(token=token, operation=operation.kind)
     if operation.has_secrets:
-        since = timedelta(seconds=settings.CLERK_EDIT_DEADLINE)
-        wanted = wanted.filter(started_at__gt=Now() - since)
+        # `started_at` is of our clock: the database's may differ by more than the time of a save.
+        since = timezone.now() - timedelta(seconds=settings.CLERK_EDIT_DEADLINE)
+        wanted = wanted.filter(started_at__gt=since)
     first = wanted.first()
     if first is None or first == apart_from or not _is_same(first, operation):
         return None

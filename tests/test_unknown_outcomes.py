@@ -587,6 +587,13 @@ class TestMadeOnce:
         assert account["public_metadata"]["cascade_user_id"] == str(row.pk)
         assert not SyncAttempt.objects.filter(status="started").exists()
 
+    def test_a_proxy_that_takes_no_more_leaves_the_invitation_unknown(self, client, sandbox):
+        sandbox.fault("POST /invitations", "foreign_4xx", status=429, apply=False)
+        response = self.add(client, account="invite")
+        assert NOT_CONFIRMED in text_of(response)
+        assert not BuilderUser.objects.exists()
+        assert the_attempt().status == "started"
+
     @pytest.mark.parametrize("late_first", [True, False])
     def test_a_repeated_invitation_keeps_its_reference(self, client, sandbox, late_first):
         sandbox.fault("POST /invitations", "late", seconds=None, how="close")

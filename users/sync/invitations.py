@@ -16,7 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from users.clerk import ClerkInvitation, Deadline, clerk
-from users.errors import ChangeFailed, ClerkError, Refused, Repeated, Waiting
+from users.errors import ChangeFailed, ClerkError, NotKnown, Refused, Repeated, Waiting
 from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
 from users.sync import constraints, holders, inbound, journal, locks, pending, repeats
 from users.sync.actors import Actor
@@ -305,8 +305,11 @@ def _full_until() -> datetime | None:
 
 
 def _told_to_wait(failure: ChangeFailed) -> datetime:
-    """When Clerk takes more; raises the failure if it was about anything else."""
-    if failure.retry_after is None:
+    """When Clerk takes more; raises the failure if it was about anything else.
+
+    A proxy that says the same may have passed the request on: that is an unknown outcome.
+    """
+    if failure.retry_after is None or isinstance(failure, NotKnown):
         raise failure
     return timezone.now() + timedelta(seconds=max(1.0, failure.retry_after))
 

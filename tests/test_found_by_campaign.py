@@ -6,11 +6,13 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.events import arrive
 from tests.factories import linked
-from tests.test_change_form import said
+from tests.test_change_form import said, submit
 from tests.test_unknown_outcomes import at_step, in_thread, recover
 from users.models import BuilderUser, SyncAttempt
 from users.sync import steps
@@ -45,3 +47,27 @@ def test_a_repeated_password_is_known_although_our_clock_is_wrong(
         client.cookies.pop("messages")
     assert len(sandbox.writes()) == 1
     assert SyncAttempt.objects.count() == 1
+
+
+@pytest.mark.parametrize("resolve", ["recovery", "event"])
+def test_the_same_change_of_two_processes_that_died_is_logged_once(client, sandbox, resolve):
+    """Each died in its call, so neither could say that the other one sends the same."""
+    user = linked(sandbox)
+    arrive(sandbox)
+
+    def die():
+        raise SystemExit
+
+    for _ in range(2):
+        with at_step(steps.BEFORE_CALL, die), pytest.raises(SystemExit):
+            submit(client, user, name="Mary Ann Jones")
+    sandbox.edit(user.clerk_id, last_name="Jones")  # the requests land
+    if resolve == "recovery":
+        recover()
+    else:
+        assert arrive(sandbox) == ["ok"]
+    attempts = list(SyncAttempt.objects.order_by("id"))
+    assert [attempt.status for attempt in attempts] == ["applied", "applied"]
+    assert [attempt.error_code for attempt in attempts] == ["", "repeated"]
+    assert LogEntry.objects.count() == 1
+    assert BuilderUser.objects.get().name == "Mary Ann Jones"

@@ -283,6 +283,9 @@ def _settle(
     """Resolve pending attempts by the event; else it waits until recovery has. `over` says that
     after this event nothing can arrive any more."""
     for attempt in _pending_of(row.pk):
+        attempt.refresh_from_db(fields=["status"])
+        if not attempt.pending:  # the one before brought the same
+            continue
         operation = from_attempt(attempt)
         seen = decide(operation)
         if seen is None or not locks.lock_attempt(attempt):

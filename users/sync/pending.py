@@ -15,7 +15,7 @@ from django.db.models import Case, DateTimeField, F, QuerySet, When
 from django.db.models.functions import Now
 
 from users.models import Operation as Kind
-from users.models import Status, SyncAttempt
+from users.models import Source, Status, SyncAttempt
 from users.sync import journal
 from users.sync.operations import Operation, from_attempt
 
@@ -99,16 +99,22 @@ def _includes(operation: Operation, other: SyncAttempt) -> bool:
 
 
 def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -> None:
-    """Resolve attempts that were sent again by another one. Their requests may still arrive."""
+    """Resolve attempts that another one brings as well. Their requests may still arrive."""
     words = "was saved with it" if status == Status.APPLIED else "is answered there"
     for attempt in earlier:
         journal.resolve(
             attempt,
             status,
             error_code="repeated",
-            message=f"The same was sent again as change {by.pk}, and {words}.",
+            message=f"The same was also sent as change {by.pk}, and {words}.",
             still_late=True,
+            unseen=status == Status.APPLIED and _waits_for_word(attempt, by),
         )
+
+
+def _waits_for_word(attempt: SyncAttempt, by: SyncAttempt) -> bool:
+    """Whether its author is another person, who is not told the end of the other change."""
+    return attempt.source == Source.ADMIN and attempt.actor_id not in (None, by.actor_id)
 
 
 def is_over(attempt: SyncAttempt) -> bool:

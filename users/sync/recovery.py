@@ -218,6 +218,8 @@ def _apply(
             f"Clerk has the change, but this user was changed here since ({moved}), so it was not "
             "finished. Use Clerk's version and discard this change, or save what you want again."
         )
+    # Two processes that died may have sent the same: it is one change, and logged once.
+    same = _same_again(operation, attempt)
     written = None
     if row is not None or operation.creates_row:
         written = _finish(operation, row)
@@ -229,9 +231,17 @@ def _apply(
         still_late=not pending.has_landed(operation, attempt),
         unseen=_has_author(attempt),
     )
+    pending.supersede(same, attempt, Status.APPLIED)
     logger.info("Recovery found attempt %s in Clerk", attempt.pk)
     here = "; it is saved here" if written is not None else ""
     return RecoveryResult(attempt, Status.APPLIED, f"Clerk has the change{here}.")
+
+
+def _same_again(operation: Operation, attempt: SyncAttempt) -> list[SyncAttempt]:
+    if operation.user_id is None:
+        return []
+    others = pending.in_flight(operation.user_id, apart_from=attempt)
+    return [other for other in pending.same_again(operation, others) if locks.lock_attempt(other)]
 
 
 def _moved_here(operation: Operation, row: BuilderUser | None) -> str:

@@ -34,9 +34,6 @@ def require(condition: object, what: str) -> None:
         raise Untrue(what)
 
 
-WAITS_FOR_CLERK = "This one waits and is sent by itself"
-
-
 class Said(Enum):
     SAVED = "it is saved"
     WAITS = "it is saved here, and its invitation is sent later"
@@ -122,11 +119,7 @@ class Ledger:
         if heard.said is Said.SAVED:
             require(
                 # The next change may have come already.
-                all(has)
-                or (
-                    WAITS_FOR_CLERK in heard.text and has[0]
-                )  # stored; the invitation is sent later
-                or (disturbed and (wish.arrivals() or all(before))),
+                all(has) or (disturbed and (wish.arrivals() or all(before))),
                 f"{wish.thing}: told that it is saved, and it is not: {has}",
             )
         elif heard.said in (Said.UNCHANGED, Said.WAITS):

@@ -145,9 +145,9 @@ def wrong_rows(sandbox: Sandbox) -> list[str]:
     """What is not as Clerk has it now, after kept events were tried again. People who were
     deleted there keep their row, with the last name and address that they had."""
     from users.models import BuilderUser, ClerkAccount, WebhookDelivery
-    from users.sync import inbound
+    from users.sync import deliveries
 
-    inbound.retry()
+    deliveries.retry()
     wrong = [f"{kept} is kept: {kept.error}" for kept in WebhookDelivery.objects.filter(
         processed_at=None)]  # fmt: skip
     last: dict[str, dict] = {}

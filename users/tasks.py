@@ -12,7 +12,7 @@ import logging
 from procrastinate.contrib.django import app
 from procrastinate.jobs import Status
 
-from users.sync import inbound, upkeep
+from users.sync import deliveries, upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def run_upkeep(timestamp: int) -> None:
 @app.periodic(cron="17 3 * * *")
 @app.task(queueing_lock="forget")
 def forget_old_deliveries(timestamp: int) -> None:
-    inbound.forget_old()
+    deliveries.forget_old()
 
 
 @app.periodic(cron="23 * * * *")

@@ -1,4 +1,4 @@
-"""Clerk's events, sent through Svix: verify, record, hand to `users.sync.inbound`.
+"""Clerk's events, sent through Svix: verify, record, hand to `users.sync.deliveries`.
 
 | answer | when |
 |---|---|
@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from standardwebhooks.webhooks import Webhook
 
-from users.sync import inbound
+from users.sync import deliveries, inbound
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def clerk_webhook(request: HttpRequest) -> HttpResponse:
         payload = _verified(request)
         if payload["type"] not in inbound.EFFECTS:
             return _answer("not read", 200)
-        received = inbound.receive(request.headers["svix-id"], payload)
+        received = deliveries.receive(request.headers["svix-id"], payload)
     except (NotAnEvent, inbound.Unusable) as error:
         logger.warning("A webhook was refused: %s", error)
         return _answer(str(error), 400)

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST
 
 from users.admin.base import ReadOnlyAdmin
 from users.models import WebhookDelivery
-from users.sync import inbound
+from users.sync import deliveries
 
 
 @admin.register(WebhookDelivery)
@@ -57,7 +57,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         )
 
     def _replay(self, request: HttpRequest, svix_ids: list[str]) -> None:
-        for received in inbound.retry(svix_ids):
+        for received in deliveries.retry(svix_ids):
             if received.done:
                 messages.success(request, f"{received.svix_id}: it has taken effect now.")
             else:

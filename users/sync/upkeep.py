@@ -25,9 +25,9 @@ from users.models import (
     Status,
     SyncAttempt,
 )
-from users.sync import inbound, invitations, recovery
+from users.sync import deliveries, invitations, recovery
+from users.sync.deliveries import Received
 from users.sync.dual_write import dual_write
-from users.sync.inbound import Received
 from users.sync.mirror import instance
 from users.sync.operations import Ban, PushName
 from users.sync.recovery import RecoveryResult
@@ -61,7 +61,7 @@ def run() -> Report:
     remember_instance()
     return Report(
         attempts=list(recovery.recover_all()),
-        events=inbound.retry(),
+        events=deliveries.retry(),
         notes=[*invitations.tend(), *ban_replaced(), *name_the_nameless()],
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from users.models import WebhookDelivery
-from users.sync import inbound
+from users.sync import deliveries
 
 
 class Command(BaseCommand):
@@ -30,7 +30,7 @@ class Command(BaseCommand):
                 raise CommandError(
                     f"Not kept, because unknown or processed: {', '.join(sorted(unknown))}."
                 )
-        results = inbound.retry(named)
+        results = deliveries.retry(named)
         left = [result for result in results if not result.done]
         if options["json"]:
             self.stdout.write(json.dumps({"left": len(left), "deliveries": [

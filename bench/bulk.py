@@ -76,22 +76,18 @@ def people(root: str, count: int) -> list[tuple[str, str]]:
     from django.utils import timezone
 
     from users.clerk import ClerkUser
-    from users.models import BuilderUser, ClerkAccount
-    from users.sync.copies import columns_of
+    from users.models import BuilderUser
+    from users.sync.mirror import store
 
     ids = []
     for made in accounts(root, count):
-        parsed = [ClerkUser.parse(entry) for entry in made]
+        parsed = [ClerkUser.parse(entry, asked_at=timezone.now()) for entry in made]
         users = [
             BuilderUser(name=account.name, email=account.email, clerk_id=account.id)
             for account in parsed
         ]
         BuilderUser.objects.bulk_create(users)
-        now = timezone.now()
-        ClerkAccount.objects.bulk_create(
-            ClerkAccount(clerk_id=account.id, user=user, **columns_of(account, seen_at=now))
-            for account, user in zip(parsed, users, strict=True)
-        )
+        store.keep_all(parsed)
         ids += [(str(user.pk), user.clerk_id or "") for user in users]
     return ids
 

@@ -61,7 +61,7 @@ def measure(sandbox) -> None:
     from users.clerk import ClerkUser
     from users.guard import without_clerk
     from users.models import BuilderUser, ClerkAccount
-    from users.sync import copies
+    from users.sync.mirror import store
 
     user, client = linked(sandbox), Client()
     client.force_login(StaffFactory())
@@ -99,7 +99,7 @@ def measure(sandbox) -> None:
         return took
 
     def make_copy_old() -> None:
-        copies.keep(ClerkUser.parse(sandbox.user(user.clerk_id)))
+        store.keep(ClerkUser.parse(sandbox.user(user.clerk_id)))
         ClerkAccount.objects.filter(user=user).update(seen_at=Now() - timedelta(hours=1))
 
     def floor(number: int) -> float:

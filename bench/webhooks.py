@@ -105,7 +105,7 @@ def live(sandbox: Sandbox, users: int) -> list[Event]:
     """Ten events in the life of each of so many people, whose rows are here, not linked yet:
     made, renamed, moved, signed in, banned and unbanned; one in ten is deleted."""
     from users.models import BuilderUser
-    from users.sync import inbound
+    from users.sync.inbound.events import EFFECTS
 
     BuilderUser.objects.bulk_create(
         BuilderUser(name=f"Row {number}", email=f"person{number}@example.com")
@@ -128,7 +128,7 @@ def live(sandbox: Sandbox, users: int) -> list[Event]:
             sandbox.edit(clerk_id, email=f"final{number}@example.com")
         else:
             sandbox.delete(clerk_id)
-    events = [event for event in sandbox.webhooks.events[start:] if event.type in inbound.EFFECTS]
+    events = [event for event in sandbox.webhooks.events[start:] if event.type in EFFECTS]
     assert len(events) == users * EVENTS_A_USER
     return events
 

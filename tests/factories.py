@@ -10,9 +10,8 @@ from factory.django import DjangoModelFactory
 from sandbox import Sandbox
 from users.clerk import ClerkUser, names
 from users.guard import without_clerk
-from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
-from users.sync.copies import columns_of
-from users.sync.mirror import instance
+from users.models import BuilderGroup, BuilderUser, SyncAttempt
+from users.sync.mirror import instance, store
 
 
 class StaffFactory(DjangoModelFactory):
@@ -83,10 +82,7 @@ def linked(
     )
     user.clerk_id = account["id"]
     user.save()
-    parsed = ClerkUser.parse(account)
-    ClerkAccount.objects.create(
-        clerk_id=user.clerk_id, user=user, **columns_of(parsed, seen_at=timezone.now())
-    )
+    store.keep(ClerkUser.parse(account, asked_at=timezone.now()))
     instance.remember(sandbox.instance_id, "development")
     sandbox.clear_requests()
     return user

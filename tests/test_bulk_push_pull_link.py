@@ -26,9 +26,9 @@ from tests.patience import PATIENCE, wait_until
 from tests.unknown import time_is_over
 from users.clerk import ClerkUser
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
-from users.sync import copies
 from users.sync.bulk import plan_file
 from users.sync.bulk import run as runs
+from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -63,7 +63,7 @@ def clerk_name(sandbox: Sandbox, user: BuilderUser) -> str:
 def rename_in_clerk(sandbox: Sandbox, user: BuilderUser, last_name: str) -> None:
     """In Clerk's dashboard; a scan has seen it."""
     account = sandbox.edit(user.clerk_id, last_name=last_name)
-    copies.keep(ClerkUser.parse(account))
+    store.keep(ClerkUser.parse(account))
 
 
 # --- Planning ------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_link_gives_the_account_that_is_certainly_theirs(sandbox):
     ours = sandbox.add_user(email="mary@example.com")
     unverified = sandbox.add_user(email="john@example.com", verified=False)
     for account in (ours, unverified):
-        copies.keep(ClerkUser.parse(account))
+        store.keep(ClerkUser.parse(account))
     code, out = run("clerk_link", "--no-refresh", "--apply")
     assert code == 0
     assert "not verified" in out
@@ -178,7 +178,7 @@ def test_two_accounts_that_fit_one_row_are_both_left_alone(sandbox):
         sandbox.add_user(email="mary@example.com"),
         sandbox.add_user(email="m@example.com", public_metadata={"cascade_user_id": str(user.pk)}),
     ):
-        copies.keep(ClerkUser.parse(account))
+        store.keep(ClerkUser.parse(account))
     code, out = run("clerk_link", "--no-refresh", "--apply")
     assert code == 0
     assert "Nothing is linked" in out

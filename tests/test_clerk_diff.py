@@ -21,8 +21,8 @@ from tests.factories import (
 from tests.test_change_form import form_of, page_of
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount
-from users.sync import copies
 from users.sync.bulk.lock import one_at_a_time
+from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,7 +38,7 @@ def differences(*arguments) -> dict[str, dict]:
 def in_clerk(sandbox, **fields) -> ClerkUser:
     """Somebody who signed up in Clerk; a scan has seen them."""
     account = ClerkUser.parse(sandbox.add_user(**fields))
-    copies.keep(account)
+    store.keep(account)
     return account
 
 
@@ -88,7 +88,7 @@ def test_an_email_that_could_not_follow_says_why(sandbox):
 def test_every_other_kind(sandbox):
     missing = BuilderUserFactory(clerk_id="user_never_seen")
     deleted = linked(sandbox)
-    copies.keep_deleted(deleted.clerk_id)
+    store.keep_deleted(deleted.clerk_id)
     unfinished = linked(sandbox)
     SyncAttemptFactory(user=unfinished, message="Clerk did not answer.")
     waiting = BuilderUserFactory(email="waiting@example.com")

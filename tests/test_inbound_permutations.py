@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings, strategies
+from users.sync.copies import columns_of
 
 from sandbox import Event, Sandbox
 from tests.events import happened, post
@@ -16,7 +17,6 @@ from tests.factories import BuilderUserFactory
 from users.clerk import ClerkUser
 from users.guard import without_clerk
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt, WebhookDelivery
-from users.sync.copies import columns_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -16,7 +16,6 @@ from tests.factories import BuilderUserFactory, change_here, linked
 from users.clerk import ClerkUser, Pace, clerk
 from users.errors import BulkRefused, ClerkError
 from users.models import BulkRun, ClerkAccount
-from users.sync import copies
 from users.sync import scan as scanning
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -103,7 +102,7 @@ def test_windows_that_store_the_same_new_account_at_once(sandbox):
         try:
             for row in rows:
                 together.wait(60)
-                copies.keep_all([ClerkUser(id=row.clerk_id)])
+                store.keep_all([ClerkUser(id=row.clerk_id)])
         except BaseException:
             together.abort()
             raise

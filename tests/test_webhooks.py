@@ -24,7 +24,8 @@ from tests.factories import BuilderUserFactory, SyncAttemptFactory, change_here,
 from tests.test_change_form import stored, text_of
 from tests.unknown import time_is_over
 from users.models import BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
-from users.sync import inbound, upkeep
+from users.sync import upkeep
+from users.sync.inbound import events
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -299,7 +300,7 @@ def _spoilt(chance: random.Random, payload):
     """The payload with some of its values replaced or gone; the user's id is never ours."""
     payload["data"]["id"] = f"user_{chance.randrange(50)}"
     payload["data"]["email_addresses"][0]["email_address"] = f"{chance.randrange(50)}@example.com"
-    payload["type"] = chance.choice([*inbound.EFFECTS, "user.unheard-of"])
+    payload["type"] = chance.choice([*events.EFFECTS, "user.unheard-of"])
     if payload["type"] == "session.created" and chance.random() < 0.8:
         payload["data"] = {"id": "sess_1", "object": "session", "user": payload["data"]}
     for _ in range(chance.randrange(1, 4)):

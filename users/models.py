@@ -13,6 +13,7 @@ from operator import or_
 from typing import Any, Self
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now
@@ -192,20 +193,22 @@ def _refuse_deletion(instance: BuilderUser, **kwargs: Any) -> None:
 
 
 class ClerkAccount(models.Model):
-    """Our last known copy of Clerk's side, one row a Clerk user, linked or not.
+    """What is known of one Clerk account, linked or not: the join of all facts about it.
 
-    Written from every answer, event and scan. Lists, badges and drift are SQL over it, so that
-    no page needs to ask Clerk.
+    Answers, events and scans are facts; in which order they come makes no difference
+    (`users.sync.inbound.facts`). Lists, badges and drift are SQL over it, so that no page needs
+    to ask Clerk.
     """
 
     clerk_id = models.TextField("Clerk id", primary_key=True)
     user = models.OneToOneField(
         BuilderUser,
-        on_delete=models.SET_NULL,
+        on_delete=models.DO_NOTHING,  # `users.sync.completion` does, after Clerk has answered
         null=True,
         blank=True,
         related_name="account",
         verbose_name="builder user",
+        db_constraint=False,  # another application deletes rows without us
     )
     email = models.TextField(blank=True, default="")
     email_verified = models.BooleanField(default=False)
@@ -228,7 +231,28 @@ class ClerkAccount(models.Model):
         help_text="Clerk answered 404. That is no deletion: any later answer takes it back.",
     )
     seen_at = models.DateTimeField("last seen")
-    claimed_id = models.UUIDField("our id in its metadata", null=True, blank=True)
+    claimed_id = models.UUIDField(
+        "our id in its metadata",
+        null=True,
+        blank=True,
+        help_text="Others can write it there too, so alone it links nobody.",
+    )
+    version = models.TextField(blank=True, default="", db_default="", editable=False)
+    """Orders states of the account: by `updated_at`, by when it was observed, by content."""
+    known_name = models.TextField("last name that was not empty", blank=True, db_default="")
+    known_name_version = models.TextField(blank=True, db_default="", editable=False)
+    known_email = models.TextField("last email that was not empty", blank=True, db_default="")
+    known_email_version = models.TextField(blank=True, db_default="", editable=False)
+    reference = models.UUIDField("invitation that it came from", null=True, blank=True)
+    reference_version = models.TextField(blank=True, db_default="", editable=False)
+    addresses = models.JSONField(
+        "addresses ever verified as primary", default=dict, db_default={}, blank=True
+    )
+    """`{address: [first, last]}`, in microseconds since 1970."""
+    answered_at = models.DateTimeField("last answer of Clerk", null=True, blank=True)
+    reconcile_due = models.BooleanField(
+        "still to be reconciled", default=False, db_default=False, editable=False
+    )
     released_at = models.DateTimeField(
         "let go",
         null=True,
@@ -257,10 +281,70 @@ class ClerkAccount(models.Model):
             models.Index(
                 fields=["clerk_id"], condition=Q(ban_due=True), name="clerkaccount_ban_due"
             ),
+            models.Index(
+                fields=["clerk_id"], condition=Q(reconcile_due=True), name="clerkaccount_due"
+            ),
+            models.Index(
+                fields=["claimed_id"],
+                condition=Q(claimed_id__isnull=False),
+                name="clerkaccount_claimed",
+            ),
+            models.Index(
+                fields=["reference"],
+                condition=Q(reference__isnull=False),
+                name="clerkaccount_reference",
+            ),
+            GinIndex(fields=["addresses"], name="clerkaccount_addresses"),
         ]
 
     def __str__(self) -> str:
         return self.email or self.clerk_id
+
+
+class LinkedBy(models.TextChoices):
+    """Who decided which account belongs to a row."""
+
+    STAFF = "staff", "a staff member"
+    INVITATION = "invitation", "an accepted invitation"
+    INHERITED = "inherited", "another application, or before this was recorded"
+    ADDRESS = "address", "its email"
+
+
+class Agreement(models.Model):
+    """What is known of a row beside its columns, which other applications own too.
+
+    Whose decision its link is, the values on which row and account last were the same, and the
+    address that the row has by itself, not by following its account.
+    """
+
+    user = models.OneToOneField(
+        BuilderUser,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="agreement",
+        verbose_name="builder user",
+        db_constraint=False,  # another application deletes rows without us
+    )
+    clerk_id = models.TextField("Clerk id", null=True, blank=True)
+    linked_by = models.CharField(max_length=20, choices=LinkedBy.choices, blank=True, default="")
+    linked_since = models.DateTimeField("decided", null=True, blank=True)
+    linked_at = models.DateTimeField("linked by us", null=True, blank=True)
+    name = models.TextField("agreed name", null=True, blank=True)
+    name_version = models.TextField(blank=True, default="", db_default="", editable=False)
+    email = models.TextField("agreed email", null=True, blank=True)
+    email_version = models.TextField(blank=True, default="", db_default="", editable=False)
+    own_email = models.TextField("email by itself")
+    own_email_since = models.DateTimeField("has it since")
+    note = models.TextField("why its account is in doubt", blank=True, default="", db_default="")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["own_email"], name="agreement_own_email"),
+            models.Index(fields=["user"], condition=~Q(note=""), name="agreement_note"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}"
 
 
 class Operation(models.TextChoices):
@@ -446,6 +530,12 @@ class Invitation(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     invited_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    revoke_due = models.BooleanField(
+        "still to be revoked in Clerk",
+        default=False,
+        db_default=False,
+        help_text="A newer decision has closed it here.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField("last checked", auto_now=True)

@@ -22,7 +22,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from standardwebhooks.webhooks import Webhook
 
-from users.sync import deliveries, inbound
+from users.sync import deliveries
+from users.sync.inbound import events
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +41,10 @@ class NotAnEvent(Exception):
 def clerk_webhook(request: HttpRequest) -> HttpResponse:
     try:
         payload = _verified(request)
-        if payload["type"] not in inbound.EFFECTS:
+        if payload["type"] not in events.EFFECTS:
             return _answer("not read", 200)
         received = deliveries.receive(request.headers["svix-id"], payload)
-    except (NotAnEvent, inbound.Unusable) as error:
+    except (NotAnEvent, events.Unusable) as error:
         logger.warning("A webhook was refused: %s", error)
         return _answer(str(error), 400)
     except RequestDataTooBig:

@@ -58,6 +58,8 @@ class ClerkUser:
     public_metadata: Mapping[str, Any] = field(default_factory=dict)
     asked_at: datetime | None = None
     """When Clerk was asked for this, by our clock; None in an event."""
+    told_at: datetime | None = None
+    """When Clerk told it in an event; None in an answer."""
 
     @property
     def name(self) -> str:

@@ -236,6 +236,7 @@ def refresh(stderr: Any, *, rate: float, accept_missing: bool) -> None:
             clerk().paced(Pace(rate)),
             on_page=lambda seen: tell(seen, 0, ""),
             accept_missing=accept_missing,
+            reconcile=False,  # a command that plans changes no row
         )
     for clerk_id, reason in seen.unreadable:
         stderr.write(f"{clerk_id} cannot be read: {reason}.")

@@ -15,11 +15,12 @@ from users.clerk import ClerkUser, Deadline, clerk, names
 from users.errors import ChangeFailed, ClerkError, ClerkNotFound, Refused
 from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, Source
-from users.sync import copies, invitations, pending, repeats, wording
+from users.sync import invitations, pending, repeats, wording
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.exchange import follow, lock_row
-from users.sync.mirror import comparison, instance
+from users.sync.inbound import reconcile
+from users.sync.mirror import comparison, instance, store
 from users.sync.operations import (
     AccountAction,
     Ban,
@@ -209,7 +210,7 @@ def link(
             code="duplicate",
         )
         raise refuse(operation, taken, actor=actor, source=Source.ADMIN)
-    copies.keep(account)
+    store.keep(account)
     return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
@@ -255,17 +256,18 @@ def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
         operation = Follow.on(row, {name: changes[name] for name in changes if name == field})
         if blocking := pending.in_the_way(operation, others):
             raise wording.must_wait(blocking[0])
-        copies.keep(account)
-        if not operation.changes:
-            return Saved(row)
-        return follow(operation, row, actor=actor, source=Source.ADMIN, token=token)
+        saved = Saved(row)
+        if operation.changes:
+            saved = follow(operation, row, actor=actor, source=Source.ADMIN, token=token)
+        reconcile.take(account, source=Source.ADMIN)
+        return saved
 
 
 def refresh(user: BuilderUser) -> ClerkUser:
     """Look at the account in Clerk and store what it shows. Raises the `ChangeFailed` family."""
     _require_account(user)
     account = _read(user.account_id, Deadline(settings.CLERK_EDIT_DEADLINE))
-    copies.keep(account)
+    reconcile.take(account, source=Source.ADMIN)
     return account
 
 
@@ -285,7 +287,7 @@ def _not_found(clerk_id: str, error: ClerkNotFound, deadline: Deadline) -> Refus
     details: dict[str, Any] = {"code": error.code, "trace_id": error.trace_id}
     if not instance.is_ours(clerk(), deadline):
         return Refused(instance.DOUBT, **details)
-    copies.keep_not_found(clerk_id)
+    store.keep_not_found(clerk_id)
     return Refused("User not found in Clerk. They may have been deleted.", **details)
 
 

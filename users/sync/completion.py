@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from users.clerk import ClerkUser
-from users.models import BuilderUser, Status, SyncAttempt
-from users.sync import copies, journal
+from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
+from users.sync import journal
+from users.sync.inbound.reconcile import reconcile
+from users.sync.mirror import store
 from users.sync.operations import Delete, Operation
 
 
@@ -17,12 +19,27 @@ def complete(
     still_late: bool = False,
     unseen: bool = False,
 ) -> None:
-    """Finish the row, store Clerk's answer, resolve the attempt, write the LogEntry."""
+    """Finish the row, store Clerk's answer, resolve the attempt, write the LogEntry.
+
+    Whom the change concerns beside its own row is reconciled: who waits for an address that it
+    gives up, an account that it makes a row for, an invitation that it overrules.
+    """
+    store.lock()
     if row is not None:
         operation.finish(row, account)
+    clerk_id, due = operation.clerk_id, operation.concerns_others
     if account is not None:
-        copies.keep(account)
-    elif isinstance(operation, Delete):
-        copies.keep_deleted(operation.clerk_id)
+        clerk_id, kept = account.id, store.keep(account)
+        due = due or kept.due
+    elif isinstance(operation, Delete) and clerk_id:
+        store.keep_deleted(clerk_id)
+        ClerkAccount.objects.filter(pk=clerk_id).update(user=None)
     journal.resolve(attempt, Status.APPLIED, still_late=still_late, unseen=unseen)
     journal.log(operation, actor_id=attempt.actor_id)
+    if due:
+        reconcile(
+            accounts=[clerk_id] if clerk_id else [],
+            rows=[row.pk] if row is not None else [],
+            addresses=operation.addresses,
+            source=Source(attempt.source),
+        )

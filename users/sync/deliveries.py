@@ -10,10 +10,13 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from users.models import WebhookDelivery
-from users.sync import inbound, locks
-from users.sync.inbound import Effect, NotYet, Payload, Unusable
+from users.sync import locks
+from users.sync.inbound.events import EFFECTS, Payload, Unusable
 
 logger = logging.getLogger(__name__)
+
+LOCK_SECONDS = 3
+"""How long an event waits for others that are decided at the moment; Clerk waits 15 s."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +36,15 @@ def receive(svix_id: str, payload: Payload) -> Received:
     Clerk sends it again.
     """
     event = str(payload["type"])
-    effect = inbound.EFFECTS[event](payload)
+    effect = EFFECTS[event](payload)
     try:
         with transaction.atomic(durable=True):
-            if _record(svix_id, event, effect):
+            if _record(svix_id, event):
                 effect.happen()
         return Received(svix_id, done=True)
-    except NotYet as reason:
-        error = str(reason)
     except OperationalError as problem:
         locks.raise_unless_locked(problem)
-        error = "This user is being saved right now."
+        error = "Others are being decided right now."
     except InterfaceError:  # no connection
         raise
     except Exception as problem:
@@ -72,13 +73,11 @@ def _named(svix_id: str, problem: Exception) -> str:
     return f"It failed with {type(problem).__name__}: the log says where."
 
 
-def _record(svix_id: str, event: str, effect: Effect) -> bool:
-    """Note the delivery as processed; False when there is nothing to do: it is known already, or
-    our copy is of a later state and its link is decided.
+def _record(svix_id: str, event: str) -> bool:
+    """Note the delivery as processed; False when it is known already.
 
     A copy of the delivery that arrives at the same time waits here for the first one's
-    transaction. Other events of the account wait for this one: two first ones at once would
-    each miss what the other links. Locks are waited for a while.
+    transaction. Locks are waited for a while.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -89,26 +88,11 @@ def _record(svix_id: str, event: str, effect: Effect) -> bool:
             ON CONFLICT (svix_id) DO UPDATE
             SET processed_at = now(), error = '', payload = NULL, attempts = known.attempts + 1
             WHERE known.processed_at IS NULL
-            RETURNING
-                set_config('lock_timeout', %s, true),
-                pg_advisory_xact_lock(hashtextextended(%s, 0)),
-                NOT EXISTS (
-                    SELECT FROM users_clerkaccount
-                    WHERE clerk_id = %s AND clerk_updated_at > %s
-                        AND (user_id IS NOT NULL OR released_at IS NOT NULL)
-                )
+            RETURNING set_config('lock_timeout', %s, true)
             """,
-            [
-                svix_id,
-                event,
-                f"{inbound.LOCK_SECONDS}s",
-                effect.clerk_id,
-                effect.clerk_id,
-                effect.at,
-            ],
+            [svix_id, event, f"{LOCK_SECONDS}s"],
         )
-        recorded = cursor.fetchone()
-    return recorded is not None and recorded[2]
+        return cursor.fetchone() is not None
 
 
 def _keep(svix_id: str, event: str, payload: Payload, error: str) -> None:

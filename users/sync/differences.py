@@ -7,12 +7,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db.models import (
     Case,
-    DateTimeField,
     Exists,
     F,
     IntegerField,
@@ -25,7 +23,6 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Coalesce
 
 from users.models import BuilderUser, ClerkAccount, Status, SyncAttempt
@@ -69,9 +66,7 @@ class _Row(NamedTuple):
     ours: str
     theirs: str
     note: str
-    last_wanted: str | None
-    row_updated_at: datetime | None
-    clerk_updated_at: datetime | None
+    agreed: str | None
 
 
 def find(kinds: Sequence[Kind] = ()) -> Iterator[Difference]:
@@ -91,22 +86,22 @@ def statement(kinds: Sequence[Kind] = ()) -> QuerySet[Any, Any]:
 
 
 def _cause(kind: Kind, row: _Row) -> str:
-    """The likely cause. Of a value that differs: the note of an event that could not bring it;
-    else the last applied attempt of the field tells which side has moved since; where there is
-    none, the side that was changed last."""
+    """The likely cause. Of a value that differs: why the row cannot follow; else which side has
+    moved since the two last were the same."""
     if kind not in (Kind.NAME, Kind.EMAIL):
         return row.note or CAUSES[kind]
-    if row.note:
-        return row.note
-    if row.last_wanted is not None:
-        in_clerk = same(kind.value, row.last_wanted, row.ours)
-    elif row.clerk_updated_at and row.row_updated_at:
-        in_clerk = row.clerk_updated_at > row.row_updated_at
-    else:
-        in_clerk = False
-    if in_clerk:
-        return "Edited in Clerk after the last change here; the event was lost or has not come."
-    return "Edited in the database without an attempt."
+    return row.note or moved(kind.value, row.ours, row.theirs, row.agreed)
+
+
+def moved(field: str, ours: str, theirs: str, agreed: str | None) -> str:
+    """Say on which side a value that differs was changed since both sides agreed."""
+    if agreed is None:
+        return "The two were never the same while we looked: the cause is not known."
+    if same(field, ours, agreed):
+        return "Changed in Clerk. The row follows as soon as it can."
+    if same(field, theirs, agreed):
+        return "Changed in the database alone, by another application or a repair."
+    return "Changed on both sides: choose which one counts."
 
 
 CAUSES = {
@@ -119,13 +114,13 @@ CAUSES = {
     Kind.TWINS: "The person signed up twice: one account too many in Clerk.",
     Kind.TWIN_ROWS: "Stored while the index users_email_unique was missing: clerk_check.",
 }
+CLAIMED = "Its metadata names this user. That alone is no proof: link it on the user's form."
 UNVERIFIED = "Its email is not verified, so clerk_link leaves it: link it on the user's form."
 
 
 # --- One query a kind ----------------------------------------------------------------------------
 
-_COLUMNS = ("rank", "user_id_", "label_", "clerk_id_", "ours", "theirs", "note_", "last_wanted",
-            "row_updated_at", "clerk_updated_at_")  # fmt: skip
+_COLUMNS = ("rank", "user_id_", "label_", "clerk_id_", "ours", "theirs", "note_", "agreed")
 
 Living = Q(account__deleted_at=None, account__isnull=False)
 
@@ -138,10 +133,6 @@ def _rows_of(kind: Kind) -> QuerySet[Any, Any]:
 def _of_users(
     users: QuerySet[BuilderUser], *, ours: Any = None, theirs: Any = None, field: str = ""
 ) -> QuerySet[BuilderUser]:
-    wanted = SyncAttempt.objects.filter(
-        user=OuterRef("pk"), status=Status.APPLIED, changes__has_key=field
-    ).order_by("-pk")
-    after = wanted.annotate(after=KT(f"changes__{field}__1")).values("after")[:1]
     return users.annotate(
         user_id_=F("pk"),
         label_=F("name"),
@@ -149,9 +140,7 @@ def _of_users(
         ours=ours or _text(""),
         theirs=theirs or _text(""),
         note_=Coalesce(F("account__note"), _text("")),
-        last_wanted=Subquery(after, output_field=TextField()) if field else _none(TextField()),
-        row_updated_at=F("updated_at"),
-        clerk_updated_at_=F("account__clerk_updated_at"),
+        agreed=F(f"agreement__{field}") if field else _none(TextField()),
     )
 
 
@@ -170,9 +159,7 @@ def _of_accounts(
         ours=ours or _text(""),
         theirs=F("email"),
         note_=note or F("note"),
-        last_wanted=_none(TextField()),
-        row_updated_at=_none(DateTimeField()),
-        clerk_updated_at_=F("clerk_updated_at"),
+        agreed=_none(TextField()),
     )
 
 
@@ -216,9 +203,7 @@ def _unfinished() -> QuerySet[SyncAttempt]:
         ours=_text(""),
         theirs=_text(""),
         note_=F("message"),
-        last_wanted=_none(TextField()),
-        row_updated_at=F("started_at"),
-        clerk_updated_at_=_none(DateTimeField()),
+        agreed=_none(TextField()),
     )
 
 
@@ -228,12 +213,12 @@ def _unlinked_accounts() -> QuerySet[ClerkAccount]:
 
 
 def _fitting(field: str) -> Coalesce:
-    """A field of the unlinked row that an account fits, as `matching` looks: by our id in its
-    metadata, else by email. NULL for none."""
+    """A field of the unlinked row that an account seems to belong to: by its email, or by our id
+    in its metadata. NULL for none."""
     free = BuilderUser.objects.not_linked()
     claimed = free.filter(pk=OuterRef("claimed_id"))
     mailed = comparison.with_email_of(free, OuterRef("email"))
-    return Coalesce(Subquery(claimed.values(field)[:1]), Subquery(mailed.values(field)[:1]))
+    return Coalesce(Subquery(mailed.values(field)[:1]), Subquery(claimed.values(field)[:1]))
 
 
 def _match() -> QuerySet[ClerkAccount]:
@@ -241,7 +226,8 @@ def _match() -> QuerySet[ClerkAccount]:
     claimed = BuilderUser.objects.filter(pk=OuterRef("claimed_id"))
     note = Case(
         When(~Q(note=""), then=F("note")),
-        When(Q(email_verified=True) | Exists(claimed), then=_text("")),
+        When(Q(email_verified=True), then=_text("")),
+        When(Exists(claimed), then=_text(CLAIMED)),
         default=_text(UNVERIFIED),
     )
     accounts = _unlinked_accounts().alias(fits=_fitting("pk")).filter(banned=False)

@@ -25,10 +25,11 @@ from users.errors import (
     NotSaved,
 )
 from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
-from users.sync import conflicts, constraints, copies, journal, locks, pending, steps, wording
+from users.sync import conflicts, constraints, journal, locks, pending, steps, wording
 from users.sync.actors import Actor
 from users.sync.completion import complete
-from users.sync.mirror import instance
+from users.sync.inbound import reconcile
+from users.sync.mirror import instance, store
 from users.sync.operations import Operation, Verdict
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def exchange(
     except AlreadyApplied:
         return Saved(BuilderUser.objects.filter(pk=user.pk).first(), attempt)
     except MovedInClerk as moved:
-        copies.keep(moved.account)
+        reconcile.take(moved.account)
         raise
     except DatabaseError:
         if not told:
@@ -215,8 +216,7 @@ def _compare_in_clerk(
     account = gateway().get_user(operation.clerk_id, deadline=deadline)
     if moved := operation.moved_in_clerk(row, account):
         raise _moved_in_clerk(row, account, moved)
-    operation.build_on(account)
-    copies.keep(account)
+    operation.build_on(account)  # what it shows is stored with the answer to the write
 
 
 def _is_fresh(clerk_id: str) -> bool:
@@ -275,7 +275,7 @@ def refusal_of(
     """Say what it means that Clerk refused the change, or could not be asked."""
     missing = isinstance(error, ClerkNotFound) and operation.clerk_id
     if missing and instance.is_ours(gateway(), deadline):
-        copies.keep_not_found(operation.clerk_id)
+        store.keep_not_found(operation.clerk_id)
     failure = wording.refused(error)
     if done := operation.partly_done(error):
         failure.message = f"{done} {failure.message}"

@@ -16,11 +16,20 @@ from django.db import transaction
 from django.utils import timezone
 
 from users.clerk import ClerkInvitation, Deadline, clerk
-from users.errors import ChangeFailed, ClerkError, NotKnown, Refused, Repeated, Waiting
+from users.errors import (
+    ChangeFailed,
+    ClerkError,
+    ClerkRefused,
+    NotKnown,
+    Refused,
+    Repeated,
+    Waiting,
+)
 from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
-from users.sync import constraints, holders, inbound, journal, locks, pending, repeats
+from users.sync import constraints, holders, journal, locks, pending, repeats
 from users.sync.actors import Actor
 from users.sync.dual_write import Saved, dual_write, refuse
+from users.sync.inbound import reconcile
 from users.sync.mirror.comparison import same_email, taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
 from users.sync.operations.inviting import wanted
@@ -213,7 +222,7 @@ def tend() -> list[str]:
     now = timezone.now()
     expired = Invitation.objects.filter(status=State.PENDING, expires_at__lte=now)
     expired.update(status=State.EXPIRED, updated_at=now)
-    return [*_send_waiting(), *_check_pending()]
+    return [*_send_waiting(), *_check_pending(), *_revoke_closed()]
 
 
 def _send_waiting() -> Iterator[str]:
@@ -263,7 +272,7 @@ def _check_pending() -> Iterator[str]:
             accepted = status == State.ACCEPTED
             if accepted:
                 for account in clerk().find_by_email(invitation.email, deadline=deadline):
-                    inbound.take(account)
+                    reconcile.take(account)
                 # The link itself says that it was accepted, so that it can do so once.
                 status = State.PENDING
         except ClerkError as error:
@@ -274,6 +283,24 @@ def _check_pending() -> Iterator[str]:
         )
         if still and accepted:
             yield f"{invitation}: accepted in Clerk, but no account of it could be linked."
+
+
+def _revoke_closed() -> Iterator[str]:
+    """Revoke in Clerk what a newer decision has closed here. Who has accepted it meanwhile did so
+    too late: a newer decision stays."""
+    for invitation in Invitation.objects.filter(revoke_due=True).order_by("id")[:CHECKED_AT_ONCE]:
+        try:
+            clerk().revoke_invitation(
+                invitation.clerk_invitation_id or "",
+                deadline=Deadline(settings.CLERK_EDIT_DEADLINE),
+            )
+        except ClerkRefused:  # revoked, accepted or expired already
+            pass
+        except ClerkError as error:
+            yield f"{invitation}: not revoked in Clerk yet. {error.summary}."
+            return
+        Invitation.objects.filter(pk=invitation.pk).update(revoke_due=False)
+        yield f"{invitation}: revoked, as a newer decision has closed it."
 
 
 def _status_in_clerk(invitation: Invitation, deadline: Deadline) -> str:

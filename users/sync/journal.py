@@ -95,7 +95,7 @@ def _late_after(deadline: Deadline) -> Any:
     return Now() + timedelta(seconds=deadline.remaining() + settings.CLERK_SETTLE_SECONDS)
 
 
-_RECORD_OF_EVENT = """
+_RECORD_DERIVED = """
 WITH attempt AS (
     INSERT INTO users_syncattempt
         (user_id, label, clerk_id, operation, source, changes, details, status, error_code,
@@ -110,15 +110,15 @@ FROM auth_user WHERE username = %(actor)s AND %(logged)s
 """
 
 
-def record_event(operation: Operation) -> None:
-    """What an event did, as `record` and, where the row changed, `log` do it for the service
-    user; in one statement, as events come by the thousand."""
+def record_derived(operation: Operation, source: Source) -> None:
+    """Record what followed from facts, as `record` and, where the row changed, `log` do it for
+    the service user; in one statement, as events come by the thousand."""
     parameters: dict[str, Any] = {
         "user": operation.user_id,
         "label": operation.label,
         "clerk_id": operation.clerk_id,
         "kind": operation.kind,
-        "source": Source.WEBHOOK,
+        "source": source,
         "changes": Jsonb(operation.changes),
         "details": Jsonb(operation.details),
         "status": Status.APPLIED,
@@ -131,7 +131,7 @@ def record_event(operation: Operation) -> None:
         "logged": operation.changes_row,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_RECORD_OF_EVENT, parameters)
+        cursor.execute(_RECORD_DERIVED, parameters)
         logged = cursor.rowcount == 1
     if operation.changes_row and not logged:  # there is no service user yet
         log(operation, actor_id=None)

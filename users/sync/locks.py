@@ -12,7 +12,7 @@ from typing import Any
 from django.db import OperationalError, connection
 
 from users.errors import Busy, Gone
-from users.models import BuilderUser, Status, SyncAttempt
+from users.models import BuilderUser, SyncAttempt
 
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 
@@ -20,7 +20,7 @@ LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 def lock_user(pk: uuid.UUID) -> BuilderUser:
     """Lock the user's row until the transaction ends. Raises `Busy` and `Gone`."""
     try:
-        row = _locked("id = %s", [pk], nowait=True)
+        row = _locked("id = %s", [pk], wait="NOWAIT")
     except OperationalError as error:
         raise_unless_locked(error)
         raise busy() from None
@@ -29,44 +29,22 @@ def lock_user(pk: uuid.UUID) -> BuilderUser:
     return row
 
 
-def lock_for_event(*, pk: uuid.UUID | None = None, clerk_id: str = "") -> BuilderUser | None:
-    """The row of that key, locked as by `lock_user`; but an event waits for a save of it, for as
-    long as the transaction's `lock_timeout` says."""
-    row = _locked("id = %s", [pk]) if pk else _locked("clerk_id = %s", [clerk_id])
-    if row is not None and has_unfinished(row):
-        # As the statement saw it before it waited: the save may have settled its own since.
-        row.unfinished = SyncAttempt.objects.filter(user=row, status=Status.STARTED).exists()  # type: ignore[attr-defined]
-    return row
+def lock_free_user(pk: uuid.UUID) -> BuilderUser | None:
+    """Lock the user's row; None when it is gone or somebody else has it."""
+    return _locked("id = %s", [pk], wait="SKIP LOCKED")
 
 
 # In SQL: saves and events come by the thousand, and making the query took Django longer than
 # PostgreSQL the answer. FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no
 # other editor.
 _LOCKED = """
-SELECT {columns},
-    EXISTS (
-        SELECT FROM users_syncattempt
-        WHERE user_id = users.id AND status = 'started'
-    ) AS unfinished
-FROM users WHERE {{lookup}} FOR NO KEY UPDATE {{wait}}
+SELECT {columns} FROM users WHERE {{lookup}} FOR NO KEY UPDATE {{wait}}
 """.format(columns=", ".join(f'"{field.column}"' for field in BuilderUser._meta.concrete_fields))
 
 
-def _locked(lookup: str, params: list[Any], *, nowait: bool = False) -> BuilderUser | None:
-    query = _LOCKED.format(lookup=lookup, wait="NOWAIT" if nowait else "")
+def _locked(lookup: str, params: list[Any], *, wait: str) -> BuilderUser | None:
+    query = _LOCKED.format(lookup=lookup, wait=wait)
     return next(iter(BuilderUser.objects.raw(query, params)), None)
-
-
-def lock_account(clerk_id: str) -> None:
-    """Nobody else makes an event of this account take effect until the transaction ends. It is
-    no lock of a row: the account may not be known yet."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [clerk_id])
-
-
-def has_unfinished(row: BuilderUser) -> bool:
-    """Tell whether a row that `lock_for_event` locked has a pending attempt."""
-    return bool(getattr(row, "unfinished", False))
 
 
 def busy() -> Busy:

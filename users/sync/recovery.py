@@ -23,10 +23,11 @@ from users.errors import (
     NotSaved,
 )
 from users.models import BuilderUser, Source, Status, SyncAttempt
-from users.sync import constraints, copies, journal, locks, pending, repeats, wording
+from users.sync import constraints, journal, locks, pending, repeats, wording
 from users.sync.actors import Actor, name_of
 from users.sync.completion import complete
 from users.sync.exchange import InTheWay, exchange, follow, refusal_of
+from users.sync.inbound import reconcile
 from users.sync.operations import Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import Follow, changes_from
 from users.version import value_of
@@ -204,7 +205,7 @@ def _give_up(
     if may_be_sent and not moved and row is not None and seen.account is not None:
         raise _SendAgain(row, seen.account)
     if seen.account is not None:
-        copies.keep(seen.account)
+        reconcile.take(seen.account)
     why = seen.why or (f"This user was changed here since ({moved})." if moved else "")
     message = f"Clerk does not have the change, so it was not saved here. {why}".rstrip()
     return _end(attempt, Status.DROPPED, message, error_code="recovered")
@@ -349,7 +350,7 @@ def take_over(
             operation = Follow.on(row, changes_from(row, account))
             if operation.changes:
                 follow(operation, row, actor=actor, source=source)
-            copies.keep(account)
+            reconcile.take(account, source=source)
     return row
 
 

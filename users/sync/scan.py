@@ -21,8 +21,9 @@ from django.utils import timezone
 from users.clerk import Clerk, Deadline, UserPage
 from users.errors import BulkRefused, ClerkRefused, ClerkUnknown
 from users.models import BulkRun, ClerkAccount
-from users.sync import copies, locks
-from users.sync.mirror import instance
+from users.sync import locks
+from users.sync.inbound import reconcile as reconciliation
+from users.sync.mirror import agreements, instance, store
 
 COMMAND = "scan"
 WINDOWS = 2
@@ -71,12 +72,15 @@ def scan(
     windows: int = WINDOWS,
     on_page: Callable[[int], None] = lambda seen: None,
     accept_missing: bool = False,
+    reconcile: bool = True,
 ) -> Scan:
     """Look at every user, and mark those that we know and Clerk has no more.
 
     1. Read the windows side by side; then once more from the newest user on, so that who signs
        up meanwhile is not missed.
     2. Ask Clerk by id for those that were not seen, and mark those that it does not have.
+    3. Reconcile what follows from all this; without `reconcile` the worker does it later, and
+       no row is changed here.
 
     `client` has a pace; `on_page` is called with the number of users seen. Raises `ClerkError`
     when a page cannot be had, and `BulkRefused` when very many that we know are missing, or
@@ -88,6 +92,9 @@ def scan(
     gc.freeze()
     try:
         result = _scan(client, run.started_at, windows, _Tally(on_page), accept_missing)
+        store.mark_due()
+        if reconcile:
+            reconciliation.reconcile_due()
     except BaseException as problem:
         _close(run, BulkRun.State.INTERRUPTED, message=type(problem).__name__)
         raise
@@ -113,12 +120,11 @@ def _scan(
 ) -> Scan:
     _check_instance(client, accept_missing)
     known = ClerkAccount.objects.filter(deleted_at=None).count()
-    copies.follow_rows()
+    agreements.observe_all()
     expected = _read_all(client, _bounds(client, windows), tally)
     _read(client, (tally.newest + 1, None), tally)
     if expected - tally.seen - len(tally.unreadable) > _too_many(expected):
         raise ClerkUnknown(f"Clerk says that it has {expected} users, but lists {tally.seen}")
-    copies.follow_rows()  # of accounts that are on no page as well
     unseen = ClerkAccount.objects.filter(deleted_at=None, seen_at__lt=started_at)
     unseen = unseen.exclude(pk__in=list(tally.unreadable))
     if not accept_missing:
@@ -232,7 +238,7 @@ def _keep(page: UserPage) -> None:
     """Saves and events write single accounts of the page at the same time."""
     for attempt in range(1, TRIES + 1):
         try:
-            copies.keep_all(page.users)
+            store.keep_all(page.users)
         except OperationalError as error:
             if attempt == TRIES or getattr(error.__cause__, "sqlstate", "") != locks.DEADLOCK:
                 raise
@@ -293,6 +299,7 @@ def _mark_gone(client: Clerk, unseen: QuerySet[ClerkAccount]) -> int:
         page = client.get_users(asked, deadline=Deadline(PAGE_SECONDS))
         _keep(page)
         there = {user.id for user in page.users} | {clerk_id for clerk_id, _ in page.unreadable}
-        now = timezone.now()
-        gone += unseen.filter(pk__in=set(asked) - there).update(deleted_at=now, seen_at=now)
+        missing = set(asked) - there
+        store.keep_all_deleted(missing, deleted_at=page.asked_at or timezone.now())
+        gone += len(missing)
     return gone

@@ -28,6 +28,7 @@ from users.models import (
 from users.sync import deliveries, invitations, recovery
 from users.sync.deliveries import Received
 from users.sync.dual_write import dual_write
+from users.sync.inbound.reconcile import reconcile_due
 from users.sync.mirror import instance
 from users.sync.operations import Ban, PushName
 from users.sync.recovery import RecoveryResult
@@ -54,13 +55,15 @@ class Report:
 def run() -> Report:
     """Do what is due.
 
-    1. Learn which Clerk instance is ours. 2. Resolve pending attempts. 3. Try kept events again,
-    which may have waited for those. 4. Send, check and expire invitations. 5. Ban accounts that
-    were replaced, and give a new account its name.
+    1. Learn which Clerk instance is ours. 2. Resolve pending attempts. 3. Reconcile what waited
+    for those, and try kept events again. 4. Send, check and expire invitations. 5. Ban accounts
+    that were replaced, and give a new account its name.
     """
     remember_instance()
+    attempts = list(recovery.recover_all())
+    reconcile_due()
     return Report(
-        attempts=list(recovery.recover_all()),
+        attempts=attempts,
         events=deliveries.retry(),
         notes=[*invitations.tend(), *ban_replaced(), *name_the_nameless()],
     )

@@ -25,8 +25,8 @@ from django.utils import timezone
 
 from users.clerk import ClerkUser
 from users.management.demo_people import groups, people
-from users.models import BuilderGroup, BuilderUser, ClerkAccount
-from users.sync.copies import columns_of
+from users.models import BuilderGroup, BuilderUser
+from users.sync.mirror import store
 
 LOGIN = "demo"
 READY_SECONDS = 60
@@ -205,12 +205,14 @@ def _load(sandbox: str) -> None:
         ],
         timeout=60,
     )
-    accounts = iter([ClerkUser.parse(entry) for entry in answer.json()])
+    asked_at = timezone.now()
+    known = [ClerkUser.parse(entry, asked_at=asked_at) for entry in answer.json()]
+    accounts = iter(known)
     with transaction.atomic():
         rows = [BuilderGroup.objects.create(name=name) for name in groups()]
         for person in everybody:
             account = next(accounts) if person.clerk_name else None
-            user = BuilderUser.objects.create(
+            BuilderUser.objects.create(
                 name=person.name,
                 email=person.email,
                 role=person.role,
@@ -218,8 +220,5 @@ def _load(sandbox: str) -> None:
                 builder_group=rows[person.group] if person.group is not None else None,
                 clerk_id=account.id if account else None,
             )
-            if account:
-                ClerkAccount.objects.create(
-                    clerk_id=account.id, user=user, **columns_of(account, seen_at=timezone.now())
-                )
+    store.keep_all(known)
     connection.close()

@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from users.clerk import names
 from users.errors import BulkRefused
 from users.models import LINKED, BuilderGroup, BuilderUser, ClerkAccount, Role
 from users.models import Operation as Kind
-from users.sync import copies, differences
+from users.sync import differences
 from users.sync.bulk.plan import Plan, Planned
-from users.sync.matching import match
-from users.sync.mirror import comparison
+from users.sync.inbound import reconcile
+from users.sync.mirror import comparison, store
 from users.sync.mirror.comparison import taken_by_another
 from users.sync.operations.following import changes_from
 
@@ -145,7 +145,7 @@ def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
     rows: list[Planned] = []
     notes = _notes_on_left_out(users)
     for user, account in _linked(users):
-        changes = changes_from(user, copies.user_of(account))
+        changes = changes_from(user, store.user_of(account))
         if changes := {field: change for field, change in changes.items() if field in fields}:
             rows.append(Planned.on(user, Kind.FOLLOW, changes))
         if "email" in fields and (other := taken_by_another(user, account.email)):
@@ -154,32 +154,14 @@ def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
 
 
 def plan_link(users: QuerySet[BuilderUser]) -> Plan:
-    """Rows without an account take the one that is certainly theirs, by the rule of `matching`.
-    A row that two accounts fit gets none."""
-    unlinked = BuilderUser.objects.not_linked()
-    claimed = Exists(unlinked.filter(pk=OuterRef("claimed_id")))
-    mailed = Exists(comparison.with_email_of(unlinked, OuterRef("email")))
-    accounts = ClerkAccount.objects.filter(
-        claimed | mailed, user=None, deleted_at=None, released_at=None
-    ).order_by("pk")
-    notes, found = [], []
-    for account in accounts:
-        matched = match(copies.user_of(account))
-        if matched.user is not None and not matched.user.linked:
-            found.append((matched.user, account))
-        elif matched.note:
-            notes.append(f"{account} ({account.pk}): {matched.note}")
-    twins = {user.pk for user, n in Counter(user for user, _ in found).items() if n > 1}
+    """Rows without an account take the one that is certainly theirs, by the same derivation as
+    events do. In doubt they get none."""
+    found, notes = reconcile.derived_links()
     chosen = set(users.values_list("pk", flat=True))
     rows = [
-        Planned.on(user, Kind.LINK, {"clerk_id": [user.clerk_id, account.pk]})
-        for user, account in found
-        if user.pk in chosen and user.pk not in twins
-    ]
-    notes += [
-        f"{user}: also {account.pk} fits. Nothing is linked; choose on the user's form."
-        for user, account in found
-        if user.pk in twins
+        Planned.on(user, Kind.LINK, {"clerk_id": [user.clerk_id, clerk_id]})
+        for user, clerk_id in found
+        if user.pk in chosen
     ]
     return Plan("clerk_link", tuple(rows), tuple(notes))
 

@@ -206,6 +206,18 @@ class Operation(ABC):
         """Say what of several calls was done when one of them failed; "" for nothing."""
         return ""
 
+    @property
+    def concerns_others(self) -> bool:
+        """Whether other rows, accounts or invitations may follow from it: it moves an address, a
+        link or an invitation."""
+        return not self.changes.keys().isdisjoint(("email", "clerk_id", "invitation"))
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses that it gives up or takes."""
+        moved = [*self.changes.get("email", []), *self.changes.get("invitation", [])]
+        return [str(email) for email in moved if email]
+
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
         """What Clerk's answer adds to the row, in the same transaction."""
 

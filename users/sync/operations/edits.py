@@ -9,10 +9,11 @@ from django.utils.dateparse import parse_datetime
 
 from users import guard
 from users.clerk import Clerk, ClerkUser, Deadline, names
+from users.clerk.metadata import OUR_ID
 from users.errors import ClerkNotFound, ClerkRefused, FieldConflict
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
-from users.sync.copies import OUR_ID
+from users.sync.mirror import agreements
 from users.sync.mirror.comparison import (
     normalized_email,
     normalized_name,
@@ -310,6 +311,7 @@ class Create(Operation):
             row.clerk_id = account.id
             with guard.synchronized():
                 row.save(update_fields=["clerk_id", "updated_at"])
+            agreements.decide(row, account.id)
 
 
 class Delete(Operation):

@@ -1,5 +1,5 @@
 """Clerk's invitations: to a first account, or to a new email. The effect of an accepted one comes
-by event (`users.sync.inbound`)."""
+by facts (`users.sync.inbound`)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ from typing import Any
 from django.utils import timezone
 
 from users.clerk import Clerk, ClerkInvitation, ClerkUser, Deadline
+from users.clerk.metadata import OUR_ID, OUR_INVITATION
 from users.errors import ClerkNotFound, ClerkRefused
 from users.models import BuilderUser, Invitation
 from users.models import Operation as Kind
-from users.sync.copies import OUR_ID
 from users.sync.mirror import instance
 from users.sync.mirror.comparison import normalized_email
 from users.sync.operations.base import Changes, Claims, Operation, Seen, Verdict
 from users.sync.operations.edits import Create
-
-OUR_INVITATION = "cascade_invitation"
-"""The key in Clerk's public metadata that holds `Invitation.reference`: by it ours is known
-again, at Clerk and on the account of who accepts it."""
 
 EXPIRES_IN_DAYS = 30
 

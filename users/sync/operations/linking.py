@@ -7,9 +7,8 @@ from django.utils import timezone
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
-from users.sync import copies
-from users.sync.mirror import comparison
-from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
+from users.sync.mirror import agreements, store
+from users.sync.operations.base import Operation, Seen, Verdict, write_fields
 
 
 class _Linking(Operation):
@@ -27,31 +26,22 @@ class _Linking(Operation):
 
 
 class Link(_Linking):
-    """The row takes `clerk_id`, and with `email` the account's address.
-
-    An account that the row had before is let go: it was replaced, and is to be banned.
-    """
+    """The row takes an account."""
 
     kind = Kind.LINK
 
     @classmethod
-    def to(cls, user: BuilderUser, clerk_id: str, *, email: str | None = None) -> Link:
-        changes: Changes = {"clerk_id": [user.clerk_id, clerk_id]}
-        if email is not None and not comparison.same_email(email, user.email):
-            changes["email"] = [user.email, email]
-        return cls.on(user, changes)
+    def to(cls, user: BuilderUser, clerk_id: str) -> Link:
+        return cls.on(user, {"clerk_id": [user.clerk_id, clerk_id]})
 
     def write(self, row: BuilderUser) -> BuilderUser:
-        before, after = self.changes["clerk_id"]
+        _, after = self.changes["clerk_id"]
+        store.lock()
         write_fields(row, self.changes)
-        if before:
-            ClerkAccount.objects.filter(pk=before).update(
-                user=None, released_at=timezone.now(), replaced_for=row, ban_due=True
-            )
         ClerkAccount.objects.filter(pk=after).update(
             released_at=None, replaced_for=None, ban_due=False, note=""
         )
-        copies.follow_row(after)
+        agreements.decide(row, after)
         return row
 
 
@@ -67,6 +57,8 @@ class Unlink(_Linking):
 
     def write(self, row: BuilderUser) -> BuilderUser:
         before, _ = self.changes["clerk_id"]
+        store.lock()
         write_fields(row, self.changes)
-        ClerkAccount.objects.filter(pk=before).update(user=None, released_at=timezone.now())
+        ClerkAccount.objects.filter(pk=before).update(released_at=timezone.now(), note="")
+        agreements.decide(row, None)
         return row

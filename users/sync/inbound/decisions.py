@@ -1,0 +1,633 @@
+"""What follows from the facts: whose account belongs to which row, and what the rows hold.
+
+`derive` is a pure function. It is asked again whenever a fact, a row or a decision of staff
+changes, so that nothing is decided for ever by what happened to be known first.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from users.clerk import names
+from users.models import Invitation, LinkedBy, Role
+from users.sync.inbound import addresses
+from users.sync.inbound.addresses import Wishes
+from users.sync.inbound.facts import LONGEST_NAME, UNTOLD, Facts, holds_now
+from users.sync.mirror.comparison import normalized_email, same_email, same_name
+
+MOVES_WITHIN = timedelta(hours=28)
+"""How long a link that we made by an address can move to an earlier claim: Svix's last retry."""
+
+AT_CREATION = datetime.min
+"""When the account that our own create made claims its row: before all others."""
+
+State, Purpose = Invitation.State, Invitation.Purpose
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account as all facts show it. `released` says that staff, or a newer account, took its
+    row away."""
+
+    id: str
+    facts: Facts
+    released: bool = False
+
+    @property
+    def deleted(self) -> bool:
+        return self.facts.deleted_at is not None
+
+    @property
+    def banned(self) -> bool:
+        return bool((self.facts.snapshot.value or {}).get("banned"))
+
+    @property
+    def usable(self) -> bool:
+        """Whether the machine may link it to a row."""
+        return not (self.deleted or self.banned or self.released)
+
+    @property
+    def created_at(self) -> datetime | None:
+        created: datetime | None = (self.facts.snapshot.value or {}).get("clerk_created_at")
+        return created
+
+    @property
+    def claimed_id(self) -> uuid.UUID | None:
+        claimed: uuid.UUID | None = (self.facts.snapshot.value or {}).get("claimed_id")
+        return claimed
+
+    def held(self, address: str, *, since: datetime, now: datetime) -> datetime | None:
+        """When it first had the address, verified, at or after `since`; None for never."""
+        held = self.facts.addresses.get(normalized_email(address))
+        if held is None:
+            return None
+        first, last = held
+        if not holds_now(self.facts, normalized_email(address)) and last < since:
+            return None
+        return max(first, since)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row with what is known of it beside its columns (`users.models.Agreement`).
+
+    `own_email` is the address that it has by itself, not by following its account, since
+    `own_email_since`. `busy` rows have a pending change, or are being saved: they stay as they
+    are. `touched` tells that staff acted on it since `linked_at`.
+    """
+
+    id: uuid.UUID
+    name: str
+    email: str
+    role: str | None
+    clerk_id: str | None
+    linked_by: str = ""
+    linked_since: datetime | None = None
+    linked_at: datetime | None = None
+    agreed_name: str | None = None
+    agreed_name_version: str = ""
+    agreed_email: str | None = None
+    agreed_email_version: str = ""
+    own_email: str = ""
+    own_email_since: datetime | None = None
+    note: str = ""
+    busy: bool = False
+    touched: bool = False
+    created_here: bool = False
+
+    def __str__(self) -> str:
+        return self.name or self.email
+
+    @property
+    def decided(self) -> bool:
+        """Whether a person decided its link, or its having none."""
+        return self.linked_by not in ("", LinkedBy.ADDRESS)
+
+
+@dataclass(frozen=True)
+class Invited:
+    """An invitation that was sent, or waits to be."""
+
+    reference: uuid.UUID
+    user_id: uuid.UUID
+    email: str
+    purpose: str
+    status: str
+    sent_at: datetime
+
+    @property
+    def open(self) -> bool:
+        return self.status in (State.WAITING, State.PENDING)
+
+    @property
+    def can_be_accepted(self) -> bool:
+        """Whether an account can come from it, now or in an event that comes late."""
+        return self.status in (State.PENDING, State.EXPIRED, State.ACCEPTED)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows and accounts that have to do with one another, by links, addresses and invitations."""
+
+    accounts: Mapping[str, Account]
+    rows: Mapping[uuid.UUID, Row]
+    invitations: Sequence[Invited] = ()
+
+
+@dataclass
+class Decisions:
+    """What should be: the rows, why an account is not linked or does not match, which
+    invitations are accepted or closed, and which accounts were replaced for which row."""
+
+    rows: dict[uuid.UUID, Row]
+    notes: dict[str, str] = field(default_factory=dict)
+    accepted: set[uuid.UUID] = field(default_factory=set)
+    closed: set[uuid.UUID] = field(default_factory=set)
+    replaced: dict[str, uuid.UUID] = field(default_factory=dict)
+
+
+def derive(group: Group, *, now: datetime) -> Decisions:
+    """Derive what should be from what is known.
+
+    1. Which account belongs to which row. In doubt none. 2. What became of the invitations.
+    3. Which name and email the rows have. 4. What is left to be shown.
+    """
+    refused: set[uuid.UUID] = set()
+    while True:
+        decisions = _Links(group, now, refused).decide()
+        if (refusing := _follow(group, decisions)) is None:
+            break
+        refused.add(refusing)
+    _settle_invitations(group, decisions)
+    _explain(group, decisions, now)
+    return decisions
+
+
+# --- Links -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Link:
+    account: str
+    by: str
+    since: datetime | None
+    invitation: Invited | None = None
+
+
+class _Links:
+    """Which account belongs to which row. Invitations in `refused` cannot take effect: another
+    row has their address."""
+
+    def __init__(self, group: Group, now: datetime, refused: Collection[uuid.UUID]) -> None:
+        self.group = group
+        self.now = now
+        self.refused = refused
+        self.links = {
+            row.id: _Link(row.clerk_id, row.linked_by, row.linked_since)
+            for row in group.rows.values()
+            if row.clerk_id
+        }
+
+    def decide(self) -> Decisions:
+        pairs = sorted(self._accepted(), key=lambda pair: pair[0].sent_at, reverse=True)
+        for invitation, account in pairs:
+            self._accept(invitation, account)
+        self._claim()
+        decisions = Decisions(rows={})
+        for row in self.group.rows.values():
+            decisions.rows[row.id] = self._linked(row)
+        for invitation, account in pairs:
+            link = self.links.get(invitation.user_id)
+            if link and link.since and invitation.sent_at < link.since:
+                self._replace(decisions, invitation.user_id, account)
+        for row in self.group.rows.values():
+            link = self.links.get(row.id)
+            if link and link.invitation and row.clerk_id and row.clerk_id != link.account:
+                self._replace(decisions, row.id, self.group.accounts.get(row.clerk_id))
+        return decisions
+
+    # Invitations
+
+    def _accepted(self) -> Iterator[tuple[Invited, Account]]:
+        """Invitations, each with the account that came from it."""
+        for invitation in self.group.invitations:
+            if not invitation.can_be_accepted or invitation.user_id not in self.group.rows:
+                continue
+            came = [
+                account
+                for account in self.group.accounts.values()
+                if account.facts.reference.value == invitation.reference
+                and normalized_email(invitation.email) in account.facts.addresses
+            ] or self._without_metadata(invitation)
+            if came:
+                yield invitation, min(came, key=_by_age)
+
+    def _without_metadata(self, invitation: Invited) -> list[Account]:
+        """Clerk has lost metadata before: then the address of exactly one open invitation, sent
+        before the account was made, says where the account came from. Not for an administrator."""
+        row = self.group.rows[invitation.user_id]
+        if row.role == Role.ADMIN or not invitation.open:
+            return []
+        address = normalized_email(invitation.email)
+        others = [
+            other
+            for other in self.group.invitations
+            if other.open and other != invitation and normalized_email(other.email) == address
+        ]
+        return [
+            account
+            for account in self.group.accounts.values()
+            if not others
+            and account.facts.reference is UNTOLD
+            and address in account.facts.addresses
+            and account.created_at is not None
+            and account.created_at > invitation.sent_at
+        ]
+
+    def _accept(self, invitation: Invited, account: Account) -> None:
+        """The newest decision of staff wins: an invitation is one of the time when it was sent."""
+        row = self.group.rows[invitation.user_id]
+        link = self.links.get(row.id)
+        if row.busy or not account.usable or invitation.reference in self.refused:
+            return
+        if link is not None and link.account == account.id and link.by == LinkedBy.INVITATION:
+            return
+        decided_at = link.since if link and link.invitation else row.linked_since
+        if (row.decided or (link and link.invitation)) and (
+            decided_at is None or decided_at >= invitation.sent_at
+        ):
+            return
+        if any(
+            other.account == account.id and other_id != row.id and not self._is_open(other_id)
+            for other_id, other in self.links.items()
+        ):
+            return
+        self._free(account.id)
+        self.links[row.id] = _Link(account.id, LinkedBy.INVITATION, invitation.sent_at, invitation)
+
+    def _replace(self, decisions: Decisions, row_id: uuid.UUID, account: Account | None) -> None:
+        """An account that came from an older invitation, or that the row had before, is replaced
+        by the one that came from the newest."""
+        link = self.links.get(row_id)
+        if account is None or link is None or link.by != LinkedBy.INVITATION:
+            return
+        held = {other.account for other in self.links.values()}
+        if account.id not in held and not account.deleted and not account.released:
+            decisions.replaced[account.id] = row_id
+
+    # Claims by address
+
+    def _claim(self) -> None:
+        """Give the rows that have no decided account those that held their address, the
+        earliest claim first."""
+        open_rows = [row for row in self.group.rows.values() if self._is_open(row.id)]
+        bound = {link.account for row_id, link in self.links.items() if not self._is_open(row_id)}
+        claims = sorted(
+            (claimed_at, account.id, str(row.id))
+            for row in open_rows
+            for account in self.group.accounts.values()
+            if account.usable
+            and account.id not in bound
+            and (claimed_at := self._claimed_at(account, row)) is not None
+            and self._comes_first(row, claimed_at, account.id)
+        )
+        given: dict[uuid.UUID, str] = {}
+        for claimed_at, account_id, row_id in claims:
+            row = self.group.rows[uuid.UUID(row_id)]
+            if row.id in given or account_id in given.values():
+                continue
+            given[row.id] = account_id
+            if row.id not in self.links or self.links[row.id].account != account_id:
+                self._free(account_id)
+                self.links[row.id] = _Link(account_id, LinkedBy.ADDRESS, self._real(claimed_at))
+
+    def _comes_first(self, row: Row, claimed_at: datetime, account_id: str) -> bool:
+        """A link to a living account moves to an earlier claim alone."""
+        link = self.links.get(row.id)
+        if link is None or link.account == account_id or link.since is None:
+            return True
+        if not self.group.accounts[link.account].usable:
+            return True
+        return (claimed_at, account_id) < (link.since, link.account)
+
+    def _real(self, claimed_at: datetime) -> datetime:
+        return self.now if claimed_at.year == AT_CREATION.year else claimed_at
+
+    def _claimed_at(self, account: Account, row: Row) -> datetime | None:
+        if row.own_email_since is None:
+            return None
+        at = account.held(row.own_email, since=row.own_email_since, now=self.now)
+        if at is not None and row.created_here and account.claimed_id == row.id:
+            return AT_CREATION.replace(tzinfo=at.tzinfo)
+        return at
+
+    def _is_open(self, row_id: uuid.UUID) -> bool:
+        """Whether the machine may give the row an account, or another one."""
+        row, link = self.group.rows[row_id], self.links.get(row_id)
+        if row.busy or (link and link.invitation):
+            return False
+        if link is None:
+            return True
+        account = self.group.accounts.get(link.account)
+        if account is None:
+            return False
+        if account.deleted:
+            return row.role != Role.ADMIN
+        return link.by == LinkedBy.ADDRESS and may_move(row, account, self.now)
+
+    def _free(self, account_id: str) -> None:
+        for row_id, link in list(self.links.items()):
+            if link.account == account_id:
+                del self.links[row_id]
+
+    def _linked(self, row: Row) -> Row:
+        """The row with its link, and what the two agree on because of it."""
+        link = self.links.get(row.id)
+        if link is None and row.clerk_id is None:
+            return row
+        if link is None:
+            return _unlinked(row)
+        if link.account == row.clerk_id:
+            return replace(row, linked_by=link.by, linked_since=link.since)
+        invited = link.invitation is not None and not same_email(link.invitation.email, row.email)
+        own = row.own_email
+        since = row.own_email_since
+        if link.invitation is not None and invited:
+            own, since = normalized_email(link.invitation.email), link.invitation.sent_at
+        return replace(
+            row,
+            clerk_id=link.account,
+            linked_by=link.by,
+            linked_since=link.since,
+            linked_at=self.now,
+            agreed_name=row.name,
+            agreed_name_version="",
+            agreed_email=row.email,
+            agreed_email_version="",
+            own_email=own,
+            own_email_since=since,
+        )
+
+
+def may_move(row: Row, account: Account, now: datetime) -> bool:
+    """Tell whether a link that was made by an address may move to an earlier claim. Afterwards,
+    and once somebody relied on it, it is shown instead."""
+    signed_in = account.facts.last_sign_in_at
+    return (
+        row.role != Role.ADMIN
+        and row.linked_at is not None
+        and now - row.linked_at <= MOVES_WITHIN
+        and not row.touched
+        and (signed_in is None or signed_in < row.linked_at)
+    )
+
+
+def _unlinked(row: Row) -> Row:
+    return replace(
+        row, clerk_id=None, linked_by="", linked_since=None, linked_at=None,
+        agreed_name=None, agreed_name_version="", agreed_email=None, agreed_email_version="",
+    )  # fmt: skip
+
+
+def _by_age(account: Account) -> tuple[bool, datetime, str]:
+    created = account.created_at
+    return created is None, created or datetime.max, account.id
+
+
+# --- Names and emails ------------------------------------------------------------------------
+
+
+def _follow(group: Group, decisions: Decisions) -> uuid.UUID | None:
+    """Let rows follow their accounts. Gives the reference of an invitation that cannot take
+    effect, as another row has its address; None when all is solved."""
+    wishes: dict[uuid.UUID, Wishes] = {}
+    taken: dict[uuid.UUID, str] = {}
+    for row in list(decisions.rows.values()):
+        account = group.accounts.get(row.clerk_id or "")
+        if account is None or row.busy:
+            taken[row.id] = row.email
+            continue
+        row = decisions.rows[row.id] = _with_name(row, account)
+        newly = row.clerk_id != group.rows[row.id].clerk_id
+        newly_invited = newly and row.linked_by == LinkedBy.INVITATION
+        if wish := _wishes(row, account, newly_invited=newly_invited):
+            wishes[row.id] = wish
+        else:
+            taken[row.id] = row.email
+    solved = addresses.solve(wishes, taken=taken)
+    if solved is None:
+        return _unfulfilled(group, decisions, wishes, taken)
+    for row_id, email in solved.items():
+        row = decisions.rows[row_id]
+        decisions.rows[row_id] = replace(
+            row,
+            email=row.email if same_email(row.email, email) else email,
+            agreed_email=email,
+            agreed_email_version=max(wishes[row_id].version, row.agreed_email_version),
+        )
+    return None
+
+
+def _unfulfilled(
+    group: Group,
+    decisions: Decisions,
+    wishes: Mapping[uuid.UUID, Wishes],
+    taken: Mapping[uuid.UUID, str],
+) -> uuid.UUID | None:
+    """Nobody in the group moves: either an invitation is to blame, or all stay as they are."""
+    used = {addresses.key(email) for email in taken.values()}
+    for invitation in group.invitations:
+        row = decisions.rows.get(invitation.user_id)
+        newly = row and row.clerk_id != group.rows[row.id].clerk_id
+        if (
+            newly
+            and row
+            and row.linked_by == LinkedBy.INVITATION
+            and row.linked_since == invitation.sent_at
+            and all(addresses.key(email) in used for email in wishes[row.id].addresses)
+        ):
+            return invitation.reference
+    return None
+
+
+def _with_name(row: Row, account: Account) -> Row:
+    version, theirs = account.facts.name
+    if not theirs or row.agreed_name is None or not same_name(row.name, row.agreed_name):
+        return row
+    if same_name(row.name, theirs):
+        return row
+    return replace(row, name=theirs, agreed_name=theirs, agreed_name_version=version)
+
+
+def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None:
+    """The addresses that the row may take: its account's, else the newest that the account is
+    known to have had since the row's own, else its own. None for a row that stays as it is."""
+    version, theirs = account.facts.email
+    if row.agreed_email is None or not same_email(row.email, row.agreed_email):
+        return None
+    own = row.own_email or row.email
+    if not theirs:
+        return None if same_email(own, row.email) else Wishes("", [own])
+    held = account.facts.addresses
+    own_last = held[normalized_email(own)][1] if normalized_email(own) in held else None
+    since = sorted(
+        (last, address)
+        for address, (_, last) in held.items()
+        if own_last is not None and last > own_last
+    )
+    wished = [theirs, *(address for _, address in reversed(since)), own]
+    if not newly_invited:  # else the invitation does not take effect
+        wished.append(row.email)
+    return Wishes(version, list(dict.fromkeys(wished)))
+
+
+# --- Invitations -----------------------------------------------------------------------------
+
+
+def _settle_invitations(group: Group, decisions: Decisions) -> None:
+    for invitation in group.invitations:
+        row = decisions.rows.get(invitation.user_id)
+        if row is None or row.busy or invitation.status in (State.ACCEPTED, State.REVOKED):
+            continue
+        account = group.accounts.get(row.clerk_id or "")
+        if account is not None and _came_from(account, row, invitation):
+            decisions.accepted.add(invitation.reference)
+        elif invitation.open and _is_overruled(row, invitation):
+            decisions.closed.add(invitation.reference)
+
+
+def _came_from(account: Account, row: Row, invitation: Invited) -> bool:
+    if account.facts.reference.value == invitation.reference:
+        return True
+    if row.linked_by == LinkedBy.INVITATION:
+        return row.linked_since == invitation.sent_at
+    made_after = account.created_at is not None and account.created_at > invitation.sent_at
+    return made_after and normalized_email(invitation.email) in account.facts.addresses
+
+
+def _is_overruled(row: Row, invitation: Invited) -> bool:
+    """Whether somebody decided since what the invitation was to bring about."""
+    if row.decided and row.linked_since is not None and row.linked_since > invitation.sent_at:
+        return True
+    if invitation.purpose == Purpose.NEW_ACCOUNT and row.clerk_id:
+        return True
+    moved = row.own_email_since is not None and row.own_email_since > invitation.sent_at
+    if invitation.purpose == Purpose.EMAIL_CHANGE:
+        return moved
+    return moved and not same_email(invitation.email, row.own_email)
+
+
+# --- What is shown ---------------------------------------------------------------------------
+
+
+def _explain(group: Group, decisions: Decisions, now: datetime) -> None:
+    linked = {row.clerk_id: row for row in decisions.rows.values() if row.clerk_id}
+    for account in group.accounts.values():
+        row = linked.get(account.id)
+        if account.released or (row is not None and row.busy):
+            continue
+        decisions.notes[account.id] = (
+            _why_it_stays(row, account, decisions)
+            if row is not None
+            else _why_not_linked(account, group, decisions)
+        )
+    for row in list(decisions.rows.values()):
+        if not row.busy:
+            note = _why_in_doubt(row, group, decisions, now)
+            decisions.rows[row.id] = replace(row, note=note)
+
+
+def _why_it_stays(row: Row, account: Account, decisions: Decisions) -> str:
+    """Why a row cannot follow its account. Which side moved, of what differs, is not stored: it
+    is said where it is shown."""
+    notes = []
+    theirs = account.facts.email.value
+    if theirs and not same_email(row.email, theirs):
+        holders = [
+            other
+            for other in decisions.rows.values()
+            if other.id != row.id and addresses.key(other.email) == addresses.key(theirs)
+        ]
+        notes += [f"Its email belongs to another builder user, {other}." for other in holders]
+    columns = account.facts.snapshot.value or {}
+    if len(names.join(columns.get("first_name", ""), columns.get("last_name", ""))) > LONGEST_NAME:
+        notes.append(f"Its name is longer than {LONGEST_NAME} letters.")
+    return " ".join(notes)
+
+
+def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str:
+    """Why an account that looks like one of ours belongs to nobody."""
+    if not account.usable:
+        return ""
+    for invitation in group.invitations:
+        if account.facts.reference.value == invitation.reference and invitation.can_be_accepted:
+            row = decisions.rows[invitation.user_id]
+            if normalized_email(invitation.email) not in account.facts.addresses:
+                return f"It came from the invitation of {row}, but not with its email, verified."
+            if not row.decided:
+                return (
+                    f"It accepted the invitation of {row}, but another builder user has its email."
+                )
+    columns = account.facts.snapshot.value or {}
+    email = columns.get("email", "")
+    holders = [row for row in decisions.rows.values() if email and same_email(row.email, email)]
+    claimed = decisions.rows.get(account.claimed_id) if account.claimed_id else None
+    if len(holders) > 1:
+        return "Several builder users have its email. Nothing was linked."
+    if holders and not columns.get("email_verified"):
+        return f"{holders[0]} has its email, but it is not verified. Nothing was linked."
+    if holders and holders[0].clerk_id:
+        return f"{holders[0]} has its email and {_has(holders[0], group)}. Nothing was linked."
+    if claimed is not None and claimed.clerk_id:
+        return f"Its metadata names {claimed}, who has another Clerk account. Nothing was linked."
+    if claimed is not None:
+        return f"Its metadata names {claimed}. That alone is no proof, so nothing was linked."
+    return ""
+
+
+def _has(row: Row, group: Group) -> str:
+    account = group.accounts.get(row.clerk_id or "")
+    if account is not None and account.deleted:
+        return "is linked to an account that was deleted in Clerk: link this one by hand"
+    return "another Clerk account"
+
+
+def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -> str:
+    """Why the row has no account, or not the one that it seems to belong to."""
+    if row.own_email_since is None:
+        return ""
+    current = group.accounts.get(row.clerk_id or "")
+    linked = {other.clerk_id for other in decisions.rows.values()}
+    claims = sorted(
+        (claimed_at, account.id)
+        for account in group.accounts.values()
+        if account.usable
+        and account.id not in linked
+        and (claimed_at := account.held(row.own_email, since=row.own_email_since, now=now))
+    )
+    if claims and current is not None and current.deleted:
+        return (
+            f"Its Clerk account was deleted. {claims[0][1]} has had this email: link it if it is "
+            "the same person."
+        )
+    if claims and row.linked_by == LinkedBy.ADDRESS and claims[0][0] < (row.linked_since or now):
+        return (
+            f"It was linked by its email, but {claims[0][1]} had that email earlier. Look at both, "
+            "and link the right one."
+        )
+    if row.clerk_id is None:
+        notes = [
+            f"{account.id}: {decisions.notes[account.id]}"
+            for account in group.accounts.values()
+            if decisions.notes.get(account.id)
+            and (account.claimed_id == row.id or _shows(account, row.email))
+        ]
+        return " ".join(notes)
+    return ""
+
+
+def _shows(account: Account, email: str) -> bool:
+    return same_email((account.facts.snapshot.value or {}).get("email", ""), email)

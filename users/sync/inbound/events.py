@@ -1,0 +1,189 @@
+"""Clerk's events, as facts. Clerk is not asked.
+
+An event with a user is that user's state at `data.updated_at`, known at the event's `timestamp`.
+It is joined at once, always. What it says of a pending change resolves that change; deciding
+whatever else such a change touches waits until it is resolved.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from users.clerk import ClerkUser
+from users.clerk.metadata import OUR_ID
+from users.clerk.types import time_from
+from users.errors import CascadeError
+from users.ids import USER_ID
+from users.models import BuilderUser, Source, SyncAttempt
+from users.sync import journal, locks, pending, recovery
+from users.sync.inbound.reconcile import reconcile
+from users.sync.mirror import store
+from users.sync.mirror.store import Kept
+from users.sync.operations import Delete, Operation, Seen, Verdict, from_attempt
+from users.sync.operations.following import AccountChanged
+
+TOLD = ("banned", "locked", "image_url", "two_factor_enabled")
+"""What the journal tells about an account itself."""
+
+Payload = Mapping[str, Any]
+"""A whole event: `type` is a text, `data` a mapping; nothing else is certain."""
+
+
+class Unusable(CascadeError):
+    """The payload is no event of its type: it never will take effect."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an event is about, and the work of its transaction."""
+
+    clerk_id: str
+    happen: Callable[[], None]
+
+
+def _user_event(payload: Payload) -> Effect:
+    return _effect_of(payload["data"], payload)
+
+
+def _session_event(payload: Payload) -> Effect:
+    """A session holds its whole user."""
+    return _effect_of(payload["data"].get("user"), payload)
+
+
+def _deleted_event(payload: Payload) -> Effect:
+    clerk_id = payload["data"].get("id")
+    if not isinstance(clerk_id, str) or not USER_ID.match(clerk_id):
+        raise Unusable("the event names no user")
+    deleted_at = _observed_at(payload)
+    return Effect(clerk_id, lambda: _deleted(clerk_id, deleted_at))
+
+
+EFFECTS = {
+    "user.created": _user_event,
+    "user.updated": _user_event,
+    "user.deleted": _deleted_event,
+    "session.created": _session_event,
+}
+"""The events that we read, each with what it makes of a payload. Raises `Unusable`."""
+
+
+def _effect_of(data: Any, payload: Payload) -> Effect:
+    try:
+        account = ClerkUser.parse(data)
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    account = replace(account, told_at=_observed_at(payload))
+    return Effect(account.id, lambda: _state(account))
+
+
+def time_of(payload: Payload) -> datetime | None:
+    """The event's own time. Milliseconds, but Clerk's document has examples in seconds."""
+    timestamp = payload.get("timestamp")
+    if isinstance(timestamp, int) and 0 < timestamp < 100_000_000_000:
+        timestamp *= 1000
+    return time_from(timestamp)
+
+
+def _observed_at(payload: Payload) -> datetime:
+    """When Clerk had it so. Nothing was observed after now."""
+    now = timezone.now()
+    return min(time_of(payload) or now, now)
+
+
+# --- Effects -------------------------------------------------------------------------------------
+
+
+def _state(account: ClerkUser) -> None:
+    _resolve_pending(account.id, lambda operation: _shown_by(account, operation))
+    _resolve_create(account)
+    _finish(account.id, store.keep(account))
+
+
+def _deleted(clerk_id: str, deleted_at: datetime) -> None:
+    _resolve_pending(clerk_id, _shown_by_deletion, over=True)
+    _finish(clerk_id, store.keep_deleted(clerk_id, deleted_at=deleted_at))
+
+
+def _finish(clerk_id: str, kept: Kept) -> None:
+    changes = kept.changes_of(TOLD)
+    if kept.newly_deleted:
+        changes["deleted in Clerk"] = [False, True]
+    if changes and (row := BuilderUser.objects.filter(clerk_id=clerk_id).first()):
+        journal.record_derived(AccountChanged.on(row, changes), Source.WEBHOOK)
+    if kept.due:
+        reconcile(accounts=[clerk_id], source=Source.WEBHOOK)
+
+
+# --- Pending changes -----------------------------------------------------------------------------
+
+
+def _resolve_pending(
+    clerk_id: str, decide: Callable[[Operation], Seen | None], *, over: bool = False
+) -> None:
+    """Resolve the pending attempts of the account's row that the event decides. `over` says that
+    after this event nothing can arrive any more."""
+    row = BuilderUser.objects.filter(clerk_id=clerk_id).first()
+    if row is None:
+        return
+    for attempt in _pending_of(row.pk):
+        locked = locks.lock_free_user(row.pk)
+        if locked is None:  # it is being saved: that save will know
+            return
+        attempt.refresh_from_db(fields=["status"])
+        operation = from_attempt(attempt)
+        seen = decide(operation) if attempt.pending else None
+        if seen is not None and locks.lock_attempt(attempt):
+            _resolve(operation, locked, attempt, seen, over=over)
+
+
+def _resolve_create(account: ClerkUser) -> None:
+    """Finish a create whose process died before its row was there: the account is its proof."""
+    claimed = account.public_metadata.get(OUR_ID)
+    try:
+        user_id = uuid.UUID(str(claimed))
+    except ValueError:
+        return
+    if BuilderUser.objects.filter(pk=user_id).exists():
+        return
+    for attempt in _pending_of(user_id):
+        operation = from_attempt(attempt)
+        # Locked by a save that is running: that one links it.
+        if (
+            operation.creates_row
+            and operation.judge(account) is Verdict.HAS_IT
+            and locks.lock_attempt(attempt)
+        ):
+            _resolve(operation, None, attempt, Seen(Verdict.HAS_IT, account), over=False)
+            return
+
+
+def _shown_by(account: ClerkUser, operation: Operation) -> Seen | None:
+    """Only that the account shows a change is proof: that it does not may be an older state."""
+    shown = operation.clerk_id == account.id and operation.judge(account) is Verdict.HAS_IT
+    return Seen(Verdict.HAS_IT, account) if shown else None
+
+
+def _shown_by_deletion(operation: Operation) -> Seen:
+    if isinstance(operation, Delete):
+        return Seen(Verdict.HAS_IT)
+    return Seen(Verdict.HAS_NOT, why="The user was deleted in Clerk.")
+
+
+def _pending_of(user_id: uuid.UUID) -> list[SyncAttempt]:
+    return [attempt for attempt in pending.in_flight(user_id) if attempt.pending]
+
+
+def _resolve(
+    operation: Operation, row: BuilderUser | None, attempt: SyncAttempt, seen: Seen, *, over: bool
+) -> None:
+    """What the event does not decide stays pending: recovery decides it."""
+    with suppress(recovery.StaysPending, IntegrityError), transaction.atomic():
+        recovery.resolve(operation, row, attempt, seen, over=over)

@@ -1,0 +1,188 @@
+"""Facts about Clerk accounts, and how they are joined.
+
+An answer, an event, a user on a page and a deletion are facts. What is known of an account is the
+join of all facts about it. The join is commutative, associative and idempotent: the order in which
+facts come, how often and how late, makes no difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+
+from users.clerk import ClerkUser, emails
+from users.clerk.metadata import OUR_ID, OUR_INVITATION
+from users.models import BuilderUser
+
+AHEAD = timedelta(minutes=5)
+"""How far an account's `updated_at` may lie after the time at which it was observed: the clocks
+differ a little. A time further ahead would make us deaf to all that comes after."""
+
+LONGEST_NAME = BuilderUser._meta.get_field("name").max_length or 10_000
+"""Letters of a name that the row can hold; Clerk takes more than twice as many."""
+LONGEST_EMAIL = BuilderUser._meta.get_field("email").max_length or 10_000
+
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+
+Moment = TypeVar("Moment", datetime, int)
+
+
+class Told(NamedTuple):
+    """A value, and the version of the state that told it. The greater one stays in a join."""
+
+    version: str = ""
+    value: Any = None
+
+
+UNTOLD = Told()
+
+Held = tuple[datetime, datetime]
+"""The first and the last time at which an account is known to have held an address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one account.
+
+    `snapshot` holds the columns of the newest state. `name` and `email` are the last ones that
+    were not empty and that a row can hold, `reference` that of the invitation it came from.
+    `addresses` were verified as the primary one. `deleted_at` and `not_found_at` are gone as
+    soon as an answer later than they shows the account.
+    """
+
+    snapshot: Told = UNTOLD
+    name: Told = UNTOLD
+    email: Told = UNTOLD
+    reference: Told = UNTOLD
+    addresses: Mapping[str, Held] = field(default_factory=dict)
+    last_sign_in_at: datetime | None = None
+    answered_at: datetime | None = None
+    seen_at: datetime | None = None
+    deleted_at: datetime | None = None
+    not_found_at: datetime | None = None
+
+
+def of_user(user: ClerkUser, *, observed_at: datetime) -> Facts:
+    """Give what a user of Clerk tells, as an answer or an event shows it.
+
+    `observed_at` is the time at which Clerk had it so; for an answer that of the question.
+    """
+    updated_at = min(user.updated_at or observed_at, observed_at + AHEAD)
+    columns = _columns_of(user, updated_at)
+    reference = _uuid(user.public_metadata.get(OUR_INVITATION))
+    version = _version(updated_at, observed_at, columns | {"reference": reference})
+    email, name = emails.normalized(user.email), user.name
+    held = (min(updated_at, observed_at), observed_at)
+    return Facts(
+        snapshot=Told(version, columns),
+        name=Told(version, name) if 0 < len(name) <= LONGEST_NAME else UNTOLD,
+        email=Told(version, email) if 0 < len(email) <= LONGEST_EMAIL else UNTOLD,
+        reference=Told(version, reference) if reference else UNTOLD,
+        addresses={email: held} if email and user.email_verified else {},
+        last_sign_in_at=user.last_sign_in_at,
+        answered_at=user.asked_at,
+        seen_at=observed_at,
+    )
+
+
+def of_deletion(deleted_at: datetime) -> Facts:
+    """Give what a deletion tells: an event of our instance, our own, or a complete scan."""
+    return Facts(deleted_at=deleted_at, seen_at=deleted_at)
+
+
+def of_not_found(asked_at: datetime) -> Facts:
+    """Give what a 404 of our own instance tells. It may be true of a moment alone."""
+    return Facts(not_found_at=asked_at, seen_at=asked_at)
+
+
+def join(one: Facts, other: Facts) -> Facts:
+    """Give what both tell together."""
+    answered_at = _later(one.answered_at, other.answered_at)
+    return Facts(
+        snapshot=max(one.snapshot, other.snapshot, key=_version_of),
+        name=max(one.name, other.name, key=_version_of),
+        email=max(one.email, other.email, key=_version_of),
+        reference=max(one.reference, other.reference, key=_version_of),
+        addresses=_join_addresses(one.addresses, other.addresses),
+        last_sign_in_at=_later(one.last_sign_in_at, other.last_sign_in_at),
+        answered_at=answered_at,
+        seen_at=_later(one.seen_at, other.seen_at),
+        deleted_at=_unless_answered(_later(one.deleted_at, other.deleted_at), answered_at),
+        not_found_at=_unless_answered(_later(one.not_found_at, other.not_found_at), answered_at),
+    )
+
+
+def holds_now(facts: Facts, address: str) -> bool:
+    """Tell whether the newest state has the address, verified, as its primary one."""
+    columns = facts.snapshot.value or {}
+    return bool(columns.get("email_verified")) and emails.normalized(columns["email"]) == address
+
+
+def _version_of(told: Told) -> str:
+    return told.version
+
+
+def _join_addresses(one: Mapping[str, Held], other: Mapping[str, Held]) -> Mapping[str, Held]:
+    if not other or one == other:
+        return one
+    joined = dict(one)
+    for address, (first, last) in other.items():
+        known = joined.get(address)
+        joined[address] = (min(known[0], first), max(known[1], last)) if known else (first, last)
+    return joined
+
+
+def _later(one: Moment | None, other: Moment | None) -> Moment | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return max(one, other)
+
+
+def _unless_answered(gone_at: datetime | None, answered_at: datetime | None) -> datetime | None:
+    return None if gone_at and answered_at and answered_at > gone_at else gone_at
+
+
+def _columns_of(user: ClerkUser, updated_at: datetime) -> dict[str, Any]:
+    return {
+        "email": user.email,
+        "email_verified": user.email_verified,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "image_url": user.image_url,
+        "banned": user.banned,
+        "locked": user.locked,
+        "two_factor_enabled": user.two_factor_enabled,
+        "password_enabled": user.password_enabled,
+        "providers": list(user.providers),
+        "clerk_created_at": user.created_at,
+        "clerk_updated_at": updated_at,
+        "claimed_id": _uuid(user.public_metadata.get(OUR_ID)),
+    }
+
+
+def _version(updated_at: datetime, observed_at: datetime, columns: Mapping[str, Any]) -> str:
+    """Order states by their own time, then by the time at which they were observed. Two texts
+    compare as the times do. The digest decides between what is equal in both, for any order."""
+    digest = hashlib.sha1(orjson.dumps(columns), usedforsecurity=False).hexdigest()[:12]
+    return f"{_number(updated_at):017d}-{_number(observed_at):017d}-{digest}"
+
+
+def _number(moment: datetime) -> int:
+    return max(0, (moment - _EPOCH) // _MICROSECOND)
+
+
+def _uuid(value: Any) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(str(value)) if value else None
+    except ValueError:
+        return None
+
+
+SNAPSHOT = tuple(_columns_of(ClerkUser(id=""), _EPOCH))
+"""The columns of `ClerkAccount` that the snapshot fills."""

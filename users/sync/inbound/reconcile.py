@@ -1,0 +1,420 @@
+"""Reconciliation: derive what should be of everything that a change touches, and apply it, in the
+transaction of that change."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from users import guard
+from users.clerk import ClerkUser, emails
+from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, LinkedBy, Source
+from users.sync import journal
+from users.sync.inbound.decisions import Account, Decisions, Group, Invited, Row, derive
+from users.sync.mirror import agreements, comparison, store
+from users.sync.operations import Follow, Link, Unlink
+
+logger = logging.getLogger(__name__)
+
+LARGEST_GROUP = 1000
+"""Rows and accounts that are decided together; who has to do with more waits for a person."""
+CHUNK = 200
+PARKED = "{}@moving.invalid"
+"""Where rows stand while they swap addresses, inside the transaction: nobody ever sees it."""
+
+State = Invitation.State
+
+
+def take(user: ClerkUser, *, source: Source = Source.TASK) -> None:
+    """Join an answer of Clerk, and reconcile whom it concerns."""
+    with transaction.atomic():
+        if store.keep(user).due:
+            reconcile(accounts=[user.id], source=source)
+
+
+def reconcile(
+    *,
+    accounts: Iterable[str] = (),
+    rows: Iterable[uuid.UUID] = (),
+    addresses: Iterable[str] = (),
+    source: Source,
+) -> None:
+    """Bring rows, links, invitations and notes to what follows from all that is known.
+
+    What starts it are accounts, rows or addresses that changed; all that has to do with them is
+    decided together. Rows with a pending change, and rows that somebody else is saving, stay as
+    they are; their accounts stay due.
+    """
+    store.lock()
+    loaded = _Loader().load(accounts=accounts, rows=rows, addresses=addresses)
+    if loaded is None:
+        return
+    decisions = derive(loaded.group, now=timezone.now())
+    _Apply(loaded, decisions, source).apply()
+
+
+def reconcile_due(*, source: Source = Source.TASK) -> int:
+    """Reconcile all that is still due, each lot in its own transaction; gives how many accounts
+    were looked at."""
+    looked_at, last = 0, ""
+    due = ClerkAccount.objects.filter(reconcile_due=True).order_by("pk")
+    while ids := list(due.filter(pk__gt=last).values_list("pk", flat=True)[:CHUNK]):
+        last = ids[-1]
+        looked_at += len(ids)
+        try:
+            with transaction.atomic():
+                reconcile(accounts=ids, source=source)
+        except DatabaseError:
+            logger.exception("%s accounts could not be reconciled", len(ids))
+    return looked_at
+
+
+def derived_links() -> tuple[list[tuple[BuilderUser, str]], list[str]]:
+    """Give the rows without an account that should have one, and notes on accounts that look like
+    one of ours. Nothing is changed."""
+    related = BuilderUser.objects.not_linked()
+    accounts = ClerkAccount.objects.filter(
+        Exists(comparison.with_email_of(related, OuterRef("email")))
+        | Exists(related.filter(pk=OuterRef("claimed_id"))),
+        user=None,
+        deleted_at=None,
+        released_at=None,
+    ).order_by("pk")
+    ids = list(accounts.values_list("pk", flat=True))
+    links: list[tuple[BuilderUser, str]] = []
+    notes: list[str] = []
+    for start in range(0, len(ids), CHUNK):
+        with transaction.atomic():
+            store.lock()
+            loaded = _Loader().load(accounts=ids[start : start + CHUNK], rows=(), addresses=())
+            if loaded is None:
+                continue
+            decisions = derive(loaded.group, now=timezone.now())
+        links += [
+            (loaded.users[row.id], row.clerk_id)
+            for row in decisions.rows.values()
+            if row.clerk_id and loaded.group.rows[row.id].clerk_id is None
+        ]
+        notes += [
+            f"{loaded.records[clerk_id]} ({clerk_id}): {note}"
+            for clerk_id, note in decisions.notes.items()
+            if note and clerk_id in ids
+        ]
+    return links, notes
+
+
+# --- What belongs together -----------------------------------------------------------------------
+
+
+@dataclass
+class _Loaded:
+    group: Group
+    users: dict[uuid.UUID, BuilderUser]
+    waiting: set[str]
+    """Accounts of rows that cannot be decided now."""
+    records: dict[str, ClerkAccount]
+
+
+_ROWS = """
+SELECT id FROM users
+WHERE id = ANY(%(rows)s) OR clerk_id = ANY(%(accounts)s) OR lower(email) = ANY(%(emails)s)
+    OR id IN (SELECT user_id FROM users_agreement WHERE own_email = ANY(%(emails)s))
+"""
+
+# FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no other editor.
+_LOCKED_ROWS = f"""
+SELECT {", ".join(f'users."{field.column}"' for field in BuilderUser._meta.concrete_fields)},
+    agreement.clerk_id AS agreed_clerk_id, agreement.linked_by, agreement.linked_since,
+    agreement.linked_at, agreement.name AS agreed_name, agreement.name_version,
+    agreement.email AS agreed_email, agreement.email_version, agreement.own_email,
+    agreement.own_email_since, agreement.note,
+    EXISTS (
+        SELECT FROM users_syncattempt WHERE user_id = users.id AND status = 'started'
+    ) AS pending,
+    agreement.linked_by = 'address' AND EXISTS (
+        SELECT FROM users_syncattempt AS attempt
+        WHERE attempt.user_id = users.id AND attempt.source IN ('admin', 'command')
+            AND attempt.started_at > agreement.linked_at
+    ) AS touched,
+    users.clerk_id IS NULL AND EXISTS (
+        SELECT FROM users_syncattempt AS attempt
+        WHERE attempt.user_id = users.id AND attempt.operation = 'create'
+            AND attempt.details ->> 'account' = 'create'
+    ) AS created_here
+FROM users JOIN users_agreement AS agreement ON agreement.user_id = users.id
+WHERE users.id = ANY(%s)
+ORDER BY users.id
+"""
+
+_ACCOUNTS = """
+SELECT * FROM users_clerkaccount
+WHERE clerk_id = ANY(%(accounts)s) OR addresses ?| %(emails)s
+    OR (lower(email) = ANY(%(emails)s) AND email <> '')
+    OR claimed_id = ANY(%(rows)s) OR reference = ANY(%(references)s)
+"""
+
+_INVITATIONS = """
+SELECT * FROM users_invitation
+WHERE status NOT IN ('revoked', 'refused') AND (
+    user_id = ANY(%(rows)s) OR reference = ANY(%(references)s)
+    OR (lower(email) = ANY(%(emails)s) AND status IN ('waiting', 'pending'))
+)
+"""
+
+
+@dataclass
+class _Loader:
+    """Gathers rows, accounts and invitations until nothing more belongs to them."""
+
+    rows: set[uuid.UUID] = field(default_factory=set)
+    accounts: set[str] = field(default_factory=set)
+    emails: set[str] = field(default_factory=set)
+    references: set[uuid.UUID] = field(default_factory=set)
+
+    def load(
+        self, *, accounts: Iterable[str], rows: Iterable[uuid.UUID], addresses: Iterable[str]
+    ) -> _Loaded | None:
+        """None for what is too large to be decided together."""
+        self.rows, self.accounts = set(rows), set(accounts)
+        self.emails = {emails.normalized(email) for email in addresses} - {""}
+        while True:
+            before = self._size()
+            records = self._records()
+            invitations = self._invitations()
+            self._find_rows()
+            users, busy = self._locked()
+            if self._size() == before:
+                break
+            if before > LARGEST_GROUP * 4:
+                logger.error("Too much belongs together to be reconciled: %s", sorted(accounts)[:3])
+                return None
+        group = Group(
+            accounts={record.pk: _account(record) for record in records},
+            rows={user.pk: _row(user, busy=user.pk in busy) for user in users},
+            invitations=[_invited(one) for one in invitations],
+        )
+        return _Loaded(
+            group,
+            {user.pk: user for user in users},
+            {user.account_id for user in users if user.pk in busy or user.pending},  # type: ignore[attr-defined]
+            {record.pk: record for record in records},
+        )
+
+    def _size(self) -> int:
+        return len(self.rows) + len(self.accounts) + len(self.emails) + len(self.references)
+
+    @property
+    def _keys(self) -> dict[str, Any]:
+        return {
+            "rows": list(self.rows),
+            "accounts": list(self.accounts),
+            "emails": list(self.emails),
+            "references": list(self.references),
+        }
+
+    def _records(self) -> list[ClerkAccount]:
+        records = list(ClerkAccount.objects.raw(_ACCOUNTS, self._keys))
+        for record in records:
+            self.accounts.add(record.pk)
+            self.emails |= {*record.addresses, emails.normalized(record.known_email)} - {""}
+            if record.reference is not None:
+                self.references.add(record.reference)
+        return records
+
+    def _invitations(self) -> list[Invitation]:
+        invitations = list(Invitation.objects.raw(_INVITATIONS, self._keys))
+        for invitation in invitations:
+            self.rows.add(invitation.user_id)
+            self.references.add(invitation.reference)
+            if invitation.open:
+                self.emails.add(emails.normalized(invitation.email))
+        return invitations
+
+    def _find_rows(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_ROWS, self._keys)
+            self.rows |= {user_id for (user_id,) in cursor.fetchall()}
+
+    def _locked(self) -> tuple[list[BuilderUser], set[uuid.UUID]]:
+        """The rows, and which of them somebody else is saving."""
+        ids = sorted(self.rows)
+        agreements.observe(ids)
+        query = BuilderUser.objects.raw
+        locked = list(query(f"{_LOCKED_ROWS} FOR NO KEY UPDATE OF users SKIP LOCKED", [ids]))
+        held = self.rows - {user.pk for user in locked}
+        others = list(query(_LOCKED_ROWS, [list(held)])) if held else []
+        for user in (*locked, *others):
+            self.emails |= {emails.normalized(user.email), user.own_email} - {""}  # type: ignore[attr-defined]
+            if user.account_id:
+                self.accounts.add(user.account_id)
+        return [*locked, *others], {user.pk for user in others}
+
+
+def _account(record: ClerkAccount) -> Account:
+    return Account(record.pk, store.of_record(record), released=record.released_at is not None)
+
+
+def _row(user: Any, *, busy: bool) -> Row:
+    return Row(
+        id=user.pk,
+        name=user.name,
+        email=user.email,
+        role=user.role,
+        clerk_id=user.account_id or None,
+        linked_by=user.linked_by,
+        linked_since=user.linked_since,
+        linked_at=user.linked_at,
+        agreed_name=user.agreed_name,
+        agreed_name_version=user.name_version,
+        agreed_email=user.agreed_email,
+        agreed_email_version=user.email_version,
+        own_email=user.own_email,
+        own_email_since=user.own_email_since,
+        note=user.note,
+        busy=busy or user.pending or user.has_invalid_id,
+        touched=bool(user.touched),
+        created_here=user.created_here,
+    )
+
+
+def _invited(invitation: Invitation) -> Invited:
+    return Invited(
+        reference=invitation.reference,
+        user_id=invitation.user_id,
+        email=invitation.email,
+        purpose=invitation.purpose,
+        status=invitation.status,
+        sent_at=invitation.sent_at or invitation.created_at,
+    )
+
+
+# --- Applying ------------------------------------------------------------------------------------
+
+REASONS = {
+    LinkedBy.INVITATION: "The account accepted the invitation.",
+    LinkedBy.ADDRESS: "The account had this email, verified, first.",
+}
+LOST = "Another builder user had the account's email earlier."
+
+
+class _Apply:
+    def __init__(self, loaded: _Loaded, decisions: Decisions, source: Source) -> None:
+        self.loaded = loaded
+        self.decisions = decisions
+        self.source = source
+
+    def apply(self) -> None:
+        before = self.loaded.group.rows
+        changed = [row for row in self.decisions.rows.values() if row != before[row.id]]
+        self._release_accounts(changed)
+        self._park(changed)
+        for row in changed:
+            self._write_row(before[row.id], row)
+        self._settle_invitations()
+        self._write_accounts()
+
+    def _release_accounts(self, changed: list[Row]) -> None:
+        """Rows that lose their account do so first: another one may get it."""
+        ids = [
+            row.id
+            for row in changed
+            if self.loaded.group.rows[row.id].clerk_id not in (None, row.clerk_id)
+        ]
+        with guard.synchronized():
+            BuilderUser.objects.filter(pk__in=ids).update(clerk_id=None)
+        ClerkAccount.objects.filter(user__in=ids).update(user=None)
+
+    def _park(self, changed: list[Row]) -> None:
+        """Rows that move stand aside first: they may swap addresses."""
+        moving = [row for row in changed if row.email != self.loaded.group.rows[row.id].email]
+        if len(moving) < 2:
+            return
+        with guard.synchronized():
+            for row in moving:
+                BuilderUser.objects.filter(pk=row.id).update(email=PARKED.format(row.id))
+
+    def _write_row(self, before: Row, row: Row) -> None:
+        for operation, details in _operations(self.loaded.users[row.id], before, row):
+            operation.details |= details
+            journal.record_derived(operation, self.source)
+        columns = {
+            column: getattr(row, column)
+            for column in ("name", "email", "clerk_id")
+            if getattr(row, column) != getattr(before, column)
+        }
+        if columns:
+            with guard.synchronized():
+                BuilderUser.objects.filter(pk=row.id).update(updated_at=timezone.now(), **columns)
+        if "clerk_id" in columns and row.clerk_id:
+            ClerkAccount.objects.filter(pk=row.clerk_id).update(user=row.id)
+        Agreement.objects.filter(pk=row.id).update(
+            clerk_id=row.clerk_id,
+            linked_by=row.linked_by,
+            linked_since=row.linked_since,
+            linked_at=row.linked_at,
+            name=row.agreed_name,
+            name_version=row.agreed_name_version,
+            email=row.agreed_email,
+            email_version=row.agreed_email_version,
+            own_email=row.own_email,
+            own_email_since=row.own_email_since,
+            note=row.note,
+        )
+
+    def _settle_invitations(self) -> None:
+        now = timezone.now()
+        if self.decisions.accepted:
+            Invitation.objects.filter(reference__in=self.decisions.accepted).update(
+                status=State.ACCEPTED, send_after=None, updated_at=now
+            )
+        if self.decisions.closed:
+            closed = Invitation.objects.filter(reference__in=self.decisions.closed)
+            closed.filter(clerk_invitation_id__isnull=False).update(revoke_due=True)
+            closed.update(status=State.REVOKED, send_after=None, updated_at=now)
+
+    def _write_accounts(self) -> None:
+        for clerk_id, row_id in self.decisions.replaced.items():
+            self._replace(clerk_id, row_id)
+        waiting = self.loaded.waiting
+        for clerk_id, record in self.loaded.records.items():
+            note = self.decisions.notes.get(clerk_id, record.note)
+            due = clerk_id in waiting or (record.reconcile_due and bool(waiting))
+            if (note, due) != (record.note, record.reconcile_due):
+                ClerkAccount.objects.filter(pk=clerk_id).update(note=note, reconcile_due=due)
+
+    def _replace(self, clerk_id: str, row_id: uuid.UUID) -> None:
+        ClerkAccount.objects.filter(pk=clerk_id).update(
+            released_at=timezone.now(),
+            replaced_for=row_id,
+            ban_due=not self.loaded.group.accounts[clerk_id].banned,
+        )
+
+
+def _operations(
+    user: BuilderUser, before: Row, row: Row
+) -> Iterator[tuple[Follow | Link | Unlink, dict[str, Any]]]:
+    """What the journal records of a row that changed, each with its reason."""
+    followed = {
+        column: [getattr(before, column), getattr(row, column)]
+        for column in ("name", "email")
+        if getattr(row, column) != getattr(before, column)
+    }
+    if row.clerk_id != before.clerk_id:
+        link: dict[str, list[Any]] = {"clerk_id": [before.clerk_id, row.clerk_id]}
+        if row.clerk_id is None:
+            yield Unlink.on(user, link), {"reason": LOST}
+        else:
+            if row.linked_by == LinkedBy.INVITATION and "email" in followed:
+                link["email"] = followed.pop("email")
+            yield Link.on(user, link), {"reason": REASONS[LinkedBy(row.linked_by)]}
+    if followed:
+        operation = Follow.on(user, followed)
+        operation.clerk_id = row.clerk_id or ""
+        yield operation, {}

@@ -1,0 +1,214 @@
+"""`Agreement`: what is known of rows beside their columns, brought up to date with them.
+
+Other applications write the table as well, and nobody tells us. So before anything is decided,
+what they did is observed: a new row, another account, another email.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import connection
+from django.utils import timezone
+
+from users.clerk import names
+from users.ids import USER_ID
+from users.models import Agreement, BuilderUser, ClerkAccount, LinkedBy
+from users.sync.inbound.facts import Facts
+from users.sync.mirror.comparison import (
+    NormalizedEmail,
+    NormalizedName,
+    same_email,
+    same_name,
+)
+
+
+def _name(expression: str) -> str:
+    return NormalizedName.template % {"expressions": expression}
+
+
+def _email(expression: str) -> str:
+    return NormalizedEmail.template % {"expressions": expression}
+
+
+_LINKED = f"CASE WHEN users.clerk_id ~ '{USER_ID.pattern}' THEN users.clerk_id END"
+_SAME_NAME = f"""(users.name = known.known_name
+    OR {_name("users.name")} = {_name("known.known_name")}) AND known.known_name <> ''"""
+_SAME_EMAIL = f"""(users.email = known.known_email
+    OR {_email("users.email")} = {_email("known.known_email")}) AND known.known_email <> ''"""
+
+# A link that was there before it was recorded is a decision, of the time when the row was made or
+# its last invitation was accepted: an invitation that is open since then is newer.
+_NEW = f"""
+INSERT INTO users_agreement (
+    user_id, clerk_id, linked_by, linked_since, own_email, own_email_since,
+    name, name_version, email, email_version, note
+)
+SELECT users.id, {_LINKED},
+    CASE WHEN {_LINKED} IS NULL THEN '' ELSE 'inherited' END,
+    greatest(users.created_at, (
+        SELECT max(sent_at) FROM users_invitation
+        WHERE user_id = users.id AND status = 'accepted'
+    )),
+    {_email("users.email")}, users.created_at,
+    CASE WHEN {_SAME_NAME} THEN users.name END,
+    CASE WHEN {_SAME_NAME} THEN known.known_name_version ELSE '' END,
+    CASE WHEN {_SAME_EMAIL} THEN users.email END,
+    CASE WHEN {_SAME_EMAIL} THEN known.known_email_version ELSE '' END,
+    ''
+FROM users LEFT JOIN users_clerkaccount AS known ON known.clerk_id = users.clerk_id
+WHERE NOT EXISTS (SELECT FROM users_agreement WHERE user_id = users.id) {{rows}}
+ON CONFLICT (user_id) DO NOTHING
+"""
+
+_OTHER_ACCOUNT = f"""
+UPDATE users_agreement AS agreement SET
+    clerk_id = {_LINKED}, linked_by = 'inherited', linked_since = now(), linked_at = NULL,
+    name = CASE WHEN {_SAME_NAME} THEN users.name END,
+    name_version = CASE WHEN {_SAME_NAME} THEN known.known_name_version ELSE '' END,
+    email = CASE WHEN {_SAME_EMAIL} THEN users.email END,
+    email_version = CASE WHEN {_SAME_EMAIL} THEN known.known_email_version ELSE '' END
+FROM users LEFT JOIN users_clerkaccount AS known ON known.clerk_id = users.clerk_id
+WHERE users.id = agreement.user_id AND agreement.clerk_id IS DISTINCT FROM {_LINKED} {{rows}}
+"""
+
+_OTHER_EMAIL = f"""
+UPDATE users_agreement AS agreement SET
+    own_email = {_email("users.email")}, own_email_since = now()
+FROM users
+WHERE users.id = agreement.user_id
+    AND users.email IS DISTINCT FROM agreement.own_email
+    AND users.email IS DISTINCT FROM agreement.email
+    AND {_email("users.email")} <> agreement.own_email
+    AND {_email("users.email")} <> {_email("agreement.email")} {{rows}}
+"""
+
+# First release each account whose row has another id now, so that the second statement finds
+# the unique key free.
+_ACCOUNTS = """
+UPDATE users_clerkaccount AS known SET user_id = NULL
+WHERE known.user_id IS NOT NULL AND NOT EXISTS (
+    SELECT FROM users WHERE users.id = known.user_id AND users.clerk_id = known.clerk_id
+) {claims};
+UPDATE users_clerkaccount AS known SET user_id = users.id
+FROM users
+WHERE users.clerk_id = known.clerk_id AND known.user_id IS DISTINCT FROM users.id {accounts}
+"""
+_ALL_ACCOUNTS = _ACCOUNTS.format(claims="", accounts="")
+_SOME_ACCOUNTS = _ACCOUNTS.format(
+    claims="""
+    AND known.user_id IN (
+        SELECT id FROM users WHERE clerk_id = ANY(%s)
+        UNION ALL SELECT user_id FROM users_clerkaccount WHERE clerk_id = ANY(%s)
+    )""",
+    # Said of both, so that the planner reads neither table as a whole.
+    accounts="AND known.clerk_id = ANY(%s) AND users.clerk_id = ANY(%s)",
+)
+
+# A fact that shows what the row holds makes the two agree, however late it comes; one that is
+# older than what they agree on does not.
+_TOLD = f"""
+SELECT users.id, users.clerk_id, users.name, users.email, fact.version,
+    agreement.name IS DISTINCT FROM users.name AND agreement.name_version < fact.version
+        AND fact.name <> '' AND {_name("fact.name")} = {_name("users.name")} AS names,
+    agreement.email IS DISTINCT FROM users.email AND agreement.email_version < fact.version
+        AND fact.email <> '' AND {_email("fact.email")} = {_email("users.email")} AS emails
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+        AS fact (clerk_id, version, name, email)
+    JOIN users ON users.clerk_id = fact.clerk_id
+    JOIN users_agreement AS agreement ON agreement.user_id = users.id
+        AND agreement.clerk_id = fact.clerk_id
+WHERE users.clerk_id = ANY(%s)
+    AND (agreement.name IS DISTINCT FROM users.name
+        OR agreement.email IS DISTINCT FROM users.email)
+"""
+_AGREE = f"""
+UPDATE users_agreement AS agreement SET
+    name = CASE WHEN names THEN told.name ELSE agreement.name END,
+    name_version = CASE WHEN names THEN told.version ELSE agreement.name_version END,
+    email = CASE WHEN emails THEN told.email ELSE agreement.email END,
+    email_version = CASE WHEN emails THEN told.version ELSE agreement.email_version END
+FROM ({_TOLD}) AS told
+WHERE agreement.user_id = told.id AND (names OR emails)
+RETURNING told.clerk_id
+"""
+
+
+def follow(facts: Mapping[str, Facts]) -> set[str]:
+    """Bring accounts and agreements up to date with the rows that have these ids, and with what
+    the facts show. Gives the ids of those that agree on something new."""
+    ids = list(facts)
+    some = "AND users.clerk_id = ANY(%s)"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"{_SOME_ACCOUNTS}; {_NEW.format(rows=some)}; {_OTHER_ACCOUNT.format(rows=some)}",
+            [*[ids] * 4, ids, ids],
+        )
+        cursor.execute(_AGREE, _told(facts))
+        return {clerk_id for (clerk_id,) in cursor.fetchall()}
+
+
+def would_agree(facts: Mapping[str, Facts]) -> bool:
+    """Tell whether these facts, which change nothing of the accounts, make a row agree."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT EXISTS (SELECT FROM ({_TOLD}) AS told WHERE names OR emails)", _told(facts)
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def _told(facts: Mapping[str, Facts]) -> list[Any]:
+    states = [fact.snapshot.value or {} for fact in facts.values()]
+    return [
+        list(facts),
+        [fact.snapshot.version for fact in facts.values()],
+        [names.join(state.get("first_name", ""), state.get("last_name", "")) for state in states],
+        [state.get("email", "") for state in states],
+        list(facts),
+    ]
+
+
+def decide(row: BuilderUser, clerk_id: str | None) -> None:
+    """Record that staff decided which account the row has, None for none."""
+    observe([row.pk])
+    ClerkAccount.objects.filter(user=row.pk).exclude(pk=clerk_id or "").update(user=None)
+    account = ClerkAccount.objects.filter(pk=clerk_id).first()
+    if account is not None:
+        ClerkAccount.objects.filter(pk=account.pk).update(user=row.pk)
+    names_agree = account is not None and same_name(row.name, account.known_name)
+    emails_agree = account is not None and same_email(row.email, account.known_email)
+    Agreement.objects.filter(pk=row.pk).update(
+        clerk_id=clerk_id,
+        linked_by=LinkedBy.STAFF,
+        linked_since=timezone.now(),
+        linked_at=None,
+        name=row.name if names_agree else None,
+        name_version=account.known_name_version if account and names_agree else "",
+        email=row.email if emails_agree else None,
+        email_version=account.known_email_version if account and emails_agree else "",
+        note="",
+    )
+
+
+def observe(user_ids: Sequence[uuid.UUID]) -> None:
+    """Bring the agreements of these rows up to date with what others wrote."""
+    ids = list(user_ids)
+    some = "AND users.id = ANY(%s)"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "; ".join(part.format(rows=some) for part in (_NEW, _OTHER_ACCOUNT, _OTHER_EMAIL)),
+            [ids] * 3,
+        )
+
+
+def observe_all() -> None:
+    """Bring all accounts and agreements up to date with the rows."""
+    with connection.cursor() as cursor:
+        parts = [part.format(rows="") for part in (_NEW, _OTHER_ACCOUNT, _OTHER_EMAIL)]
+        gone = """
+            DELETE FROM users_agreement
+            WHERE NOT EXISTS (SELECT FROM users WHERE users.id = user_id)
+        """
+        cursor.execute("; ".join([_ALL_ACCOUNTS, *parts, gone]))

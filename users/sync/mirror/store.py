@@ -1,0 +1,364 @@
+"""`ClerkAccount`: what is known of Clerk's side. Each fact is joined to it, and nothing else
+writes what Clerk has shown.
+
+One writer at a time, by an advisory lock of the transaction: two first facts at once, each blind
+to what the other brings about, would both decide wrongly. So whoever stores a fact must not ask
+Clerk any more before the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from django.db import connection, transaction
+from django.utils import timezone
+
+from users.clerk import ClerkUser
+from users.models import ClerkAccount
+from users.sync.inbound import facts
+from users.sync.inbound.facts import SNAPSHOT, Facts, Told
+from users.sync.mirror import agreements
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('cascade: facts', 0))"
+
+_REGISTERS = {"known_name": "name", "known_email": "email", "reference": "reference"}
+"""Columns → the register of `Facts` that fills them; `<column>_version` beside each."""
+_MOMENTS = ("last_sign_in_at", "answered_at", "seen_at", "deleted_at", "not_found_at")
+_WRITTEN = (
+    *SNAPSHOT,
+    "version",
+    *_REGISTERS,
+    *(f"{column}_version" for column in _REGISTERS),
+    "addresses",
+    *_MOMENTS,
+)
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+
+_READ = f"SELECT clerk_id, {', '.join(_WRITTEN)} FROM users_clerkaccount WHERE clerk_id = ANY(%s)"
+
+# No insert sets `user_id`: of two that insert the same account at once, one would fail at that
+# column's unique key, which ON CONFLICT (clerk_id) does not cover. `agreements` sets it after.
+_INSERT = """
+INSERT INTO users_clerkaccount (clerk_id, {columns})
+SELECT clerk_id, {columns}
+FROM jsonb_populate_recordset(NULL::users_clerkaccount, %s::jsonb)
+ORDER BY clerk_id
+""".format(columns=", ".join(_WRITTEN))
+
+_UPDATE = """
+UPDATE users_clerkaccount AS known SET {columns}
+FROM jsonb_populate_recordset(NULL::users_clerkaccount, %s::jsonb) AS page
+WHERE known.clerk_id = page.clerk_id
+""".format(columns=", ".join(f"{column} = page.{column}" for column in _WRITTEN))
+
+# Whom a fact may concern beside the account: rows and invitations that have to do with it. All
+# other accounts, nearly all of a first scan, need no decision.
+_MARK_DUE = """
+UPDATE users_clerkaccount AS known SET reconcile_due = true
+FROM (
+    SELECT clerk_id, array_append(
+        ARRAY(SELECT jsonb_object_keys(addresses)), lower(email)
+    ) AS emails
+    FROM users_clerkaccount WHERE clerk_id = ANY(%s)
+) AS changed
+WHERE known.clerk_id = changed.clerk_id AND (
+    known.note <> ''
+    OR EXISTS (
+        SELECT FROM users WHERE users.clerk_id = known.clerk_id AND (
+            users.name IS DISTINCT FROM known.known_name
+            OR users.email IS DISTINCT FROM known.known_email
+            OR known.deleted_at IS NOT NULL OR known.banned
+        )
+    )
+    OR EXISTS (
+        SELECT FROM users
+        WHERE lower(users.email) = ANY(changed.emails) AND users.email <> ''
+            AND users.clerk_id IS DISTINCT FROM known.clerk_id
+    )
+    OR EXISTS (
+        SELECT FROM users_agreement AS agreement
+        WHERE agreement.own_email = ANY(changed.emails) AND agreement.own_email <> ''
+            AND agreement.clerk_id IS DISTINCT FROM known.clerk_id
+    )
+    OR EXISTS (
+        SELECT FROM users
+        WHERE users.id = known.claimed_id AND users.clerk_id IS DISTINCT FROM known.clerk_id
+    )
+    OR EXISTS (
+        SELECT FROM users_invitation AS invitation
+        WHERE invitation.status IN ('waiting', 'pending', 'expired')
+            AND (
+                invitation.reference = known.reference
+                OR lower(invitation.email) = ANY(changed.emails)
+                OR invitation.user_id IN (
+                    SELECT id FROM users WHERE users.clerk_id = known.clerk_id
+                )
+            )
+    )
+)
+RETURNING known.clerk_id
+"""
+
+
+_MARK_ALL_DUE = """
+UPDATE users_clerkaccount AS known SET reconcile_due = true
+WHERE NOT reconcile_due AND (
+    known.note <> ''
+    OR (
+        known.user_id IS NULL AND known.deleted_at IS NULL AND known.released_at IS NULL
+        AND NOT known.banned AND known.email <> ''
+        AND EXISTS (
+            SELECT FROM users
+            WHERE users.clerk_id IS NULL AND lower(users.email) = lower(known.email)
+        )
+    )
+    OR EXISTS (
+        SELECT FROM users JOIN users_agreement AS agreement ON agreement.user_id = users.id
+        WHERE users.clerk_id = known.clerk_id AND (
+            agreement.note <> ''
+            OR (known.known_name <> '' AND agreement.name = users.name
+                AND known.known_name <> users.name)
+            OR (known.known_email <> '' AND agreement.email = users.email
+                AND known.known_email <> lower(users.email))
+        )
+    )
+    OR known.reference IN (
+        SELECT reference FROM users_invitation WHERE status IN ('pending', 'expired')
+    )
+)
+"""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a fact changed. `before` is None for an account that was not known; `due` says that
+    rows or invitations have to be reconciled with it."""
+
+    before: Facts | None
+    after: Facts
+    due: bool
+
+    def changes_of(self, columns: Iterable[str]) -> dict[str, list[Any]]:
+        """Give what changed about the account itself, `{column: [before, after]}`."""
+        if self.before is None or self.before.snapshot.value is None:
+            return {}
+        old, new = self.before.snapshot.value, self.after.snapshot.value
+        return {
+            column: [old[column], new[column]] for column in columns if old[column] != new[column]
+        }
+
+    @property
+    def newly_deleted(self) -> bool:
+        was_deleted = self.before is not None and self.before.deleted_at is not None
+        return self.after.deleted_at is not None and not was_deleted
+
+
+def lock() -> None:
+    """Be the only writer of facts and decisions until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK)
+
+
+def keep(user: ClerkUser) -> Kept:
+    """Join a user as Clerk has shown it, in an answer or an event."""
+    return keep_facts(user.id, _fact(user))
+
+
+def keep_deleted(clerk_id: str, *, deleted_at: datetime | None = None) -> Kept:
+    """Join a deletion: by an event of our instance, our own, or a complete scan; never a 404."""
+    return keep_facts(clerk_id, facts.of_deletion(deleted_at or timezone.now()))
+
+
+def keep_not_found(clerk_id: str) -> Kept:
+    """Join a 404 of our own instance."""
+    return keep_facts(clerk_id, facts.of_not_found(timezone.now()))
+
+
+def keep_facts(clerk_id: str, fact: Facts) -> Kept:
+    """Join one fact. What changes nothing waits for nobody."""
+    known = _known([clerk_id]).get(clerk_id)
+    if (
+        known is not None
+        and facts.join(known, fact) == known
+        and not agreements.would_agree({clerk_id: fact})
+    ):
+        return Kept(known, known, due=False)
+    [kept] = _join({clerk_id: fact}).values()
+    return kept
+
+
+def keep_all(users: Iterable[ClerkUser]) -> list[str]:
+    """Join a page of a scan in few round trips. Gives the ids that have to be reconciled."""
+    page = {user.id: _fact(user) for user in users}
+    if not page:
+        return []
+    return [clerk_id for clerk_id, kept in _join(page, in_bulk=True).items() if kept.due]
+
+
+def keep_all_deleted(clerk_ids: Iterable[str], *, deleted_at: datetime) -> None:
+    """Join that a complete scan, with a look at each, has not found these accounts."""
+    page = dict.fromkeys(clerk_ids, facts.of_deletion(deleted_at))
+    if page:
+        _join(page, in_bulk=True)
+
+
+def mark_due() -> None:
+    """Mark the accounts of which something should follow that no new fact tells: other
+    applications write rows, too."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK_ALL_DUE)
+
+
+def _fact(user: ClerkUser) -> Facts:
+    return facts.of_user(user, observed_at=user.asked_at or user.told_at or timezone.now())
+
+
+def known(clerk_ids: Sequence[str]) -> Mapping[str, Facts]:
+    """Give what is known of these accounts."""
+    return _known(clerk_ids)
+
+
+def _join(page: Mapping[str, Facts], *, in_bulk: bool = False) -> dict[str, Kept]:
+    with transaction.atomic():
+        lock()
+        known = _known(list(page))
+        joined = {
+            clerk_id: facts.join(known[clerk_id], fact) if clerk_id in known else fact
+            for clerk_id, fact in page.items()
+        }
+        changed = [one for one in joined if one not in known or joined[one] != known[one]]
+        _write(joined, known, changed, in_bulk=in_bulk)
+        agreed = agreements.follow(page)
+        mattering = {one for one in changed if _matters(known.get(one), joined[one])} | agreed
+        due = _mark_due(sorted(mattering)) if mattering else set()
+    return {
+        clerk_id: Kept(known.get(clerk_id), after, clerk_id in due)
+        for clerk_id, after in joined.items()
+    }
+
+
+def _write(
+    joined: Mapping[str, Facts],
+    known: Mapping[str, Facts],
+    changed: Sequence[str],
+    *,
+    in_bulk: bool,
+) -> None:
+    new = [_record(one, joined[one]) for one in changed if one not in known]
+    old = [_record(one, joined[one]) for one in changed if one in known]
+    # A page does not wait for the disk: the next commit that does takes it along, and a scan's
+    # last word is one.
+    statements = ["SET LOCAL synchronous_commit = off"] if in_bulk else []
+    statements += [_INSERT] if new else []
+    statements += [_UPDATE] if old else []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "; ".join(statements),
+            [orjson.dumps(records).decode() for records in (new, old) if records],
+        )
+
+
+def _mark_due(clerk_ids: Sequence[str]) -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK_DUE, [list(clerk_ids)])
+        return {clerk_id for (clerk_id,) in cursor.fetchall()}
+
+
+def _matters(before: Facts | None, after: Facts) -> bool:
+    """Tell whether anything changed from which decisions are derived."""
+    return before is None or _decisive(before) != _decisive(after)
+
+
+def _decisive(known: Facts) -> tuple[Any, ...]:
+    columns = known.snapshot.value or {}
+    return (
+        known.name.value,
+        known.email.value,
+        known.reference.value,
+        dict(known.addresses),
+        known.deleted_at is None,
+        *(columns.get(column) for column in ("banned", "email", "email_verified", "claimed_id")),
+    )
+
+
+def _known(clerk_ids: Sequence[str]) -> dict[str, Facts]:
+    with connection.cursor() as cursor:
+        cursor.execute(_READ, [list(clerk_ids)])
+        names = [column.name for column in cursor.description]
+        return {row[0]: _facts(dict(zip(names, row, strict=True))) for row in cursor.fetchall()}
+
+
+def of_record(account: ClerkAccount) -> Facts:
+    """Give what a stored account knows."""
+    return _facts({column: getattr(account, column) for column in _WRITTEN})
+
+
+def _facts(row: Mapping[str, Any]) -> Facts:
+    addresses = row["addresses"]
+    if isinstance(addresses, str):
+        addresses = orjson.loads(addresses)
+    providers = row["providers"]
+    columns = {column: row[column] for column in SNAPSHOT}
+    columns["providers"] = orjson.loads(providers) if isinstance(providers, str) else providers
+
+    def told(column: str) -> Told:
+        version = row[f"{column}_version"]
+        return Told(version, row[column]) if version else facts.UNTOLD
+
+    return Facts(
+        snapshot=Told(row["version"], columns) if row["version"] else facts.UNTOLD,
+        name=told("known_name"),
+        email=told("known_email"),
+        reference=told("reference"),
+        addresses={
+            address: (_EPOCH + first * _MICROSECOND, _EPOCH + last * _MICROSECOND)
+            for address, (first, last) in addresses.items()
+        },
+        last_sign_in_at=row["last_sign_in_at"],
+        answered_at=row["answered_at"],
+        seen_at=row["seen_at"],
+        deleted_at=row["deleted_at"],
+        not_found_at=row["not_found_at"],
+    )
+
+
+_NOTHING = dict.fromkeys(SNAPSHOT) | {
+    "email": "", "email_verified": False, "first_name": "", "last_name": "", "image_url": "",
+    "banned": False, "locked": False, "two_factor_enabled": False, "password_enabled": False,
+    "providers": [],
+}  # fmt: skip
+"""The columns of an account that no state was ever seen of."""
+
+
+def _record(clerk_id: str, known: Facts) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "clerk_id": clerk_id,
+        **(known.snapshot.value or _NOTHING),
+        "version": known.snapshot.version,
+        "addresses": {
+            address: [(first - _EPOCH) // _MICROSECOND, (last - _EPOCH) // _MICROSECOND]
+            for address, (first, last) in known.addresses.items()
+        },
+    }
+    for column, register in _REGISTERS.items():
+        told: Told = getattr(known, register)
+        record[column] = told.value if told.version or column == "reference" else ""
+        record[f"{column}_version"] = told.version
+    return record | {column: getattr(known, column) for column in _MOMENTS}
+
+
+def user_of(account: ClerkAccount) -> ClerkUser:
+    """Give our copy as the gateway gives users: the last name and email that were not empty."""
+    return ClerkUser(
+        id=account.clerk_id,
+        email=account.known_email or account.email,
+        email_verified=account.email_verified,
+        first_name=account.first_name,
+        last_name=account.last_name,
+        banned=account.banned,
+        updated_at=account.clerk_updated_at,
+    )

@@ -313,8 +313,8 @@ class LinkedBy(models.TextChoices):
 class Agreement(models.Model):
     """What is known of a row beside its columns, which other applications own too.
 
-    Whose decision its link is, the values on which row and account last were the same, and the
-    address that the row has by itself, not by following its account.
+    Whose decision its link is, the values on which row and account last were the same, and those
+    that the row has by itself, not by following its account.
     """
 
     user = models.OneToOneField(
@@ -333,6 +333,7 @@ class Agreement(models.Model):
     name_version = models.TextField(blank=True, default="", db_default="", editable=False)
     email = models.TextField("agreed email", null=True, blank=True)
     email_version = models.TextField(blank=True, default="", db_default="", editable=False)
+    own_name = models.TextField("name by itself")
     own_email = models.TextField("email by itself")
     own_email_since = models.DateTimeField("has it since")
     note = models.TextField("why its account is in doubt", blank=True, default="", db_default="")

@@ -27,9 +27,10 @@ from tests.factories import BuilderUserFactory, StaffFactory, linked
 from tests.patience import PATIENCE
 from tests.test_change_form import page_of, stored, text_of
 from tests.test_lists import LIST, shown
+from users.clerk import Pace
 from users.models import BulkRun, ClerkAccount, EventCheck, WebhookDelivery
 from users.sync.bulk.lock import one_at_a_time
-from users.sync.mirror import newest
+from users.sync.mirror import newest, nightly
 from users.sync.status import Events, status
 from users.tasks import keep_mirror_current
 
@@ -471,6 +472,24 @@ def test_several_workers_at_once_scan_and_look_once(sandbox):
     hours_pass(2)
     sandbox.clear_requests()
     assert work_together() == ["/instance", "/users", "/users/count"]
+
+
+def test_the_worker_keeps_the_rate_limit(sandbox, settings, monkeypatch):
+    """A scan leaves a tenth for people at the form, and the hourly look takes no more than that."""
+    settings.CLERK_RATE_LIMIT = 50.0
+    rates = []
+
+    class Noted(Pace):
+        def __init__(self, rate: float) -> None:
+            rates.append(rate)
+            super().__init__(100_000.0)
+
+    monkeypatch.setattr(nightly, "Pace", Noted)
+    monkeypatch.setattr(newest, "Pace", Noted)
+    sandbox.add_user(email="a@example.com")
+    the_worker_runs()
+    assert rates == pytest.approx([45.0, 5.0])
+    assert asked(sandbox)
 
 
 def test_a_scan_that_fails_says_why_and_is_tried_again_after_an_hour(sandbox, client):

@@ -7,6 +7,7 @@ safely and everything else works.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -172,6 +173,20 @@ CLERK_RATE_LIMIT: float = _read(
 )
 if CLERK_RATE_LIMIT <= 0:
     raise ImproperlyConfigured("CLERK_RATE_LIMIT must be a number of requests a second above 0.")
+
+
+def _time_of_day(name: str, *, default: str) -> time | None:
+    """Read a time of day in UTC, None for an empty value."""
+    text = env.str(name, default=default).strip()
+    return datetime.strptime(text, "%H:%M").replace(tzinfo=UTC).timetz() if text else None
+
+
+CLERK_SCAN_AT: time | None = _read(
+    _time_of_day, "CLERK_SCAN_AT", "a time of day in UTC such as 03:30, or empty", default="03:30"
+)
+CLERK_STALE_DAYS: int = _read(env.int, "CLERK_STALE_DAYS", "a whole number of days", default=2)
+if CLERK_STALE_DAYS < 1:
+    raise ImproperlyConfigured("CLERK_STALE_DAYS must be a whole number of days, 1 or more.")
 CLERK_DASHBOARD_URL = env.str("CLERK_DASHBOARD_URL", default="https://dashboard.clerk.com")
 
 # --- Background jobs ---------------------------------------------------------------------------

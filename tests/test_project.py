@@ -51,6 +51,10 @@ def test_a_missing_secret_stops_the_start(name):
         ("CLERK_EDIT_DEADLINE", "soon", "CLERK_EDIT_DEADLINE must be a number"),
         ("CLERK_EDIT_DEADLINE", "-1", "CLERK_EDIT_DEADLINE must be a number of seconds above 0"),
         ("CLERK_RATE_LIMIT", "many", "CLERK_RATE_LIMIT must be a number"),
+        ("CLERK_SCAN_AT", "night", "CLERK_SCAN_AT must be a time of day in UTC such as 03:30"),
+        ("CLERK_SCAN_AT", "24:10", "CLERK_SCAN_AT must be a time of day in UTC such as 03:30"),
+        ("CLERK_STALE_DAYS", "some", "CLERK_STALE_DAYS must be a whole number of days"),
+        ("CLERK_STALE_DAYS", "0", "CLERK_STALE_DAYS must be a whole number of days, 1 or more"),
         ("CLERK_API_URL", "clerk", "CLERK_API_URL must be an address"),
         ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must be of PostgreSQL"),
     ],
@@ -63,6 +67,10 @@ def test_a_wrong_value_is_named(name, value, words):
 
 def test_the_key_of_clerk_may_be_missing():
     assert check(**PRODUCTION).returncode == 0
+
+
+def test_the_nightly_scan_can_be_switched_off():
+    assert check(**PRODUCTION, CLERK_SCAN_AT="").returncode == 0
 
 
 @pytest.mark.django_db

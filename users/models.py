@@ -20,6 +20,7 @@ from django.db.models.functions import Lower, Now
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 from django.urls import reverse
+from django.utils import timezone
 
 from users import guard
 from users.ids import USER_ID
@@ -230,7 +231,7 @@ class ClerkAccount(models.Model):
         blank=True,
         help_text="Clerk answered 404. That is no deletion: any later answer takes it back.",
     )
-    seen_at = models.DateTimeField("last seen")
+    seen_at = models.DateTimeField("last checked")
     claimed_id = models.UUIDField(
         "our id in its metadata",
         null=True,
@@ -496,6 +497,29 @@ class RememberedInstance(models.Model):
         return self.instance_id
 
 
+class EventCheck(models.Model):
+    """What the last look at Clerk's newest changes found; one row. It tells whether events
+    arrive, and when the worker looks again."""
+
+    id = models.SmallAutoField(primary_key=True)
+    next_at = models.DateTimeField("looks again", default=timezone.now)
+    checked_at = models.DateTimeField("last looked", null=True, blank=True)
+    problem = models.TextField("why it could not look", blank=True, default="")
+    missed_since = models.DateTimeField("events missing since", null=True, blank=True)
+    missed_at = models.DateTimeField("last found a missed change", null=True, blank=True)
+    missed = models.PositiveIntegerField("accounts whose change was missed then", default=0)
+    difference = models.IntegerField("users that Clerk has more than our copy", default=0)
+    difference_since = models.DateTimeField(null=True, blank=True)
+    scan_wanted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "check of events"
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="eventcheck_one_row")]
+
+    def __str__(self) -> str:
+        return f"looked at {self.checked_at}"
+
+
 class Invitation(models.Model):
     """A Clerk invitation that we sent: for a new account, or for a new email of an old one."""
 
@@ -582,7 +606,8 @@ class WebhookDelivery(models.Model):
         indexes = [
             models.Index(
                 fields=["received_at"], condition=Q(processed_at=None), name="webhookdelivery_open"
-            )
+            ),
+            models.Index(fields=["-received_at"], name="webhookdelivery_newest"),
         ]
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from users.clerk import names
 from users.models import BuilderUser, ClerkAccount
 from users.sync.mirror import comparison
+from users.sync.status import is_stale
 from users.version import same
 
 
@@ -40,6 +41,11 @@ class Panel:
     def apart(self) -> bool:
         """Whether one copy can be brought to what the other has."""
         return any(row.can_push for row in self.rows)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the account was not checked lately."""
+        return is_stale(self.account)
 
 
 def panel(user: BuilderUser) -> Panel | None:

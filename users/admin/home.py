@@ -11,6 +11,7 @@ from users.admin.again import again_url
 from users.admin.wanted import wanted_of
 from users.models import Status, SyncAttempt
 from users.sync import pending, unseen
+from users.sync.status import status
 
 MOST = 20
 """Changes that the home page tells of at once; the next ones follow as these are dismissed."""
@@ -38,8 +39,10 @@ class Told:
 
 def boxes(request: HttpRequest) -> dict[str, Any]:
     """Return what the home page shows above Django's own. Nothing asks Clerk."""
+    may_view = any(map(request.user.has_perm, VIEWERS))
     return {
-        "told": _told(request) if any(map(request.user.has_perm, VIEWERS)) else [],
+        "told": _told(request) if may_view else [],
+        "mirror": status() if may_view else None,
         "unconfirmed": (
             pending.not_confirmed().count()
             if request.user.has_perm("users.view_syncattempt")

@@ -132,6 +132,7 @@ def _database() -> dict[str, Any]:
         ) from None
     if not database["ENGINE"].endswith("postgresql"):
         raise ImproperlyConfigured("DATABASE_URL must be of PostgreSQL: row locks carry the save.")
+    database["ENGINE"] = "cascade.database"
     options = database.get("OPTIONS", {})
     if "host" in options:  # a socket's folder cannot stand where a URL has its host
         database["HOST"] = options.pop("host")
@@ -172,6 +173,14 @@ CLERK_RATE_LIMIT: float = _read(
 )
 if CLERK_RATE_LIMIT <= 0:
     raise ImproperlyConfigured("CLERK_RATE_LIMIT must be a number of requests a second above 0.")
+# A save waits for a lock as long as its deadline says: that is no database that hangs.
+DATABASE_WAIT_SECONDS: float = _read(
+    env.float, "DATABASE_WAIT_SECONDS", "a number", default=max(10.0, CLERK_EDIT_DEADLINE + 2)
+)
+if DATABASE_WAIT_SECONDS <= CLERK_EDIT_DEADLINE:
+    raise ImproperlyConfigured(
+        "DATABASE_WAIT_SECONDS must be a number of seconds above CLERK_EDIT_DEADLINE."
+    )
 CLERK_DASHBOARD_URL = env.str("CLERK_DASHBOARD_URL", default="https://dashboard.clerk.com")
 
 # --- Background jobs ---------------------------------------------------------------------------

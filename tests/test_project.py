@@ -50,6 +50,8 @@ def test_a_missing_secret_stops_the_start(name):
         ("DEBUG", "perhaps", "DEBUG must be true or false"),
         ("CLERK_EDIT_DEADLINE", "soon", "CLERK_EDIT_DEADLINE must be a number"),
         ("CLERK_EDIT_DEADLINE", "-1", "CLERK_EDIT_DEADLINE must be a number of seconds above 0"),
+        ("DATABASE_WAIT_SECONDS", "long", "DATABASE_WAIT_SECONDS must be a number"),
+        ("DATABASE_WAIT_SECONDS", "8", "must be a number of seconds above CLERK_EDIT_DEADLINE"),
         ("CLERK_RATE_LIMIT", "many", "CLERK_RATE_LIMIT must be a number"),
         ("CLERK_API_URL", "clerk", "CLERK_API_URL must be an address"),
         ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must be of PostgreSQL"),

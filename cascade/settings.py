@@ -7,6 +7,7 @@ safely and everything else works.
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -151,6 +152,14 @@ DATABASES = {"default": _database()}
 
 # --- Clerk -------------------------------------------------------------------------------------
 
+
+def _is_signing_secret(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text.strip().removeprefix("whsec_") + "=="))
+    except ValueError:
+        return False
+
+
 CLERK_SECRET_KEY = env.str("CLERK_SECRET_KEY", default="").strip()
 CLERK_API_URL = env.str("CLERK_API_URL", default="https://api.clerk.com/v1").rstrip("/")
 if urlparse(CLERK_API_URL).scheme not in ("http", "https"):
@@ -159,6 +168,11 @@ CLERK_API_VERSION = env.str("CLERK_API_VERSION", default="2026-05-12")
 CLERK_WEBHOOK_SIGNING_SECRET = secret(
     "CLERK_WEBHOOK_SIGNING_SECRET", in_debug="whsec_" + "b25seS1mb3ItZGVidWctb25seS1mb3ItZGVidWc="
 )
+if not all(map(_is_signing_secret, CLERK_WEBHOOK_SIGNING_SECRET.split(","))):
+    raise ImproperlyConfigured(
+        "CLERK_WEBHOOK_SIGNING_SECRET must be a secret such as whsec_…, or several of them, "
+        "comma-separated."
+    )
 CLERK_EDIT_DEADLINE: float = _read(env.float, "CLERK_EDIT_DEADLINE", "a number", default=8.0)
 if CLERK_EDIT_DEADLINE <= 0:
     raise ImproperlyConfigured("CLERK_EDIT_DEADLINE must be a number of seconds above 0.")

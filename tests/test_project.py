@@ -52,6 +52,8 @@ def test_a_missing_secret_stops_the_start(name):
         ("CLERK_EDIT_DEADLINE", "-1", "CLERK_EDIT_DEADLINE must be a number of seconds above 0"),
         ("DATABASE_WAIT_SECONDS", "long", "DATABASE_WAIT_SECONDS must be a number"),
         ("DATABASE_WAIT_SECONDS", "8", "must be a number of seconds above CLERK_EDIT_DEADLINE"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", "whsec_???", "must be a secret such as whsec_"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", "whsec_b25lLQ==,", "or several of them, comma-separated"),
         ("CLERK_RATE_LIMIT", "many", "CLERK_RATE_LIMIT must be a number"),
         ("CLERK_API_URL", "clerk", "CLERK_API_URL must be an address"),
         ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must be of PostgreSQL"),

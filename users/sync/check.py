@@ -21,7 +21,7 @@ from procrastinate.contrib.django.models import (
 )
 from standardwebhooks import Webhook
 
-from users.clerk import Clerk, Deadline, clerk
+from users.clerk import Clerk, Deadline, clerk, signatures
 from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefused
 from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
 from users.sync import differences, scan
@@ -170,7 +170,8 @@ def _clock(apart: timedelta) -> Finding:
 
 def _webhook_secret() -> Findings:
     try:
-        Webhook(settings.CLERK_WEBHOOK_SIGNING_SECRET)
+        for secret in signatures.secrets():
+            Webhook(secret)
     except Exception:  # the library's own, and binascii's
         meaning = "It cannot be read, so every event of Clerk is refused."
         yield _broken("Webhook secret", meaning, "CLERK_WEBHOOK_SIGNING_SECRET")

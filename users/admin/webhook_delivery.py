@@ -84,4 +84,4 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
             if received.done:
                 messages.success(request, f"{received.svix_id}: it has taken effect now.")
             else:
-                messages.warning(request, f"{received.svix_id}: {received.error}")
+                messages.warning(request, f"{received.svix_id}: {received.report}")

@@ -44,7 +44,8 @@ class Command(BaseCommand):
             ]}))  # fmt: skip
         else:
             for result in results:
-                self.stdout.write(_line(result))
+                said = "done" if result.done else result.report
+                self.stdout.write(f"{result.svix_id}: {said}")
             if not results:
                 self.stdout.write("Nothing is kept.")
         if left:
@@ -56,9 +57,3 @@ def _set_aside(tried: set[str]) -> list[Received]:
         Received(delivery.pk, Outcome.UNUSABLE, delivery.error)
         for delivery in deliveries.unusable().exclude(pk__in=tried).defer("payload")
     ]
-
-
-def _line(result: Received) -> str:
-    if result.outcome is Outcome.UNUSABLE:
-        return f"{result.svix_id}: {result.answer}"
-    return f"{result.svix_id}: {result.error or 'done'}"

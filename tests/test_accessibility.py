@@ -19,7 +19,7 @@ from tests.factories import (
     linked,
 )
 from tests.test_change_form import page_of
-from users.models import ClerkAccount
+from users.models import ClerkAccount, EventCheck
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -123,6 +123,22 @@ def test_what_is_not_certain_and_what_is_told_later(lit, staff, sandbox):
     for width in (1280, 390):
         lit.set_viewport_size({"width": width, "height": 900})
         for address in ("/admin/", page_of(user)):
+            lit.goto(address)
+            found += violations(lit)
+            wide = lit.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+            found += [f"{address} is wider than {width}"] if wide else []
+    assert_none(found)
+
+
+def test_missing_events_and_users_not_checked_lately(lit, sandbox):
+    user = linked(sandbox)
+    now = timezone.now()
+    EventCheck.objects.create(pk=1, checked_at=now, missed_since=now, missed_at=now, missed=3)
+    ClerkAccount.objects.update(seen_at=now - timedelta(days=30))
+    found = []
+    for width in (1280, 390):
+        lit.set_viewport_size({"width": width, "height": 900})
+        for address in ("/admin/", page_of(user), "/admin/users/builderuser/?checked=not_lately"):
             lit.goto(address)
             found += violations(lit)
             wide = lit.evaluate("document.documentElement.scrollWidth > window.innerWidth")

@@ -17,6 +17,7 @@ from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
 from tests.patience import PATIENCE
 from users.models import BulkRow, BulkRun, ClerkAccount, SyncAttempt, WebhookDelivery
 from users.sync import check
+from users.tasks import keep_mirror_current
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,11 +36,13 @@ def test_a_healthy_installation(sandbox, settings):
     settings.DEBUG = True
     linked(sandbox)
     run("clerk_diff", "--refresh")
+    keep_mirror_current(timestamp=0)
     found = levels()
     assert found.pop("Worker") == "warning"  # none is at work in the tests
     assert set(found.values()) == {"ok"}
     assert set(found) >= {"Clerk key", "Clerk", "Clock", "Webhook secret", "Database", "Migrations",
-                          "Indexes", "Twins", "Attempts", "Events", "Scan"}  # fmt: skip
+                          "Indexes", "Twins", "Attempts", "Events", "Changes from Clerk", "Scan",
+                          "Last checked"}  # fmt: skip
 
 
 def test_it_is_a_line_a_finding_without_any_secret(sandbox, settings):

@@ -88,6 +88,7 @@ READS: dict[str, Callable[[Clerk, str, Deadline], object]] = {
     "search": lambda c, _, d: c.search("mary", deadline=d),
     "get_users": lambda c, u, d: c.get_users([u], deadline=d),
     "list_users": lambda c, _, d: c.list_users(deadline=d),
+    "list_changed_users": lambda c, _, d: c.list_changed_users(deadline=d),
     "count_users": lambda c, _, d: c.count_users(deadline=d),
     "get_instance": lambda c, _, d: c.get_instance(deadline=d),
     "time": lambda c, _, d: c.time(deadline=d),
@@ -106,6 +107,18 @@ def write(name: str, gateway: Clerk, user_id: str, seconds: float = 20) -> objec
 def test_every_method_is_driven_here():
     methods = {name for name in vars(Clerk) if not name.startswith("_")} - {"paced"}
     assert methods == {*WRITES, *READS}
+
+
+def test_users_are_listed_by_their_last_change(sandbox, gateway, mary, monkeypatch):
+    ann = sandbox.add_user(email="ann@example.com")["id"]
+    later = sandbox.state.now() + 1000
+    monkeypatch.setattr(sandbox.state, "clock", lambda: later / 1000)
+    sandbox.edit(mary, last_name="Jones")
+    pages = [
+        gateway.list_changed_users(limit=1, offset=offset, deadline=soon()).users
+        for offset in (0, 1, 2)
+    ]
+    assert [[one.id for one in page] for page in pages] == [[mary], [ann], []]
 
 
 def test_users_are_read(sandbox, gateway, mary):

@@ -141,9 +141,10 @@ class TestDeleted:
         creation, deletion = happened(sandbox)
         post(sandbox, deletion)
         post(sandbox, creation)
-        # As if they had come in order: the row's account is one that was deleted.
-        assert stored(row).clerk_id == account["id"]
+        # As if they had come in order: nobody is linked to the dead.
+        assert not stored(row).linked
         assert known(account["id"]).deleted_at
+        assert "was deleted" in stored(row).agreement.note
 
     def test_an_echo_of_our_own_delete(self, client, sandbox, user):
         client.post(f"/admin/users/builderuser/{user.pk}/delete/", {"post": "yes"})
@@ -220,12 +221,13 @@ class TestUnfinished:
         assert not BuilderUser.objects.exists()
         assert LogEntry.objects.get().is_deletion()
 
-    def test_a_save_that_is_alive_is_waited_for_and_then_put_off(self, sandbox, user, monkeypatch):
-        monkeypatch.setattr("users.sync.inbound.LOCK_SECONDS", 1)
+    def test_a_row_that_is_being_saved_follows_afterwards(self, sandbox, user):
+        """What Clerk has is known at once; nobody waits for the save."""
         sandbox.edit(user.clerk_id, last_name="Jones")
         with elsewhere(lambda: BuilderUser.objects.select_for_update().get(pk=user.pk)):
-            assert arrive(sandbox) == ["kept for another try"]
-        assert WebhookDelivery.objects.get().error == "This user is being saved right now."
+            assert arrive(sandbox) == ["ok"]
+            assert known(user.clerk_id).last_name == "Jones"
+            assert stored(user).name == "Mary Ann Smith"
         upkeep.run()
         assert stored(user).name == "Mary Ann Jones"
 

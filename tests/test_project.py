@@ -50,7 +50,15 @@ def test_a_missing_secret_stops_the_start(name):
         ("DEBUG", "perhaps", "DEBUG must be true or false"),
         ("CLERK_EDIT_DEADLINE", "soon", "CLERK_EDIT_DEADLINE must be a number"),
         ("CLERK_EDIT_DEADLINE", "-1", "CLERK_EDIT_DEADLINE must be a number of seconds above 0"),
+        ("DATABASE_WAIT_SECONDS", "long", "DATABASE_WAIT_SECONDS must be a number"),
+        ("DATABASE_WAIT_SECONDS", "8", "must be a number of seconds above CLERK_EDIT_DEADLINE"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", "whsec_???", "must be a secret such as whsec_"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", "whsec_b25lLQ==,", "or several of them, comma-separated"),
         ("CLERK_RATE_LIMIT", "many", "CLERK_RATE_LIMIT must be a number"),
+        ("CLERK_SCAN_AT", "night", "CLERK_SCAN_AT must be a time of day in UTC such as 03:30"),
+        ("CLERK_SCAN_AT", "24:10", "CLERK_SCAN_AT must be a time of day in UTC such as 03:30"),
+        ("CLERK_STALE_DAYS", "some", "CLERK_STALE_DAYS must be a whole number of days"),
+        ("CLERK_STALE_DAYS", "0", "CLERK_STALE_DAYS must be a whole number of days, 1 or more"),
         ("CLERK_API_URL", "clerk", "CLERK_API_URL must be an address"),
         ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must be of PostgreSQL"),
     ],
@@ -63,6 +71,10 @@ def test_a_wrong_value_is_named(name, value, words):
 
 def test_the_key_of_clerk_may_be_missing():
     assert check(**PRODUCTION).returncode == 0
+
+
+def test_the_nightly_scan_can_be_switched_off():
+    assert check(**PRODUCTION, CLERK_SCAN_AT="").returncode == 0
 
 
 @pytest.mark.django_db

@@ -20,6 +20,7 @@ from django.db.models.functions import Lower, Now
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 from django.urls import reverse
+from django.utils import timezone
 
 from users import guard
 from users.ids import USER_ID
@@ -230,7 +231,7 @@ class ClerkAccount(models.Model):
         blank=True,
         help_text="Clerk answered 404. That is no deletion: any later answer takes it back.",
     )
-    seen_at = models.DateTimeField("last seen")
+    seen_at = models.DateTimeField("last checked")
     claimed_id = models.UUIDField(
         "our id in its metadata",
         null=True,
@@ -313,8 +314,8 @@ class LinkedBy(models.TextChoices):
 class Agreement(models.Model):
     """What is known of a row beside its columns, which other applications own too.
 
-    Whose decision its link is, the values on which row and account last were the same, and the
-    address that the row has by itself, not by following its account.
+    Whose decision its link is, the values on which row and account last were the same, and those
+    that the row has by itself, not by following its account.
     """
 
     user = models.OneToOneField(
@@ -333,6 +334,7 @@ class Agreement(models.Model):
     name_version = models.TextField(blank=True, default="", db_default="", editable=False)
     email = models.TextField("agreed email", null=True, blank=True)
     email_version = models.TextField(blank=True, default="", db_default="", editable=False)
+    own_name = models.TextField("name by itself")
     own_email = models.TextField("email by itself")
     own_email_since = models.DateTimeField("has it since")
     note = models.TextField("why its account is in doubt", blank=True, default="", db_default="")
@@ -495,6 +497,29 @@ class RememberedInstance(models.Model):
         return self.instance_id
 
 
+class EventCheck(models.Model):
+    """What the last look at Clerk's newest changes found; one row. It tells whether events
+    arrive, and when the worker looks again."""
+
+    id = models.SmallAutoField(primary_key=True)
+    next_at = models.DateTimeField("looks again", default=timezone.now)
+    checked_at = models.DateTimeField("last looked", null=True, blank=True)
+    problem = models.TextField("why it could not look", blank=True, default="")
+    missed_since = models.DateTimeField("events missing since", null=True, blank=True)
+    missed_at = models.DateTimeField("last found a missed change", null=True, blank=True)
+    missed = models.PositiveIntegerField("accounts whose change was missed then", default=0)
+    difference = models.IntegerField("users that Clerk has more than our copy", default=0)
+    difference_since = models.DateTimeField(null=True, blank=True)
+    scan_wanted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "check of events"
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="eventcheck_one_row")]
+
+    def __str__(self) -> str:
+        return f"looked at {self.checked_at}"
+
+
 class Invitation(models.Model):
     """A Clerk invitation that we sent: for a new account, or for a new email of an old one."""
 
@@ -564,7 +589,16 @@ class Invitation(models.Model):
 
 
 class WebhookDelivery(models.Model):
-    """One event from Clerk, by its `svix-id`. The payload is kept only while unprocessed."""
+    """One event from Clerk, by its `svix-id`. The payload is kept until it has taken effect.
+
+    `processed_at` stands as soon as nothing is tried again: with a payload it can never take
+    effect, and `error` says why.
+    """
+
+    class State(models.TextChoices):
+        TAKEN = "taken", "Taken"
+        WAITING = "waiting", "Waiting"
+        UNUSABLE = "unusable", "Cannot be applied"
 
     svix_id = models.TextField(primary_key=True)
     type = models.TextField()
@@ -581,11 +615,33 @@ class WebhookDelivery(models.Model):
         indexes = [
             models.Index(
                 fields=["received_at"], condition=Q(processed_at=None), name="webhookdelivery_open"
-            )
+            ),
+            models.Index(fields=["-received_at"], name="webhookdelivery_newest"),
         ]
 
     def __str__(self) -> str:
         return f"{self.type} {self.svix_id}"
+
+    @property
+    def state(self) -> State:
+        if self.processed_at is None:
+            return self.State.WAITING
+        return self.State.TAKEN if self.payload is None else self.State.UNUSABLE
+
+
+class WebhookRefusal(models.Model):
+    """The last delivery that was refused: one row for those that Clerk signed, one for the rest,
+    so that nobody without its secret fills a table."""
+
+    signed = models.BooleanField(primary_key=True)
+    reason = models.TextField()
+    refused_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "refused webhook"
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class BulkRun(models.Model):

@@ -13,6 +13,7 @@ from procrastinate.contrib.django import app
 from procrastinate.jobs import Status
 
 from users.sync import deliveries, upkeep
+from users.sync.mirror import newest, nightly
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,15 @@ def run_upkeep(timestamp: int) -> None:
         logger.info("%s", note)
     if report.left:
         logger.warning("%s changes or events are still unfinished", report.left)
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="mirror")
+def keep_mirror_current(timestamp: int) -> None:
+    """Every minute, and the tables say what is due: the nightly scan, the hourly look. A scan may
+    take longer than a minute; the next jobs find it at work."""
+    nightly.scan_if_due()  # first: an empty copy is no sign of missing events
+    newest.look_if_due()
 
 
 @app.periodic(cron="17 3 * * *")

@@ -26,21 +26,23 @@ from django.views.decorators.csrf import csrf_protect
 from users.admin import again
 from users.admin.actions import AccountActions, may_replace
 from users.admin.base import CappedPaginator, say, say_result
-from users.admin.clerk_panel import panel
+from users.admin.clerk_panel import doubt_of, panel
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.admin.wanted import wanted_of
 from users.errors import ChangeFailed, NothingToChange, NotKnown, NotSaved
 from users.forms import FIELDS, AddForm, ChangeForm, GroupSelect
-from users.models import BuilderUser, Invitation, SyncAttempt
+from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
 from users.models import Operation as Kind
 from users.sync import account, invitations, pending, recovery, repeats, save, unseen
 from users.sync.actors import name_of
 from users.sync.drift import State, with_state
+from users.sync.status import is_stale, where_stale
 
 csrf_protect_m = method_decorator(csrf_protect)
 
 EMPTY = "—"
+NOT_LATELY = "Not checked lately"
 MOST_AT_ONCE = 100
 """Users that one request may delete: it waits for Clerk once for each."""
 
@@ -62,10 +64,27 @@ class StateFilter(admin.SimpleListFilter):
         return queryset
 
 
+class CheckedFilter(admin.SimpleListFilter):
+    """By whether our copy of the user's account was checked with Clerk lately."""
+
+    title = "last checked"
+    parameter_name = "checked"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("not_lately", NOT_LATELY)]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
+    ) -> QuerySet[BuilderUser]:
+        if self.value() == "not_lately":
+            return queryset.filter(where_stale("account__"))
+        return queryset
+
+
 @admin.register(BuilderUser)
 class BuilderUserAdmin(AccountActions):
     list_display = ["name", "email", "clerk", "builder_group", "role", "last_sign_in", "updated"]
-    list_filter = ["role", StateFilter]
+    list_filter = ["role", StateFilter, CheckedFilter]
     list_select_related = ["builder_group", "account"]
     list_per_page = 50
     view_on_site = False
@@ -88,7 +107,11 @@ class BuilderUserAdmin(AccountActions):
     @admin.display(description="Clerk", ordering="clerk_state")
     def clerk(self, user: BuilderUser) -> str:
         state = State(user.clerk_state)  # type: ignore[attr-defined]
-        return format_html('<span class="state state-{}">{}</span>', state.value, state.label)
+        badge = format_html('<span class="state state-{}">{}</span>', state.value, state.label)
+        clerk_account = getattr(user, "account", None)
+        if clerk_account is None or not is_stale(clerk_account):
+            return badge
+        return badge + _not_lately(clerk_account)
 
     @admin.display(description="last sign-in", ordering="account__last_sign_in_at")
     def last_sign_in(self, user: BuilderUser) -> Any:
@@ -220,6 +243,7 @@ class BuilderUserAdmin(AccountActions):
         return {
             "stored": stored,
             "panel": panel(stored),
+            "doubt": doubt_of(stored),
             "may_change": self.has_change_permission(request, stored),
             "may_replace": may_replace(request),
             "dashboard": settings.CLERK_DASHBOARD_URL,
@@ -451,6 +475,14 @@ def _tell_deleted(request: HttpRequest, name: str, *, in_clerk: bool) -> None:
 def _is_list(request: HttpRequest) -> bool:
     match = request.resolver_match
     return match is not None and (match.url_name or "").endswith("changelist")
+
+
+def _not_lately(clerk_account: ClerkAccount) -> str:
+    """A second badge: what the first one says may have changed in Clerk since."""
+    checked = f"Last checked {localtime(clerk_account.seen_at):%Y-%m-%d %H:%M} UTC"
+    return format_html(
+        ' <span class="state state-not_lately" title="{}">{}</span>', checked, NOT_LATELY
+    )
 
 
 def _day(moment: datetime | None) -> str:

@@ -2,11 +2,12 @@
 
 from users.clerk.client import Clerk, clerk
 from users.clerk.deadline import Deadline
-from users.clerk.pace import Pace
+from users.clerk.pace import BULK_SHARE, Pace
 from users.clerk.preload import warm_up
 from users.clerk.types import ClerkInstance, ClerkInvitation, ClerkSession, ClerkUser, UserPage
 
 __all__ = [
+    "BULK_SHARE",
     "Clerk",
     "ClerkInstance",
     "ClerkInvitation",

@@ -120,6 +120,14 @@ class Clerk:
             params.append(("created_at_before", created_before))
         return self._get_page(params, deadline)
 
+    def list_changed_users(
+        self, *, offset: int = 0, limit: int = PAGE, deadline: Deadline
+    ) -> UserPage:
+        """Return a page of all users, those first that were changed last. Clerk has no cursor for
+        this order, so a change between two pages moves users from one to the next."""
+        params: Params = [("limit", limit), ("offset", offset), ("order_by", "-updated_at")]
+        return self._get_page(params, deadline)
+
     def count_users(self, *, deadline: Deadline) -> int:
         data = self._get("/users/count", deadline=deadline)
         count = data.get("total_count") if isinstance(data, dict) else None

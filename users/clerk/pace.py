@@ -10,6 +10,8 @@ from collections.abc import Callable
 USER_WRITES, USER_SECONDS = 10, 10.0
 """Clerk takes 10 writes in 10 seconds of one user (FACTS §6)."""
 KEPT_USERS = 5000
+BULK_SHARE = 0.9
+"""The share of `CLERK_RATE_LIMIT` that bulk work takes; people at the form have the rest."""
 MADE_UP_FOR = 0.5
 """Seconds by which one may be late without losing a place: the rate is kept on average, and Clerk
 counts over ten seconds."""

@@ -9,12 +9,11 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandParser
 
+from users.clerk import BULK_SHARE
 from users.errors import BulkRefused
 from users.sync import differences
 from users.sync.actors import Actor
 from users.sync.bulk.choosing import Choice
-
-SHARE_OF_LIMIT = 0.9
 
 
 def add_choice(parser: CommandParser) -> None:
@@ -72,7 +71,7 @@ def actor_of(username: str | None) -> Actor:
 
 def call_rate(wanted: float | None) -> float:
     """Calls of Clerk a second. Raises `BulkRefused`."""
-    rate = wanted if wanted is not None else settings.CLERK_RATE_LIMIT * SHARE_OF_LIMIT
+    rate = wanted if wanted is not None else settings.CLERK_RATE_LIMIT * BULK_SHARE
     if rate <= 0:
         raise BulkRefused("--rate must be a number of calls a second above 0.")
     return rate

@@ -31,7 +31,7 @@ UPDATE users_clerkaccount SET
     known_email_version = CASE WHEN known_email <> '' THEN version ELSE '' END
 WHERE version <> '';
 INSERT INTO users_agreement (
-    user_id, clerk_id, linked_by, linked_since, own_email, own_email_since,
+    user_id, clerk_id, linked_by, linked_since, own_name, own_email, own_email_since,
     name, name_version, email, email_version, note
 )
 SELECT users.id, linked.clerk_id, CASE WHEN linked.clerk_id IS NULL THEN '' ELSE 'inherited' END,
@@ -39,7 +39,7 @@ SELECT users.id, linked.clerk_id, CASE WHEN linked.clerk_id IS NULL THEN '' ELSE
         SELECT max(sent_at) FROM users_invitation
         WHERE user_id = users.id AND status = 'accepted'
     )),
-    lower(btrim(users.email)), users.created_at,
+    users.name, lower(btrim(users.email)), users.created_at,
     CASE WHEN users.name = known.known_name THEN users.name END,
     CASE WHEN users.name = known.known_name THEN known.known_name_version ELSE '' END,
     CASE WHEN lower(users.email) = known.known_email THEN users.email END,
@@ -72,6 +72,7 @@ class Migration(migrations.Migration):
                 ('name_version', models.TextField(blank=True, db_default='', default='', editable=False)),
                 ('email', models.TextField(blank=True, null=True, verbose_name='agreed email')),
                 ('email_version', models.TextField(blank=True, db_default='', default='', editable=False)),
+                ('own_name', models.TextField(verbose_name='name by itself')),
                 ('own_email', models.TextField(verbose_name='email by itself')),
                 ('own_email_since', models.DateTimeField(verbose_name='has it since')),
                 ('note', models.TextField(blank=True, db_default='', default='', verbose_name='why its account is in doubt')),

@@ -21,16 +21,17 @@ from procrastinate.contrib.django.models import (
 )
 from standardwebhooks import Webhook
 
-from users.clerk import Clerk, Deadline, clerk
+from users.clerk import Clerk, Deadline, clerk, signatures
 from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefused
 from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
-from users.sync import differences, scan
+from users.sync import differences
 from users.sync.differences import Kind
 from users.sync.mirror import instance
+from users.sync.status import Events, MirrorStatus, status
 
 CLOCK, CLOCK_AT_MOST = timedelta(seconds=60), timedelta(minutes=5)
 """Clerk's events are refused when the clocks are five minutes apart (FACTS §4)."""
-OPEN_FOR, SCAN_AGE = timedelta(minutes=5), timedelta(days=7)
+OPEN_FOR = timedelta(minutes=5)
 WORKER_SILENT = timedelta(minutes=2)
 OLDEST_POSTGRESQL = 14
 
@@ -98,7 +99,7 @@ def _stored() -> Findings:
         _deliveries,
         _worker,
         _runs,
-        _last_scan,
+        _mirror,
     ):
         yield from findings()
 
@@ -170,7 +171,8 @@ def _clock(apart: timedelta) -> Finding:
 
 def _webhook_secret() -> Findings:
     try:
-        Webhook(settings.CLERK_WEBHOOK_SIGNING_SECRET)
+        for secret in signatures.secrets():
+            Webhook(secret)
     except Exception:  # the library's own, and binascii's
         meaning = "It cannot be read, so every event of Clerk is refused."
         yield _broken("Webhook secret", meaning, "CLERK_WEBHOOK_SIGNING_SECRET")
@@ -321,12 +323,33 @@ def _runs() -> Findings:
         yield _warning("Bulk run", meaning, f"manage.py {run.command} --resume {run.pk}")
 
 
-def _last_scan() -> Findings:
-    last = scan.last_finished()
-    mend = "manage.py clerk_diff --refresh"
-    if last is None or last.finished_at is None:
-        yield _warning("Scan", "Nobody has looked at all of Clerk's users yet.", mend)
-        return
-    age = timezone.now() - last.finished_at
-    when = f"Clerk's users were all looked at {_ago(age)} ago."
-    yield _warning("Scan", when, mend) if age > SCAN_AGE else _ok("Scan", when)
+def _mirror() -> Findings:
+    """What the pages say of our copy of Clerk."""
+    mirror = status()
+    yield _events_arrive(mirror)
+    scan_mend = "manage.py clerk_diff --refresh"
+    for subject, meaning, wrong in (
+        ("Scan", mirror.scan_text, mirror.scan_overdue or mirror.failed_scan is not None),
+        ("Last checked", mirror.stale_text, mirror.stale_users > 0),
+    ):
+        yield _warning(subject, meaning, scan_mend) if wrong else _ok(subject, meaning)
+
+
+def _events_arrive(mirror: MirrorStatus) -> Finding:
+    meaning = " ".join(
+        filter(
+            None,
+            [
+                mirror.events_text,
+                f"Last event: {mirror.last_event_text}",
+                f"Last refused: {mirror.refused_text}" if mirror.refused else "",
+                mirror.unusable_text,
+            ],
+        )
+    )
+    if mirror.events is Events.MISSING:
+        mend = "the endpoint under Webhooks in Clerk's dashboard, CLERK_WEBHOOK_SIGNING_SECRET"
+        return _warning("Changes from Clerk", meaning, mend)
+    if mirror.events is Events.UNKNOWN:
+        return _warning("Changes from Clerk", meaning, "manage.py procrastinate worker")
+    return _ok("Changes from Clerk", meaning)

@@ -6,7 +6,7 @@ from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
 from users.sync import journal
 from users.sync.inbound.reconcile import reconcile
-from users.sync.mirror import store
+from users.sync.mirror import agreements, store
 from users.sync.operations import Delete, Operation
 
 
@@ -34,6 +34,8 @@ def complete(
     elif isinstance(operation, Delete) and clerk_id:
         store.keep_deleted(clerk_id)
         ClerkAccount.objects.filter(pk=clerk_id).update(user=None)
+    if row is not None and operation.changes_row and {"name", "email"} & operation.changes.keys():
+        agreements.own(row.pk)
     journal.resolve(attempt, Status.APPLIED, still_late=still_late, unseen=unseen)
     journal.log(operation, actor_id=attempt.actor_id)
     if due:

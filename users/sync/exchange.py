@@ -29,7 +29,7 @@ from users.sync import conflicts, constraints, journal, locks, pending, steps, w
 from users.sync.actors import Actor
 from users.sync.completion import complete
 from users.sync.inbound import reconcile
-from users.sync.mirror import instance, store
+from users.sync.mirror import agreements, instance, store
 from users.sync.operations import Operation, Verdict
 
 logger = logging.getLogger(__name__)
@@ -149,6 +149,7 @@ def follow(
     """Write what Clerk was just read to have into the locked row, with its journal."""
     with constraints.as_refusals():
         operation.write(row)
+    agreements.own(row.pk)
     attempt = journal.record(
         operation, actor=actor, source=source, status=Status.APPLIED, token=token
     )

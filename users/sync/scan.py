@@ -19,7 +19,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from users.clerk import Clerk, Deadline, UserPage
-from users.errors import BulkRefused, ClerkRefused, ClerkUnknown
+from users.errors import BulkRefused, ClerkError, ClerkRefused, ClerkUnknown
 from users.models import BulkRun, ClerkAccount
 from users.sync import locks
 from users.sync.inbound import reconcile as reconciliation
@@ -96,13 +96,20 @@ def scan(
         if reconcile:
             reconciliation.reconcile_due()
     except BaseException as problem:
-        _close(run, BulkRun.State.INTERRUPTED, message=type(problem).__name__)
+        _close(run, BulkRun.State.INTERRUPTED, message=_reason(problem))
         raise
     finally:
         gc.unfreeze()
     options = {"seen": result.seen, "gone": result.gone, "unreadable": len(result.unreadable)}
     _close(run, BulkRun.State.FINISHED, options=options)
     return result
+
+
+def _reason(problem: BaseException) -> str:
+    """Say why a scan did not finish. Other errors than ours may hold somebody's data."""
+    if isinstance(problem, BulkRefused | ClerkError):
+        return f"{str(problem).rstrip('.')}."
+    return f"It failed with {type(problem).__name__}."
 
 
 def last_finished() -> BulkRun | None:

@@ -7,6 +7,7 @@ changes, so that nothing is decided for ever by what happened to be known first.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -74,9 +75,9 @@ class Account:
 class Row:
     """A row with what is known of it beside its columns (`users.models.Agreement`).
 
-    `own_email` is the address that it has by itself, not by following its account, since
-    `own_email_since`. `busy` rows have a pending change, or are being saved: they stay as they
-    are. `touched` tells that staff acted on it since `linked_at`.
+    `own_name` and `own_email` are what it has by itself, not by following its account; the
+    address since `own_email_since`. `busy` rows have a pending change, or are being saved: they
+    stay as they are. `touched` tells that staff acted on it since `linked_at`.
     """
 
     id: uuid.UUID
@@ -91,6 +92,7 @@ class Row:
     agreed_name_version: str = ""
     agreed_email: str | None = None
     agreed_email_version: str = ""
+    own_name: str = ""
     own_email: str = ""
     own_email_since: datetime | None = None
     note: str = ""
@@ -140,13 +142,15 @@ class Group:
 @dataclass
 class Decisions:
     """What should be: the rows, why an account is not linked or does not match, which
-    invitations are accepted or closed, and which accounts were replaced for which row."""
+    invitations are accepted or closed, which accounts were replaced for which row, and which
+    invitations cannot take effect, as another row has their address."""
 
     rows: dict[uuid.UUID, Row]
     notes: dict[str, str] = field(default_factory=dict)
     accepted: set[uuid.UUID] = field(default_factory=set)
     closed: set[uuid.UUID] = field(default_factory=set)
     replaced: dict[str, uuid.UUID] = field(default_factory=dict)
+    refused: set[uuid.UUID] = field(default_factory=set)
 
 
 def derive(group: Group, *, now: datetime) -> Decisions:
@@ -161,6 +165,7 @@ def derive(group: Group, *, now: datetime) -> Decisions:
         if (refusing := _follow(group, decisions)) is None:
             break
         refused.add(refusing)
+    decisions.refused = refused
     _settle_invitations(group, decisions)
     _explain(group, decisions, now)
     return decisions
@@ -195,7 +200,8 @@ class _Links:
         pairs = sorted(self._accepted(), key=lambda pair: pair[0].sent_at, reverse=True)
         for invitation, account in pairs:
             self._accept(invitation, account)
-        self._claim()
+        # In doubt to nobody: it came for one row, and has the address of another.
+        self._claim({account.id for invitation, account in pairs if self._is_refused(invitation)})
         decisions = Decisions(rows={})
         for row in self.group.rows.values():
             decisions.rows[row.id] = self._linked(row)
@@ -215,7 +221,7 @@ class _Links:
         """Invitations, each with the account that came from it."""
         for invitation in self.group.invitations:
             if not invitation.can_be_accepted or invitation.user_id not in self.group.rows:
-                continue
+                continue  # else whatever became of the account since: it was accepted
             came = [
                 account
                 for account in self.group.accounts.values()
@@ -251,7 +257,7 @@ class _Links:
         """The newest decision of staff wins: an invitation is one of the time when it was sent."""
         row = self.group.rows[invitation.user_id]
         link = self.links.get(row.id)
-        if row.busy or not account.usable or invitation.reference in self.refused:
+        if row.busy or account.released or self._is_refused(invitation):
             return
         if link is not None and link.account == account.id and link.by == LinkedBy.INVITATION:
             return
@@ -280,11 +286,24 @@ class _Links:
 
     # Claims by address
 
-    def _claim(self) -> None:
+    def _is_refused(self, invitation: Invited) -> bool:
+        return invitation.reference in self.refused
+
+    def _claim(self, in_doubt: Collection[str]) -> None:
         """Give the rows that have no decided account those that held their address, the
         earliest claim first."""
-        open_rows = [row for row in self.group.rows.values() if self._is_open(row.id)]
-        bound = {link.account for row_id, link in self.links.items() if not self._is_open(row_id)}
+        self._free_unusable()
+        own = Counter(normalized_email(row.own_email) for row in self.group.rows.values())
+        open_rows = [
+            row
+            for row in self.group.rows.values()
+            if self._is_open(row.id)
+            and own[normalized_email(row.own_email)] == 1
+            and not self._waits_for_a_person(row)
+        ]
+        bound = {*in_doubt} | {
+            link.account for row_id, link in self.links.items() if not self._is_open(row_id)
+        }
         claims = sorted(
             (claimed_at, account.id, str(row.id))
             for row in open_rows
@@ -303,6 +322,33 @@ class _Links:
             if row.id not in self.links or self.links[row.id].account != account_id:
                 self._free(account_id)
                 self.links[row.id] = _Link(account_id, LinkedBy.ADDRESS, self._real(claimed_at))
+
+    def _free_unusable(self) -> None:
+        """An account that we linked by its address, and that cannot be used any more, would never
+        have been linked had we known: so the link goes, while it may."""
+        for row in self.group.rows.values():
+            link = self.links.get(row.id)
+            account = self.group.accounts.get(link.account) if link else None
+            if (
+                link
+                and account
+                and link.by == LinkedBy.ADDRESS
+                and not account.usable
+                and not row.busy
+                and is_untouched(row, account, self.now)
+            ):
+                del self.links[row.id]
+
+    def _waits_for_a_person(self, row: Row) -> bool:
+        """An administrator's row whose account was deleted or banned gets no other one from us."""
+        if row.role != Role.ADMIN:
+            return False
+        claims = [
+            (claimed_at, account.id, account)
+            for account in self.group.accounts.values()
+            if not account.released and (claimed_at := self._claimed_at(account, row))
+        ]
+        return bool(claims) and not min(claims)[2].usable
 
     def _comes_first(self, row: Row, claimed_at: datetime, account_id: str) -> bool:
         """A link to a living account moves to an earlier claim alone."""
@@ -349,21 +395,21 @@ class _Links:
         if link is None and row.clerk_id is None:
             return row
         if link is None:
-            return _unlinked(row)
+            return _unlinked(row, undone=self._is_undone(row))
         if link.account == row.clerk_id:
             return replace(row, linked_by=link.by, linked_since=link.since)
-        invited = link.invitation is not None and not same_email(link.invitation.email, row.email)
-        own = row.own_email
-        since = row.own_email_since
-        if link.invitation is not None and invited:
+        own, since = row.own_email, row.own_email_since
+        if link.invitation is not None and not same_email(link.invitation.email, own):
             own, since = normalized_email(link.invitation.email), link.invitation.sent_at
+        name = row.own_name if self._is_undone(row) else row.name
         return replace(
             row,
+            name=name,
             clerk_id=link.account,
             linked_by=link.by,
             linked_since=link.since,
             linked_at=self.now,
-            agreed_name=row.name,
+            agreed_name=name,
             agreed_name_version="",
             agreed_email=row.email,
             agreed_email_version="",
@@ -371,23 +417,37 @@ class _Links:
             own_email_since=since,
         )
 
+    def _is_undone(self, row: Row) -> bool:
+        """Whether the link that the row had is taken back, with what came of it."""
+        account = self.group.accounts.get(row.clerk_id or "")
+        return (
+            account is not None
+            and row.linked_by == LinkedBy.ADDRESS
+            and is_untouched(row, account, self.now)
+        )
+
 
 def may_move(row: Row, account: Account, now: datetime) -> bool:
-    """Tell whether a link that was made by an address may move to an earlier claim. Afterwards,
-    and once somebody relied on it, it is shown instead."""
+    """Tell whether a link that was made by an address may move to an earlier claim. Else it is
+    shown."""
+    return row.role != Role.ADMIN and is_untouched(row, account, now)
+
+
+def is_untouched(row: Row, account: Account, now: datetime) -> bool:
+    """Tell whether a link that we made is young, and nobody has relied on it."""
     signed_in = account.facts.last_sign_in_at
     return (
-        row.role != Role.ADMIN
-        and row.linked_at is not None
+        row.linked_at is not None
         and now - row.linked_at <= MOVES_WITHIN
         and not row.touched
         and (signed_in is None or signed_in < row.linked_at)
     )
 
 
-def _unlinked(row: Row) -> Row:
+def _unlinked(row: Row, *, undone: bool) -> Row:
     return replace(
-        row, clerk_id=None, linked_by="", linked_since=None, linked_at=None,
+        row, name=row.own_name if undone else row.name,
+        clerk_id=None, linked_by="", linked_since=None, linked_at=None,
         agreed_name=None, agreed_name_version="", agreed_email=None, agreed_email_version="",
     )  # fmt: skip
 
@@ -407,6 +467,9 @@ def _follow(group: Group, decisions: Decisions) -> uuid.UUID | None:
     taken: dict[uuid.UUID, str] = {}
     for row in list(decisions.rows.values()):
         account = group.accounts.get(row.clerk_id or "")
+        if row.clerk_id is None and group.rows[row.id].clerk_id is not None:
+            wishes[row.id] = Wishes("", list(dict.fromkeys([row.own_email, row.email])))
+            continue
         if account is None or row.busy:
             taken[row.id] = row.email
             continue
@@ -425,7 +488,7 @@ def _follow(group: Group, decisions: Decisions) -> uuid.UUID | None:
         decisions.rows[row_id] = replace(
             row,
             email=row.email if same_email(row.email, email) else email,
-            agreed_email=email,
+            agreed_email=email if row.clerk_id else None,
             agreed_email_version=max(wishes[row_id].version, row.agreed_email_version),
         )
     return None
@@ -567,7 +630,7 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
             row = decisions.rows[invitation.user_id]
             if normalized_email(invitation.email) not in account.facts.addresses:
                 return f"It came from the invitation of {row}, but not with its email, verified."
-            if not row.decided:
+            if invitation.reference in decisions.refused:
                 return (
                     f"It accepted the invitation of {row}, but another builder user has its email."
                 )
@@ -619,13 +682,20 @@ def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -
             "and link the right one."
         )
     if row.clerk_id is None:
+        gone = [
+            f"Its Clerk account {account.id} was {'deleted' if account.deleted else 'banned'}."
+            for account in group.accounts.values()
+            if not account.usable
+            and not account.released
+            and account.held(row.own_email, since=row.own_email_since, now=now)
+        ]
         notes = [
             f"{account.id}: {decisions.notes[account.id]}"
             for account in group.accounts.values()
             if decisions.notes.get(account.id)
             and (account.claimed_id == row.id or _shows(account, row.email))
         ]
-        return " ".join(notes)
+        return " ".join([*gone, *notes])
     return ""
 
 

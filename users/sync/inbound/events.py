@@ -117,7 +117,9 @@ def _finish(clerk_id: str, kept: Kept) -> None:
     if kept.newly_deleted:
         changes["deleted in Clerk"] = [False, True]
     if changes and (row := BuilderUser.objects.filter(clerk_id=clerk_id).first()):
-        journal.record_derived(AccountChanged.on(row, changes), Source.WEBHOOK)
+        ours = {field for attempt in _pending_of(row.pk) for field in attempt.changes}
+        if theirs := {field: change for field, change in changes.items() if field not in ours}:
+            journal.record_derived(AccountChanged.on(row, theirs), Source.WEBHOOK)
     if kept.due:
         reconcile(accounts=[clerk_id], source=Source.WEBHOOK)
 

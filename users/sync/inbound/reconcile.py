@@ -133,8 +133,8 @@ _LOCKED_ROWS = f"""
 SELECT {", ".join(f'users."{field.column}"' for field in BuilderUser._meta.concrete_fields)},
     agreement.clerk_id AS agreed_clerk_id, agreement.linked_by, agreement.linked_since,
     agreement.linked_at, agreement.name AS agreed_name, agreement.name_version,
-    agreement.email AS agreed_email, agreement.email_version, agreement.own_email,
-    agreement.own_email_since, agreement.note,
+    agreement.email AS agreed_email, agreement.email_version, agreement.own_name,
+    agreement.own_email, agreement.own_email_since, agreement.note,
     EXISTS (
         SELECT FROM users_syncattempt WHERE user_id = users.id AND status = 'started'
     ) AS pending,
@@ -226,6 +226,8 @@ class _Loader:
             self.emails |= {*record.addresses, emails.normalized(record.known_email)} - {""}
             if record.reference is not None:
                 self.references.add(record.reference)
+            if record.claimed_id is not None and record.user_id is None:
+                self.rows.add(record.claimed_id)
         return records
 
     def _invitations(self) -> list[Invitation]:
@@ -275,6 +277,7 @@ def _row(user: Any, *, busy: bool) -> Row:
         agreed_name_version=user.name_version,
         agreed_email=user.agreed_email,
         agreed_email_version=user.email_version,
+        own_name=user.own_name,
         own_email=user.own_email,
         own_email_since=user.own_email_since,
         note=user.note,
@@ -363,6 +366,7 @@ class _Apply:
             name_version=row.agreed_name_version,
             email=row.agreed_email,
             email_version=row.agreed_email_version,
+            own_name=row.own_name,
             own_email=row.own_email,
             own_email_since=row.own_email_since,
             note=row.note,

@@ -43,7 +43,7 @@ _SAME_EMAIL = f"""(users.email = known.known_email
 # its last invitation was accepted: an invitation that is open since then is newer.
 _NEW = f"""
 INSERT INTO users_agreement (
-    user_id, clerk_id, linked_by, linked_since, own_email, own_email_since,
+    user_id, clerk_id, linked_by, linked_since, own_name, own_email, own_email_since,
     name, name_version, email, email_version, note
 )
 SELECT users.id, {_LINKED},
@@ -52,7 +52,7 @@ SELECT users.id, {_LINKED},
         SELECT max(sent_at) FROM users_invitation
         WHERE user_id = users.id AND status = 'accepted'
     )),
-    {_email("users.email")}, users.created_at,
+    users.name, {_email("users.email")}, users.created_at,
     CASE WHEN {_SAME_NAME} THEN users.name END,
     CASE WHEN {_SAME_NAME} THEN known.known_name_version ELSE '' END,
     CASE WHEN {_SAME_EMAIL} THEN users.email END,
@@ -74,15 +74,32 @@ FROM users LEFT JOIN users_clerkaccount AS known ON known.clerk_id = users.clerk
 WHERE users.id = agreement.user_id AND agreement.clerk_id IS DISTINCT FROM {_LINKED} {{rows}}
 """
 
-_OTHER_EMAIL = f"""
+_OTHER_VALUES = f"""
 UPDATE users_agreement AS agreement SET
-    own_email = {_email("users.email")}, own_email_since = now()
-FROM users
-WHERE users.id = agreement.user_id
-    AND users.email IS DISTINCT FROM agreement.own_email
-    AND users.email IS DISTINCT FROM agreement.email
-    AND {_email("users.email")} <> agreement.own_email
-    AND {_email("users.email")} <> {_email("agreement.email")} {{rows}}
+    own_name = CASE WHEN other_name THEN users.name ELSE own_name END,
+    own_email = CASE WHEN other_email THEN {_email("users.email")} ELSE own_email END,
+    own_email_since = CASE WHEN other_email THEN now() ELSE own_email_since END
+FROM users CROSS JOIN LATERAL (
+    SELECT agreement.user_id,
+        users.name <> agreement.own_name AND users.name IS DISTINCT FROM agreement.name
+            AS other_name,
+        users.email IS DISTINCT FROM agreement.own_email
+            AND users.email IS DISTINCT FROM agreement.email
+            AND {_email("users.email")} <> agreement.own_email
+            AND {_email("users.email")} <> {_email("agreement.email")} AS other_email
+    FROM users_agreement AS agreement WHERE agreement.user_id = users.id
+) AS found
+WHERE users.id = agreement.user_id AND (other_name OR other_email) {{rows}}
+"""
+
+_OWN = f"""
+UPDATE users_agreement AS agreement SET
+    own_name = users.name,
+    own_email = {_email("users.email")},
+    own_email_since = CASE
+        WHEN own_email = {_email("users.email")} THEN own_email_since ELSE now()
+    END
+FROM users WHERE users.id = agreement.user_id AND users.id = %s
 """
 
 # First release each account whose row has another id now, so that the second statement finds
@@ -137,17 +154,22 @@ RETURNING told.clerk_id
 
 
 def follow(facts: Mapping[str, Facts]) -> set[str]:
-    """Bring accounts and agreements up to date with the rows that have these ids, and with what
-    the facts show. Gives the ids of those that agree on something new."""
-    ids = list(facts)
+    """Give accounts to the rows that have these ids, and let rows agree with what the facts
+    show. Gives the ids of those that agree on something new."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_SOME_ACCOUNTS}; {_AGREE}", [*[list(facts)] * 4, *_told(facts)])
+        while cursor.nextset():
+            pass
+        return {clerk_id for (clerk_id,) in cursor.fetchall()}
+
+
+def observe_accounts(clerk_ids: Sequence[str]) -> None:
+    """`observe` for the rows that have these accounts, before new facts about them are stored."""
     some = "AND users.clerk_id = ANY(%s)"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"{_SOME_ACCOUNTS}; {_NEW.format(rows=some)}; {_OTHER_ACCOUNT.format(rows=some)}",
-            [*[ids] * 4, ids, ids],
+            f"{_NEW.format(rows=some)}; {_OTHER_ACCOUNT.format(rows=some)}", [list(clerk_ids)] * 2
         )
-        cursor.execute(_AGREE, _told(facts))
-        return {clerk_id for (clerk_id,) in cursor.fetchall()}
 
 
 def would_agree(facts: Mapping[str, Facts]) -> bool:
@@ -192,13 +214,19 @@ def decide(row: BuilderUser, clerk_id: str | None) -> None:
     )
 
 
+def own(user_id: uuid.UUID) -> None:
+    """Record that somebody gave the row the name and email that it has now."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OWN, [user_id])
+
+
 def observe(user_ids: Sequence[uuid.UUID]) -> None:
     """Bring the agreements of these rows up to date with what others wrote."""
     ids = list(user_ids)
     some = "AND users.id = ANY(%s)"
     with connection.cursor() as cursor:
         cursor.execute(
-            "; ".join(part.format(rows=some) for part in (_NEW, _OTHER_ACCOUNT, _OTHER_EMAIL)),
+            "; ".join(part.format(rows=some) for part in (_NEW, _OTHER_ACCOUNT, _OTHER_VALUES)),
             [ids] * 3,
         )
 
@@ -206,7 +234,7 @@ def observe(user_ids: Sequence[uuid.UUID]) -> None:
 def observe_all() -> None:
     """Bring all accounts and agreements up to date with the rows."""
     with connection.cursor() as cursor:
-        parts = [part.format(rows="") for part in (_NEW, _OTHER_ACCOUNT, _OTHER_EMAIL)]
+        parts = [part.format(rows="") for part in (_NEW, _OTHER_ACCOUNT, _OTHER_VALUES)]
         gone = """
             DELETE FROM users_agreement
             WHERE NOT EXISTS (SELECT FROM users WHERE users.id = user_id)

@@ -225,6 +225,7 @@ def known(clerk_ids: Sequence[str]) -> Mapping[str, Facts]:
 def _join(page: Mapping[str, Facts], *, in_bulk: bool = False) -> dict[str, Kept]:
     with transaction.atomic():
         lock()
+        agreements.observe_accounts(list(page))
         known = _known(list(page))
         joined = {
             clerk_id: facts.join(known[clerk_id], fact) if clerk_id in known else fact

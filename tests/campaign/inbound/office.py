@@ -44,6 +44,7 @@ class Office:
         self.reconcile(now)
 
     def reconcile(self, now: datetime) -> None:
+        self.rows = {row.id: _observed(row, now) for row in self.rows.values()}
         group = Group(self.accounts, self.rows, list(self.invitations.values()))
         decided = decisions.derive(group, now=now)
         self.rows = dict(decided.rows)
@@ -78,18 +79,18 @@ class Office:
 
     def add(self, row_id: uuid.UUID, name: str, email: str, now: datetime, **fields: Any) -> None:
         self.rows[row_id] = Row(
-            id=row_id, name=name, email=email, clerk_id=None, own_email=normalized_email(email),
-            own_email_since=now, **{"role": "USER"} | fields,
+            id=row_id, name=name, email=email, clerk_id=None, own_name=name,
+            own_email=normalized_email(email), own_email_since=now, **{"role": "USER"} | fields,
         )  # fmt: skip
         self.reconcile(now)
 
     def write(self, row_id: uuid.UUID, now: datetime, *, touch: bool, **columns: Any) -> None:
-        """Columns change here; the address is the row's own unless its account brought it."""
+        """Columns change here, by staff (`touch`) or by another application."""
         row = replace(self.rows[row_id], **columns)
-        if touch and row.linked_by == LinkedBy.ADDRESS:
-            row = replace(row, touched=True)
-        if not same_email(row.email, row.own_email) and not same_email(row.email, row.agreed_email):
-            row = replace(row, own_email=normalized_email(row.email), own_email_since=now)
+        if touch:
+            row = _owned(row, now)
+            if row.linked_by in (LinkedBy.ADDRESS, LinkedBy.INVITATION):
+                row = replace(row, touched=True)
         self.rows[row_id] = row
         self.reconcile(now)
 
@@ -132,3 +133,20 @@ class Office:
     def revoke(self, reference: uuid.UUID, now: datetime) -> None:
         self.invitations[reference] = replace(self.invitations[reference], status=State.REVOKED)
         self.reconcile(now)
+
+
+def _observed(row: Row, now: datetime) -> Row:
+    """What the row holds is its own unless its account brought it."""
+    if row.name not in (row.own_name, row.agreed_name):
+        row = replace(row, own_name=row.name)
+    if not same_email(row.email, row.own_email) and not same_email(row.email, row.agreed_email):
+        row = replace(row, own_email=normalized_email(row.email), own_email_since=now)
+    return row
+
+
+def _owned(row: Row, now: datetime) -> Row:
+    """What staff save is the row's own, also if its account has it."""
+    since = row.own_email_since if same_email(row.email, row.own_email) else now
+    return replace(
+        row, own_name=row.name, own_email=normalized_email(row.email), own_email_since=since
+    )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.campaign.inbound.history import phases, play
 
@@ -13,6 +13,7 @@ histories = settings(
     max_examples=HISTORIES,
     derandomize=not AT_LENGTH,
     database=None,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
 )
 

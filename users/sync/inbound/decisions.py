@@ -159,6 +159,7 @@ def derive(group: Group, *, now: datetime) -> Decisions:
     1. Which account belongs to which row. In doubt none. 2. What became of the invitations.
     3. Which name and email the rows have. 4. What is left to be shown.
     """
+    group = _sorted(group)
     refused: set[uuid.UUID] = set()
     while True:
         decisions = _Links(group, now, refused).decide()
@@ -169,6 +170,15 @@ def derive(group: Group, *, now: datetime) -> Decisions:
     _settle_invitations(group, decisions)
     _explain(group, decisions, now)
     return decisions
+
+
+def _sorted(group: Group) -> Group:
+    """The database gives records in any order; what follows from them, and its text, has one."""
+    return Group(
+        accounts=dict(sorted(group.accounts.items())),
+        rows=dict(sorted(group.rows.items())),
+        invitations=sorted(group.invitations, key=lambda one: (one.sent_at, one.reference)),
+    )
 
 
 # --- Links -----------------------------------------------------------------------------------
@@ -212,6 +222,8 @@ class _Links:
         for row in self.group.rows.values():
             link = self.links.get(row.id)
             if link and link.invitation and row.clerk_id and row.clerk_id != link.account:
+                if self._is_guess(row, link.invitation):
+                    continue
                 self._replace(decisions, row.id, self.group.accounts.get(row.clerk_id))
         return decisions
 
@@ -235,7 +247,7 @@ class _Links:
         """Clerk has lost metadata before: then the address of exactly one open invitation, sent
         before the account was made, says where the account came from. Not for an administrator."""
         row = self.group.rows[invitation.user_id]
-        if row.role == Role.ADMIN or not invitation.open:
+        if row.role == Role.ADMIN or not (invitation.open or self._is_guess(row, invitation)):
             return []
         address = normalized_email(invitation.email)
         others = [
@@ -253,6 +265,18 @@ class _Links:
             and account.created_at > invitation.sent_at
         ]
 
+    def _is_guess(self, row: Row, invitation: Invited) -> bool:
+        """Whether the row has an account that came from the invitation by its address alone, so
+        that a better or an earlier one may still be heard of."""
+        account = self.group.accounts.get(row.clerk_id or "")
+        return (
+            account is not None
+            and row.linked_by == LinkedBy.INVITATION
+            and row.linked_since == invitation.sent_at
+            and account.facts.reference.value != invitation.reference
+            and may_move(row, account, self.now)
+        )
+
     def _accept(self, invitation: Invited, account: Account) -> None:
         """The newest decision of staff wins: an invitation is one of the time when it was sent."""
         row = self.group.rows[invitation.user_id]
@@ -262,9 +286,8 @@ class _Links:
         if link is not None and link.account == account.id and link.by == LinkedBy.INVITATION:
             return
         decided_at = link.since if link and link.invitation else row.linked_since
-        if (row.decided or (link and link.invitation)) and (
-            decided_at is None or decided_at >= invitation.sent_at
-        ):
+        decided = (row.decided and not self._is_guess(row, invitation)) or (link and link.invitation)
+        if decided and (decided_at is None or decided_at >= invitation.sent_at):
             return
         if any(
             other.account == account.id and other_id != row.id and not self._is_open(other_id)
@@ -434,13 +457,14 @@ def may_move(row: Row, account: Account, now: datetime) -> bool:
 
 
 def is_untouched(row: Row, account: Account, now: datetime) -> bool:
-    """Tell whether a link that we made is young, and nobody has relied on it."""
+    """Tell whether a link that we made is young, and nobody has relied on it. The sign-ins of an
+    account that cannot be used any more do not count: they may be heard of after its end."""
     signed_in = account.facts.last_sign_in_at
     return (
         row.linked_at is not None
         and now - row.linked_at <= MOVES_WITHIN
         and not row.touched
-        and (signed_in is None or signed_in < row.linked_at)
+        and (signed_in is None or signed_in < row.linked_at or not account.usable)
     )
 
 

@@ -70,33 +70,34 @@ class Truths:
             assert newer or freed or elsewhere, f"a decision about {row} was undone"
 
     @staticmethod
-    def end(before: Office, office: Office) -> dict[str, Any]:
-        """What must not depend on the order. One thing may: a row whose account was deleted shows
-        that, or no account if another one came after and went as well."""
-        gone = {
-            row.id
-            for row in office.rows.values()
-            if before.rows[row.id].decided and _is_gone(row, office)
-        }
+    def end(office: Office) -> dict[str, Any]:
+        """What must not depend on the order."""
         return {
             "row": {
                 row.id.int: (
                     row.name, row.email, row.clerk_id, row.linked_by, row.agreed_name,
                     row.agreed_email, row.own_email, row.note,
                 )
-                if row.id not in gone else "gone"
                 for row in office.rows.values()
             },
             "invitation": {one.int: invited.status for one, invited in office.invitations.items()},
             "account": {
                 one: (account.released, office.replaced.get(one), office.notes.get(one, ""))
                 for one, account in sorted(office.accounts.items())
+                if not account.deleted  # it makes no difference whether it was replaced before
             },
         }  # fmt: skip
 
 
-def _is_gone(row: Row, office: Office) -> bool:
-    return row.clerk_id is None or office.accounts[row.clerk_id].deleted
+def came_and_went(start: Office, before: Office, after: Office) -> bool:
+    """Whether a row whose decided account was deleted had another one, and lost it again: it
+    cannot go back, so here alone the order may be seen."""
+    return any(
+        start.rows[row.id].decided
+        and before.rows[row.id].linked_by == LinkedBy.ADDRESS
+        and before.rows[row.id].clerk_id != row.clerk_id
+        for row in after.rows.values()
+    )
 
 
 def _once(values: list[Any], problem: str) -> None:

@@ -210,22 +210,15 @@ class _Links:
         pairs = sorted(self._accepted(), key=lambda pair: pair[0].sent_at, reverse=True)
         for invitation, account in pairs:
             self._accept(invitation, account)
+        replaced = dict(self._replaced(pairs))
         # In doubt to nobody: it came for one row, and has the address of another.
-        self._claim({account.id for invitation, account in pairs if self._is_refused(invitation)})
-        decisions = Decisions(rows={})
-        for row in self.group.rows.values():
-            decisions.rows[row.id] = self._linked(row)
-        for invitation, account in pairs:
-            link = self.links.get(invitation.user_id)
-            if link and link.since and invitation.sent_at < link.since:
-                self._replace(decisions, invitation.user_id, account)
-        for row in self.group.rows.values():
-            link = self.links.get(row.id)
-            if link and link.invitation and row.clerk_id and row.clerk_id != link.account:
-                if self._is_guess(row, link.invitation):
-                    continue
-                self._replace(decisions, row.id, self.group.accounts.get(row.clerk_id))
-        return decisions
+        in_doubt = {account.id for one, account in pairs if self._is_refused(one)}
+        self._claim({*in_doubt, *replaced})
+        held = {link.account for link in self.links.values()}
+        return Decisions(
+            rows={row.id: self._linked(row) for row in self.group.rows.values()},
+            replaced={one: row_id for one, row_id in replaced.items() if one not in held},
+        )
 
     # Invitations
 
@@ -297,15 +290,24 @@ class _Links:
         self._free(account.id)
         self.links[row.id] = _Link(account.id, LinkedBy.INVITATION, invitation.sent_at, invitation)
 
-    def _replace(self, decisions: Decisions, row_id: uuid.UUID, account: Account | None) -> None:
-        """An account that came from an older invitation, or that the row had before, is replaced
-        by the one that came from the newest."""
-        link = self.links.get(row_id)
-        if account is None or link is None or link.by != LinkedBy.INVITATION:
-            return
-        held = {other.account for other in self.links.values()}
-        if account.id not in held and not account.deleted and not account.released:
-            decisions.replaced[account.id] = row_id
+    def _replaced(self, pairs: Sequence[tuple[Invited, Account]]) -> Iterator[tuple[str, uuid.UUID]]:
+        """Accounts, each with the row whose newest invitation brought another one: those that
+        came from an older invitation, and the one that the row had before."""
+        for row in self.group.rows.values():
+            link = self.links.get(row.id)
+            if link is None or link.by != LinkedBy.INVITATION or link.since is None:
+                continue
+            older = [
+                account
+                for invitation, account in pairs
+                if invitation.user_id == row.id and invitation.sent_at < link.since
+            ]
+            before = self.group.accounts.get(row.clerk_id or "")
+            if before and link.invitation and not self._is_guess(row, link.invitation):
+                older.append(before)
+            for account in older:
+                if account.id != link.account and not account.deleted and not account.released:
+                    yield account.id, row.id
 
     # Claims by address
 
@@ -324,8 +326,9 @@ class _Links:
             and own[normalized_email(row.own_email)] == 1
             and not self._waits_for_a_person(row)
         ]
+        still_open = {row.id for row in open_rows}
         bound = {*in_doubt} | {
-            link.account for row_id, link in self.links.items() if not self._is_open(row_id)
+            link.account for row_id, link in self.links.items() if row_id not in still_open
         }
         claims = sorted(
             (claimed_at, account.id, str(row.id))
@@ -492,7 +495,7 @@ def _follow(group: Group, decisions: Decisions) -> uuid.UUID | None:
     for row in list(decisions.rows.values()):
         account = group.accounts.get(row.clerk_id or "")
         if row.clerk_id is None and group.rows[row.id].clerk_id is not None:
-            wishes[row.id] = Wishes("", list(dict.fromkeys([row.own_email, row.email])))
+            wishes[row.id] = _wishes_of_the_unlinked(group.rows[row.id])
             continue
         if account is None or row.busy:
             taken[row.id] = row.email
@@ -569,6 +572,18 @@ def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None
     if not newly_invited:  # else the invitation does not take effect
         wished.append(row.email)
     return Wishes(version, list(dict.fromkeys(wished)))
+
+
+FIRST = "~"
+"""Greater than all versions."""
+
+
+def _wishes_of_the_unlinked(before: Row) -> Wishes:
+    """A row that followed an account which is not its own has its own address back, before all who
+    would never have got it otherwise."""
+    followed = same_email(before.email, before.agreed_email)
+    wished = [before.own_email, before.email] if followed else [before.email]
+    return Wishes(FIRST, list(dict.fromkeys(wished)))
 
 
 # --- Invitations -----------------------------------------------------------------------------

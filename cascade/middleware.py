@@ -1,12 +1,15 @@
-"""A database that does not answer is a page that says so, never a traceback or a hang."""
+"""A database that is down or hangs is a page that says so, never a traceback or a long wait."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse
+
+from cascade.database import waiting_at_most
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +27,8 @@ class DatabaseDownMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        with waiting_at_most(settings.DATABASE_WAIT_SECONDS):
+            return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if not isinstance(error, OperationalError | InterfaceError):

@@ -7,6 +7,7 @@ safely and everything else works.
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def _database() -> dict[str, Any]:
         ) from None
     if not database["ENGINE"].endswith("postgresql"):
         raise ImproperlyConfigured("DATABASE_URL must be of PostgreSQL: row locks carry the save.")
+    database["ENGINE"] = "cascade.database"
     options = database.get("OPTIONS", {})
     if "host" in options:  # a socket's folder cannot stand where a URL has its host
         database["HOST"] = options.pop("host")
@@ -151,6 +153,14 @@ DATABASES = {"default": _database()}
 
 # --- Clerk -------------------------------------------------------------------------------------
 
+
+def _is_signing_secret(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text.strip().removeprefix("whsec_") + "=="))
+    except ValueError:
+        return False
+
+
 CLERK_SECRET_KEY = env.str("CLERK_SECRET_KEY", default="").strip()
 CLERK_API_URL = env.str("CLERK_API_URL", default="https://api.clerk.com/v1").rstrip("/")
 if urlparse(CLERK_API_URL).scheme not in ("http", "https"):
@@ -159,6 +169,11 @@ CLERK_API_VERSION = env.str("CLERK_API_VERSION", default="2026-05-12")
 CLERK_WEBHOOK_SIGNING_SECRET = secret(
     "CLERK_WEBHOOK_SIGNING_SECRET", in_debug="whsec_" + "b25seS1mb3ItZGVidWctb25seS1mb3ItZGVidWc="
 )
+if not all(map(_is_signing_secret, CLERK_WEBHOOK_SIGNING_SECRET.split(","))):
+    raise ImproperlyConfigured(
+        "CLERK_WEBHOOK_SIGNING_SECRET must be a secret such as whsec_…, or several of them, "
+        "comma-separated."
+    )
 CLERK_EDIT_DEADLINE: float = _read(env.float, "CLERK_EDIT_DEADLINE", "a number", default=8.0)
 if CLERK_EDIT_DEADLINE <= 0:
     raise ImproperlyConfigured("CLERK_EDIT_DEADLINE must be a number of seconds above 0.")
@@ -187,6 +202,14 @@ CLERK_SCAN_AT: time | None = _read(
 CLERK_STALE_DAYS: int = _read(env.int, "CLERK_STALE_DAYS", "a whole number of days", default=2)
 if CLERK_STALE_DAYS < 1:
     raise ImproperlyConfigured("CLERK_STALE_DAYS must be a whole number of days, 1 or more.")
+# A save waits for a lock as long as its deadline says: that is no database that hangs.
+DATABASE_WAIT_SECONDS: float = _read(
+    env.float, "DATABASE_WAIT_SECONDS", "a number", default=max(10.0, CLERK_EDIT_DEADLINE + 2)
+)
+if DATABASE_WAIT_SECONDS <= CLERK_EDIT_DEADLINE:
+    raise ImproperlyConfigured(
+        "DATABASE_WAIT_SECONDS must be a number of seconds above CLERK_EDIT_DEADLINE."
+    )
 CLERK_DASHBOARD_URL = env.str("CLERK_DASHBOARD_URL", default="https://dashboard.clerk.com")
 
 # --- Background jobs ---------------------------------------------------------------------------
@@ -243,10 +266,16 @@ WHITENOISE_USE_FINDERS = DEBUG
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "line": {
+            "class": "cascade.logs.WithoutValues",
+            "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO").upper()},
     "loggers": {
+        "django": {"level": "INFO"},  # without Django's own handlers: they print values
         # At INFO these log URLs, and with them addresses of people.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},

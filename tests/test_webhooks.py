@@ -7,7 +7,8 @@ import json
 import logging
 import random
 import time
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,17 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from standardwebhooks.webhooks import Webhook
 
 from sandbox import Event
 from tests.events import URL, arrive, happened, post
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, change_here, linked
 from tests.test_change_form import stored, text_of
 from tests.unknown import time_is_over
-from users.models import BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
-from users.sync import upkeep
+from users.models import BuilderUser, ClerkAccount, RememberedInstance, SyncAttempt, WebhookDelivery
+from users.sync import deliveries, upkeep
 from users.sync.inbound import events
+from users.sync.inbound.decisions import derive
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -130,6 +133,15 @@ class TestSigned:
         response = Client().post(URL, body, content_type=content_type, headers=headers)
         assert response.status_code == 200
 
+    def test_each_of_our_secrets_is_enough(self, sandbox, settings, event):
+        """As while one endpoint replaces another."""
+        other = "whsec_YW5vdGhlciBzZWNyZXQ="
+        settings.CLERK_WEBHOOK_SIGNING_SECRET = f"{other}, {sandbox.webhooks.secret}"
+        assert post(sandbox, event).status_code == 200
+        assert post(sandbox, event, secret=other).status_code == 200
+        assert post(sandbox, event, secret="whsec_YSB0aGlyZCBvbmU=").status_code == 400
+        assert name() == "Mary Ann Jones"
+
     def test_no_other_method_and_nothing_big(self, sandbox):
         assert Client().get(URL).status_code == 405
         response = Client().post(URL, b"x" * (2**20 + 1), content_type="application/json")
@@ -166,6 +178,152 @@ class TestOnce:
             assert post(sandbox, event).status_code == 503
         assert post(sandbox, event).status_code == 200
         assert name() == "Mary Ann Jones"
+
+
+class TestRefused:
+    """What is refused is remembered with its reason, in a bounded space."""
+
+    def refused(self) -> list[tuple[bool, str]]:
+        return [(last.signed, last.reason) for last in deliveries.last_refused()]
+
+    def test_an_event_of_another_instance(self, sandbox, event):
+        event.payload["instance_id"] = "ins_elsewhere"
+        response = post(sandbox, event)
+        assert (response.status_code, b"ins_elsewhere" in response.content) == (400, True)
+        [(signed, reason)] = self.refused()
+        assert signed
+        assert f"ins_elsewhere; the one of our users is {sandbox.instance_id}" in reason
+        assert not WebhookDelivery.objects.exists()
+        assert name() == "Mary Ann Smith"
+
+    @pytest.mark.parametrize("named", [None, "", "x" * 5000, "\0", ["ins_1"]])
+    def test_an_event_that_names_no_instance(self, sandbox, event, named):
+        event.payload["instance_id"] = named
+        event.payload["type"] = "organization.created"
+        assert post(sandbox, event).status_code == 400
+        assert "It is of no Clerk instance" in self.refused()[0][1]
+
+    def test_while_no_instance_is_remembered_events_are_taken(self, sandbox, event):
+        RememberedInstance.objects.all().delete()
+        event.payload["instance_id"] = "ins_elsewhere"
+        assert post(sandbox, event).status_code == 200
+        assert name() == "Mary Ann Jones"
+
+    def test_a_wrong_signature_takes_the_place_of_no_signed_refusal(self, sandbox, event):
+        event.payload["instance_id"] = "ins_elsewhere"
+        post(sandbox, event)
+        for number in range(5):
+            event.payload["number"] = number
+            assert post(sandbox, event, secret="whsec_YW5vdGhlciBzZWNyZXQ=").status_code == 400
+        [(signed, reason), (other, _)] = self.refused()
+        assert (signed, other) == (False, True)
+        assert "No matching signature found" in reason
+
+    def test_an_old_event_says_that_it_is_old(self, sandbox, event):
+        assert post(sandbox, event, at=int(time.time()) - 400).status_code == 400
+        assert "Message timestamp too old" in self.refused()[0][1]
+
+    def test_a_request_without_a_signature_leaves_nothing(self, sandbox):
+        assert Client().post(URL, b"{}", content_type="application/json").status_code == 400
+        assert self.refused() == []
+
+
+class TestUnusable:
+    """What can never take effect is kept with its reason, answered 200, and tried no more."""
+
+    def kept(self, sandbox, payload) -> WebhookDelivery:
+        response = post(sandbox, Event(id="msg_1", type="x", payload=payload, at=0))
+        assert response.status_code == 200
+        delivery = WebhookDelivery.objects.get()
+        assert response.content.decode() == f"cannot be applied: {delivery.error}\n"
+        assert delivery.state == WebhookDelivery.State.UNUSABLE
+        return delivery
+
+    @pytest.mark.parametrize("data", [{}, {"id": "user_../.."}, {"id": None}, {"id": "\0\ud800"}])
+    @pytest.mark.parametrize("kind", ["user.created", "user.deleted", "session.created"])
+    def test_no_user(self, sandbox, event, kind, data):
+        delivery = self.kept(sandbox, event.payload | {"type": kind, "data": data})
+        assert delivery.type == kind
+        assert set(delivery.payload["data"]) == set(data)
+
+    @pytest.mark.parametrize(
+        "payload",
+        [None, [], "x", 1, {}, {"type": "user.created"}, {"type": 1, "data": {}}, {"data": {}}],
+    )
+    def test_no_event(self, sandbox, payload):
+        assert "not an event" in self.kept(sandbox, payload).error
+
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"{", b"[" * 100_000, b"NaN", b'{"a": "\x00"}'],
+        ids=["empty", "cut", "deep", "nan", "nul"],
+    )
+    def test_no_json(self, sandbox, body):
+        response = post_signed(sandbox, body)
+        assert response.status_code == 200
+        assert response.content == b"cannot be applied: the body is signed, but it is not JSON\n"
+        assert WebhookDelivery.objects.get().state == WebhookDelivery.State.UNUSABLE
+
+    @pytest.mark.parametrize(
+        "value",
+        [b"1e999", b"-1e999", b"9" * 4000, *(b"[" * deep + b"]" * deep for deep in (700, 900))],
+        ids=["infinite", "negative", "long", "deep", "deeper"],
+    )
+    def test_values_that_postgresql_does_not_take_as_they_are(self, sandbox, value):
+        body = b'{"type": "user.created", "data": {"x": %s}}' % value
+        assert post_signed(sandbox, body).status_code == 200
+        assert WebhookDelivery.objects.get().state == WebhookDelivery.State.UNUSABLE
+
+    def test_the_worker_leaves_it_alone_and_the_command_names_it(self, sandbox, event, capsys):
+        delivery = self.kept(sandbox, event.payload | {"data": {}})
+        assert upkeep.run().left == 0
+        delivery.refresh_from_db()
+        assert delivery.attempts == 1
+        call_command("clerk_replay")
+        assert f"msg_1: cannot be applied: {delivery.error}" in capsys.readouterr().out
+        call_command("clerk_replay", "--json")
+        said = json.loads(capsys.readouterr().out)
+        assert (said["left"], said["deliveries"][0]["unusable"]) == (0, True)
+
+    def test_the_list_tells_it_from_what_waits(self, client, sandbox, event):
+        self.kept(sandbox, event.payload | {"data": {}})
+        pending_email(BuilderUser.objects.get())
+        post(sandbox, event)
+        page = reverse("admin:users_webhookdelivery_changelist")
+        shown = {
+            state: [
+                pk for pk in ("msg_1", event.id)
+                if f">{pk}<" in text_of(client.get(page, {"status": state}))
+            ]
+            for state in ("taken", "waiting", "unusable")
+        }  # fmt: skip
+        assert shown == {"taken": [], "waiting": [event.id], "unusable": ["msg_1"]}
+        assert "Cannot be applied" in text_of(client.get(page, {"status": "unusable"}))
+
+    def test_a_version_that_can_read_it_takes_it_by_replay(self, client, sandbox, event):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(events.EFFECTS, "user.updated", _unreadable)
+            assert post(sandbox, event).status_code == 200
+        assert name() == "Mary Ann Smith"
+        page = reverse("admin:users_webhookdelivery_replay", args=[event.id])
+        assert "has taken effect now" in text_of(client.post(page, follow=True))
+        assert name() == "Mary Ann Jones"
+        assert WebhookDelivery.objects.get().state == WebhookDelivery.State.TAKEN
+
+
+def post_signed(sandbox, body):
+    """A body that the sandbox would never send."""
+    now = datetime.now(UTC)
+    headers = {
+        "svix-id": "msg_1",
+        "svix-timestamp": str(int(now.timestamp())),
+        "svix-signature": Webhook(sandbox.webhooks.secret).sign("msg_1", now, body.decode()),
+    }
+    return Client().post(URL, body, content_type="application/json", headers=headers)
+
+
+def _unreadable(payload):
+    raise events.Unusable("an unknown shape")
 
 
 def pending_email(user: BuilderUser) -> SyncAttempt:
@@ -238,22 +396,25 @@ class TestKept:
     def test_what_the_database_cannot_hold_is_kept_and_not_sent_again_for_ever(
         self, sandbox, event, monkeypatch
     ):
-        def too_much(*args):
-            return {"name": ["Mary Ann Smith", "x" * 300]}
+        def too_much(group, *, now):
+            decisions = derive(group, now=now)
+            for row in list(decisions.rows.values()):
+                decisions.rows[row.id] = replace(row, name="x" * 300)
+            return decisions
 
         with monkeypatch.context() as patch:
-            patch.setattr("users.sync.following.changes_from", too_much)
+            patch.setattr("users.sync.inbound.reconcile.derive", too_much)
             assert post(sandbox, event).status_code == 200
         assert "DataError" in WebhookDelivery.objects.get().error
         upkeep.run()
         assert name() == "Mary Ann Jones"
 
     def test_a_mistake_of_ours_is_kept_too(self, sandbox, event, monkeypatch):
-        def mistake(*args):
+        def mistake(group, *, now):
             raise ZeroDivisionError("somebody's name")
 
         with monkeypatch.context() as patch:
-            patch.setattr("users.sync.following.changes_from", mistake)
+            patch.setattr("users.sync.inbound.reconcile.derive", mistake)
             assert post(sandbox, event).status_code == 200
         delivery = WebhookDelivery.objects.get()
         assert "ZeroDivisionError" in delivery.error

@@ -13,6 +13,7 @@ def lines() -> list[str]:
         f"open attempts: {SyncAttempt.objects.filter(status=Status.STARTED).count()}",
         f"events: {mirror.events.label}. {mirror.events_text}",
         f"last event: {mirror.last_event_text}",
+        f"last refused event: {mirror.refused_text}",
         f"last scan: {mirror.scan_text}",
         f"last checked: {mirror.stale_text}",
     ]

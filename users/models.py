@@ -589,7 +589,16 @@ class Invitation(models.Model):
 
 
 class WebhookDelivery(models.Model):
-    """One event from Clerk, by its `svix-id`. The payload is kept only while unprocessed."""
+    """One event from Clerk, by its `svix-id`. The payload is kept until it has taken effect.
+
+    `processed_at` stands as soon as nothing is tried again: with a payload it can never take
+    effect, and `error` says why.
+    """
+
+    class State(models.TextChoices):
+        TAKEN = "taken", "Taken"
+        WAITING = "waiting", "Waiting"
+        UNUSABLE = "unusable", "Cannot be applied"
 
     svix_id = models.TextField(primary_key=True)
     type = models.TextField()
@@ -612,6 +621,27 @@ class WebhookDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.svix_id}"
+
+    @property
+    def state(self) -> State:
+        if self.processed_at is None:
+            return self.State.WAITING
+        return self.State.TAKEN if self.payload is None else self.State.UNUSABLE
+
+
+class WebhookRefusal(models.Model):
+    """The last delivery that was refused: one row for those that Clerk signed, one for the rest,
+    so that nobody without its secret fills a table."""
+
+    signed = models.BooleanField(primary_key=True)
+    reason = models.TextField()
+    refused_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "refused webhook"
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class BulkRun(models.Model):

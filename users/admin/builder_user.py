@@ -26,7 +26,7 @@ from django.views.decorators.csrf import csrf_protect
 from users.admin import again
 from users.admin.actions import AccountActions, may_replace
 from users.admin.base import CappedPaginator, say, say_result
-from users.admin.clerk_panel import panel
+from users.admin.clerk_panel import doubt_of, panel
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.admin.wanted import wanted_of
@@ -243,6 +243,7 @@ class BuilderUserAdmin(AccountActions):
         return {
             "stored": stored,
             "panel": panel(stored),
+            "doubt": doubt_of(stored),
             "may_change": self.has_change_permission(request, stored),
             "may_replace": may_replace(request),
             "dashboard": settings.CLERK_DASHBOARD_URL,

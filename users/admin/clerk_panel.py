@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from users.clerk import names
-from users.models import BuilderUser, ClerkAccount
+from users.models import Agreement, BuilderUser, ClerkAccount
+from users.sync.differences import moved
 from users.sync.mirror import comparison
 from users.sync.status import is_stale
 from users.version import same
@@ -15,13 +16,14 @@ from users.version import same
 @dataclass(frozen=True)
 class Row:
     """One field. `differs` as the list has it: what Clerk does not have is no difference, but
-    staff can give it to Clerk."""
+    staff can give it to Clerk. `cause` says on which side it was changed."""
 
     field: str
     label: str
     ours: str
     clerks: str
     differs: bool
+    cause: str
 
     @property
     def can_push(self) -> bool:
@@ -54,18 +56,26 @@ def panel(user: BuilderUser) -> Panel | None:
     if account is None or account.clerk_id != user.clerk_id:
         return None
     clerk_name = names.join(account.first_name, account.last_name)
+    agreement = Agreement.objects.filter(pk=user.pk).first()
+    name_differs = comparison.name_differs(user.name, clerk_name)
+    email_differs = comparison.email_differs(user.email, account.email)
     rows = (
         Row(
-            "name", "Name", names.squash(user.name), clerk_name,
-            comparison.name_differs(user.name, clerk_name),
+            "name", "Name", names.squash(user.name), clerk_name, name_differs,
+            moved("name", user.name, clerk_name, agreement and agreement.name),
         ),
         Row(
-            "email", "Email", user.email, account.email,
-            comparison.email_differs(user.email, account.email),
+            "email", "Email", user.email, account.email, email_differs,
+            moved("email", user.email, account.email, agreement and agreement.email),
         ),
     )  # fmt: skip
     replaced = tuple(user.replaced_accounts.order_by("-released_at"))
     return Panel(account, rows, _ways_to_sign_in(account), replaced)
+
+
+def doubt_of(user: BuilderUser) -> str:
+    """Give why it is in doubt which account belongs to the user; "" for no doubt."""
+    return Agreement.objects.filter(pk=user.pk).values_list("note", flat=True).first() or ""
 
 
 def _ways_to_sign_in(account: ClerkAccount) -> tuple[str, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from users.admin.again import again_url
 from users.admin.wanted import wanted_of
-from users.models import Status, SyncAttempt
+from users.models import Agreement, ClerkAccount, Status, SyncAttempt
 from users.sync import pending, unseen
 from users.sync.status import status
 
@@ -43,12 +44,23 @@ def boxes(request: HttpRequest) -> dict[str, Any]:
     return {
         "told": _told(request) if may_view else [],
         "mirror": status() if may_view else None,
+        "doubts": list(_doubts()[:MOST]) if may_view else [],
+        "accounts_in_doubt": (
+            ClerkAccount.objects.exclude(note="").count()
+            if request.user.has_perm("users.view_clerkaccount")
+            else 0
+        ),
         "unconfirmed": (
             pending.not_confirmed().count()
             if request.user.has_perm("users.view_syncattempt")
             else 0
         ),
     }
+
+
+def _doubts() -> QuerySet[Agreement]:
+    """Rows of which it is in doubt which account belongs to them."""
+    return Agreement.objects.exclude(note="").select_related("user").order_by("user__name", "pk")
 
 
 def _told(request: HttpRequest) -> list[Told]:

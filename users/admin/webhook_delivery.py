@@ -15,27 +15,50 @@ from users.models import WebhookDelivery
 from users.sync import deliveries
 
 
+class StateFilter(admin.SimpleListFilter):
+    title, parameter_name = "status", "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return WebhookDelivery.State.choices
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]
+    ) -> QuerySet[WebhookDelivery]:
+        match self.value():
+            case WebhookDelivery.State.WAITING:
+                return queryset.filter(processed_at=None)
+            case WebhookDelivery.State.TAKEN:
+                return queryset.filter(processed_at__isnull=False, payload__isnull=True)
+            case WebhookDelivery.State.UNUSABLE:
+                return deliveries.unusable() & queryset
+        return queryset
+
+
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(ReadOnlyAdmin):
     """Events from Clerk. One that could not take effect is kept, and can be replayed."""
 
-    list_display = ["received_at", "type", "svix_id", "processed_at", "attempts", "error"]
-    list_filter = [("processed_at", admin.EmptyFieldListFilter), "type"]
+    list_display = ["received_at", "type", "status", "svix_id", "processed_at", "attempts", "error"]
+    list_filter = [StateFilter, "type"]
     search_fields = ["=svix_id"]
     search_help_text = "Id of the delivery (svix-id)"
-    fields = ["svix_id", "type", "received_at", "processed_at", "attempts", "error"]
+    fields = ["svix_id", "type", "status", "received_at", "processed_at", "attempts", "error"]
     actions = ["replay"]
     change_form_template = "admin/users/webhookdelivery/change_form.html"
 
     class Media:
         css = {"all": ["users/cascade.css"]}
 
+    @admin.display(description="Status")
+    def status(self, delivery: WebhookDelivery) -> str:
+        return delivery.state.label
+
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("users.change_builderuser")
 
     @admin.action(description="Replay the selected deliveries", permissions=["replay"])
     def replay(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
-        kept = list(queryset.filter(processed_at=None).values_list("pk", flat=True))
+        kept = list(queryset.filter(payload__isnull=False).values_list("pk", flat=True))
         if not kept:
             messages.info(request, "All of these have taken effect already.")
         self._replay(request, kept)
@@ -61,4 +84,4 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
             if received.done:
                 messages.success(request, f"{received.svix_id}: it has taken effect now.")
             else:
-                messages.warning(request, f"{received.svix_id}: {received.error}")
+                messages.warning(request, f"{received.svix_id}: {received.report}")

@@ -21,7 +21,7 @@ from procrastinate.contrib.django.models import (
 )
 from standardwebhooks import Webhook
 
-from users.clerk import Clerk, Deadline, clerk
+from users.clerk import Clerk, Deadline, clerk, signatures
 from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefused
 from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
 from users.sync import differences
@@ -171,7 +171,8 @@ def _clock(apart: timedelta) -> Finding:
 
 def _webhook_secret() -> Findings:
     try:
-        Webhook(settings.CLERK_WEBHOOK_SIGNING_SECRET)
+        for secret in signatures.secrets():
+            Webhook(secret)
     except Exception:  # the library's own, and binascii's
         meaning = "It cannot be read, so every event of Clerk is refused."
         yield _broken("Webhook secret", meaning, "CLERK_WEBHOOK_SIGNING_SECRET")
@@ -335,7 +336,17 @@ def _mirror() -> Findings:
 
 
 def _events_arrive(mirror: MirrorStatus) -> Finding:
-    meaning = f"{mirror.events_text} Last event: {mirror.last_event_text}"
+    meaning = " ".join(
+        filter(
+            None,
+            [
+                mirror.events_text,
+                f"Last event: {mirror.last_event_text}",
+                f"Last refused: {mirror.refused_text}" if mirror.refused else "",
+                mirror.unusable_text,
+            ],
+        )
+    )
     if mirror.events is Events.MISSING:
         mend = "the endpoint under Webhooks in Clerk's dashboard, CLERK_WEBHOOK_SIGNING_SECRET"
         return _warning("Changes from Clerk", meaning, mend)

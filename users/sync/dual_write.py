@@ -18,6 +18,7 @@ from users.sync import (
     constraints,
     holders,
     journal,
+    locks,
     pending,
     recovery,
     repeats,
@@ -174,7 +175,10 @@ class _Write:
         if isinstance(failure, NotKnown):
             others = pending.in_flight(self.user.pk, apart_from=attempt)
             pending.supersede(pending.same_again(self.operation, others), attempt, Status.DROPPED)
-            journal.leave_pending(attempt, **details)
+            with transaction.atomic():
+                # Not waited for: the connection of a commit that hangs has the lock.
+                if locks.lock_attempt(attempt):
+                    journal.leave_pending(attempt, **details)
         else:
             journal.resolve(attempt, _status_of(failure), **details)
 

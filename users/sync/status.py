@@ -12,8 +12,8 @@ from django.conf import settings
 from django.db.models import Q, TextChoices
 from django.utils import timezone
 
-from users.models import BulkRun, ClerkAccount, EventCheck, WebhookDelivery
-from users.sync import scan
+from users.models import BulkRun, ClerkAccount, EventCheck, WebhookDelivery, WebhookRefusal
+from users.sync import deliveries, scan
 from users.sync.mirror import newest
 
 LOOK_OVERDUE = timedelta(hours=3)
@@ -39,6 +39,8 @@ class MirrorStatus:
     check_problem: str
     last_event_at: datetime | None
     last_event_type: str
+    refused: tuple[WebhookRefusal, ...]
+    unusable: int
     last_scan: BulkRun | None
     failed_scan: BulkRun | None
     scan_overdue: bool
@@ -71,6 +73,19 @@ class MirrorStatus:
         if self.last_event_at is None:
             return "No event has arrived yet."
         return f"{self.last_event_type}, {_minute(self.last_event_at)}."
+
+    @property
+    def refused_text(self) -> str:
+        texts = [f"{_minute(one.refused_at)}: {one.reason.rstrip('.')}." for one in self.refused]
+        return " ".join(texts) or "No event was refused."
+
+    @property
+    def unusable_text(self) -> str:
+        """What came and can never take effect; "" for nothing."""
+        if self.unusable == 0:
+            return ""
+        count = "1 event" if self.unusable == 1 else f"{self.unusable:,} events"
+        return f"{count} of the last 30 days can never be applied: Webhook deliveries say why."
 
     @property
     def scan_text(self) -> str:
@@ -121,6 +136,8 @@ def status() -> MirrorStatus:
         check_problem=check.problem,
         last_event_at=last_event.received_at if last_event else None,
         last_event_type=last_event.type if last_event else "",
+        refused=tuple(deliveries.last_refused()),
+        unusable=deliveries.unusable().count(),
         last_scan=last_scan,
         failed_scan=_failed_after(last_scan),
         scan_overdue=last_scan is None or _before(last_scan.finished_at, stale_before()),

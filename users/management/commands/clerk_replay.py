@@ -10,16 +10,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from users.models import WebhookDelivery
 from users.sync import deliveries
+from users.sync.deliveries import Outcome, Received
 
 
 class Command(BaseCommand):
     help = (
         "Try events from Clerk again that could not take effect: the named ones, else all that "
-        "are kept. Exit code 0: none is left; 2: some are, and why is said; 1: it could not run."
+        "wait. Events that can never be applied are listed, and tried again only when they are "
+        "named. Exit code 0: none waits, and all named ones took effect; 2: some did not, and "
+        "why is said; 1: it could not run."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("svix_id", nargs="*", help="ids of deliveries; default: all kept ones")
+        parser.add_argument("svix_id", nargs="*", help="ids of deliveries; default: all that wait")
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,15 +35,25 @@ class Command(BaseCommand):
                 )
         results = deliveries.retry(named)
         left = [result for result in results if not result.done]
+        results += [] if named else _set_aside({result.svix_id for result in results})
         if options["json"]:
             self.stdout.write(json.dumps({"left": len(left), "deliveries": [
-                {"svix_id": result.svix_id, "done": result.done, "error": result.error}
+                {"svix_id": result.svix_id, "done": result.done, "error": result.error,
+                 "unusable": result.outcome is Outcome.UNUSABLE}
                 for result in results
             ]}))  # fmt: skip
         else:
             for result in results:
-                self.stdout.write(f"{result.svix_id}: {result.error or 'done'}")
+                said = "done" if result.done else result.report
+                self.stdout.write(f"{result.svix_id}: {said}")
             if not results:
                 self.stdout.write("Nothing is kept.")
         if left:
             sys.exit(2)
+
+
+def _set_aside(tried: set[str]) -> list[Received]:
+    return [
+        Received(delivery.pk, Outcome.UNUSABLE, delivery.error)
+        for delivery in deliveries.unusable().exclude(pk__in=tried).defer("payload")
+    ]

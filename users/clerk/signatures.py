@@ -1,0 +1,56 @@
+"""Who sent a delivery: Clerk signs it through Svix, whose scheme is that of Standard Webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.conf import settings
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+HEADERS = ("id", "timestamp", "signature")
+MAX_ID = 200
+
+
+class NotSigned(Exception):
+    """Not signed by Clerk within the last five minutes. The text is ours, and safe to log.
+
+    `claimed` is False where the sender did not even try.
+    """
+
+    def __init__(self, text: str, *, claimed: bool) -> None:
+        super().__init__(text)
+        self.claimed = claimed
+
+
+def secrets() -> list[str]:
+    """Give the secrets that a delivery may be signed with: several while an endpoint changes."""
+    return [secret.strip() for secret in settings.CLERK_WEBHOOK_SIGNING_SECRET.split(",")]
+
+
+def check(body: bytes, headers: Mapping[str, str]) -> str:
+    """Give the id of a delivery that one of our secrets has signed. Raises `NotSigned`."""
+    # The library reads the headers of the standard; Svix has names of its own for them.
+    named = {f"webhook-{name}": headers.get(f"svix-{name}", "") for name in HEADERS}
+    if not all(named.values()):
+        raise NotSigned("it has no signature", claimed=False)
+    if len(named["webhook-id"]) > MAX_ID:
+        raise NotSigned("its svix-id is too long", claimed=False)
+    reasons = [_reason(secret, body, named) for secret in secrets()]
+    if all(reasons):
+        raise NotSigned(
+            f"no valid signature ({reasons[0]}). Is CLERK_WEBHOOK_SIGNING_SECRET that of the "
+            "endpoint, and the clock right?",
+            claimed=True,
+        )
+    return named["webhook-id"]
+
+
+def _reason(secret: str, body: bytes, headers: dict[str, str]) -> str:
+    """Say why this secret has not signed the body; "" when it has."""
+    try:
+        Webhook(secret).verify(body, headers, json_parse=False)
+    except WebhookVerificationError as error:
+        return str(error)
+    except Exception as error:  # ValueError and TypeError among others, for malformed headers
+        return type(error).__name__
+    return ""

@@ -284,6 +284,7 @@ def _decisive(known: Facts) -> tuple[Any, ...]:
         known.reference.value,
         dict(known.addresses),
         known.deleted_at is None,
+        known.not_found_at is None,
         *(columns.get(column) for column in ("banned", "email", "email_verified", "claimed_id")),
     )
 

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.events import arrive
-from tests.factories import BuilderUserFactory, StaffFactory, linked
+from tests.factories import BuilderUserFactory, StaffFactory, change_here, linked
 from tests.test_change_form import page_of, said, stored, text_of
 from users.models import ClerkAccount, SyncAttempt
 
@@ -216,17 +216,18 @@ class TestLinking:
 class TestPanel:
     def test_push_brings_the_name_to_clerk(self, client, sandbox, staff):
         user = linked(sandbox)
-        sandbox.edit(user.clerk_id, last_name="Jones")
+        change_here(user, name="Mary Ann Jones")
         client.post(reverse("admin:users_builderuser_refresh", args=[user.pk]))
         assert "Differs" in text_of(client.get(page_of(user)))
+        before = stored(user)
         client.post(reverse("admin:users_builderuser_push", args=[user.pk, "name"]))
-        assert sandbox.user(user.clerk_id)["last_name"] == "Smith"
+        assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
         assert_journaled(user, staff, "push_name")
-        assert stored(user).updated_at == user.updated_at
+        assert stored(user).updated_at == before.updated_at
 
     def test_push_of_the_email_needs_its_permission(self, client, sandbox):
-        user = linked(sandbox, email="ann@example.com")
-        sandbox.edit(user.clerk_id, email="other@example.com")
+        user = linked(sandbox, email="other@example.com")
+        change_here(user, email="ann@example.com")
         client.post(reverse("admin:users_builderuser_refresh", args=[user.pk]))
         push = reverse("admin:users_builderuser_push", args=[user.pk, "email"])
         other = StaffFactory(is_superuser=False)
@@ -241,7 +242,8 @@ class TestPanel:
         assert sandbox.find("other@example.com") == []
 
     def test_pull_brings_one_field_here(self, client, sandbox, staff):
-        user = linked(sandbox, email="ann@example.com")
+        user = linked(sandbox, email="mary@example.com")
+        change_here(user, name="Ann Smith", email="ann@example.com")
         sandbox.edit(user.clerk_id, last_name="Jones", email="new@example.com")
         client.post(reverse("admin:users_builderuser_pull", args=[user.pk, "name"]))
         assert (stored(user).name, stored(user).email) == ("Mary Ann Jones", "ann@example.com")
@@ -249,6 +251,16 @@ class TestPanel:
         assert stored(user).email == "new@example.com"
         assert sandbox.writes() == []
         assert SyncAttempt.objects.filter(operation="follow", actor=staff).count() == 2
+
+    def test_a_refresh_lets_a_row_follow_that_did_not_move(self, client, sandbox):
+        user = linked(sandbox, email="ann@example.com")
+        sandbox.edit(user.clerk_id, last_name="Jones", email="new@example.com")
+        client.post(reverse("admin:users_builderuser_refresh", args=[user.pk]))
+        assert (stored(user).name, stored(user).email) == ("Mary Ann Jones", "new@example.com")
+        assert "Differs" not in text_of(client.get(page_of(user)))
+        attempt = SyncAttempt.objects.get()
+        assert (attempt.operation, attempt.status) == ("follow", "applied")
+        assert sandbox.writes() == []
 
     def test_the_page_never_waits_for_clerk(self, client, sandbox):
         user = linked(sandbox, clerk={"password_enabled": True, "last_sign_in_at": 1767312000000})

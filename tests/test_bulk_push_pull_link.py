@@ -172,18 +172,25 @@ def test_link_gives_the_account_that_is_certainly_theirs(sandbox):
     assert ClerkAccount.objects.get(pk=ours["id"]).user == user
 
 
-def test_two_accounts_that_fit_one_row_are_both_left_alone(sandbox):
+def test_an_id_of_ours_in_the_metadata_alone_links_nobody(sandbox):
     user = BuilderUserFactory(email="mary@example.com")
-    for account in (
-        sandbox.add_user(email="mary@example.com"),
-        sandbox.add_user(email="m@example.com", public_metadata={"cascade_user_id": str(user.pk)}),
-    ):
-        store.keep(ClerkUser.parse(account))
+    claiming = sandbox.add_user(
+        email="m@example.com", public_metadata={"cascade_user_id": str(user.pk)}
+    )
+    store.keep(ClerkUser.parse(claiming))
     code, out = run("clerk_link", "--no-refresh", "--apply")
     assert code == 0
-    assert "Nothing is linked" in out
+    assert "That alone is no proof, so nothing was linked." in out
     user.refresh_from_db()
     assert user.clerk_id is None
+    ours = sandbox.add_user(email="mary@example.com")
+    store.keep(ClerkUser.parse(ours))
+    code, out = run("clerk_link", "--no-refresh", "--apply")
+    assert code == 0
+    assert f"{claiming['id']}): Its metadata names Mary Ann Smith, who has another" in out
+    user.refresh_from_db()
+    assert user.clerk_id == ours["id"]
+    assert ClerkAccount.objects.get(pk=claiming["id"]).user is None
 
 
 def test_one_failing_row_does_not_stop_the_others(sandbox):

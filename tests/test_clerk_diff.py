@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -19,9 +18,10 @@ from tests.factories import (
     linked,
 )
 from tests.test_change_form import form_of, page_of
-from users.clerk import ClerkUser
+from users.clerk import ClerkUser, Deadline, clerk
 from users.models import BuilderUser, ClerkAccount
 from users.sync.bulk.lock import one_at_a_time
+from users.sync.inbound.reconcile import reconcile_due
 from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,7 +54,7 @@ def test_a_name_that_was_edited_in_the_database_without_an_attempt(sandbox, clie
     change_here(user, name="Mary Ann Brown")
     row = differences()["name"]
     assert (row["ours"], row["theirs"]) == ("Mary Ann Brown", "Mary Ann Jones")
-    assert "database without an attempt" in row["cause"]
+    assert row["cause"].startswith("Changed in the database alone")
     assert row["user_id"] == str(user.pk)
 
 
@@ -65,17 +65,25 @@ def test_a_name_that_was_edited_in_clerk_and_whose_event_was_lost(sandbox, clien
     assert differences() == {}  # as far as our copy knows
     row = differences("--refresh")["name"]
     assert (row["ours"], row["theirs"]) == ("Mary Ann Jones", "Mary Ann Brown")
-    assert "Edited in Clerk" in row["cause"]
+    assert row["cause"].startswith("Changed in Clerk.")
+    reconcile_due()  # as the worker does
+    assert differences() == {}
+    assert BuilderUser.objects.get().name == "Mary Ann Brown"
 
 
-def test_without_an_attempt_the_side_that_moved_last_is_named(sandbox):
+def test_without_an_attempt_the_side_that_moved_is_named(sandbox):
     user = linked(sandbox, email="a@example.com")
-    ClerkAccount.objects.filter(pk=user.clerk_id).update(
-        email="b@example.com", clerk_updated_at=timezone.now() + timedelta(hours=1)
-    )
-    assert "Edited in Clerk" in differences()["email"]["cause"]
-    ClerkAccount.objects.update(clerk_updated_at=timezone.now() - timedelta(hours=1))
-    assert "database" in differences()["email"]["cause"]
+    change_here(user, email="b@example.com")
+    assert "Changed in the database alone" in differences()["email"]["cause"]
+    clerk().replace_email(user.clerk_id, email="c@example.com", deadline=Deadline(30))
+    assert "Changed on both sides" in differences("--refresh")["email"]["cause"]
+    change_here(user, email="a@example.com")
+    assert "Changed in Clerk" in differences()["email"]["cause"]
+
+
+def test_values_that_were_never_the_same_have_no_known_cause(sandbox):
+    linked(sandbox, name="Mary Ann Smith", first_name="Jane", last_name="Roe")
+    assert "never the same" in differences()["name"]["cause"]
 
 
 def test_an_email_that_could_not_follow_says_why(sandbox):
@@ -166,8 +174,7 @@ def test_a_match_names_its_user_and_can_be_chosen(sandbox):
 
 def test_a_match_that_nothing_links_by_itself_does_not_advise_it(sandbox):
     BuilderUserFactory(email="a@example.com")
-    account = in_clerk(sandbox, email="a@example.com")
-    ClerkAccount.objects.filter(pk=account.id).update(email_verified=False)
+    account = in_clerk(sandbox, email="a@example.com", verified=False)
     assert "not verified" in differences()["match"]["cause"]
     plan = json.loads(run("clerk_link", "--no-refresh", "--json", "--drift", "match")[1])["plan"]
     assert (plan["rows"], "not verified" in plan["notes"][0]) == ([], True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from users.clerk import ClerkUser, Pace, clerk
 from users.errors import BulkRefused, ClerkError
 from users.models import BulkRun, ClerkAccount
 from users.sync import scan as scanning
+from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -98,7 +100,7 @@ def test_windows_that_store_the_same_new_account_at_once(sandbox):
     rows = [BuilderUserFactory(clerk_id=f"user_{number}") for number in range(100)]
     together = threading.Barrier(workers)
 
-    def store() -> None:
+    def keep_each() -> None:
         try:
             for row in rows:
                 together.wait(60)
@@ -110,7 +112,7 @@ def test_windows_that_store_the_same_new_account_at_once(sandbox):
             connection.close()
 
     with ThreadPoolExecutor(workers) as pool:
-        for storing in [pool.submit(store) for _ in range(workers)]:
+        for storing in [pool.submit(keep_each) for _ in range(workers)]:
             storing.result()
     assert dict(ClerkAccount.objects.values_list("pk", "user")) == {
         row.clerk_id: row.pk for row in rows
@@ -221,9 +223,9 @@ def test_an_unreadable_user_is_named_and_nobody_else_is_lost(sandbox, small_page
 
 def test_an_older_page_does_not_overwrite_what_an_event_brought(sandbox):
     user = linked(sandbox)
-    ClerkAccount.objects.filter(pk=user.clerk_id).update(
-        last_name="Newer", clerk_updated_at=timezone.now() + timedelta(hours=1)
-    )
+    older = ClerkUser.parse(sandbox.user(user.clerk_id))
+    later = older.updated_at + timedelta(minutes=1)
+    store.keep(replace(older, last_name="Newer", updated_at=later, told_at=timezone.now()))
     scan()
     assert ClerkAccount.objects.get(pk=user.clerk_id).last_name == "Newer"
 

@@ -62,11 +62,11 @@ def panel(user: BuilderUser) -> Panel | None:
     rows = (
         Row(
             "name", "Name", names.squash(user.name), clerk_name, name_differs,
-            moved("name", user.name, clerk_name, agreement and agreement.name),
+            moved("name", user.name, clerk_name, agreement.name if agreement else None),
         ),
         Row(
             "email", "Email", user.email, account.email, email_differs,
-            moved("email", user.email, account.email, agreement and agreement.email),
+            moved("email", user.email, account.email, agreement.email if agreement else None),
         ),
     )  # fmt: skip
     replaced = tuple(user.replaced_accounts.order_by("-released_at"))

@@ -5,51 +5,80 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 
+# What counts as white space in Python; in PostgreSQL `\s` depends on the locale.
+WHITE_SPACE = r"\u0009\u000a\u000b\u000c\u000d\u001c\u001d\u001e\u001f\u0020\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+
+
+def squashed(text):
+    return f"btrim(regexp_replace({text}, E'[{WHITE_SPACE}]+', ' ', 'g'))"
+
+
+def mailbox(text):
+    trimmed = f"btrim({text}, E'{WHITE_SPACE}')"
+    return f"translate({trimmed}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')"
+
+
 # What was stored until now is the first fact of each account. No row is changed and no link moved:
 # links that are there count as decided. A deletion that was stored is believed no more, and asked
 # again. Row and account agree on what is equal in both.
-FIRST_FACTS = """
+FIRST_FACTS = f"""
+UPDATE users_clerkaccount SET not_found_at = coalesce(not_found_at, deleted_at), deleted_at = NULL
+WHERE deleted_at IS NOT NULL;
+UPDATE users_clerkaccount SET clerk_updated_at = least(clerk_updated_at, seen_at + interval '5 minutes')
+WHERE clerk_updated_at IS NOT NULL;
 UPDATE users_clerkaccount SET
     version = lpad((extract(epoch FROM coalesce(clerk_updated_at, seen_at)) * 1000000)::bigint::text, 17, '0')
         || '-' || lpad((extract(epoch FROM seen_at) * 1000000)::bigint::text, 17, '0') || '-',
-    known_name = btrim(regexp_replace(first_name || ' ' || last_name, '\\s+', ' ', 'g')),
-    known_email = lower(btrim(email)),
-    addresses = CASE WHEN email_verified AND btrim(email) <> '' THEN jsonb_build_object(
-        lower(btrim(email)), jsonb_build_array(
+    known_name = {squashed("first_name || ' ' || last_name")},
+    known_email = {mailbox("email")}
+WHERE clerk_created_at IS NOT NULL OR clerk_updated_at IS NOT NULL OR email <> '';
+UPDATE users_clerkaccount SET
+    addresses = CASE WHEN email_verified AND known_email <> '' THEN jsonb_build_object(
+        known_email, jsonb_build_array(
             (extract(epoch FROM least(coalesce(clerk_updated_at, seen_at), seen_at)) * 1000000)::bigint,
             (extract(epoch FROM seen_at) * 1000000)::bigint
         )
-    ) ELSE '{}' END,
-    not_found_at = coalesce(not_found_at, deleted_at),
-    deleted_at = NULL
-WHERE clerk_created_at IS NOT NULL OR clerk_updated_at IS NOT NULL OR email <> '';
-UPDATE users_clerkaccount SET not_found_at = coalesce(not_found_at, deleted_at), deleted_at = NULL
-WHERE deleted_at IS NOT NULL;
-UPDATE users_clerkaccount SET
-    known_name_version = CASE WHEN known_name <> '' AND length(known_name) <= 200 THEN version ELSE '' END,
+    ) ELSE '{{}}' END,
     known_name = CASE WHEN length(known_name) <= 200 THEN known_name ELSE '' END,
-    known_email_version = CASE WHEN known_email <> '' THEN version ELSE '' END
+    known_name_version = CASE WHEN known_name <> '' AND length(known_name) <= 200 THEN version ELSE '' END,
+    known_email = CASE WHEN length(known_email) <= 254 THEN known_email ELSE '' END,
+    known_email_version = CASE WHEN known_email <> '' AND length(known_email) <= 254 THEN version ELSE '' END
 WHERE version <> '';
 INSERT INTO users_agreement (
     user_id, clerk_id, linked_by, linked_since, own_name, own_email, own_email_since,
     name, name_version, email, email_version, note
 )
 SELECT users.id, linked.clerk_id, CASE WHEN linked.clerk_id IS NULL THEN '' ELSE 'inherited' END,
-    greatest(users.created_at, (
-        SELECT max(sent_at) FROM users_invitation
-        WHERE user_id = users.id AND status = 'accepted'
-    )),
-    users.name, lower(btrim(users.email)), users.created_at,
-    CASE WHEN users.name = known.known_name THEN users.name END,
-    CASE WHEN users.name = known.known_name THEN known.known_name_version ELSE '' END,
-    CASE WHEN lower(users.email) = known.known_email THEN users.email END,
-    CASE WHEN lower(users.email) = known.known_email THEN known.known_email_version ELSE '' END,
+    greatest(
+        users.created_at,
+        (
+            SELECT max(sent_at) FROM users_invitation
+            WHERE user_id = users.id AND status = 'accepted'
+        ),
+        (
+            SELECT max(settled_at) FROM users_syncattempt
+            WHERE user_id = users.id AND status = 'applied'
+                AND source IN ('admin', 'command') AND operation IN ('link', 'unlink')
+        )
+    ),
+    users.name, {mailbox("users.email")}, users.created_at,
+    CASE WHEN names_agree THEN users.name END,
+    CASE WHEN names_agree THEN known.known_name_version ELSE '' END,
+    CASE WHEN emails_agree THEN users.email END,
+    CASE WHEN emails_agree THEN known.known_email_version ELSE '' END,
     ''
 FROM users
-LEFT JOIN LATERAL (
-    SELECT CASE WHEN users.clerk_id ~ '^user_[A-Za-z0-9_]+$' THEN users.clerk_id END AS clerk_id
-) AS linked ON true
-LEFT JOIN users_clerkaccount AS known ON known.clerk_id = linked.clerk_id;
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN users.clerk_id ~ '\\Auser_[A-Za-z0-9_]+\\Z' THEN users.clerk_id END AS clerk_id
+) AS linked
+LEFT JOIN users_clerkaccount AS known ON known.clerk_id = linked.clerk_id
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(known.known_name <> '' AND normalize(known.known_name, NFC)
+            = normalize({squashed("users.name")}, NFC), false) AS names_agree,
+        coalesce(known.known_email <> '' AND known.known_email
+            = {mailbox("users.email")}, false) AS emails_agree
+) AS compared;
 """
 
 

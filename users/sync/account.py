@@ -12,9 +12,9 @@ from django.db import transaction
 from django.views.decorators.debug import sensitive_variables
 
 from users.clerk import ClerkUser, Deadline, clerk, names
-from users.errors import ChangeFailed, ClerkError, ClerkNotFound, Refused
+from users.errors import ChangeFailed, ClerkError, ClerkNotFound, NotKnown, Refused
 from users.ids import USER_ID
-from users.models import BuilderUser, ClerkAccount, Source
+from users.models import BuilderUser, ClerkAccount, Invitation, Source
 from users.sync import invitations, pending, repeats, wording
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write, refuse
@@ -120,9 +120,7 @@ def delete_user(
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     invitation = invitations.open_of(user)
     if invitation is not None:
-        invitations.revoke(
-            invitation, actor=actor, token=repeats.part_of(token, "revoke"), deadline=deadline
-        )
+        _revoke_first(invitation, actor, token, deadline)
     try:
         return dual_write(
             Delete.of(user), user, actor=actor, source=source, token=token, deadline=deadline
@@ -134,6 +132,22 @@ def delete_user(
                 f"deleted: {failure.message}"
             )
         raise
+
+
+def _revoke_first(
+    invitation: Invitation, actor: Actor, token: uuid.UUID | None, deadline: Deadline
+) -> None:
+    """Revoke before the user is deleted. What is not confirmed is the revocation: the deletion
+    waits for it like for any other earlier change."""
+    try:
+        invitations.revoke(
+            invitation, actor=actor, token=repeats.part_of(token, "revoke"), deadline=deadline
+        )
+    except NotKnown:
+        pending_ones = [one for one in pending.in_flight(invitation.user_id) if one.pending]
+        if not pending_ones:
+            raise
+        raise wording.must_wait(pending_ones[-1]) from None
 
 
 # --- Actions -----------------------------------------------------------------------------------

@@ -19,29 +19,38 @@ def complete(
     still_late: bool = False,
     unseen: bool = False,
 ) -> None:
-    """Finish the row, store Clerk's answer, resolve the attempt, write the LogEntry.
-
-    Whom the change concerns beside its own row is reconciled: who waits for an address that it
-    gives up, an account that it makes a row for, an invitation that it overrules.
-    """
+    """Finish the row, store Clerk's answer, resolve the attempt, write the LogEntry; reconcile
+    whom it concerns."""
     store.lock()
     if row is not None:
         operation.finish(row, account)
-    clerk_id, due = operation.clerk_id, operation.concerns_others
+    clerk_id, due = operation.clerk_id, False
     if account is not None:
-        clerk_id, kept = account.id, store.keep(account)
-        due = due or kept.due
+        clerk_id, due = account.id, store.keep(account).due
     elif isinstance(operation, Delete) and clerk_id:
         store.keep_deleted(clerk_id)
         ClerkAccount.objects.filter(pk=clerk_id).update(user=None)
-    if row is not None and operation.changes_row and {"name", "email"} & operation.changes.keys():
-        agreements.own(row.pk)
     journal.resolve(attempt, Status.APPLIED, still_late=still_late, unseen=unseen)
     journal.log(operation, actor_id=attempt.actor_id)
-    if due:
+    follow_from(operation, row, source=Source(attempt.source), clerk_id=clerk_id, due=due)
+
+
+def follow_from(
+    operation: Operation,
+    row: BuilderUser | None,
+    *,
+    source: Source,
+    clerk_id: str = "",
+    due: bool = False,
+) -> None:
+    """Reconcile whom an applied change concerns beside its own row: who waits for an address
+    that it gives up, an account that belongs to the row now, an invitation that it overrules."""
+    if row is not None and operation.changes_row and {"name", "email"} & operation.changes.keys():
+        agreements.own(row.pk)
+    if due or operation.concerns_others:
         reconcile(
             accounts=[clerk_id] if clerk_id else [],
             rows=[row.pk] if row is not None else [],
             addresses=operation.addresses,
-            source=Source(attempt.source),
+            source=source,
         )

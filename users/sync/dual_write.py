@@ -26,6 +26,7 @@ from users.sync import (
     wording,
 )
 from users.sync.actors import Actor
+from users.sync.completion import follow_from
 from users.sync.exchange import Base, Gateway, InTheWay, Saved, exchange, lock_row, refusal_of
 from users.sync.operations import Operation
 from users.version import base_of
@@ -115,6 +116,7 @@ class _Write:
             written = operation.write(row)
             attempt = journal.record(operation, status=Status.APPLIED, **self.origin)
             journal.log(operation, actor_id=attempt.actor_id)
+            follow_from(operation, written, source=Source(attempt.source))
         return Saved(written, attempt)
 
     def on_both_sides(self) -> Saved:

@@ -126,7 +126,7 @@ def _scan(
     client: Clerk, started_at: datetime, windows: int, tally: _Tally, accept_missing: bool
 ) -> Scan:
     _check_instance(client, accept_missing)
-    known = ClerkAccount.objects.filter(deleted_at=None).count()
+    known = ClerkAccount.objects.filter(deleted_at=None, not_found_at=None).count()
     agreements.observe_all()
     expected = _read_all(client, _bounds(client, windows), tally)
     _read(client, (tally.newest + 1, None), tally)
@@ -135,7 +135,8 @@ def _scan(
     unseen = ClerkAccount.objects.filter(deleted_at=None, seen_at__lt=started_at)
     unseen = unseen.exclude(pk__in=list(tally.unreadable))
     if not accept_missing:
-        _check_missing(known, unseen.count())
+        # Those that Clerk did not find before are asked again, and surprise nobody.
+        _check_missing(known, unseen.filter(not_found_at=None).count())
     return Scan(tally.seen, tuple(tally.unreadable.items()), _mark_gone(client, unseen))
 
 

@@ -51,6 +51,12 @@ class Account:
         return not (self.deleted or self.banned or self.released)
 
     @property
+    def confirmed(self) -> bool:
+        """Whether Clerk did not answer 404 last. That may be true of a moment alone, so a link
+        stays; but nobody gets the account anew."""
+        return self.facts.not_found_at is None
+
+    @property
     def created_at(self) -> datetime | None:
         created: datetime | None = (self.facts.snapshot.value or {}).get("clerk_created_at")
         return created
@@ -335,6 +341,7 @@ class _Links:
             for row in open_rows
             for account in self.group.accounts.values()
             if account.usable
+            and (account.confirmed or row.clerk_id == account.id)
             and account.id not in bound
             and (claimed_at := self._claimed_at(account, row)) is not None
             and self._comes_first(row, claimed_at, account.id)
@@ -683,6 +690,8 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
         return f"{holders[0]} has its email, but it is not verified. Nothing was linked."
     if holders and holders[0].clerk_id:
         return f"{holders[0]} has its email and {_has(holders[0], group)}. Nothing was linked."
+    if holders and not account.confirmed:
+        return f"{holders[0]} has its email, but Clerk did not find it. Nothing was linked."
     if claimed is not None and claimed.clerk_id:
         return f"Its metadata names {claimed}, who has another Clerk account. Nothing was linked."
     if claimed is not None:
@@ -707,6 +716,7 @@ def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -
         (claimed_at, account.id)
         for account in group.accounts.values()
         if account.usable
+        and account.confirmed
         and account.id not in linked
         and (claimed_at := account.held(row.own_email, since=row.own_email_since, now=now))
     )

@@ -281,7 +281,7 @@ def _row(user: Any, *, busy: bool) -> Row:
         own_email=user.own_email,
         own_email_since=user.own_email_since,
         note=user.note,
-        busy=busy or user.pending or user.has_invalid_id,
+        busy=busy or user.pending,
         touched=bool(user.touched),
         created_here=user.created_here,
     )
@@ -411,7 +411,7 @@ def _operations(
         if getattr(row, column) != getattr(before, column)
     }
     if row.clerk_id != before.clerk_id:
-        link: dict[str, list[Any]] = {"clerk_id": [before.clerk_id, row.clerk_id]}
+        link: dict[str, list[Any]] = {"clerk_id": [user.clerk_id, row.clerk_id]}
         if row.clerk_id is None:
             yield Unlink.on(user, link), {"reason": LOST}
         else:

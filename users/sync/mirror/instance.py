@@ -70,8 +70,10 @@ def accept(instance_id: str, clerk: Clerk, deadline: Deadline) -> None:
 def known_ids() -> list[str]:
     """Give the ids of a sample of accounts that should live in our instance: those of linked
     users, the newest first; while nobody is linked, any account's."""
-    users = BuilderUser.objects.linked().filter(account__deleted_at=None)
-    accounts = ClerkAccount.objects.filter(deleted_at=None)
+    users = BuilderUser.objects.linked().filter(
+        account__deleted_at=None, account__not_found_at=None
+    )
+    accounts = ClerkAccount.objects.filter(deleted_at=None, not_found_at=None)
     ids = list(users.order_by("-updated_at").values_list("clerk_id", flat=True)[:SAMPLE])
     ids = ids or list(accounts.order_by("-seen_at").values_list("pk", flat=True)[:SAMPLE])
     return [clerk_id for clerk_id in ids if clerk_id and USER_ID.match(clerk_id)]

@@ -18,6 +18,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from users.clerk import ClerkUser
+from users.ids import USER_ID
 from users.models import ClerkAccount
 from users.sync.inbound import facts
 from users.sync.inbound.facts import SNAPSHOT, Facts, Told
@@ -104,7 +105,7 @@ RETURNING known.clerk_id
 """
 
 
-_MARK_ALL_DUE = """
+_MARK_ALL_DUE = f"""
 UPDATE users_clerkaccount AS known SET reconcile_due = true
 WHERE NOT reconcile_due AND (
     known.note <> ''
@@ -113,7 +114,8 @@ WHERE NOT reconcile_due AND (
         AND NOT known.banned AND known.email <> ''
         AND EXISTS (
             SELECT FROM users
-            WHERE users.clerk_id IS NULL AND lower(users.email) = lower(known.email)
+            WHERE (users.clerk_id IS NULL OR users.clerk_id !~ '{USER_ID.pattern}')
+                AND lower(users.email) = lower(known.email)
         )
     )
     OR EXISTS (
@@ -282,6 +284,7 @@ def _decisive(known: Facts) -> tuple[Any, ...]:
         known.reference.value,
         dict(known.addresses),
         known.deleted_at is None,
+        known.not_found_at is None,
         *(columns.get(column) for column in ("banned", "email", "email_verified", "claimed_id")),
     )
 
@@ -353,10 +356,10 @@ def _record(clerk_id: str, known: Facts) -> dict[str, Any]:
 
 
 def user_of(account: ClerkAccount) -> ClerkUser:
-    """Give our copy as the gateway gives users: the last name and email that were not empty."""
+    """Give our copy as the gateway gives users."""
     return ClerkUser(
         id=account.clerk_id,
-        email=account.known_email or account.email,
+        email=account.email,
         email_verified=account.email_verified,
         first_name=account.first_name,
         last_name=account.last_name,

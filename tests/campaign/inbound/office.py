@@ -128,7 +128,7 @@ class Office:
 
     def invite(self, invitation: Invited, now: datetime) -> None:
         self.invitations[invitation.reference] = invitation
-        self.reconcile(now)
+        self.write(invitation.user_id, now, touch=True)
 
     def revoke(self, reference: uuid.UUID, now: datetime) -> None:
         self.invitations[reference] = replace(self.invitations[reference], status=State.REVOKED)

@@ -169,11 +169,11 @@ def derive(group: Group, *, now: datetime) -> Decisions:
     refused: set[uuid.UUID] = set()
     while True:
         decisions = _Links(group, now, refused).decide()
-        if (refusing := _follow(group, decisions)) is None:
+        if (refusing := _follow(group, decisions, now)) is None:
             break
         refused.add(refusing)
     decisions.refused = refused
-    _settle_invitations(group, decisions)
+    _settle_invitations(group, decisions, now)
     _explain(group, decisions, now)
     return decisions
 
@@ -276,6 +276,12 @@ class _Links:
             and may_move(row, account, self.now)
         )
 
+    def _is_provisional(self, row: Row, invitation: Invited) -> bool:
+        """Whether the row has an account that no person chose, and that it would not have, had
+        the acceptance been heard of first."""
+        by_address = row.linked_by == LinkedBy.ADDRESS and invitation.purpose == Purpose.NEW_ACCOUNT
+        return by_address or self._is_guess(row, invitation)
+
     def _accept(self, invitation: Invited, account: Account) -> None:
         """The newest decision of staff wins: an invitation is one of the time when it was sent."""
         row = self.group.rows[invitation.user_id]
@@ -309,7 +315,7 @@ class _Links:
                 if invitation.user_id == row.id and invitation.sent_at < link.since
             ]
             before = self.group.accounts.get(row.clerk_id or "")
-            if before and link.invitation and not self._is_guess(row, link.invitation):
+            if before and link.invitation and not self._is_provisional(row, link.invitation):
                 older.append(before)
             for account in older:
                 if account.id != link.account and not account.deleted and not account.released:
@@ -396,12 +402,17 @@ class _Links:
         return self.now if claimed_at.year == AT_CREATION.year else claimed_at
 
     def _claimed_at(self, account: Account, row: Row) -> datetime | None:
+        """When the account came to the row's own address. A claim by which they are linked stands,
+        also when the row has another address of its own by now."""
+        link = self.links.get(row.id)
+        linked = link is not None and link.account == account.id and link.by == LinkedBy.ADDRESS
+        since = link.since if link is not None and linked else None
         if row.own_email_since is None:
-            return None
+            return since
         at = account.held(row.own_email, since=row.own_email_since, now=self.now)
         if at is not None and row.created_here and account.claimed_id == row.id:
             return AT_CREATION.replace(tzinfo=at.tzinfo)
-        return at
+        return min(filter(None, (at, since)), default=None)
 
     def _is_open(self, row_id: uuid.UUID) -> bool:
         """Whether the machine may give the row an account, or another one."""
@@ -494,7 +505,7 @@ def _by_age(account: Account) -> tuple[bool, datetime, str]:
 # --- Names and emails ------------------------------------------------------------------------
 
 
-def _follow(group: Group, decisions: Decisions) -> uuid.UUID | None:
+def _follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | None:
     """Let rows follow their accounts. Gives the reference of an invitation that cannot take
     effect, as another row has its address; None when all is solved."""
     wishes: dict[uuid.UUID, Wishes] = {}
@@ -519,6 +530,8 @@ def _follow(group: Group, decisions: Decisions) -> uuid.UUID | None:
         return _unfulfilled(group, decisions, wishes, taken)
     for row_id, email in solved.items():
         row = decisions.rows[row_id]
+        if row.clerk_id is None and not same_email(email, row.own_email):
+            row = replace(row, own_email=normalized_email(email), own_email_since=now)
         decisions.rows[row_id] = replace(
             row,
             email=row.email if same_email(row.email, email) else email,
@@ -596,7 +609,7 @@ def _wishes_of_the_unlinked(before: Row) -> Wishes:
 # --- Invitations -----------------------------------------------------------------------------
 
 
-def _settle_invitations(group: Group, decisions: Decisions) -> None:
+def _settle_invitations(group: Group, decisions: Decisions, now: datetime) -> None:
     for invitation in group.invitations:
         row = decisions.rows.get(invitation.user_id)
         if row is None or row.busy or invitation.status in (State.ACCEPTED, State.REVOKED):
@@ -604,7 +617,7 @@ def _settle_invitations(group: Group, decisions: Decisions) -> None:
         account = group.accounts.get(row.clerk_id or "")
         if account is not None and _came_from(account, row, invitation):
             decisions.accepted.add(invitation.reference)
-        elif invitation.open and _is_overruled(row, invitation):
+        elif invitation.open and _is_overruled(row, account, invitation, now):
             decisions.closed.add(invitation.reference)
 
 
@@ -617,12 +630,15 @@ def _came_from(account: Account, row: Row, invitation: Invited) -> bool:
     return made_after and normalized_email(invitation.email) in account.facts.addresses
 
 
-def _is_overruled(row: Row, invitation: Invited) -> bool:
-    """Whether somebody decided since what the invitation was to bring about."""
+def _is_overruled(
+    row: Row, account: Account | None, invitation: Invited, now: datetime
+) -> bool:
+    """Whether somebody decided since what the invitation was to bring about. A link that may still
+    move is no decision: who accepted may be heard of later."""
     if row.decided and row.linked_since is not None and row.linked_since > invitation.sent_at:
         return True
     if invitation.purpose == Purpose.NEW_ACCOUNT and row.clerk_id:
-        return True
+        return row.decided or account is None or not may_move(row, account, now)
     moved = row.own_email_since is not None and row.own_email_since > invitation.sent_at
     if invitation.purpose == Purpose.EMAIL_CHANGE:
         return moved

@@ -42,6 +42,7 @@ class Clerk:
     told: list[Told] = field(default_factory=list)
     held: dict[str, set[str]] = field(default_factory=dict)
     """The addresses that each account ever had, verified: the oracle of who may have a row."""
+    accepted: set[uuid.UUID] = field(default_factory=set)
     made: int = 0
 
     def tick(self, seconds: float = 60) -> datetime:
@@ -65,7 +66,10 @@ class Clerk:
     ) -> ClerkUser | None:
         """Somebody accepts an invitation; Clerk has lost metadata before."""
         ours = {OUR_ID: str(row), OUR_INVITATION: str(reference)} if metadata else {}
-        return self.create(email, public_metadata=ours)
+        user = self.create(email, public_metadata=ours)
+        if user is not None:
+            self.accepted.add(reference)
+        return user
 
     def edit(self, clerk_id: str, **fields: Any) -> ClerkUser | None:
         user = replace(self.users[clerk_id], **fields)

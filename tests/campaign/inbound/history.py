@@ -91,7 +91,8 @@ class Story:
         self.clerk.create(email, public_metadata={OUR_ID: str(row)})
 
     def _accept(self, step: Step) -> None:
-        open_ones = [one for one in self.office.invitations.values() if one.open]
+        sent = self.office.invitations.values()
+        open_ones = [one for one in sent if one.open and one.reference not in self.clerk.accepted]
         if open_ones:
             one = open_ones[step.one % len(open_ones)]
             metadata = step.two % 4 != 0

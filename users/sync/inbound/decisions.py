@@ -652,7 +652,10 @@ def _explain(group: Group, decisions: Decisions, now: datetime) -> None:
     linked = {row.clerk_id: row for row in decisions.rows.values() if row.clerk_id}
     for account in group.accounts.values():
         row = linked.get(account.id)
-        if account.released or (row is not None and row.busy):
+        if row is not None and row.busy:
+            continue
+        if account.released or account.id in decisions.replaced:
+            decisions.notes[account.id] = ""
             continue
         decisions.notes[account.id] = (
             _why_it_stays(row, account, decisions)

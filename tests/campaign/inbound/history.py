@@ -157,13 +157,12 @@ class Story:
 
     # --- By staff, and by other applications ---------------------------------------------------
 
-    def decide(self, step: Step, truths: Truths) -> None:
+    def decide(self, step: Step) -> None:
         rows = list(self.office.rows.values())
         if rows:
             row = rows[step.one % len(rows)]
             self.log.append(f"staff: {step.kind} {row} {step.two}")
             getattr(self, f"_staff_{step.kind}")(row, step.two)
-            truths.decided(self.office)
 
     def _staff_rename(self, row: Row, number: int) -> None:
         """Clerk first, then the row; our answer is a fact, and the event follows."""
@@ -230,7 +229,9 @@ class Story:
 
     def _staff_other_name(self, row: Row, number: int) -> None:
         """Another application renames the row."""
-        self.office.write(row.id, self.clerk.tick(), touch=False, name=" ".join(NAMES[number % 3]))
+        name = " ".join(NAMES[number % 3]).strip()
+        self.office.write(row.id, self.clerk.tick(), touch=False, name=name)
+        assert self.office.rows[row.id].name == name, "a name that was corrected here is reverted"
 
     def _staff_other_email(self, row: Row, number: int) -> None:
         email = EMAILS[number % len(EMAILS)]
@@ -260,7 +261,7 @@ class Story:
             before = self.office.copy()
             self.office.learn(one.clerk_id, one.fact, self.clerk.tick(1))
             truths.told(one)
-            truths.check(before, self.office)
+            truths.check(before, self.office, one)
             excused = excused or came_and_went(start, before, self.office)
         return excused
 
@@ -311,7 +312,7 @@ def play(story: list[Phase], *, rows: int = 3) -> Story:
     late: list[Told] = []
     for phase in story:
         if phase.staff is not None:
-            one.decide(phase.staff, truths)
+            one.decide(phase.staff)
         for step in phase.steps:
             one.happen(step)
         told = [told for number, told in enumerate(one.clerk.go_out()) if number not in phase.lost]

@@ -47,7 +47,10 @@ class Office:
         self.rows = {row.id: _observed(row, now) for row in self.rows.values()}
         group = Group(self.accounts, self.rows, list(self.invitations.values()))
         decided = decisions.derive(group, now=now)
-        self.rows = dict(decided.rows)
+        self.rows = {
+            row.id: row if row.linked_at == self.rows[row.id].linked_at else replace(row, touched=False)
+            for row in decided.rows.values()
+        }
         self.notes |= decided.notes
         for references, status in (
             (decided.accepted, State.ACCEPTED),

@@ -165,16 +165,26 @@ def derive(group: Group, *, now: datetime) -> Decisions:
     1. Which account belongs to which row. In doubt none. 2. What became of the invitations.
     3. Which name and email the rows have. 4. What is left to be shown.
     """
+    group = _sorted(group)
     refused: set[uuid.UUID] = set()
     while True:
         decisions = _Links(group, now, refused).decide()
-        if (refusing := _follow(group, decisions)) is None:
+        if (refusing := _follow(group, decisions, now)) is None:
             break
         refused.add(refusing)
     decisions.refused = refused
-    _settle_invitations(group, decisions)
+    _settle_invitations(group, decisions, now)
     _explain(group, decisions, now)
     return decisions
+
+
+def _sorted(group: Group) -> Group:
+    """The database gives records in any order; what follows from them, and its text, has one."""
+    return Group(
+        accounts=dict(sorted(group.accounts.items())),
+        rows=dict(sorted(group.rows.items())),
+        invitations=sorted(group.invitations, key=lambda one: (one.sent_at, one.reference)),
+    )
 
 
 # --- Links -----------------------------------------------------------------------------------
@@ -206,20 +216,15 @@ class _Links:
         pairs = sorted(self._accepted(), key=lambda pair: pair[0].sent_at, reverse=True)
         for invitation, account in pairs:
             self._accept(invitation, account)
+        replaced = dict(self._replaced(pairs))
         # In doubt to nobody: it came for one row, and has the address of another.
-        self._claim({account.id for invitation, account in pairs if self._is_refused(invitation)})
-        decisions = Decisions(rows={})
-        for row in self.group.rows.values():
-            decisions.rows[row.id] = self._linked(row)
-        for invitation, account in pairs:
-            link = self.links.get(invitation.user_id)
-            if link and link.since and invitation.sent_at < link.since:
-                self._replace(decisions, invitation.user_id, account)
-        for row in self.group.rows.values():
-            link = self.links.get(row.id)
-            if link and link.invitation and row.clerk_id and row.clerk_id != link.account:
-                self._replace(decisions, row.id, self.group.accounts.get(row.clerk_id))
-        return decisions
+        in_doubt = {account.id for one, account in pairs if self._is_refused(one)}
+        self._claim({*in_doubt, *replaced})
+        held = {link.account for link in self.links.values()}
+        return Decisions(
+            rows={row.id: self._linked(row) for row in self.group.rows.values()},
+            replaced={one: row_id for one, row_id in replaced.items() if one not in held},
+        )
 
     # Invitations
 
@@ -241,7 +246,7 @@ class _Links:
         """Clerk has lost metadata before: then the address of exactly one open invitation, sent
         before the account was made, says where the account came from. Not for an administrator."""
         row = self.group.rows[invitation.user_id]
-        if row.role == Role.ADMIN or not invitation.open:
+        if row.role == Role.ADMIN or not (invitation.open or self._is_guess(row, invitation)):
             return []
         address = normalized_email(invitation.email)
         others = [
@@ -259,6 +264,24 @@ class _Links:
             and account.created_at > invitation.sent_at
         ]
 
+    def _is_guess(self, row: Row, invitation: Invited) -> bool:
+        """Whether the row has an account that came from the invitation by its address alone, so
+        that a better or an earlier one may still be heard of."""
+        account = self.group.accounts.get(row.clerk_id or "")
+        return (
+            account is not None
+            and row.linked_by == LinkedBy.INVITATION
+            and row.linked_since == invitation.sent_at
+            and account.facts.reference.value != invitation.reference
+            and may_move(row, account, self.now)
+        )
+
+    def _is_provisional(self, row: Row, invitation: Invited) -> bool:
+        """Whether the row has an account that no person chose, and that it would not have, had
+        the acceptance been heard of first."""
+        by_address = row.linked_by == LinkedBy.ADDRESS and invitation.purpose == Purpose.NEW_ACCOUNT
+        return by_address or self._is_guess(row, invitation)
+
     def _accept(self, invitation: Invited, account: Account) -> None:
         """The newest decision of staff wins: an invitation is one of the time when it was sent."""
         row = self.group.rows[invitation.user_id]
@@ -268,9 +291,8 @@ class _Links:
         if link is not None and link.account == account.id and link.by == LinkedBy.INVITATION:
             return
         decided_at = link.since if link and link.invitation else row.linked_since
-        if (row.decided or (link and link.invitation)) and (
-            decided_at is None or decided_at >= invitation.sent_at
-        ):
+        decided = (row.decided and not self._is_guess(row, invitation)) or (link and link.invitation)
+        if decided and (decided_at is None or decided_at >= invitation.sent_at):
             return
         if any(
             other.account == account.id and other_id != row.id and not self._is_open(other_id)
@@ -280,15 +302,24 @@ class _Links:
         self._free(account.id)
         self.links[row.id] = _Link(account.id, LinkedBy.INVITATION, invitation.sent_at, invitation)
 
-    def _replace(self, decisions: Decisions, row_id: uuid.UUID, account: Account | None) -> None:
-        """An account that came from an older invitation, or that the row had before, is replaced
-        by the one that came from the newest."""
-        link = self.links.get(row_id)
-        if account is None or link is None or link.by != LinkedBy.INVITATION:
-            return
-        held = {other.account for other in self.links.values()}
-        if account.id not in held and not account.deleted and not account.released:
-            decisions.replaced[account.id] = row_id
+    def _replaced(self, pairs: Sequence[tuple[Invited, Account]]) -> Iterator[tuple[str, uuid.UUID]]:
+        """Accounts, each with the row whose newest invitation brought another one: those that
+        came from an older invitation, and the one that the row had before."""
+        for row in self.group.rows.values():
+            link = self.links.get(row.id)
+            if link is None or link.by != LinkedBy.INVITATION or link.since is None:
+                continue
+            older = [
+                account
+                for invitation, account in pairs
+                if invitation.user_id == row.id and invitation.sent_at < link.since
+            ]
+            before = self.group.accounts.get(row.clerk_id or "")
+            if before and link.invitation and not self._is_provisional(row, link.invitation):
+                older.append(before)
+            for account in older:
+                if account.id != link.account and not account.deleted and not account.released:
+                    yield account.id, row.id
 
     # Claims by address
 
@@ -307,8 +338,9 @@ class _Links:
             and own[normalized_email(row.own_email)] == 1
             and not self._waits_for_a_person(row)
         ]
+        still_open = {row.id for row in open_rows}
         bound = {*in_doubt} | {
-            link.account for row_id, link in self.links.items() if not self._is_open(row_id)
+            link.account for row_id, link in self.links.items() if row_id not in still_open
         }
         claims = sorted(
             (claimed_at, account.id, str(row.id))
@@ -370,12 +402,17 @@ class _Links:
         return self.now if claimed_at.year == AT_CREATION.year else claimed_at
 
     def _claimed_at(self, account: Account, row: Row) -> datetime | None:
+        """When the account came to the row's own address. A claim by which they are linked stands,
+        also when the row has another address of its own by now."""
+        link = self.links.get(row.id)
+        linked = link is not None and link.account == account.id and link.by == LinkedBy.ADDRESS
+        since = link.since if link is not None and linked else None
         if row.own_email_since is None:
-            return None
+            return since
         at = account.held(row.own_email, since=row.own_email_since, now=self.now)
         if at is not None and row.created_here and account.claimed_id == row.id:
             return AT_CREATION.replace(tzinfo=at.tzinfo)
-        return at
+        return min(filter(None, (at, since)), default=None)
 
     def _is_open(self, row_id: uuid.UUID) -> bool:
         """Whether the machine may give the row an account, or another one."""
@@ -441,13 +478,14 @@ def may_move(row: Row, account: Account, now: datetime) -> bool:
 
 
 def is_untouched(row: Row, account: Account, now: datetime) -> bool:
-    """Tell whether a link that we made is young, and nobody has relied on it."""
+    """Tell whether a link that we made is young, and nobody has relied on it. The sign-ins of an
+    account that cannot be used any more do not count: they may be heard of after its end."""
     signed_in = account.facts.last_sign_in_at
     return (
         row.linked_at is not None
         and now - row.linked_at <= MOVES_WITHIN
         and not row.touched
-        and (signed_in is None or signed_in < row.linked_at)
+        and (signed_in is None or signed_in < row.linked_at or not account.usable)
     )
 
 
@@ -467,7 +505,7 @@ def _by_age(account: Account) -> tuple[bool, datetime, str]:
 # --- Names and emails ------------------------------------------------------------------------
 
 
-def _follow(group: Group, decisions: Decisions) -> uuid.UUID | None:
+def _follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | None:
     """Let rows follow their accounts. Gives the reference of an invitation that cannot take
     effect, as another row has its address; None when all is solved."""
     wishes: dict[uuid.UUID, Wishes] = {}
@@ -475,7 +513,7 @@ def _follow(group: Group, decisions: Decisions) -> uuid.UUID | None:
     for row in list(decisions.rows.values()):
         account = group.accounts.get(row.clerk_id or "")
         if row.clerk_id is None and group.rows[row.id].clerk_id is not None:
-            wishes[row.id] = Wishes("", list(dict.fromkeys([row.own_email, row.email])))
+            wishes[row.id] = _wishes_of_the_unlinked(group.rows[row.id])
             continue
         if account is None or row.busy:
             taken[row.id] = row.email
@@ -492,6 +530,8 @@ def _follow(group: Group, decisions: Decisions) -> uuid.UUID | None:
         return _unfulfilled(group, decisions, wishes, taken)
     for row_id, email in solved.items():
         row = decisions.rows[row_id]
+        if row.clerk_id is None and not same_email(email, row.own_email):
+            row = replace(row, own_email=normalized_email(email), own_email_since=now)
         decisions.rows[row_id] = replace(
             row,
             email=row.email if same_email(row.email, email) else email,
@@ -554,10 +594,22 @@ def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None
     return Wishes(version, list(dict.fromkeys(wished)))
 
 
+FIRST = "~"
+"""Greater than all versions."""
+
+
+def _wishes_of_the_unlinked(before: Row) -> Wishes:
+    """A row that followed an account which is not its own has its own address back, before all who
+    would never have got it otherwise."""
+    followed = same_email(before.email, before.agreed_email)
+    wished = [before.own_email, before.email] if followed else [before.email]
+    return Wishes(FIRST, list(dict.fromkeys(wished)))
+
+
 # --- Invitations -----------------------------------------------------------------------------
 
 
-def _settle_invitations(group: Group, decisions: Decisions) -> None:
+def _settle_invitations(group: Group, decisions: Decisions, now: datetime) -> None:
     for invitation in group.invitations:
         row = decisions.rows.get(invitation.user_id)
         if row is None or row.busy or invitation.status in (State.ACCEPTED, State.REVOKED):
@@ -565,7 +617,7 @@ def _settle_invitations(group: Group, decisions: Decisions) -> None:
         account = group.accounts.get(row.clerk_id or "")
         if account is not None and _came_from(account, row, invitation):
             decisions.accepted.add(invitation.reference)
-        elif invitation.open and _is_overruled(row, invitation):
+        elif invitation.open and _is_overruled(row, account, invitation, now):
             decisions.closed.add(invitation.reference)
 
 
@@ -578,12 +630,15 @@ def _came_from(account: Account, row: Row, invitation: Invited) -> bool:
     return made_after and normalized_email(invitation.email) in account.facts.addresses
 
 
-def _is_overruled(row: Row, invitation: Invited) -> bool:
-    """Whether somebody decided since what the invitation was to bring about."""
+def _is_overruled(
+    row: Row, account: Account | None, invitation: Invited, now: datetime
+) -> bool:
+    """Whether somebody decided since what the invitation was to bring about. A link that may still
+    move is no decision: who accepted may be heard of later."""
     if row.decided and row.linked_since is not None and row.linked_since > invitation.sent_at:
         return True
     if invitation.purpose == Purpose.NEW_ACCOUNT and row.clerk_id:
-        return True
+        return row.decided or account is None or not may_move(row, account, now)
     moved = row.own_email_since is not None and row.own_email_since > invitation.sent_at
     if invitation.purpose == Purpose.EMAIL_CHANGE:
         return moved
@@ -597,7 +652,10 @@ def _explain(group: Group, decisions: Decisions, now: datetime) -> None:
     linked = {row.clerk_id: row for row in decisions.rows.values() if row.clerk_id}
     for account in group.accounts.values():
         row = linked.get(account.id)
-        if account.released or (row is not None and row.busy):
+        if row is not None and row.busy:
+            continue
+        if account.released or account.id in decisions.replaced:
+            decisions.notes[account.id] = ""
             continue
         decisions.notes[account.id] = (
             _why_it_stays(row, account, decisions)

@@ -138,7 +138,7 @@ SELECT {", ".join(f'users."{field.column}"' for field in BuilderUser._meta.concr
     EXISTS (
         SELECT FROM users_syncattempt WHERE user_id = users.id AND status = 'started'
     ) AS pending,
-    agreement.linked_by = 'address' AND EXISTS (
+    agreement.linked_by IN ('address', 'invitation') AND EXISTS (
         SELECT FROM users_syncattempt AS attempt
         WHERE attempt.user_id = users.id AND attempt.source IN ('admin', 'command')
             AND attempt.started_at > agreement.linked_at

@@ -131,6 +131,10 @@ WHERE NOT reconcile_due AND (
     OR known.reference IN (
         SELECT reference FROM users_invitation WHERE status IN ('pending', 'expired')
     )
+    OR EXISTS (
+        SELECT FROM users JOIN users_invitation AS invitation ON invitation.user_id = users.id
+        WHERE users.clerk_id = known.clerk_id AND invitation.status IN ('waiting', 'pending')
+    )
 )
 """
 

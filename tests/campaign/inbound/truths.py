@@ -1,0 +1,120 @@
+"""What must hold, said without the code that is tested."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.campaign.inbound.clerk import Told
+from tests.campaign.inbound.office import Office
+from users.models import LinkedBy
+from users.sync.inbound.decisions import Row
+from users.sync.mirror.comparison import same_name
+
+
+@dataclass
+class Truths:
+    """What was told so far, as an oracle of its own: who is dead, banned, and had which address."""
+
+    newest: dict[str, Told] = field(default_factory=dict)
+    dead: set[str] = field(default_factory=set)
+    had: dict[str, set[str]] = field(default_factory=dict)
+    undecided: set[str] = field(default_factory=set)
+
+    def copy(self) -> Truths:
+        had = {one: set(emails) for one, emails in self.had.items()}
+        return Truths(dict(self.newest), set(self.dead), had)
+
+    def take(self, other: Truths) -> None:
+        self.newest, self.dead, self.had = other.newest, other.dead, other.had
+
+    def told(self, one: Told) -> None:
+        if one.user is None:
+            self.dead.add(one.clerk_id)
+            return
+        newest = self.newest.get(one.clerk_id)
+        if newest is None or newest.at <= one.at:
+            self.newest[one.clerk_id] = one
+        if one.user.email and one.user.email_verified:
+            self.had.setdefault(one.clerk_id, set()).add(one.user.email)
+
+    def decided(self, office: Office) -> None:
+        """Staff acted: their decision holds from here."""
+
+    def check(self, before: Office, after: Office) -> None:
+        rows = list(after.rows.values())
+        _once([row.email.lower() for row in rows], "two rows have one email")
+        _once([row.clerk_id for row in rows if row.clerk_id], "two rows have one account")
+        for row in rows:
+            self._check_link(before.rows[row.id], row, after)
+            _check_explained(row, after)
+
+    def _check_link(self, before: Row, row: Row, office: Office) -> None:
+        if row.clerk_id == before.clerk_id:
+            return
+        if row.clerk_id is not None and row.linked_by == LinkedBy.ADDRESS:
+            account = row.clerk_id
+            newest = self.newest[account].user
+            assert account not in self.dead, f"{row} was linked to the dead {account}"
+            assert newest and not newest.banned, f"{row} was linked to the banned {account}"
+            assert row.own_email in self.had.get(account, ()), f"{account} never had {row.own_email}"
+            assert not office.accounts[account].released, f"{account} was released by staff"
+        if before.clerk_id is not None and before.linked_by in (LinkedBy.STAFF, LinkedBy.INHERITED):
+            newer = row.linked_by == LinkedBy.INVITATION and row.linked_since > before.linked_since
+            freed = before.clerk_id in self.dead and row.clerk_id is not None
+            elsewhere = any(
+                other.clerk_id == before.clerk_id and other.linked_by == LinkedBy.INVITATION
+                for other in office.rows.values()
+            )
+            assert newer or freed or elsewhere, f"a decision about {row} was undone"
+
+    @staticmethod
+    def end(office: Office) -> dict[str, Any]:
+        """What must not depend on the order."""
+        return {
+            "row": {
+                row.id.int: (
+                    row.name, row.email, row.clerk_id, row.linked_by, row.agreed_name,
+                    row.agreed_email, row.own_email, row.note,
+                )
+                for row in office.rows.values()
+            },
+            "invitation": {one.int: invited.status for one, invited in office.invitations.items()},
+            "account": {
+                one: (account.released, office.replaced.get(one), office.notes.get(one, ""))
+                for one, account in sorted(office.accounts.items())
+                if not account.deleted  # it makes no difference whether it was replaced before
+            },
+        }  # fmt: skip
+
+
+def came_and_went(start: Office, before: Office, after: Office) -> bool:
+    """Whether a row whose decided account was deleted had another one, and lost it again: it
+    cannot go back, so here alone the order may be seen."""
+    return any(
+        start.rows[row.id].decided
+        and before.rows[row.id].linked_by == LinkedBy.ADDRESS
+        and before.rows[row.id].clerk_id != row.clerk_id
+        for row in after.rows.values()
+    )
+
+
+def _once(values: list[Any], problem: str) -> None:
+    twice = [value for value, times in Counter(values).items() if times > 1]
+    assert not twice, f"{problem}: {twice}"
+
+
+def _check_explained(row: Row, office: Office) -> None:
+    """A row that did not move follows its account, or the account's note says why not."""
+    if row.clerk_id is None:
+        return
+    facts, note = office.accounts[row.clerk_id].facts, office.notes.get(row.clerk_id)
+    for agreed, ours, theirs in (
+        (row.agreed_name, row.name, facts.name.value),
+        (row.agreed_email, row.email, facts.email.value),
+    ):
+        if theirs and agreed == ours and not same_name(ours, theirs):
+            assert note, f"{row} has {ours}, its account {theirs}, and nobody says why"
+
+

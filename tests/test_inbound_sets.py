@@ -1,0 +1,329 @@
+"""Small histories whose events come in every order: always the same end, and the right one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from sandbox import Sandbox
+from tests.events import happened, post
+from tests.factories import BuilderUserFactory
+from tests.tables import Snapshot, end
+from users.clerk import ClerkUser
+from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, WebhookDelivery
+from users.sync.mirror import instance, store
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Stories:
+    """Rows, accounts, and what happens in Clerk, a minute apart, within the last hours."""
+
+    def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sandbox = sandbox
+        self.now = timezone.now() - timedelta(hours=6)
+        monkeypatch.setattr(sandbox.state, "clock", self.wait)
+        instance.remember(sandbox.instance_id, "development")
+
+    def wait(self) -> float:
+        self.now += timedelta(minutes=1)
+        return self.now.timestamp()
+
+    def row(self, email: str, *, clerk_id: str | None = None, **fields: Any) -> BuilderUser:
+        """A row that has been there for a while."""
+        row = BuilderUserFactory(email=email, clerk_id=clerk_id, **fields)
+        self.wait()
+        BuilderUser.objects.filter(pk=row.pk).update(created_at=self.now)
+        return row
+
+    def linked(self, email: str, **fields: Any) -> BuilderUser:
+        """A row whose account was known, and linked by others, before the story begins."""
+        account = self.account(email, first_name="Mary Ann", last_name="Smith")
+        row = self.row(email, clerk_id=account, **fields)
+        user = ClerkUser.parse(self.sandbox.user(account), asked_at=self.now)
+        store.keep(user)
+        return row
+
+    def account(self, email: str, **fields: Any) -> str:
+        created: str = self.sandbox.add_user(email=email, **fields)["id"]
+        return created
+
+    def begin(self) -> None:
+        """What happened up to now has reached us long ago."""
+        happened(self.sandbox)
+        self._before = Snapshot()
+
+    def tell_in_every_order(self) -> dict[str, Any]:
+        """Give the one end of the events since `begin`."""
+        events = happened(self.sandbox)
+        ends = []
+        for order in itertools.permutations(events):
+            self._before.restore()
+            for event in order:
+                assert post(self.sandbox, event).status_code == 200
+            assert not WebhookDelivery.objects.filter(processed_at=None).exists()
+            ends.append(end())
+            assert ends[-1] == ends[0], [event.type for event in order]
+        assert len(ends) == math.factorial(len(events))
+        return ends[0]
+
+
+@pytest.fixture
+def stories(sandbox, monkeypatch) -> Stories:
+    return Stories(sandbox, monkeypatch)
+
+
+def stored(row: BuilderUser) -> tuple[str, str, str | None]:
+    row.refresh_from_db()
+    return row.name, row.email, row.clerk_id
+
+
+def place(row: BuilderUser) -> tuple[str, str | None]:
+    """Its email and its account."""
+    row.refresh_from_db()
+    return row.email, row.clerk_id
+
+
+def note_of(clerk_id: str) -> str:
+    return ClerkAccount.objects.get(pk=clerk_id).note
+
+
+def doubt_of(row: BuilderUser) -> str:
+    return Agreement.objects.get(pk=row.pk).note
+
+
+def test_an_address_that_is_passed_on_links_its_first_holder(stories):
+    """The row is the one of A, who had bob@ first, also when B is heard of before."""
+    bob = stories.row("bob@example.com")
+    stories.begin()
+    first = stories.account("bob@example.com")
+    stories.sandbox.edit(first, email="bob.home@example.com")
+    second = stories.account("bob@example.com")
+    stories.tell_in_every_order()
+    assert place(bob) == ("bob.home@example.com", first)
+    assert note_of(first) == note_of(second) == doubt_of(bob) == ""
+
+
+def test_an_administrators_row_is_not_moved_without_a_person(stories):
+    """Whose event came first has it, so its end is not one: but it is never moved by itself, and
+    whoever is in doubt is told of."""
+    ann = stories.row("ann@example.com", role="ADMIN")
+    stories.begin()
+    first = stories.account("ann@example.com")
+    stories.sandbox.edit(first, email="ann.home@example.com")
+    second = stories.account("ann@example.com")
+    made, moved, other = happened(stories.sandbox)
+    for event in (other, made, moved):
+        post(stories.sandbox, event)
+    assert place(ann) == ("ann@example.com", second)
+    assert first in doubt_of(ann)
+
+
+def test_who_leaves_an_address_makes_room_though_the_new_one_is_taken(stories):
+    a, b = stories.linked("a@example.com"), stories.linked("b@example.com")
+    c = stories.row("c@example.com", name="Cleo Carter")
+    stories.begin()
+    stories.sandbox.edit(a.clerk_id, email="a.away@example.com")
+    stories.sandbox.edit(b.clerk_id, email="a@example.com")
+    stories.sandbox.edit(a.clerk_id, email="c@example.com")
+    stories.tell_in_every_order()
+    assert place(a) == ("a.away@example.com", a.clerk_id)
+    assert place(b) == ("a@example.com", b.clerk_id)
+    assert place(c) == ("c@example.com", None)
+    assert note_of(a.clerk_id) == "Its email belongs to another builder user, Cleo Carter."
+    assert note_of(b.clerk_id) == ""
+
+
+def test_who_cannot_leave_keeps_the_address_and_both_are_told(stories):
+    a, b = stories.linked("a@example.com", name="Ada Ames"), stories.linked("b@example.com")
+    c = stories.row("c@example.com", name="Cleo Carter")
+    stories.begin()
+    stories.sandbox.edit(a.clerk_id, email="c@example.com")
+    stories.sandbox.edit(b.clerk_id, email="a@example.com")
+    stories.tell_in_every_order()
+    assert place(a) == ("a@example.com", a.clerk_id)
+    assert place(b) == ("b@example.com", b.clerk_id)
+    assert place(c) == ("c@example.com", None)
+    assert note_of(a.clerk_id) == "Its email belongs to another builder user, Cleo Carter."
+    assert note_of(b.clerk_id) == "Its email belongs to another builder user, Ada Ames."
+
+
+def test_a_move_to_an_address_that_is_held_ends_at_the_one_before(stories):
+    a, b = stories.linked("a@example.com"), stories.row("b@example.com", name="Bob Brown")
+    stories.begin()
+    stories.sandbox.edit(a.clerk_id, email="a2@example.com")
+    stories.sandbox.edit(a.clerk_id, email="b@example.com")
+    stories.tell_in_every_order()
+    assert place(a) == ("a2@example.com", a.clerk_id)
+    assert place(b) == ("b@example.com", None)
+    assert note_of(a.clerk_id) == "Its email belongs to another builder user, Bob Brown."
+
+
+def test_three_who_swap_their_addresses_all_get_them(stories):
+    a, b, c = (stories.linked(f"{name}@example.com") for name in "abc")
+    stories.begin()
+    stories.sandbox.edit(a.clerk_id, email="parked@example.com")
+    stories.sandbox.edit(b.clerk_id, email="a@example.com")
+    stories.sandbox.edit(c.clerk_id, email="b@example.com")
+    stories.sandbox.edit(a.clerk_id, email="c@example.com")
+    stories.tell_in_every_order()
+    assert [place(row)[0][0] for row in (a, b, c)] == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["linked before", "linked by an event"])
+def test_what_was_set_and_then_cleared_stays_in_the_row(stories, known):
+    row = stories.linked("eve@example.com") if known else stories.row("eve@example.com")
+    clerk_id = row.clerk_id or stories.account("eve@example.com")
+    if not known:
+        for event in happened(stories.sandbox):
+            post(stories.sandbox, event)
+    stories.begin()
+    stories.sandbox.edit(clerk_id, first_name="Eve", last_name="Newman")
+    stories.sandbox.edit(clerk_id, email="eve.new@example.com")
+    stories.sandbox.edit(clerk_id, first_name=None, last_name=None)
+    stories.sandbox.edit(clerk_id, email_addresses=[], primary_email_address_id=None)
+    stories.tell_in_every_order()
+    assert stored(row) == ("Eve Newman", "eve.new@example.com", clerk_id)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["linked before", "not linked before"])
+def test_deleted_and_made_again_the_living_account_has_the_row(stories, known):
+    row = stories.linked("max@example.com") if known else stories.row("max@example.com")
+    stories.begin()
+    dead = row.clerk_id or stories.account("max@example.com")
+    stories.sandbox.delete(dead)
+    living = stories.account("max@example.com")
+    stories.sandbox.edit(living, last_name="Again")
+    stories.tell_in_every_order()
+    assert place(row) == ("max@example.com", living)
+    assert note_of(living) == doubt_of(row) == ""
+
+
+def test_deleted_and_made_again_an_administrator_waits_for_a_person(stories):
+    row = stories.linked("max@example.com", role="ADMIN")
+    stories.begin()
+    dead = row.clerk_id
+    stories.sandbox.delete(dead)
+    living = stories.account("max@example.com")
+    stories.tell_in_every_order()
+    assert place(row) == ("max@example.com", dead)
+    assert living in doubt_of(row)
+
+
+def test_nobody_is_linked_to_the_dead(stories):
+    row = stories.row("zoe@example.com")
+    stories.begin()
+    dead = stories.account("zoe@example.com")
+    stories.sandbox.delete(dead)
+    stories.tell_in_every_order()
+    assert place(row) == ("zoe@example.com", None)
+
+
+def test_nobody_is_linked_to_the_banned(stories):
+    row = stories.row("zoe@example.com")
+    stories.begin()
+    banned = stories.account("zoe@example.com")
+    stories.sandbox.edit(banned, banned=True)
+    stories.tell_in_every_order()
+    assert place(row) == ("zoe@example.com", None)
+
+
+def test_banned_and_unbanned_is_linked(stories):
+    row = stories.row("zoe@example.com")
+    stories.begin()
+    account = stories.account("zoe@example.com")
+    stories.sandbox.edit(account, banned=True)
+    stories.sandbox.edit(account, banned=False)
+    stories.tell_in_every_order()
+    assert place(row) == ("zoe@example.com", account)
+
+
+def test_a_bare_id_of_ours_in_the_metadata_gets_nothing(stories):
+    row = stories.row("kim@example.com", name="Kim King")
+    stories.begin()
+    bare = stories.account("other@example.com", public_metadata={"cascade_user_id": str(row.pk)})
+    rightful = stories.account("kim@example.com")
+    stories.sandbox.edit(bare, last_name="Claims")
+    stories.tell_in_every_order()
+    assert place(row) == ("kim@example.com", rightful)
+    assert "Kim King, who has another Clerk account. Nothing was linked" in note_of(bare)
+
+
+def test_a_bare_id_alone_is_shown_and_links_nobody(stories):
+    row = stories.row("kim@example.com", name="Kim King")
+    stories.begin()
+    bare = stories.account("other@example.com", public_metadata={"cascade_user_id": str(row.pk)})
+    stories.sandbox.edit(bare, last_name="Claims")
+    stories.tell_in_every_order()
+    assert place(row) == ("kim@example.com", None)
+    assert "no proof" in note_of(bare)
+    assert bare in doubt_of(row)
+
+
+def invite(stories: Stories, row: BuilderUser, email: str, purpose: str) -> dict[str, str]:
+    """Send an invitation; gives the metadata of who accepts it."""
+    stories.wait()
+    reference = uuid.uuid4()
+    Invitation.objects.create(
+        user=row, email=email, purpose=purpose, reference=reference, sent_at=stories.now
+    )
+    return {"cascade_user_id": str(row.pk), "cascade_invitation": str(reference)}
+
+
+def test_an_accepted_invitation_brings_the_new_account_whatever_comes_first(stories):
+    row = stories.linked("old@example.com")
+    old = row.clerk_id
+    metadata = invite(stories, row, "new@example.com", "email_change")
+    stories.begin()
+    new = stories.account("new@example.com", public_metadata=metadata)
+    stories.sandbox.edit(new, last_name="Newer")
+    stories.sandbox.edit(old, last_name="Older")
+    stories.tell_in_every_order()
+    assert place(row) == ("new@example.com", new)
+    assert Invitation.objects.get().status == "accepted"
+    account = ClerkAccount.objects.get(pk=old)
+    assert (account.user, account.replaced_for, account.ban_due) == (None, row, True)
+
+
+def test_an_invited_person_who_is_deleted_again_has_accepted(stories):
+    row = stories.row("kim@example.com")
+    metadata = invite(stories, row, "kim@example.com", "new_account")
+    stories.begin()
+    account = stories.account("kim@example.com", public_metadata=metadata)
+    stories.sandbox.edit(account, last_name="Newer")
+    stories.sandbox.delete(account)
+    stories.tell_in_every_order()
+    assert place(row) == ("kim@example.com", account)
+    assert ClerkAccount.objects.get().deleted_at
+    assert Invitation.objects.get().status == "accepted"
+
+
+def test_an_account_without_metadata_gives_way_to_the_one_with_it(stories):
+    """Clerk has lost metadata before, so an address alone may do: until a better claim comes."""
+    row = stories.row("kim@example.com")
+    metadata = invite(stories, row, "kim@example.com", "new_account")
+    stories.begin()
+    invited = stories.account("kim@example.com", public_metadata=metadata)
+    stories.sandbox.edit(invited, email="kim.home@example.com")
+    stories.account("kim@example.com")
+    stories.tell_in_every_order()
+    assert place(row) == ("kim.home@example.com", invited)
+    assert Invitation.objects.get().status == "accepted"
+    assert not ClerkAccount.objects.exclude(replaced_for=None).exists()
+
+
+def test_of_two_without_metadata_the_one_made_first_has_accepted(stories):
+    row = stories.row("kim@example.com")
+    invite(stories, row, "kim@example.com", "new_account")
+    stories.begin()
+    first = stories.account("kim@example.com")
+    stories.sandbox.edit(first, email="kim.home@example.com")
+    stories.account("kim@example.com")
+    stories.tell_in_every_order()
+    assert place(row) == ("kim.home@example.com", first)

@@ -291,7 +291,9 @@ class _Links:
         if link is not None and link.account == account.id and link.by == LinkedBy.INVITATION:
             return
         decided_at = link.since if link and link.invitation else row.linked_since
-        decided = (row.decided and not self._is_guess(row, invitation)) or (link and link.invitation)
+        decided = (row.decided and not self._is_guess(row, invitation)) or (
+            link and link.invitation
+        )
         if decided and (decided_at is None or decided_at >= invitation.sent_at):
             return
         if any(
@@ -302,7 +304,9 @@ class _Links:
         self._free(account.id)
         self.links[row.id] = _Link(account.id, LinkedBy.INVITATION, invitation.sent_at, invitation)
 
-    def _replaced(self, pairs: Sequence[tuple[Invited, Account]]) -> Iterator[tuple[str, uuid.UUID]]:
+    def _replaced(
+        self, pairs: Sequence[tuple[Invited, Account]]
+    ) -> Iterator[tuple[str, uuid.UUID]]:
         """Accounts, each with the row whose newest invitation brought another one: those that
         came from an older invitation, and the one that the row had before."""
         for row in self.group.rows.values():
@@ -630,9 +634,7 @@ def _came_from(account: Account, row: Row, invitation: Invited) -> bool:
     return made_after and normalized_email(invitation.email) in account.facts.addresses
 
 
-def _is_overruled(
-    row: Row, account: Account | None, invitation: Invited, now: datetime
-) -> bool:
+def _is_overruled(row: Row, account: Account | None, invitation: Invited, now: datetime) -> bool:
     """Whether somebody decided since what the invitation was to bring about. A link that may still
     move is no decision: who accepted may be heard of later."""
     if row.decided and row.linked_since is not None and row.linked_since > invitation.sent_at:

@@ -138,8 +138,8 @@ def delete_user(
 def _revoke_first(
     invitation: Invitation, actor: Actor, token: uuid.UUID | None, deadline: Deadline
 ) -> None:
-    """Revoke before the user is deleted. One that was accepted is closed, too. What is not confirmed is the revocation: the deletion
-    waits for it like for any other earlier change."""
+    """Revoke before the user is deleted. One that was accepted is closed, too. What is not
+    confirmed is the revocation: the deletion waits for it like for any other earlier change."""
     try:
         invitations.revoke(
             invitation, actor=actor, token=repeats.part_of(token, "revoke"), deadline=deadline

@@ -142,8 +142,8 @@ def rename_everybody(sandbox: Sandbox) -> list[Event]:
 
 
 def wrong_rows(sandbox: Sandbox) -> list[str]:
-    """What is not as Clerk has it now, after kept events were tried again. People who were
-    deleted there keep their row, with the last name and address that they had."""
+    """What is not as Clerk has it now, after kept events were tried again. Rows of people who
+    were deleted there are as they were before: nobody relied on their account."""
     from users.models import BuilderUser, ClerkAccount, WebhookDelivery
     from users.sync import deliveries
 
@@ -151,6 +151,7 @@ def wrong_rows(sandbox: Sandbox) -> list[str]:
     wrong = [f"{kept} is kept: {kept.error}" for kept in WebhookDelivery.objects.filter(
         processed_at=None)]  # fmt: skip
     last: dict[str, dict] = {}
+    born: dict[str, str] = {}
     deleted = set()
     for event in sandbox.webhooks.events:
         data = event.payload["data"]
@@ -158,25 +159,36 @@ def wrong_rows(sandbox: Sandbox) -> list[str]:
             deleted.add(data["id"])
             continue
         user = data.get("user") or data
+        if event.type == "user.created":
+            born[user["id"]] = user["email_addresses"][0]["email_address"].lower()
         if user["updated_at"] >= last.get(user["id"], user)["updated_at"]:
             last[user["id"]] = user
-    rows = {row.clerk_id: row for row in BuilderUser.objects.select_related("account")}
+    everybody = list(BuilderUser.objects.select_related("account"))
+    rows = {row.clerk_id: row for row in everybody if row.clerk_id}
+    free = {row.email: row.name for row in everybody if not row.clerk_id}
     accounts = {account.pk: account for account in ClerkAccount.objects.all()}
     for clerk_id, user in last.items():
         row, account = rows.get(clerk_id), accounts.get(clerk_id)
+        if clerk_id in deleted:
+            email = born[clerk_id]
+            name = free.get(email, "").replace("Row ", "person")
+            gone = row is None and account and account.deleted_at and account.user_id is None
+            if not gone or not email.startswith(f"{name}@"):
+                wrong.append(f"{clerk_id}: deleted, but its row is not as before")
+            continue
         [email] = [entry["email_address"] for entry in user["email_addresses"]]
         found = row and account and (
             row.name, row.email, account.user_id, account.email, account.banned,
-            account.image_url, bool(account.deleted_at), account.last_name,
+            account.image_url, account.deleted_at, account.last_name,
         )  # fmt: skip
         wanted = row and (
             f"{user['first_name']} {user['last_name']}", email.lower(), row.pk, email.lower(),
-            user["banned"], user["image_url"], clerk_id in deleted, user["last_name"],
+            user["banned"], user["image_url"], None, user["last_name"],
         )  # fmt: skip
         if not found or found != wanted:
             wrong.append(f"{clerk_id}: {found} instead of {wanted}")
-    if len(rows) != len(last):
-        wrong.append(f"{len(rows)} rows for {len(last)} people")
+    if len(everybody) != len(last):
+        wrong.append(f"{len(everybody)} rows for {len(last)} people")
     return wrong
 
 

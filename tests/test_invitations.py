@@ -181,9 +181,46 @@ class TestNeverLinked:
         sandbox.accept(sandbox.invitations()[0]["id"])
         page = client.post(reverse("admin:users_invitation_revoke", args=[only().pk]))
         assert "The invitation was accepted already" in text_of(page)
-        assert only().status == "pending"
+        assert only().status == "accepted"
+        assert stored(user).linked
         arrive(sandbox)
         assert only().status == "accepted"
+
+    def test_one_that_was_accepted_unheard_does_not_keep_a_user_from_being_deleted(
+        self, client, sandbox
+    ):
+        user = BuilderUserFactory()
+        invite(client, user)
+        account = sandbox.accept(sandbox.invitations()[0]["id"])
+        client.post(f"/admin/users/builderuser/{user.pk}/delete/", {"post": "yes"})
+        assert not BuilderUser.objects.exists()
+        assert sandbox.user(account["id"]) is None
+
+    def test_a_link_by_hand_closes_the_older_invitation(self, client, sandbox):
+        """It is revoked in Clerk, and an account that came from it all the same gets nothing."""
+        user = BuilderUserFactory(email="ann@example.com")
+        invite(client, user)
+        chosen = sandbox.add_user(email="ann.home@example.com")
+        link = reverse("admin:users_builderuser_link", args=[user.pk])
+        assert client.post(link, {"clerk_id": chosen["id"]}).status_code == 302
+        assert only().status == "revoked"
+        assert stored(user).clerk_id == chosen["id"]
+        upkeep.run()
+        assert sandbox.invitations()[0]["status"] == "revoked"
+        assert not only().revoke_due
+
+    def test_accepted_although_a_newer_decision_stands(self, client, sandbox):
+        user = BuilderUserFactory(email="ann@example.com")
+        invite(client, user)
+        chosen = sandbox.add_user(email="ann.home@example.com")
+        link = reverse("admin:users_builderuser_link", args=[user.pk])
+        client.post(link, {"clerk_id": chosen["id"]})
+        sandbox.accept(sandbox.invitations()[0]["id"])
+        arrive(sandbox)
+        upkeep.run()
+        assert stored(user).clerk_id == chosen["id"]
+        assert not sandbox.user(chosen["id"])["banned"]
+        assert only().status == "revoked"
 
     def test_a_deleted_user_leaves_no_invitation(self, client, sandbox):
         user = BuilderUserFactory()

@@ -121,6 +121,7 @@ def delete_user(
     invitation = invitations.open_of(user)
     if invitation is not None:
         _revoke_first(invitation, actor, token, deadline)
+        user.refresh_from_db()  # an accepted one has brought an account
     try:
         return dual_write(
             Delete.of(user), user, actor=actor, source=source, token=token, deadline=deadline
@@ -137,12 +138,15 @@ def delete_user(
 def _revoke_first(
     invitation: Invitation, actor: Actor, token: uuid.UUID | None, deadline: Deadline
 ) -> None:
-    """Revoke before the user is deleted. What is not confirmed is the revocation: the deletion
-    waits for it like for any other earlier change."""
+    """Revoke before the user is deleted. One that was accepted is closed, too. What is not
+    confirmed is the revocation: the deletion waits for it like for any other earlier change."""
     try:
         invitations.revoke(
             invitation, actor=actor, token=repeats.part_of(token, "revoke"), deadline=deadline
         )
+    except Refused as refusal:
+        if refusal.code != invitations.ALREADY_ACCEPTED:
+            raise
     except NotKnown:
         pending_ones = [one for one in pending.in_flight(invitation.user_id) if one.pending]
         if not pending_ones:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -38,6 +39,7 @@ AN_HOUR = timedelta(hours=1)
 PER_HOUR = 100
 CHECKED_EVERY = timedelta(minutes=15)
 CHECKED_AT_ONCE = 20
+ALREADY_ACCEPTED = "invitation_already_accepted"
 
 State, Purpose = Invitation.State, Invitation.Purpose
 
@@ -201,12 +203,32 @@ def revoke(
     token: uuid.UUID | None = None,
     deadline: Deadline | None = None,
 ) -> Saved:
-    """Raises the `ChangeFailed` family: `Refused` when it was accepted already."""
+    """Revoke an invitation that is not accepted yet.
+
+    Raises the `ChangeFailed` family: `Refused` when it was accepted already. Then its account is
+    linked at once, if it can be.
+    """
+    deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     operation = Revoke.of(invitation)
-    return dual_write(
-        operation, invitation.user, actor=actor, source=Source.ADMIN, token=token,
-        deadline=deadline,
-    )  # fmt: skip
+    try:
+        return dual_write(
+            operation, invitation.user, actor=actor, source=Source.ADMIN, token=token,
+            deadline=deadline,
+        )  # fmt: skip
+    except Refused as refusal:
+        if refusal.code == ALREADY_ACCEPTED:
+            with suppress(ClerkError):
+                settle_accepted(invitation, deadline=deadline)
+        raise
+
+
+def settle_accepted(invitation: Invitation, *, deadline: Deadline) -> bool:
+    """Link the account that came from an invitation which Clerk says is accepted, and close the
+    invitation. Return whether an account could be linked. Raises `ClerkError`."""
+    for account in clerk().find_by_email(invitation.email, deadline=deadline):
+        reconcile.take(account)
+    unlinked = Invitation.objects.filter(pk=invitation.pk, status=State.PENDING)
+    return not unlinked.update(status=State.ACCEPTED, updated_at=timezone.now())
 
 
 def open_of(user: BuilderUser) -> Invitation | None:
@@ -269,20 +291,16 @@ def _check_pending() -> Iterator[str]:
         deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
         try:
             status = _status_in_clerk(invitation, deadline)
-            accepted = status == State.ACCEPTED
-            if accepted:
-                for account in clerk().find_by_email(invitation.email, deadline=deadline):
-                    reconcile.take(account)
-                # The link itself says that it was accepted, so that it can do so once.
-                status = State.PENDING
+            if status == State.ACCEPTED:
+                if not settle_accepted(invitation, deadline=deadline):
+                    yield f"{invitation}: accepted in Clerk, but no account of it could be linked."
+                continue
         except ClerkError as error:
             yield f"{invitation}: Clerk could not be asked. {error.summary}."
             return
-        still = Invitation.objects.filter(pk=invitation.pk, status=State.PENDING).update(
+        Invitation.objects.filter(pk=invitation.pk, status=State.PENDING).update(
             status=status, updated_at=timezone.now()
         )
-        if still and accepted:
-            yield f"{invitation}: accepted in Clerk, but no account of it could be linked."
 
 
 def _revoke_closed() -> Iterator[str]:

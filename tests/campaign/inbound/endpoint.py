@@ -41,7 +41,8 @@ class Endpoint:
             for fact in told:
                 response = post(self._sandbox, self._event(fact))
                 assert response.status_code == 200, response.content
-        assert _stored() == _modelled(one.office), "\n".join(one.log)
+        stored, modelled = _stored(), _modelled(one.office)
+        assert stored == modelled, "\n".join([*one.log, str(stored), str(modelled)])
 
     def _event(self, told: Told) -> Event:
         kind = "user.deleted" if told.user is None else "user.updated"
@@ -107,5 +108,3 @@ def _modelled(office: Office) -> dict[str, Any]:
         },
         "notes": {one: note for one, note in office.notes.items() if note},
     }
-
-

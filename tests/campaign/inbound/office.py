@@ -48,7 +48,9 @@ class Office:
         group = Group(self.accounts, self.rows, list(self.invitations.values()))
         decided = decisions.derive(group, now=now)
         self.rows = {
-            row.id: row if row.linked_at == self.rows[row.id].linked_at else replace(row, touched=False)
+            row.id: row
+            if row.linked_at == self.rows[row.id].linked_at
+            else replace(row, touched=False)
             for row in decided.rows.values()
         }
         self.notes |= decided.notes
@@ -125,7 +127,9 @@ class Office:
 
     def remove(self, row_id: uuid.UUID, now: datetime) -> None:
         del self.rows[row_id]
-        for reference in [one.reference for one in self.invitations.values() if one.user_id == row_id]:
+        for reference in [
+            one.reference for one in self.invitations.values() if one.user_id == row_id
+        ]:
             del self.invitations[reference]
         self.reconcile(now)
 

@@ -55,7 +55,9 @@ class Truths:
             newest = self.newest[account].user
             assert account not in self.dead, f"{row} was linked to the dead {account}"
             assert newest and not newest.banned, f"{row} was linked to the banned {account}"
-            assert row.own_email in self.had.get(account, ()), f"{account} never had {row.own_email}"
+            assert row.own_email in self.had.get(account, ()), (
+                f"{account} never had {row.own_email}"
+            )
             assert not office.accounts[account].released, f"{account} was released by staff"
         if before.clerk_id is not None and before.linked_by in (LinkedBy.STAFF, LinkedBy.INHERITED):
             newer = row.linked_by == LinkedBy.INVITATION and row.linked_since > before.linked_since
@@ -121,5 +123,3 @@ def _check_explained(row: Row, office: Office) -> None:
     ):
         if theirs and agreed == ours and not same_name(ours, theirs):
             assert note, f"{row} has {ours}, its account {theirs}, and nobody says why"
-
-

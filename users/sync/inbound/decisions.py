@@ -240,7 +240,7 @@ class _Links:
                 and normalized_email(invitation.email) in account.facts.addresses
             ] or self._without_metadata(invitation)
             if came:
-                yield invitation, min(came, key=_by_age)
+                yield invitation, min(came, key=lambda one: (not one.usable, *_by_age(one)))
 
     def _without_metadata(self, invitation: Invited) -> list[Account]:
         """Clerk has lost metadata before: then the address of exactly one open invitation, sent
@@ -279,8 +279,9 @@ class _Links:
     def _is_provisional(self, row: Row, invitation: Invited) -> bool:
         """Whether the row has an account that no person chose, and that it would not have, had
         the acceptance been heard of first."""
-        by_address = row.linked_by == LinkedBy.ADDRESS and invitation.purpose == Purpose.NEW_ACCOUNT
-        return by_address or self._is_guess(row, invitation)
+        by_address = row.linked_by == LinkedBy.ADDRESS and row.linked_at is not None
+        since = row.linked_at if by_address else None
+        return (since is not None and since > invitation.sent_at) or self._is_guess(row, invitation)
 
     def _accept(self, invitation: Invited, account: Account) -> None:
         """The newest decision of staff wins: an invitation is one of the time when it was sent."""
@@ -421,7 +422,7 @@ class _Links:
     def _is_open(self, row_id: uuid.UUID) -> bool:
         """Whether the machine may give the row an account, or another one."""
         row, link = self.group.rows[row_id], self.links.get(row_id)
-        if row.busy or (link and link.invitation):
+        if row.busy:
             return False
         if link is None:
             return True

@@ -282,26 +282,23 @@ class Story:
 
 
 IN_CLERK = [
-    name.removeprefix("_")
-    for name in [
-        "_create",
-        "_create_unverified",
-        "_claim",
-        "_accept",
-        "_rename",
-        "_clear_name",
-        "_move",
-        "_clear_email",
-        "_unverify",
-        "_verify",
-        "_ban",
-        "_unban",
-        "_sign_in",
-        "_swap",
-        "_pass_on",
-        "_delete",
-        "_make_again",
-    ]
+    "create",
+    "create_unverified",
+    "claim",
+    "accept",
+    "rename",
+    "clear_name",
+    "move",
+    "clear_email",
+    "unverify",
+    "verify",
+    "ban",
+    "unban",
+    "sign_in",
+    "swap",
+    "pass_on",
+    "delete",
+    "make_again",
 ]
 BY_STAFF = [name.removeprefix("_staff_") for name in vars(Story) if name.startswith("_staff_")]
 

@@ -283,10 +283,11 @@ class Story:
 
 IN_CLERK = [
     name.removeprefix("_")
-    for name in (
-        "_create _create_unverified _claim _accept _rename _clear_name _move _clear_email "
-        "_unverify _verify _ban _unban _sign_in _swap _pass_on _delete _make_again"
-    ).split()
+    for name, member in vars(Story).items()
+    if callable(member)
+    and name.startswith("_")
+    and not name.startswith(("__", "_staff_"))
+    and name not in ("_person", "_edit", "_is_held", "_answer", "_hear")
 ]
 BY_STAFF = [name.removeprefix("_staff_") for name in vars(Story) if name.startswith("_staff_")]
 

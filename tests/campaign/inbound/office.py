@@ -72,12 +72,12 @@ class Office:
         for row in self.rows.values():
             if row.clerk_id != clerk_id:
                 continue
-            if row.agreed_name != row.name and row.agreed_name_version < version:
-                if name and same_name(row.name, name):
-                    row = replace(row, agreed_name=row.name, agreed_name_version=version)
-            if row.agreed_email != row.email and row.agreed_email_version < version:
-                if email and same_email(row.email, email):
-                    row = replace(row, agreed_email=row.email, agreed_email_version=version)
+            newer = row.agreed_name_version < version and row.agreed_name != row.name
+            if newer and name and same_name(row.name, name):
+                row = replace(row, agreed_name=row.name, agreed_name_version=version)
+            newer = row.agreed_email_version < version and row.agreed_email != row.email
+            if newer and email and same_email(row.email, email):
+                row = replace(row, agreed_email=row.email, agreed_email_version=version)
             self.rows[row.id] = row
 
     # --- Staff and other applications ----------------------------------------------------------

@@ -88,7 +88,7 @@ class TestPlantedBugs:
 
     def test_a_row_that_follows_without_having_agreed(self, find, monkeypatch):
         def always(row, account):
-            version, theirs = account.facts.name
+            _, theirs = account.facts.name
             return replace(row, name=theirs, agreed_name=theirs) if theirs else row
 
         monkeypatch.setattr(decisions, "_with_name", always)

@@ -54,7 +54,8 @@ class Truths:
             account = row.clerk_id
             newest = self.newest[account].user
             assert account not in self.dead, f"{row} was linked to the dead {account}"
-            assert newest and not newest.banned, f"{row} was linked to the banned {account}"
+            assert newest is not None
+            assert not newest.banned, f"{row} was linked to the banned {account}"
             assert row.own_email in self.had.get(account, ()), (
                 f"{account} never had {row.own_email}"
             )

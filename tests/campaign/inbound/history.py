@@ -282,23 +282,12 @@ class Story:
 
 
 IN_CLERK = [
-    "create",
-    "create_unverified",
-    "claim",
-    "accept",
-    "rename",
-    "clear_name",
-    "move",
-    "clear_email",
-    "unverify",
-    "verify",
-    "ban",
-    "unban",
-    "sign_in",
-    "swap",
-    "pass_on",
-    "delete",
-    "make_again",
+    name.removeprefix("_")
+    for name, member in vars(Story).items()
+    if callable(member)
+    and name.startswith("_")
+    and not name.startswith(("__", "_staff_"))
+    and name not in ("_person", "_edit", "_is_held", "_answer", "_hear")
 ]
 BY_STAFF = [name.removeprefix("_staff_") for name in vars(Story) if name.startswith("_staff_")]
 

@@ -72,11 +72,11 @@ class Office:
         for row in self.rows.values():
             if row.clerk_id != clerk_id:
                 continue
-            agreed_before = row.agreed_name == row.name or row.agreed_name_version >= version
-            if not agreed_before and name and same_name(row.name, name):
+            newer = row.agreed_name_version < version and row.agreed_name != row.name
+            if newer and name and same_name(row.name, name):
                 row = replace(row, agreed_name=row.name, agreed_name_version=version)
-            agreed_before = row.agreed_email == row.email or row.agreed_email_version >= version
-            if not agreed_before and email and same_email(row.email, email):
+            newer = row.agreed_email_version < version and row.agreed_email != row.email
+            if newer and email and same_email(row.email, email):
                 row = replace(row, agreed_email=row.email, agreed_email_version=version)
             self.rows[row.id] = row
 

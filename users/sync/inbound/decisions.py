@@ -450,7 +450,9 @@ class _Links:
         own, since = row.own_email, row.own_email_since
         if link.invitation is not None and not same_email(link.invitation.email, own):
             own, since = normalized_email(link.invitation.email), link.invitation.sent_at
-        name = row.own_name if self._is_undone(row) else row.name
+        # What it took from the account before is not the new one's: which of the two was heard of
+        # first must not matter.
+        name = row.own_name
         return replace(
             row,
             name=name,

@@ -30,7 +30,7 @@ from users.sync.mirror import instance
 from users.sync.status import Events, MirrorStatus, status
 
 CLOCK, CLOCK_AT_MOST = timedelta(seconds=60), timedelta(minutes=5)
-"""Clerk's events are refused when the clocks are five minutes apart (FACTS §4)."""
+"""Clerk's events are refused when the clocks are five minutes apart."""
 OPEN_FOR = timedelta(minutes=5)
 WORKER_SILENT = timedelta(minutes=2)
 OLDEST_POSTGRESQL = 14

@@ -43,6 +43,9 @@ class BulkCommand(BaseCommand):
     name: str
     """The command's own, as the plan and the run keep it."""
 
+    def read(self, options: dict[str, Any]) -> None:
+        """Read what the plan is made from, before Clerk is asked. Raises `BulkRefused`."""
+
     def plan(self, options: dict[str, Any]) -> Plan:
         """What would be done. Raises `BulkRefused`."""
         raise NotImplementedError
@@ -116,6 +119,8 @@ class BulkCommand(BaseCommand):
         self._end_without_run(plan, document, options)
 
     def _plan(self, rate: float, options: dict[str, Any]) -> Plan:
+        if not options["plan_file"] and options["undo"] is None:
+            self.read(options)
         if not options["no_refresh"]:
             refresh(self.stderr, rate=rate, accept_missing=options["accept_missing"])
         if options["plan_file"]:

@@ -21,6 +21,7 @@ from users.errors import (
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Source, Status, SyncAttempt
 from users.models import Operation as Kind
 from users.sync import account, invitations
+from users.sync.bulk import creating
 from users.sync.dual_write import dual_write
 from users.sync.operations import Operation
 from users.version import same
@@ -30,6 +31,8 @@ State = BulkRow.State
 
 def asks_clerk(row: BulkRow) -> bool:
     """Whether it needs a place at Clerk's pace."""
+    if row.operation in creating.KINDS:
+        return creating.asks_clerk(row)
     return row.operation == Kind.INVITE or _operation(row).asks_clerk
 
 
@@ -54,7 +57,7 @@ class Result:
 
 def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
     """Make the change of one row."""
-    user = row.user
+    user = row.user or creating.new_user(row)
     if user is None:
         return _skipped("The user was deleted since the plan was made.")
     if moved := _moved_in_clerk(row, user):
@@ -136,12 +139,14 @@ def _finish(runs: QuerySet[BulkRun]) -> None:
 def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
     """What is to be said besides. Raises the `ChangeFailed` family."""
     run = row.run
+    if row.operation in creating.KINDS:
+        return creating.create(row, user, gateway)
     if row.operation == Kind.INVITE:
-        invited = invitations.invite(
-            user, actor=run.actor, email=row.changes["email"][1], source=Source.COMMAND, run=run
-        )
-        waits = invited.waits_until
-        return (f"It is sent after {waits:%Y-%m-%d %H:%M} UTC.",) if waits else ()
+        with invitations.ONE_OF_MANY:
+            invited = invitations.invite(
+                user, actor=run.actor, email=row.changes["email"][1], source=Source.COMMAND, run=run
+            )
+        return invitations.said_of(invited.waits_until)
     operation = _operation(row)
     saved = dual_write(
         operation, user, actor=run.actor, source=Source.COMMAND, run=run, gateway=gateway

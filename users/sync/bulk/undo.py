@@ -29,6 +29,9 @@ SAID_FIRST = {
     Kind.PUSH_NAME: "{} names were pushed. Both sides take the name that Clerk had before.",
     Kind.PUSH_EMAIL: "{} emails were pushed. Both sides take the email that Clerk had before.",
     Kind.INVITE: "{} invitations cannot be undone, as they were mailed: revoke them in the admin.",
+    Kind.CREATE: "{} users were created. That cannot be undone here: delete them in the admin.",
+    Kind.CREATE_INVITED: "{} users were created and invited. That cannot be undone here: delete "
+    "them in the admin.",
 }
 
 
@@ -51,7 +54,7 @@ def plan_undo(pk: int, *, command: str) -> Plan:
             continue
         back = list(_back(row))
         rows += back
-        if not back and row.operation != Kind.INVITE:
+        if not back and row.operation not in SAID_FIRST:
             lost.append(f"{row.label} cannot be undone: there was no value before.")
     counts = Counter(row.operation for row in done)
     said = [text.format(counts[kind]) for kind, text in SAID_FIRST.items() if counts[kind]]

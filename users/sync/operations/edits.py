@@ -9,9 +9,10 @@ from django.utils.dateparse import parse_datetime
 
 from users import guard
 from users.clerk import Clerk, ClerkUser, Deadline, names
-from users.errors import ClerkNotFound, ClerkRefused, FieldConflict
+from users.errors import ClerkNotFound, ClerkRefused, Conflict, FieldConflict
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
+from users.sync import copies, locks
 from users.sync.copies import OUR_ID
 from users.sync.mirror.comparison import (
     normalized_email,
@@ -310,6 +311,32 @@ class Create(Operation):
             row.clerk_id = account.id
             with guard.synchronized():
                 row.save(update_fields=["clerk_id", "updated_at"])
+
+
+class CreateFromClerk(Create):
+    """A new user for an account that Clerk has. Nothing is sent."""
+
+    @classmethod
+    def of_account(cls, user: BuilderUser) -> Self:
+        operation = cls.of(user, account="none")
+        operation.clerk_id = user.account_id
+        operation.changes["clerk_id"] = [None, user.clerk_id]
+        return operation
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        """Raises `Conflict` when the account is not as the plan found it."""
+        locks.lock_account(self.clerk_id)  # an event would link it to another row meanwhile
+        known = ClerkAccount.objects.filter(pk=self.clerk_id).first()
+        moved: list[FieldConflict] = []
+        if known is None or known.deleted_at or known.user_id:
+            moved.append(FieldConflict("account", None, "connected or deleted", self.clerk_id))
+        elif not same_email(known.email, self.email):
+            moved.append(FieldConflict("email", self.email, known.email, self.email))
+        if moved:
+            raise Conflict("The account changed since the plan.", conflicts=tuple(moved))
+        super().write(row)
+        copies.follow_row(self.clerk_id)
+        return row
 
 
 class Delete(Operation):

@@ -10,9 +10,10 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandParser
 
 from users.errors import BulkRefused
+from users.models import BuilderGroup
 from users.sync import differences
 from users.sync.actors import Actor
-from users.sync.bulk.choosing import Choice
+from users.sync.bulk.choosing import Choice, Groups
 
 SHARE_OF_LIMIT = 0.9
 
@@ -58,6 +59,16 @@ def _ids_in(file: Path) -> list[str]:
     if not any(cells):
         raise BulkRefused(f"{file} holds no ids. Nothing was planned.")
     return [cell for cell in cells if cell]
+
+
+def group_of(text: str | None) -> BuilderGroup | None:
+    """Raises `BulkRefused` for a group that does not exist."""
+    if not text:
+        return None
+    try:
+        return Groups().get(text)
+    except KeyError as error:
+        raise BulkRefused(f"There is no {error.args[0]}.") from None
 
 
 def actor_of(username: str | None) -> Actor:

@@ -10,10 +10,11 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandParser
 
 from users.errors import BulkRefused
-from users.models import BuilderGroup
+from users.models import Role
 from users.sync import differences
 from users.sync.actors import Actor
 from users.sync.bulk.choosing import Choice, Groups
+from users.sync.bulk.creating import Defaults
 
 SHARE_OF_LIMIT = 0.9
 
@@ -61,14 +62,21 @@ def _ids_in(file: Path) -> list[str]:
     return [cell for cell in cells if cell]
 
 
-def group_of(text: str | None) -> BuilderGroup | None:
+def add_defaults(parser: CommandParser, whose: str) -> None:
+    """Role and group of new users, for the commands that make some."""
+    parser.add_argument(
+        "--role", choices=Role.values, default=Role.BUILDER.value, help=f"{whose}; default: BUILDER"
+    )
+    parser.add_argument("--group", help=f"name or id; {whose}; default: none")
+
+
+def defaults_of(options: dict[str, Any]) -> Defaults:
     """Raises `BulkRefused` for a group that does not exist."""
-    if not text:
-        return None
     try:
-        return Groups().get(text)
+        group = Groups().get(options["group"]) if options["group"] else None
     except KeyError as error:
         raise BulkRefused(f"There is no {error.args[0]}.") from None
+    return Defaults(options["role"], group)
 
 
 def actor_of(username: str | None) -> Actor:

@@ -9,14 +9,13 @@ from django.core.management.base import CommandParser
 
 from users.errors import BulkRefused
 from users.management.bulk import BulkCommand
-from users.management.options import group_of
+from users.management.options import add_defaults, defaults_of
 from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand
-from users.models import BulkRun, Role
+from users.models import BulkRun
 from users.sync import invitations
 from users.sync.bulk.creating import WAYS
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet import newcomers
-from users.sync.bulk.spreadsheet.newcomers import Defaults
 from users.sync.bulk.spreadsheet.reading import Options
 
 
@@ -35,18 +34,13 @@ class Command(SpreadsheetCommand):
             help="how they sign in: an invitation by mail (Clerk takes 100 an hour, the others "
             "wait), a Clerk account made at once, or not at all yet",
         )  # fmt: skip
-        parser.add_argument(
-            "--role", choices=Role.values, default=Role.BUILDER.value,
-            help="of people whose line names none; default: BUILDER",
-        )  # fmt: skip
-        parser.add_argument("--group", help="name or id; of people whose line names none")
+        add_defaults(parser, "of people whose line names none")
         super().add_arguments(parser)
 
     def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
         if options["sign_in"] is None:
             raise BulkRefused("Say how they sign in: --sign-in invite, create or none.")
-        defaults = Defaults(options["role"], group_of(options["group"]))
-        self._newcomers = newcomers.read(file, options=how, defaults=defaults)
+        self._newcomers = newcomers.read(file, options=how, defaults=defaults_of(options))
 
     def plan(self, options: dict[str, Any]) -> Plan:
         plan, self.lines = self._newcomers.plan(sign_in=options["sign_in"])

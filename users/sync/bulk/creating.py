@@ -6,14 +6,15 @@ after a kill finds its own row, and its own account by the id in the account's m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from users.clerk import Clerk
-from users.models import BuilderUser, BulkRow, Source
+from users.models import BuilderGroup, BuilderUser, BulkRow, Role, Source
 from users.models import Operation as Kind
 from users.sync import invitations, pending, wording
-from users.sync.bulk.plan import Planned
+from users.sync.bulk.plan import Planned, counted
 from users.sync.dual_write import dual_write
 from users.sync.operations import CreateFromClerk
 from users.sync.operations.base import Changes
@@ -23,6 +24,25 @@ KINDS = (Kind.CREATE, Kind.CREATE_INVITED)
 SIGN_IN = "sign_in"
 """Stands among the changes of a planned user, so that the plan shows it."""
 WAYS = {"invite": Kind.CREATE_INVITED, "create": Kind.CREATE, "none": Kind.CREATE}
+
+
+NAMED = 20
+"""How many of those who are left out are named in a plan."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What new users get where nothing else says it."""
+
+    role: str = Role.BUILDER.value
+    group: BuilderGroup | None = None
+
+
+def left_out(names: Sequence[str], thing: str, why: str) -> str:
+    """Say how many are left out and why, naming some."""
+    shown = ", ".join(names[:NAMED])
+    more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{counted(len(names), thing)} {why}: {shown}{more}."
 
 
 def plan_new(user: BuilderUser, sign_in: str, line: int | None = None) -> Planned:

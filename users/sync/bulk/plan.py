@@ -55,3 +55,8 @@ class Plan:
         """How many changes of each kind, by the kind's name for people."""
         counted = Counter(Kind(row.operation).label for row in self.rows)
         return {str(kind): count for kind, count in counted.most_common()}
+
+
+def counted(number: int, thing: str) -> str:
+    """Say how many: "1 line", "2 lines"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from users.sync.bulk.plan import counted
 from users.sync.bulk.spreadsheet.cells import unquoted
-from users.sync.bulk.spreadsheet.sheet import Fault, Row, counted
+from users.sync.bulk.spreadsheet.sheet import Fault, Row
 
 PARTS = ("first_name", "last_name")
 """Two columns that stand for `name`."""

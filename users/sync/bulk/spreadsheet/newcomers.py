@@ -7,6 +7,7 @@ them, tells it as well; a new person gets an id of their own.
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,31 +16,22 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 
-from users.models import BuilderGroup, BuilderUser, ClerkAccount, Role
+from users.models import BuilderUser, ClerkAccount
 from users.sync import invitations
-from users.sync.bulk.creating import plan_new
+from users.sync.bulk.creating import Defaults, left_out, plan_new
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet import reading
 from users.sync.bulk.spreadsheet.cells import Cells, name_of
 from users.sync.bulk.spreadsheet.header import PARTS, Header
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
-from users.sync.bulk.spreadsheet.sheet import Fault, counted
+from users.sync.bulk.spreadsheet.sheet import Fault
 from users.sync.mirror import comparison
 from users.validation import clean_roles
 
 KEYS = ("id", "clerk_id")
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
 NEEDED = ("name", "email")
-NAMED = 20
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What people get whose line does not say it."""
-
-    role: str = Role.BUILDER.value
-    group: BuilderGroup | None = None
 
 
 @dataclass
@@ -56,26 +48,24 @@ class Newcomers:
         `clerk_import`: neither must get a second one.
         """
         rows: list[Planned] = []
-        here: list[str] = []
-        in_clerk: list[str] = []
+        others: dict[str, list[str]] = defaultdict(list)
         for start in range(0, len(self.people), reading.CHUNK):
             chunk = self.people[start : start + reading.CHUNK]
             found = _Found(chunk)
             for person in chunk:
                 outcome = Result(person.email)
                 if user := found.row_of(person):
-                    here.append(f"line {person.line} ({user}, {user.email})")
+                    others["update_users"].append(f"line {person.line} ({user}, {user.email})")
                     outcome = Result(person.email, reason=f"{user} is here already.")
                 elif account := found.account_of(person):
-                    in_clerk.append(f"line {person.line} ({account})")
+                    others["clerk_import"].append(f"line {person.line} ({account})")
                     outcome = Result(person.email, reason=f"Clerk has {account.pk} already.")
                 else:
                     rows.append(plan_new(person.user, sign_in, person.line))
                 self.sheet.results[person.line] = outcome
         notes = [
             *self.sheet.notes,
-            *_left_to("update_users", here),
-            *_left_to("clerk_import", in_clerk),
+            *(left_out(people, "line", f"left to {command}") for command, people in others.items()),
             *_queue(len(rows) if sign_in == "invite" else 0),
         ]
         options = {"file": self.sheet.file.name, "sign_in": sign_in}
@@ -200,13 +190,6 @@ def _is_uuid(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _left_to(command: str, people: Sequence[str]) -> Iterator[str]:
-    if people:
-        shown = ", ".join(people[:NAMED])
-        more = f", and {len(people) - NAMED} more" if len(people) > NAMED else ""
-        yield f"{counted(len(people), 'line')} left to {command}: {shown}{more}."
 
 
 def _queue(count: int) -> Iterator[str]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from users.errors import BulkRefused
+from users.sync.bulk.plan import counted
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet.files import open_sheet
 from users.sync.bulk.spreadsheet.header import Header, read_header
-from users.sync.bulk.spreadsheet.sheet import Fault, Row, Sheet, Unreadable, counted
+from users.sync.bulk.spreadsheet.sheet import Fault, Row, Sheet, Unreadable
 from users.sync.mirror import comparison
 
 CHUNK = 2000

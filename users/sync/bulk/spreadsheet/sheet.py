@@ -49,8 +49,3 @@ class Unreadable(Exception):
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
         self.line = line
-
-
-def counted(number: int, thing: str) -> str:
-    """Say how many: "1 line", "2 lines"."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

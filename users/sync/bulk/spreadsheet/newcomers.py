@@ -136,7 +136,7 @@ class _Reader:
             "role": self._defaults.role,
             "builder_group": str(self._defaults.group.pk) if self._defaults.group else None,
         }
-        for column in sorted(header.fields & set(FIELDS), key=FIELDS.index):
+        for column in (one for one in FIELDS if one in header.fields):
             try:
                 cell = name_of(line.cells) if column == "name" else line.cells[column]
                 if cell:

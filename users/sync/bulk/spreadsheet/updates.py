@@ -66,6 +66,7 @@ class _Updates:
         self._cells = Cells()
         self._first_lines: dict[str, int] = {}
         self._header: Header | None = None
+        self._fields: list[str] = []
 
     def lacks(self, header: Header) -> Iterator[str]:
         key = _key_of(header)
@@ -77,10 +78,10 @@ class _Updates:
     def take(self, header: Header, lines: list[Line]) -> None:
         self._header = header
         key = _key_of(header)
+        self._fields = [one for one in FIELDS if one in header.fields - {key}]
         users = self._users(key, lines)
         for line in lines:
-            faults = list(self._take(line, key, users, header))
-            self._sheet.add(*faults)
+            self._sheet.add(*self._take(line, key, users, header))
 
     def _take(
         self, line: Line, key: str, users: Mapping[str, BuilderUser], header: Header
@@ -95,7 +96,7 @@ class _Updates:
             yield Fault(line.number, f"the same user as in line {first}", header.label(key))
         else:
             faults: list[Fault] = []
-            self.rows += self._compare(user, line, key, header, faults)
+            self.rows += self._compare(user, line, header, faults)
             self._sheet.results[line.number] = Result(text)
             yield from faults
 
@@ -111,7 +112,7 @@ class _Updates:
         return {comparison.normalized_email(user.email): user for user in found_by_email}
 
     def _compare(
-        self, user: BuilderUser, line: Line, key: str, header: Header, faults: list[Fault]
+        self, user: BuilderUser, line: Line, header: Header, faults: list[Fault]
     ) -> Iterator[Planned]:
         """What the line changes of its user."""
 
@@ -122,7 +123,7 @@ class _Updates:
         if given and given != (user.clerk_id or ""):
             wrong("clerk_id", f"{user} has another clerk_id: is this an export of this instance?")
         changes: Changes = {}
-        for field in sorted(header.fields & set(FIELDS) - {key}, key=FIELDS.index):
+        for field in self._fields:
             try:
                 if change := self._change(user, field, line):
                     changes[field] = change

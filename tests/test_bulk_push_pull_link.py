@@ -27,15 +27,17 @@ from tests.unknown import time_is_over
 from users.clerk import ClerkUser
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
 from users.sync import copies
-from users.sync.bulk import plan_file
+from users.sync.bulk import circuit, plan_file
 from users.sync.bulk import run as runs
+from users.sync.bulk.workers import WORKERS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
 def _no_pause_between_rounds(monkeypatch):
-    monkeypatch.setattr(runs, "ROUND_PAUSE", 0.05)
+    monkeypatch.setattr(runs, "ROUND_PAUSES", (0.0, 0.05, 0.05, 0.05))
+    monkeypatch.setattr(circuit, "PAUSES", (0.01, 0.01, 0.01))
 
 
 def push(*arguments):
@@ -318,7 +320,8 @@ def test_a_run_of_failures_stops_and_can_go_on(sandbox):
     assert code == 2
     stopped = BulkRun.objects.get()
     assert (stopped.state, stopped.message) == ("stopped", "20 rows in a row failed.")
-    assert f"--resume {stopped.pk} --keep-going" in out
+    assert f"--resume {stopped.pk}" in out
+    assert "--keep-going" not in out
     ended = stopped.rows.exclude(state="waiting").order_by("position")
     assert [(row.position, row.state) for row in ended] == [(n, "failed") for n in range(20)]
     code, out = push("--resume", str(stopped.pk), "--keep-going")
@@ -336,14 +339,75 @@ def test_an_outage_stops_the_run_and_every_row_waits_for_its_end(sandbox):
     code, out = push("--apply")
     assert code == 2
     stopped = BulkRun.objects.get()
-    assert (stopped.state, stopped.message) == ("stopped", "20 rows in a row failed.")
+    assert stopped.state == "stopped"
+    assert stopped.message.startswith("Clerk gave no answer to ")
     assert stopped.rows.filter(state="waiting").count() == 30
-    assert stopped.rows.exclude(reason="").count() == 20
+    assert 0 < stopped.rows.exclude(reason="").count() < 30
     assert "Waiting: Mary Ann Jones" in out
     sandbox.clear_faults()
     assert push("--resume", str(stopped.pk))[0] == 0
     assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
     assert not SyncAttempt.objects.filter(status="started").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--keep-going"]])
+@pytest.mark.parametrize(
+    ("status", "code", "cause"),
+    [
+        (401, "clerk_key_invalid", "Ask an engineer to check CLERK_SECRET_KEY"),
+        (402, "unsupported_subscription_plan_features", "The plan of this Clerk instance"),
+        (403, "authorization_invalid", "not allowed to do this in Clerk"),
+        (403, "feature_not_enabled", "switched off in this Clerk instance"),
+    ],
+)
+def test_a_key_revoked_in_the_middle_stops_the_run_at_once(sandbox, flags, status, code, cause):
+    users = differing(sandbox, 60)
+    route = "PATCH /users/{user_id}"
+    sandbox.fault(route, "status", status=status, code=code, skip=10, times=None)
+    ended, out = push("--apply", "--max-changes", "60", *flags)
+    assert ended == 2
+    stopped = BulkRun.objects.get()
+    assert (stopped.state, cause in stopped.message, cause in out) == ("stopped", True, True)
+    assert not stopped.rows.filter(state="failed").exists()
+    assert len(sandbox.writes()) <= 10 + WORKERS
+    assert f"--resume {stopped.pk}" in out
+    assert "--keep-going" not in out
+    sandbox.clear_faults()
+    assert push("--resume", str(stopped.pk))[0] == 0
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+
+
+def test_a_burst_of_errors_ends_and_the_run_finishes_by_itself(sandbox):
+    users = differing(sandbox, 40)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=500, skip=5, times=20)
+    code, out = push("--apply")
+    assert code == 0, out
+    assert BulkRun.objects.get().state == "finished"
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+
+
+@pytest.mark.parametrize("code", ["resource_locked", "conflict"])
+def test_a_user_whom_clerk_is_changing_comes_again_later(sandbox, code):
+    [user] = differing(sandbox)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=409, code=code, times=2)
+    assert push("--apply")[0] == 0
+    assert clerk_name(sandbox, user) == user.name
+
+
+def test_other_refusals_fail_their_row_and_can_be_tried_again(sandbox):
+    first, managed = differing(sandbox, 2)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=409, code="user_managed_by_scim",
+                  user_id=managed.clerk_id, times=None)  # fmt: skip
+    code, out = push("--apply")
+    done = BulkRun.objects.get()
+    assert (code, done.state) == (2, "finished")
+    assert "company directory (SCIM)" in done.rows.get(state="failed").reason
+    assert clerk_name(sandbox, first) == first.name
+    assert f"--resume {done.pk} --retry-failed" in out
+    assert "--retry-failed tries them again" in push("--resume", str(done.pk))[1]
+    sandbox.clear_faults()
+    assert push("--resume", str(done.pk), "--retry-failed")[0] == 0
+    assert clerk_name(sandbox, managed) == managed.name
 
 
 @pytest.mark.parametrize("applied", [True, False])
@@ -490,6 +554,8 @@ def test_without_a_key_it_says_what_to_set(settings, sandbox):
     settings.CLERK_SECRET_KEY = ""
     code, out = push("--apply")
     assert code == 2
+    stopped = BulkRun.objects.get()
+    assert (stopped.state, stopped.rows.get().state) == ("stopped", "waiting")
     assert "Clerk authentication not configured" in out
     code, out = run("clerk_push", "--apply")
     assert code == 1

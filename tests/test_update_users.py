@@ -305,7 +305,7 @@ def test_a_file_that_is_not_there_or_a_result_that_cannot_be_written(sandbox, tm
 def test_a_failing_line_is_in_the_result_and_the_others_are_done(
     sandbox, update, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(runs, "ROUND_PAUSE", 0.01)
+    monkeypatch.setattr(runs, "ROUND_PAUSES", (0.0, 0.01, 0.01, 0.01))
     gone, there = linked(sandbox), linked(sandbox)
     sandbox.delete(gone.clerk_id)
     lines = ["id,name", f"{gone.pk},Jane Roe", f"{there.pk},=Jane Doe"]

@@ -25,7 +25,8 @@ from users.models import Operation as Kind
 from users.sync import wording
 from users.sync.bulk import plan_file, undo
 from users.sync.bulk import run as runs
-from users.sync.bulk.limits import CircuitBreaker, check_size
+from users.sync.bulk.circuit import CircuitBreaker
+from users.sync.bulk.limits import FailureLimit, check_size
 from users.sync.bulk.lock import Lease, one_at_a_time
 from users.sync.bulk.plan import Plan
 from users.sync.scan import scan
@@ -64,6 +65,10 @@ class BulkCommand(BaseCommand):
             help="do exactly what this file says; rows that changed since are skipped and named",
         )  # fmt: skip
         acting.add_argument("--resume", type=int, metavar="RUN", help="go on with a run")
+        acting.add_argument(
+            "--retry-failed", action="store_true",
+            help="with --resume: try the rows again that failed, too",
+        )  # fmt: skip
         acting.add_argument("--undo", type=int, metavar="RUN", help="plan the reverse of a run")
         acting.add_argument(
             "--no-refresh", action="store_true",
@@ -97,7 +102,9 @@ class BulkCommand(BaseCommand):
             raise BulkRefused("--resume, --undo and --plan exclude one another.")
         actor, rate = actor_of(options["actor"]), call_rate(options["rate"])
         if options["resume"] is not None:
-            run = runs.resume(options["resume"], command=self.name)
+            run = runs.resume(
+                options["resume"], command=self.name, retry_failed=options["retry_failed"]
+            )
             self._carry_out(run, lease, rate, options)
             return
         plan = self._plan(rate, options)
@@ -157,7 +164,7 @@ class BulkCommand(BaseCommand):
                     rate=rate,
                     lease=lease,
                     stop=stop,
-                    breaker=CircuitBreaker(enabled=not options["keep_going"]),
+                    breaker=CircuitBreaker(FailureLimit(enabled=not options["keep_going"])),
                     watch=lambda progress: tell(progress.done, progress.total, _note(progress)),
                 )
         finally:
@@ -185,9 +192,14 @@ class BulkCommand(BaseCommand):
         print_table(self.stdout, table)
         if run.message:
             self.stdout.write(run.message)
+        resume = f"manage.py {self.name} --resume {run.pk}"
         if result["counts"].get("Waiting"):
-            flag = " --keep-going" if run.state == BulkRun.State.STOPPED else ""
-            self.stdout.write(f"Go on with: manage.py {self.name} --resume {run.pk}{flag}")
+            self.stdout.write(f"Go on with: {resume}")
+        if result["counts"].get("Failed"):
+            self.stdout.write(
+                f"Failed rows are not tried again by themselves. When what they name is mended: "
+                f"{resume} --retry-failed"
+            )
 
     # --- Showing ---------------------------------------------------------------------------
 

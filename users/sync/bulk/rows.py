@@ -10,9 +10,12 @@ from django.db.models import F, OuterRef, QuerySet, Subquery
 from users.clerk import Clerk, Pace, clerk, names
 from users.errors import (
     Busy,
+    BusyInClerk,
     ChangeFailed,
     Conflict,
+    Denied,
     Gone,
+    NotConfigured,
     NothingToChange,
     NotKnown,
     NotSaved,
@@ -21,6 +24,7 @@ from users.errors import (
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Source, Status, SyncAttempt
 from users.models import Operation as Kind
 from users.sync import account, invitations
+from users.sync.bulk.circuit import Signal
 from users.sync.dual_write import dual_write
 from users.sync.operations import Operation
 from users.version import same
@@ -44,12 +48,12 @@ class Result:
     """Result of one try of a row.
 
     A row whose state is still WAITING is tried again in the next round; `reason` says why.
-    `failed` is what the circuit breaker counts; None says nothing about the run.
+    `signal` is for the circuit breaker.
     """
 
     state: State
     reason: str
-    failed: bool | None
+    signal: Signal
 
 
 def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
@@ -63,15 +67,17 @@ def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
         warnings = _change(row, user, lambda: clerk().paced(rate_limiter))
     except ChangeFailed as failure:
         return _result_of(failure)
-    return Result(State.DONE, " ".join(warnings), failed=False)
+    signal = Signal.ANSWERED if asks_clerk(row) else Signal.ENDED
+    return Result(State.DONE, " ".join(warnings), signal)
 
 
 def _result_of(failure: ChangeFailed) -> Result:
     """Decide whether the row is tried again.
 
     The same values may always be sent again, so an unknown outcome and a Clerk that cannot be
-    reached are tried again. They count as failures all the same: an outage stops the run.
+    reached are tried again. A row fails only for a reason of its own.
     """
+    message = failure.full_message
     match failure:
         case Conflict():
             return _skipped(_moved_here(failure))
@@ -79,17 +85,19 @@ def _result_of(failure: ChangeFailed) -> Result:
             return _skipped(failure.message)
         case Gone():
             return _skipped("The user was deleted since the plan was made.")
+        case Denied() | NotConfigured():
+            return Result(State.WAITING, message, Signal.DENIED)
+        case _ if failure.retry_after is not None:
+            return Result(State.WAITING, message, Signal.NOTHING)
         case NotKnown() | NotSaved():
-            return Result(State.WAITING, failure.full_message, failed=True)
-        case Busy() | Waiting():
-            return Result(State.WAITING, failure.full_message, failed=None)
-    if failure.retry_after is not None:
-        return Result(State.WAITING, failure.full_message, failed=None)
-    return Result(State.FAILED, failure.full_message, failed=True)
+            return Result(State.WAITING, message, Signal.NO_ANSWER)
+        case Busy() | BusyInClerk() | Waiting():
+            return Result(State.WAITING, message, Signal.NOTHING)
+    return Result(State.FAILED, message, Signal.FAILED)
 
 
 def _skipped(reason: str) -> Result:
-    return Result(State.SKIPPED, reason, failed=False)
+    return Result(State.SKIPPED, reason, Signal.ENDED)
 
 
 def store(row: BulkRow, result: Result) -> None:

@@ -22,7 +22,7 @@ from users.models import BulkRow, BulkRun, Status
 from users.sync import recovery
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, rows
-from users.sync.bulk.limits import CircuitBreaker
+from users.sync.bulk.circuit import CircuitBreaker
 from users.sync.bulk.lock import Lease
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.workers import Workers
@@ -30,9 +30,8 @@ from users.sync.bulk.workers import Workers
 State = BulkRow.State
 
 CHUNK = 200
-ROUNDS = 4
-ROUND_PAUSE = 2.0
-"""Seconds before the next round, which tries the rows again that still wait: somebody is saving
+ROUND_PAUSES = (0.0, 2.0, 4.0, 8.0)
+"""Seconds before each round. The later ones try the rows again that still wait: somebody is saving
 the user right now, Clerk took no more requests, or Clerk has not confirmed the change yet."""
 LEASE_CHECKED_EVERY = 100
 
@@ -90,10 +89,11 @@ def _in_turns(planned: Sequence[Planned]) -> list[Planned]:
     return [row for _, row in sorted(turns, key=lambda turn: turn[0])]
 
 
-def resume(pk: int, *, command: str) -> BulkRun:
+def resume(pk: int, *, command: str, retry_failed: bool = False) -> BulkRun:
     """Make a run ready to go on that was killed, stopped or interrupted.
 
-    Pending attempts are resolved first, so that no row is done twice. Raises `BulkRefused`.
+    Pending attempts are resolved first, so that no row is done twice. With `retry_failed` the
+    rows that failed wait again. Raises `BulkRefused`.
     """
     run = BulkRun.objects.filter(pk=pk).first()
     if run is None:
@@ -103,12 +103,21 @@ def resume(pk: int, *, command: str) -> BulkRun:
     for attempt in run.attempts.filter(status=Status.STARTED):
         recovery.recover(attempt)
     rows.follow_attempts(run)
+    if retry_failed:
+        run.rows.filter(state=State.FAILED).update(state=State.WAITING, reason="")
     if not run.rows.filter(state=State.WAITING).exists():
         BulkRun.objects.filter(pk=pk).update(state=BulkRun.State.FINISHED, message="")
-        raise BulkRefused(f"Run {pk} has no row left to do.")
+        raise BulkRefused(f"Run {pk} has no row left to do.{_failed_hint(run)}")
     run.state, run.message, run.finished_at = BulkRun.State.RUNNING, "", None
     run.save(update_fields=["state", "message", "finished_at"])
     return run
+
+
+def _failed_hint(run: BulkRun) -> str:
+    failed = run.rows.filter(state=State.FAILED).count()
+    if not failed:
+        return ""
+    return f" Failed rows: {failed}. --retry-failed tries them again."
 
 
 def carry_out(
@@ -121,50 +130,95 @@ def carry_out(
     watch: Watch,
 ) -> BulkRun:
     """Do every waiting row, at `rate` calls a second, until all are done, `stop` is set or the
-    circuit breaker opens. Rows in flight always finish.
+    circuit breaker stops the run. Rows in flight always finish.
 
     A row that still waits after the last round stays WAITING, with its reason, for `resume`.
     Raises `BulkRefused` when the lock was lost, and `DatabaseError`; the run can be resumed.
     """
     rate_limiter = Pace(rate, sleep=stop.wait)
-    progress = Progress(run.rows.count(), _counts(run))
     message = "It could not go on."
-
-    def over() -> bool:
-        return stop.is_set() or bool(breaker.reason)
-
-    def collect(*, all_of_them: bool = False) -> None:
-        for number, result in workers.finished(all_of_them=all_of_them):
-            breaker.end(number, failed=result.failed)
-            if result.state != State.WAITING:
-                progress.counts[result.state] += 1
-        watch(progress)
-
     try:
         with Workers(rate_limiter) as workers:
-            for _ in range(ROUNDS):
-                for row in _waiting(run):
-                    # First a worker, then a slot: a slot that waits for a worker is lost.
-                    while breaker.must_wait or not workers.can_take(row):
-                        workers.wait()
-                        collect()
-                    if rows.asks_clerk(row):
-                        rate_limiter.wait(row.clerk_id)
-                    collect()
-                    if row.position % LEASE_CHECKED_EVERY == 0:
-                        lease.check()
-                    if over():
-                        break
-                    workers.take(breaker.start(), row)
-                collect(all_of_them=True)
-                rows.follow_attempts(run)
-                progress.counts = _counts(run)
-                if over() or progress.done == progress.total or stop.wait(ROUND_PAUSE):
-                    break
+            _Execution(run, workers, rate_limiter, lease, stop, breaker, watch).all_rounds()
         message = "It was interrupted." if stop.is_set() else ""
     finally:
         _close(run, message, stopped=breaker.reason)
     return run
+
+
+class _Execution:
+    """One process at work on a run. Only the thread that made it calls it."""
+
+    def __init__(
+        self,
+        run: BulkRun,
+        workers: Workers,
+        rate_limiter: Pace,
+        lease: Lease,
+        stop: threading.Event,
+        breaker: CircuitBreaker,
+        watch: Watch,
+    ) -> None:
+        self._run = run
+        self._workers = workers
+        self._rate_limiter = rate_limiter
+        self._lease = lease
+        self._stop = stop
+        self._breaker = breaker
+        self._watch = watch
+        self._progress = Progress(run.rows.count(), _counts(run))
+
+    @property
+    def _over(self) -> bool:
+        return self._stop.is_set() or bool(self._breaker.reason)
+
+    def all_rounds(self) -> None:
+        for pause in ROUND_PAUSES:
+            if self._stop.wait(pause):
+                return
+            self._round()
+            if self._over or self._progress.done == self._progress.total:
+                return
+
+    def _round(self) -> None:
+        """Try each waiting row once."""
+        for row in _waiting(self._run):
+            self._wait_for_turn(row)
+            if row.position % LEASE_CHECKED_EVERY == 0:
+                self._lease.check()
+            if self._over:
+                break
+            self._workers.take(self._breaker.start(), row)
+        self._collect(all_of_them=True)
+        rows.follow_attempts(self._run)
+        self._progress.counts = _counts(self._run)
+
+    def _wait_for_turn(self, row: BulkRow) -> None:
+        """Wait until Clerk answers, a worker is free and the rate limit has a slot, in this
+        order: a slot that waits for a worker is lost."""
+        self._wait_for_clerk()
+        while self._breaker.must_wait or not self._workers.can_take(row):
+            self._workers.wait()
+            self._collect()
+        if rows.asks_clerk(row):
+            self._rate_limiter.wait(row.clerk_id)
+        self._collect()
+
+    def _wait_for_clerk(self) -> None:
+        """While Clerk gives no answer, let the rows in flight end, and pause before the next
+        one, which finds out whether Clerk answers again."""
+        if not self._breaker.is_open:
+            return
+        self._collect(all_of_them=True)
+        if self._breaker.is_open and not self._over:
+            self._stop.wait(self._breaker.next_pause())
+
+    def _collect(self, *, all_of_them: bool = False) -> None:
+        for number, result in self._workers.finished(all_of_them=all_of_them):
+            self._breaker.end(number, signal=result.signal, reason=result.reason)
+            if result.state != State.WAITING:
+                self._progress.counts[result.state] += 1
+        self._watch(self._progress)
 
 
 def _counts(run: BulkRun) -> Counter[str]:

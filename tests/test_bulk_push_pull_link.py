@@ -24,12 +24,12 @@ from tests.factories import (
 )
 from tests.patience import PATIENCE, wait_until
 from tests.unknown import time_is_over
-from users.clerk import ClerkUser
+from users.clerk import ClerkUser, Deadline, clerk
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
 from users.sync import copies
 from users.sync.bulk import circuit, plan_file
 from users.sync.bulk import run as runs
-from users.sync.bulk.workers import WORKERS
+from users.sync.bulk.workers import WORKERS, Workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -224,9 +224,110 @@ def test_rows_that_meet_a_429_come_again_and_nothing_is_lost(sandbox):
     sandbox.fault("PATCH /users/{user_id}", "status", status=429, retry_after=1, times=5)
     code, out = push("--apply")
     assert code == 0, out
-    statuses = [request.status for request in sandbox.requests()]
+    statuses = [request.status for request in sandbox.writes()]
     assert (statuses.count(429), statuses.count(200)) == (5, 12)
     assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+
+
+# --- Edits in Clerk while a run is at work -------------------------------------------------------
+
+
+@pytest.fixture
+def once_started(monkeypatch):
+    """Call a function in the middle of a run: when its first row is given to a worker."""
+
+    def at_first_row(function) -> None:
+        take, calls = Workers.take, iter([function])
+
+        def taking(self, number, row):
+            take(self, number, row)
+            for call in calls:
+                call()
+
+        monkeypatch.setattr(Workers, "take", taking)
+
+    return at_first_row
+
+
+SLOW = ("--no-refresh", "--rate", "4")
+"""One read covers four rows at this rate, so the last row is read after the edit."""
+
+
+@pytest.mark.parametrize("our_copy_shows_it", [True, False])
+def test_a_push_never_overwrites_a_name_that_was_edited_in_clerk_meanwhile(
+    sandbox, once_started, our_copy_shows_it
+):
+    users = sorted(differing(sandbox, 8), key=lambda user: user.pk)
+    last = users[-1]
+
+    def edit() -> None:
+        if our_copy_shows_it:
+            rename_in_clerk(sandbox, last, "Brown")
+        else:
+            sandbox.edit(last.clerk_id, last_name="Brown")
+
+    once_started(edit)
+    code, out = run("clerk_push", "--apply", *SLOW)
+    assert code == 2
+    assert clerk_name(sandbox, last) == "Mary Ann Brown"
+    row = BulkRow.objects.get(user=last)
+    assert (row.state, "name" in row.reason) == ("skipped", True)
+    assert row.reason in out
+    assert [clerk_name(sandbox, user) for user in users[:-1]] == [user.name for user in users[:-1]]
+    assert ClerkAccount.objects.get(pk=last.clerk_id).last_name == "Brown"
+
+
+def test_a_push_never_overwrites_an_email_that_was_edited_in_clerk_meanwhile(sandbox, once_started):
+    users = [linked(sandbox, email=f"old{n}@example.com") for n in range(8)]
+    for number, user in enumerate(users):
+        change_here(user, email=f"new{number}@example.com")
+    last = max(users, key=lambda user: user.pk)
+
+    def edit() -> None:
+        clerk().replace_email(last.clerk_id, email="own@example.com", deadline=Deadline(PATIENCE))
+
+    once_started(edit)
+    assert run("clerk_push", "--apply", "--field", "email", *SLOW)[0] == 2
+    assert sandbox.find("own@example.com")[0]["id"] == last.clerk_id
+    assert BulkRow.objects.get(user=last).state == "skipped"
+
+
+@pytest.mark.parametrize("busy_first", [True, False])
+def test_an_update_never_overwrites_a_name_that_was_edited_in_clerk_meanwhile(
+    sandbox, once_started, tmp_path, busy_first
+):
+    users = [linked(sandbox, name=f"Mary Ann Smith{n}") for n in range(8)]
+    last = users[-1]
+    lines = [f"{user.pk},Mary Ann Jones{n}" for n, user in enumerate(users)]
+    (tmp_path / "names.csv").write_text("\n".join(["id,name", *lines]))
+    once_started(lambda: sandbox.edit(last.clerk_id, last_name="Brown"))
+    if busy_first:
+        sandbox.fault("PATCH /users/{user_id}", "status", status=409, code="resource_locked",
+                      user_id=last.clerk_id, times=1)  # fmt: skip
+    assert run("update_users", tmp_path / "names.csv", "--apply", *SLOW)[0] == 2
+    assert clerk_name(sandbox, last) == "Mary Ann Brown"
+    assert BulkRow.objects.get(user=last).state == "skipped"
+    last.refresh_from_db()
+    assert last.name == "Mary Ann Smith7"
+
+
+def test_one_read_serves_many_rows(sandbox):
+    users = differing(sandbox, 150)
+    ClerkAccount.objects.update(seen_at=timezone.now() - timedelta(hours=1))
+    assert push("--apply", "--max-changes", "150")[0] == 0
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+    first, *_ = [request for request in sandbox.requests() if request.path == "/users"]
+    assert len(first.many("user_id")) == 100
+
+
+def test_the_attempt_says_what_clerk_really_held_and_undo_goes_back_to_it(sandbox):
+    [user] = differing(sandbox)
+    sandbox.edit(user.clerk_id, first_name="Mary  Ann", last_name=" Smith0")
+    assert push("--apply")[0] == 0
+    attempt = SyncAttempt.objects.get()
+    assert attempt.changes == {"name": ["Mary Ann Smith0", "Mary Ann Jones0"]}
+    assert push("--undo", str(BulkRun.objects.get().pk), "--apply")[0] == 0
+    assert clerk_name(sandbox, user) == "Mary Ann Smith0"
 
 
 # --- Plans in files ------------------------------------------------------------------------------

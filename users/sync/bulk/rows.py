@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.db.models import F, OuterRef, QuerySet, Subquery
 
@@ -31,10 +32,19 @@ from users.version import same
 
 State = BulkRow.State
 
+OLDEST = timedelta(seconds=2)
+"""How old our copy of an account may be when its row is written. The documentation names it."""
+
 
 def asks_clerk(row: BulkRow) -> bool:
     """Whether it needs a place at Clerk's pace."""
     return row.operation == Kind.INVITE or _operation(row).asks_clerk
+
+
+def reads_first(row: BulkRow) -> bool:
+    """Whether its account must be fresh before it is written."""
+    kind = Operation.kinds.get(row.operation)
+    return bool(kind and kind.reads_first and row.clerk_id and asks_clerk(row))
 
 
 def _operation(row: BulkRow) -> Operation:
@@ -61,7 +71,7 @@ def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
     user = row.user
     if user is None:
         return _skipped("The user was deleted since the plan was made.")
-    if moved := _moved_in_clerk(row, user):
+    if moved := _moved_in_clerk(row):
         return _skipped(moved)
     try:
         warnings = _change(row, user, lambda: clerk().paced(rate_limiter))
@@ -152,7 +162,13 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
         return (f"It is sent after {waits:%Y-%m-%d %H:%M} UTC.",) if waits else ()
     operation = _operation(row)
     saved = dual_write(
-        operation, user, actor=run.actor, source=Source.COMMAND, run=run, gateway=gateway
+        operation,
+        user,
+        actor=run.actor,
+        source=Source.COMMAND,
+        run=run,
+        gateway=gateway,
+        fresh=OLDEST,
     )
     if row.operation in (Kind.REPLACE_EMAIL, Kind.PUSH_EMAIL):
         return account.still_found(row.changes["email"][0], gateway)
@@ -167,19 +183,27 @@ def _moved_here(conflict: Conflict) -> str:
     return f"It changed since the plan was made{by}: {now}."
 
 
-def _moved_in_clerk(row: BulkRow, user: BuilderUser) -> str:
-    """Clerk's side of the preconditions, by our copy; the row's side is compared under its lock."""
-    if row.operation in (Kind.PUSH_NAME, Kind.PUSH_EMAIL):
-        index = 0
-    elif row.operation == Kind.FOLLOW:
-        index = 1
-    else:
+_EXPECTED_IN_CLERK: Mapping[str, tuple[int, ...]] = {
+    Kind.PUSH_NAME: (0, 1),
+    Kind.PUSH_EMAIL: (0, 1),
+    Kind.FOLLOW: (1,),
+}
+"""Which of before and after Clerk must hold. A push may have arrived in an earlier try."""
+
+
+def _moved_in_clerk(row: BulkRow) -> str:
+    """Say what our copy of Clerk's side shows to have changed since the plan. A push is compared
+    again under the row's lock."""
+    expected = _EXPECTED_IN_CLERK.get(row.operation)
+    if expected is None:
         return ""
-    known: ClerkAccount | None = getattr(user, "account", None)
+    known = ClerkAccount.objects.filter(pk=row.clerk_id).first()
     if known is None or known.deleted_at:
         return "Its account was deleted in Clerk since the plan was made."
     holds = {"name": names.join(known.first_name, known.last_name), "email": known.email}
     moved = [
-        field for field, pair in row.changes.items() if not same(field, pair[index], holds[field])
+        field
+        for field, change in row.changes.items()
+        if not any(same(field, change[index], holds[field]) for index in expected)
     ]
     return f"Clerk holds another {moved[0]} than when the plan was made." if moved else ""

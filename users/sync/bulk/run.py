@@ -18,13 +18,14 @@ from django.utils import timezone
 
 from users.clerk import Pace
 from users.errors import BulkRefused
-from users.models import BulkRow, BulkRun, Status
+from users.models import BulkRow, BulkRun, ClerkAccount, Status
 from users.sync import recovery
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, rows
 from users.sync.bulk.circuit import CircuitBreaker
 from users.sync.bulk.lock import Lease
 from users.sync.bulk.plan import Plan, Planned
+from users.sync.bulk.read_ahead import ReadAhead
 from users.sync.bulk.workers import Workers
 
 State = BulkRow.State
@@ -139,7 +140,8 @@ def carry_out(
     message = "It could not go on."
     try:
         with Workers(rate_limiter) as workers:
-            _Execution(run, workers, rate_limiter, lease, stop, breaker, watch).all_rounds()
+            ahead = ReadAhead(rate, rate_limiter)
+            _Execution(run, workers, rate_limiter, ahead, lease, stop, breaker, watch).all_rounds()
         message = "It was interrupted." if stop.is_set() else ""
     finally:
         _close(run, message, stopped=breaker.reason)
@@ -154,6 +156,7 @@ class _Execution:
         run: BulkRun,
         workers: Workers,
         rate_limiter: Pace,
+        ahead: ReadAhead,
         lease: Lease,
         stop: threading.Event,
         breaker: CircuitBreaker,
@@ -162,11 +165,13 @@ class _Execution:
         self._run = run
         self._workers = workers
         self._rate_limiter = rate_limiter
+        self._ahead = ahead
         self._lease = lease
         self._stop = stop
         self._breaker = breaker
         self._watch = watch
         self._progress = Progress(run.rows.count(), _counts(run))
+        self._first_seen: dict[int, ClerkAccount | None] = {}
 
     @property
     def _over(self) -> bool:
@@ -182,8 +187,10 @@ class _Execution:
 
     def _round(self) -> None:
         """Try each waiting row once."""
-        for row in _waiting(self._run):
-            self._wait_for_turn(row)
+        for upcoming in _waiting(self._run):
+            row = upcoming[0]
+            self._start_from_first_seen(row)
+            self._wait_for_turn(upcoming)
             if row.position % LEASE_CHECKED_EVERY == 0:
                 self._lease.check()
             if self._over:
@@ -193,13 +200,21 @@ class _Execution:
         rows.follow_attempts(self._run)
         self._progress.counts = _counts(self._run)
 
-    def _wait_for_turn(self, row: BulkRow) -> None:
+    def _start_from_first_seen(self, row: BulkRow) -> None:
+        """Let a row that is tried again start from the account of its first try: what was
+        changed in Clerk in between must not be overwritten."""
+        if row.user is not None and (account := self._first_seen.get(row.pk)):
+            row.user.account = account
+
+    def _wait_for_turn(self, upcoming: Sequence[BulkRow]) -> None:
         """Wait until Clerk answers, a worker is free and the rate limit has a slot, in this
         order: a slot that waits for a worker is lost."""
+        row = upcoming[0]
         self._wait_for_clerk()
         while self._breaker.must_wait or not self._workers.can_take(row):
             self._workers.wait()
             self._collect()
+        self._ahead.before(upcoming)
         if rows.asks_clerk(row):
             self._rate_limiter.wait(row.clerk_id)
         self._collect()
@@ -214,9 +229,11 @@ class _Execution:
             self._stop.wait(self._breaker.next_pause())
 
     def _collect(self, *, all_of_them: bool = False) -> None:
-        for number, result in self._workers.finished(all_of_them=all_of_them):
+        for number, row, result in self._workers.finished(all_of_them=all_of_them):
             self._breaker.end(number, signal=result.signal, reason=result.reason)
-            if result.state != State.WAITING:
+            if result.state == State.WAITING:
+                self._first_seen.setdefault(row.pk, getattr(row.user, "account", None))
+            else:
                 self._progress.counts[result.state] += 1
         self._watch(self._progress)
 
@@ -244,8 +261,9 @@ def _waiting_message(left: int) -> str:
     return f"{waits} to be tried again; the reason stands at each row. Resume the run later."
 
 
-def _waiting(run: BulkRun) -> Iterator[BulkRow]:
-    """The waiting rows in their order, a chunk at a time: the tables may hold very many."""
+def _waiting(run: BulkRun) -> Iterator[Sequence[BulkRow]]:
+    """Each waiting row, in their order, with some that follow it. They are read a chunk at a
+    time: the tables may hold very many."""
     position = -1
     while True:
         chunk = list(
@@ -255,5 +273,5 @@ def _waiting(run: BulkRun) -> Iterator[BulkRow]:
         )
         if not chunk:
             return
-        yield from chunk
+        yield from (chunk[start:] for start in range(len(chunk)))
         position = chunk[-1].position

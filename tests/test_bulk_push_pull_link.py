@@ -337,6 +337,7 @@ def test_a_plan_in_a_file_is_done_exactly_and_rows_that_changed_since_are_named(
     same, here, there, gone = differing(sandbox, 4)
     file = tmp_path / "plan.json"
     assert push("--plan-out", file)[0] == 2
+    assert file.stat().st_mode & 0o777 == 0o600
     later = differing(sandbox)[0]
     change_here(here, name="Somebody Else")
     rename_in_clerk(sandbox, there, "Brown")

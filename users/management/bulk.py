@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from rich.table import Table
 
 from users.clerk import Pace, clerk
@@ -23,7 +23,7 @@ from users.management.terminal import print_table, watching
 from users.models import BulkRow, BulkRun
 from users.models import Operation as Kind
 from users.sync import wording
-from users.sync.bulk import plan_file, undo
+from users.sync.bulk import files, plan_file, undo
 from users.sync.bulk import run as runs
 from users.sync.bulk.circuit import CircuitBreaker
 from users.sync.bulk.limits import FailureLimit, check_size
@@ -48,9 +48,11 @@ class BulkCommand(BaseCommand):
         """What would be done. Raises `BulkRefused`."""
         raise NotImplementedError
 
-    def prepare(self, plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
-        """The last word before the first write: what the run is to keep in its options."""
-        return {}
+    def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
+        """What must succeed before the first change. Raises `BulkRefused`: no run is kept then."""
+
+    def nothing_to_do(self, options: dict[str, Any]) -> None:
+        """What is left to say with --apply when the plan is empty. Raises `BulkRefused`."""
 
     def applied(self, run: BulkRun) -> None:
         """Whatever became of the run, when it has ended for now."""
@@ -100,6 +102,14 @@ class BulkCommand(BaseCommand):
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
         if sum(options[name] is not None for name in ("resume", "undo", "plan_file")) > 1:
             raise BulkRefused("--resume, --undo and --plan exclude one another.")
+        files.refuse_overwriting(
+            {"--plan-out": options["plan_out"], "--result": options.get("result")},
+            {
+                "FILE": options.get("file"),
+                "--plan": options["plan_file"],
+                "--ids-from": options.get("ids_from"),
+            },
+        )
         actor, rate = actor_of(options["actor"]), call_rate(options["rate"])
         if options["resume"] is not None:
             run = runs.resume(
@@ -115,11 +125,13 @@ class BulkCommand(BaseCommand):
             plan_file.write(plan, options["plan_out"])
         if options["apply"]:
             check_size(plan, options["max_changes"])
-            kept = self.prepare(plan, options)
             if plan.rows:
-                run = runs.start(plan, actor=actor, **kept)
+                with transaction.atomic():
+                    run = runs.start(plan, actor=actor)
+                    self.begin(run, options)
                 self._carry_out(run, lease, rate, options, document)
                 return
+            self.nothing_to_do(options)
         self._end_without_run(plan, document, options)
 
     def _plan(self, rate: float, options: dict[str, Any]) -> Plan:

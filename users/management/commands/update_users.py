@@ -33,11 +33,13 @@ class Command(BulkCommand):
             "--new-address", choices=list(spreadsheet.WAYS), default="",
             help="for lines that do not say it themselves",
         )  # fmt: skip
-        parser.add_argument("--result", type=Path, help="default: FILE.result.csv")
+        parser.add_argument("--result", type=Path, help="a new file; default: FILE.result.RUN.csv")
         super().add_arguments(parser)
 
     def plan(self, options: dict[str, Any]) -> Plan:
         file: Path | None = options["file"]
+        if (result := options["result"]) and result.exists():
+            raise BulkRefused(f"{result} exists. Nothing was changed; give --result a new name.")
         if file is None:
             raise BulkRefused("Name the spreadsheet: manage.py update_users FILE.csv")
         reading = spreadsheet.read(file, new_address=options["new_address"])
@@ -51,13 +53,20 @@ class Command(BulkCommand):
         self.keys = reading.keys
         return reading.plan(file)
 
-    def prepare(self, plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
-        """The result file is written before the first change, so that it can be."""
-        file = options["file"] or options["plan_file"] or Path(f"undo-of-{options['undo']}.csv")
-        result = options["result"] or file.with_suffix(".result.csv")
-        keys = self.keys or {row.line: row.label for row in plan.rows if row.line}
-        results.write(result, {line: Result(key) for line, key in keys.items()})
-        return {"result": str(result.resolve())}
+    def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
+        """Write the result file before the first change, so that it can be written."""
+        source = options["file"] or options["plan_file"] or Path(f"undo-of-{options['undo']}.csv")
+        file = options["result"] or results.path_for(source, run)
+        lines = run.rows.filter(line__isnull=False).values_list("line", "label")
+        keys = self.keys or {line: label for line, label in lines if line is not None}
+        results.write(file, {line: Result(key) for line, key in keys.items()})
+        run.options["result"] = str(file.resolve())
+        run.save(update_fields=["options"])
+
+    def nothing_to_do(self, options: dict[str, Any]) -> None:
+        if options["file"]:
+            file = options["result"] or results.path_for(options["file"])
+            results.write(file, {line: Result(key) for line, key in self.keys.items()})
 
     def applied(self, run: BulkRun) -> None:
         file = Path(run.options["result"])

@@ -106,6 +106,15 @@ def _result_of(failure: ChangeFailed) -> Result:
     return Result(State.FAILED, message, Signal.FAILED)
 
 
+def crashed(row: BulkRow, problem: Exception) -> Result:
+    """Result of a row that ended with an error of ours. Its attempt may be pending: then the row
+    waits, and follows the attempt."""
+    mine = row.run.attempts.filter(user_id=row.user_id, operation=row.operation)
+    state = State.WAITING if mine.pending().exists() else State.FAILED
+    reason = f"It failed with {type(problem).__name__}: see the log."
+    return Result(state, reason, Signal.FAILED)
+
+
 def _skipped(reason: str) -> Result:
     return Result(State.SKIPPED, reason, Signal.ENDED)
 

@@ -10,7 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.db import transaction
 from django.db.models import Count
@@ -52,12 +51,12 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
-def start(plan: Plan, *, actor: Actor, **options: Any) -> BulkRun:
-    """Store the plan as a run, `options` with it; nothing is changed yet."""
+def start(plan: Plan, *, actor: Actor) -> BulkRun:
+    """Store the plan as a run; nothing is changed yet."""
     with transaction.atomic():
         run = BulkRun.objects.create(
             command=plan.command,
-            options={**plan.options, **options},
+            options=dict(plan.options),
             actor_id=(actor or service_user()).pk,
             plan_hash=plan_file.hash_of(plan),
             undo_of_id=plan.undo_of,

@@ -12,7 +12,6 @@ from django.db import DatabaseError, connection
 from users.clerk import Pace
 from users.models import BulkRow
 from users.sync.bulk import rows
-from users.sync.bulk.circuit import Signal
 from users.sync.bulk.rows import Result
 
 logger = logging.getLogger(__name__)
@@ -75,5 +74,4 @@ def _result(row: BulkRow, rate_limiter: Pace) -> Result:
         raise
     except Exception as problem:
         logger.exception("Row %s of run %s failed", row.position, row.run_id)
-        reason = f"It failed with {type(problem).__name__}: see the log."
-        return Result(BulkRow.State.FAILED, reason, Signal.FAILED)
+        return rows.crashed(row, problem)

@@ -105,11 +105,33 @@ def test_users_are_chosen_by_id_clerk_id_email_group_and_role(sandbox, tmp_path)
 
 def test_everything_that_is_not_found_is_named_at_once(sandbox):
     differing(sandbox)
-    code, out = push("--id", "user_gone", "--email", "nobody@example.com", "--group", "Elm",
-                     "--role", "KING")  # fmt: skip
+    code, out = push("--id", "user_gone", "--email", "nobody@example.com", "--group", "Elm")
     assert code == 1
-    for text in ("id user_gone", "email nobody@example.com", "group “Elm”", "role KING"):
+    for text in ("id user_gone", "email nobody@example.com", "group “Elm”"):
         assert text in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--role", "KING"], "HOMEOWNER"),
+        (["--rate", "nan"], "--rate must be a number"),
+        (["--rate", "inf"], "--rate must be a number"),
+        (["--max-changes", "-1"], "not a whole number"),
+        (["--limit", "-1", "--apply"], "not a whole number"),
+        (["--limit", "1"], "--limit needs --apply"),
+        (["--retry-failed"], "--retry-failed needs --resume"),
+        (["--resume", "1", "--undo", "1"], "cannot be combined with --undo"),
+        (["--resume", "1", "--plan-out", "x", "--actor", "a"], "with --plan-out, --actor"),
+        (["--undo", "1", "--field", "name"], "cannot be combined with --field"),
+        (["--plan", "x", "--undo", "1"], "cannot be combined with --plan"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(sandbox, arguments, said):
+    differing(sandbox)
+    code, out = run("clerk_push", "--no-refresh", *arguments)
+    assert (code, said in out) == (1, True), out
+    assert not sandbox.writes()
 
 
 # --- Applying ------------------------------------------------------------------------------------
@@ -391,6 +413,51 @@ def test_a_plan_of_another_command_is_refused(sandbox, tmp_path):
     assert (code, "plan of clerk_push" in out) == (1, True)
 
 
+# --- A part of a plan or a run -------------------------------------------------------------------
+
+
+def test_nothing_is_resumed_without_apply(sandbox):
+    users = differing(sandbox, 3)
+    push("--apply", "--limit", "1")
+    code, out = push("--resume", str(BulkRun.objects.get().pk))
+    assert (code, "Run it again with --apply" in out) == (2, True)
+    assert len(sandbox.writes()) == 1
+    assert sum(user.name in out for user in users) == 2
+
+
+def test_a_canary_is_the_first_rows_of_the_plan_and_the_rest_comes_by_resume(sandbox):
+    users = sorted(differing(sandbox, 6), key=lambda user: user.pk)
+    code, out = push("--apply", "--limit", "2")
+    canary = BulkRun.objects.get()
+    assert (code, canary.state) == (2, "interrupted")
+    assert f"--resume {canary.pk} --apply" in out
+    done = [clerk_name(sandbox, user) == user.name for user in users]
+    assert done == [True, True, False, False, False, False]
+    assert push("--resume", str(canary.pk), "--limit", "1", "--apply")[0] == 2
+    assert canary.rows.filter(state="done").count() == 3
+    assert push("--resume", str(canary.pk), "--apply")[0] == 0
+    canary.refresh_from_db()
+    assert canary.state == "finished"
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+
+
+def test_chosen_users_alone_are_undone_applied_and_resumed(sandbox, tmp_path):
+    one, two, three = users = differing(sandbox, 3)
+    file = tmp_path / "plan.json"
+    push("--plan-out", file)
+    assert push("--plan", file, "--email", one.email, "--apply")[0] == 0
+    assert [clerk_name(sandbox, user) == user.name for user in users] == [True, False, False]
+    push("--apply", "--limit", "0")
+    rest = BulkRun.objects.first()
+    assert push("--resume", str(rest.pk), "--id", str(three.pk), "--apply")[0] == 2
+    assert [clerk_name(sandbox, user) == user.name for user in users] == [True, False, True]
+    assert push("--resume", str(rest.pk), "--apply")[0] == 0
+    code, out = push("--undo", str(rest.pk), "--email", two.email, "--apply")
+    assert (code, three.name in out) == (0, False)
+    assert clerk_name(sandbox, two) == "Mary Ann Smith1"
+    assert clerk_name(sandbox, three) == three.name
+
+
 # --- Limits --------------------------------------------------------------------------------------
 
 
@@ -426,7 +493,7 @@ def test_a_run_of_failures_stops_and_can_go_on(sandbox):
     assert "--keep-going" not in out
     ended = stopped.rows.exclude(state="waiting").order_by("position")
     assert [(row.position, row.state) for row in ended] == [(n, "failed") for n in range(20)]
-    code, out = push("--resume", str(stopped.pk), "--keep-going")
+    code, out = push("--resume", str(stopped.pk), "--apply", "--keep-going")
     assert code == 2
     assert stopped.rows.filter(state="done").count() == 20
     assert [clerk_name(sandbox, user) for user in users[25:]] == [u.name for u in users[25:]]
@@ -447,7 +514,7 @@ def test_an_outage_stops_the_run_and_every_row_waits_for_its_end(sandbox):
     assert 0 < stopped.rows.exclude(reason="").count() < 30
     assert "Waiting: Mary Ann Jones" in out
     sandbox.clear_faults()
-    assert push("--resume", str(stopped.pk))[0] == 0
+    assert push("--resume", str(stopped.pk), "--apply")[0] == 0
     assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
     assert not SyncAttempt.objects.filter(status="started").exists()
 
@@ -475,7 +542,7 @@ def test_a_key_revoked_in_the_middle_stops_the_run_at_once(sandbox, flags, statu
     assert f"--resume {stopped.pk}" in out
     assert "--keep-going" not in out
     sandbox.clear_faults()
-    assert push("--resume", str(stopped.pk))[0] == 0
+    assert push("--resume", str(stopped.pk), "--apply")[0] == 0
     assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
 
 
@@ -505,10 +572,10 @@ def test_other_refusals_fail_their_row_and_can_be_tried_again(sandbox):
     assert (code, done.state) == (2, "finished")
     assert "company directory (SCIM)" in done.rows.get(state="failed").reason
     assert clerk_name(sandbox, first) == first.name
-    assert f"--resume {done.pk} --retry-failed" in out
-    assert "--retry-failed tries them again" in push("--resume", str(done.pk))[1]
+    assert f"--resume {done.pk} --apply --retry-failed" in out
+    assert "--retry-failed tries them again" in push("--resume", str(done.pk), "--apply")[1]
     sandbox.clear_faults()
-    assert push("--resume", str(done.pk), "--retry-failed")[0] == 0
+    assert push("--resume", str(done.pk), "--apply", "--retry-failed")[0] == 0
     assert clerk_name(sandbox, managed) == managed.name
 
 
@@ -549,7 +616,7 @@ def unconfirmed(sandbox, *, applied: bool) -> tuple[BuilderUser, BulkRun]:
 def test_a_row_that_nobody_confirmed_is_done_by_resume(sandbox):
     user, waiting = unconfirmed(sandbox, applied=False)
     assert clerk_name(sandbox, user) == "Mary Ann Smith0"
-    assert push("--resume", str(waiting.pk))[0] == 0
+    assert push("--resume", str(waiting.pk), "--apply")[0] == 0
     assert clerk_name(sandbox, user) == "Mary Ann Jones0"
     assert (waiting.rows.get().state, waiting.rows.get().reason) == ("done", "")
 
@@ -573,7 +640,7 @@ def test_a_row_whose_attempt_was_applied_later_is_shown_and_undone_as_done(sandb
 def test_a_run_whose_last_row_was_applied_later_has_nothing_to_resume(sandbox):
     user, waiting = unconfirmed(sandbox, applied=True)
     writes = len(sandbox.writes())
-    code, out = push("--resume", str(waiting.pk))
+    code, out = push("--resume", str(waiting.pk), "--apply")
     assert (code, "no row left" in out) == (1, True)
     assert BulkRun.objects.get().state == "finished"
     assert waiting.rows.get().state == "done"
@@ -622,7 +689,7 @@ def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(sandbox, halted
     assert f"clerk_push --resume {interrupted.pk}" in output
     assert not SyncAttempt.objects.filter(status="started").exists()
     assert 0 < interrupted.rows.filter(state="waiting").count() < 40
-    assert push("--resume", str(interrupted.pk))[0] == 0
+    assert push("--resume", str(interrupted.pk), "--apply")[0] == 0
     assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
     assert len(sandbox.writes()) == 40
 
@@ -631,7 +698,7 @@ def test_what_cannot_be_resumed_says_why(sandbox):
     differing(sandbox)
     push("--apply")
     done = BulkRun.objects.get()
-    assert "no row left" in push("--resume", str(done.pk))[1]
+    assert "no row left" in push("--resume", str(done.pk), "--apply")[1]
     assert "There is no run 99999" in push("--resume", "99999")[1]
     assert "Run" in pull("--resume", str(done.pk))[1]
 

@@ -77,7 +77,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
         if run.command == "scan":
             return "—"
         if run.rows_waiting and run.state != BulkRun.State.RUNNING:
-            return format_html("<code>manage.py {} --resume {}</code>", run.command, run.pk)
+            return format_html("<code>manage.py {} --resume {} --apply</code>", run.command, run.pk)
         if run.rows_done:
             return format_html("<code>manage.py {} --undo {}</code>", run.command, run.pk)
         return "—"

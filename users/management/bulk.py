@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,7 +19,13 @@ from rich.table import Table
 
 from users.clerk import Pace, clerk
 from users.errors import BulkRefused, ClerkError
-from users.management.options import actor_of, call_rate
+from users.management.options import (
+    actor_of,
+    call_rate,
+    choice_of,
+    refuse_together,
+    whole_number,
+)
 from users.management.terminal import print_table, watching
 from users.models import BulkRow, BulkRun
 from users.models import Operation as Kind
@@ -29,6 +36,7 @@ from users.sync.bulk.circuit import CircuitBreaker
 from users.sync.bulk.limits import FailureLimit, check_size
 from users.sync.bulk.lock import Lease, one_at_a_time
 from users.sync.bulk.plan import Plan
+from users.sync.bulk.run import Portion
 from users.sync.scan import scan
 
 SHOWN = 100
@@ -60,6 +68,10 @@ class BulkCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         acting = parser.add_argument_group("acting")
         acting.add_argument("--apply", action="store_true", help="do it; without, only the plan")
+        acting.add_argument(
+            "--limit", type=whole_number, metavar="N",
+            help="do only the first N changes of the plan; --resume does the rest",
+        )  # fmt: skip
         acting.add_argument("--actor", metavar="USERNAME", help="in whose name; default: cascade")
         acting.add_argument("--plan-out", type=Path, metavar="FILE", help="keep the plan in a file")
         acting.add_argument(
@@ -78,7 +90,7 @@ class BulkCommand(BaseCommand):
         )  # fmt: skip
         limits = parser.add_argument_group("limits")
         limits.add_argument(
-            "--max-changes", type=int, metavar="N",
+            "--max-changes", type=whole_number, metavar="N",
             help="changes of one kind that are not too many; default: 5 %% of the users or 50",
         )  # fmt: skip
         limits.add_argument(
@@ -100,24 +112,13 @@ class BulkCommand(BaseCommand):
             self._handle(lease, options)
 
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
-        if sum(options[name] is not None for name in ("resume", "undo", "plan_file")) > 1:
-            raise BulkRefused("--resume, --undo and --plan exclude one another.")
-        files.refuse_overwriting(
-            {"--plan-out": options["plan_out"], "--result": options.get("result")},
-            {
-                "FILE": options.get("file"),
-                "--plan": options["plan_file"],
-                "--ids-from": options.get("ids_from"),
-            },
-        )
+        _refuse_combinations(options)
         actor, rate = actor_of(options["actor"]), call_rate(options["rate"])
+        portion = Portion(_chosen(options), options["limit"], options["retry_failed"])
         if options["resume"] is not None:
-            run = runs.resume(
-                options["resume"], command=self.name, retry_failed=options["retry_failed"]
-            )
-            self._carry_out(run, lease, rate, options)
+            self._resume(lease, rate, portion, options)
             return
-        plan = self._plan(rate, options)
+        plan = self._plan(rate, portion, options)
         document = {"plan": _document(plan)}
         if not options["json"]:
             self._show(plan)
@@ -129,19 +130,33 @@ class BulkCommand(BaseCommand):
                 with transaction.atomic():
                     run = runs.start(plan, actor=actor)
                     self.begin(run, options)
-                self._carry_out(run, lease, rate, options, document)
+                self._carry_out(run, lease, rate, portion, options, document)
                 return
             self.nothing_to_do(options)
         self._end_without_run(plan, document, options)
 
-    def _plan(self, rate: float, options: dict[str, Any]) -> Plan:
+    def _resume(self, lease: Lease, rate: float, portion: Portion, options: dict[str, Any]) -> None:
+        run = runs.find(options["resume"], command=self.name)
+        plan = runs.plan_rest(run, portion)
+        document = {"plan": _document(plan)}
+        if not options["json"]:
+            self._show(plan)
+        if options["apply"]:
+            runs.resume(run, portion)
+            self._carry_out(run, lease, rate, portion, options, document)
+        else:
+            self._end_without_run(plan, document, options)
+
+    def _plan(self, rate: float, portion: Portion, options: dict[str, Any]) -> Plan:
         if not options["no_refresh"]:
             refresh(self.stderr, rate=rate, accept_missing=options["accept_missing"])
         if options["plan_file"]:
-            return plan_file.read(options["plan_file"], command=self.name)
-        if options["undo"] is not None:
-            return undo.plan_undo(options["undo"], command=self.name)
-        return self.plan(options)
+            plan = plan_file.read(options["plan_file"], command=self.name)
+        elif options["undo"] is not None:
+            plan = undo.plan_undo(options["undo"], command=self.name)
+        else:
+            plan = self.plan(options)
+        return plan if portion.users is None else plan.only(portion.users)
 
     def _end_without_run(
         self, plan: Plan, document: dict[str, Any], options: dict[str, Any]
@@ -152,12 +167,16 @@ class BulkCommand(BaseCommand):
             self.stdout.write("Nothing to do.")
         else:
             self.stdout.write("Nothing was changed. Run it again with --apply to do this.")
-            try:
-                check_size(plan, options["max_changes"])
-            except BulkRefused as refusal:
-                self.stdout.write(f"With --apply it would stop: {refusal}")
+            if options["resume"] is None:
+                self._warn_of_size(plan, options["max_changes"])
         if plan.rows:
             sys.exit(2)
+
+    def _warn_of_size(self, plan: Plan, limit: int | None) -> None:
+        try:
+            check_size(plan, limit)
+        except BulkRefused as refusal:
+            self.stdout.write(f"With --apply it would stop: {refusal}")
 
     # --- Carrying out ----------------------------------------------------------------------
 
@@ -166,8 +185,9 @@ class BulkCommand(BaseCommand):
         run: BulkRun,
         lease: Lease,
         rate: float,
+        portion: Portion,
         options: dict[str, Any],
-        document: dict[str, Any] | None = None,
+        document: dict[str, Any],
     ) -> None:
         try:
             with interruptible() as stop, watching(f"Run {run.pk}", self.stderr) as tell:
@@ -178,12 +198,13 @@ class BulkCommand(BaseCommand):
                     stop=stop,
                     breaker=CircuitBreaker(FailureLimit(enabled=not options["keep_going"])),
                     watch=lambda progress: tell(progress.done, progress.total, _note(progress)),
+                    portion=portion,
                 )
         finally:
             self.applied(run)
         result = _result(run)
         if options["json"]:
-            self.stdout.write(json.dumps((document or {}) | {"run": result}))
+            self.stdout.write(json.dumps(document | {"run": result}))
         else:
             self._show_result(run, result)
         if stop.is_set() and result["counts"].get("Waiting"):
@@ -204,7 +225,7 @@ class BulkCommand(BaseCommand):
         print_table(self.stdout, table)
         if run.message:
             self.stdout.write(run.message)
-        resume = f"manage.py {self.name} --resume {run.pk}"
+        resume = f"manage.py {self.name} --resume {run.pk} --apply"
         if result["counts"].get("Waiting"):
             self.stdout.write(f"Go on with: {resume}")
         if result["counts"].get("Failed"):
@@ -232,6 +253,38 @@ class BulkCommand(BaseCommand):
             self.stdout.write(f"… and {more} more; --plan-out FILE or --json shows all.")
         for kind, count in plan.counts().items():
             self.stdout.write(f"{kind}: {count}")
+
+
+PLANNED_ELSEWHERE = ("file", "field", "new_address")
+"""What a plan is made from: of no meaning for one that is made already."""
+
+
+def _refuse_combinations(options: dict[str, Any]) -> None:
+    """Raise `BulkRefused` for options that would be ignored, or destroy a file."""
+    refuse_together(
+        options, "resume",
+        ["undo", "plan_file", "plan_out", "actor", "result", "max_changes", *PLANNED_ELSEWHERE],
+    )  # fmt: skip
+    refuse_together(options, "undo", ["plan_file", *PLANNED_ELSEWHERE])
+    refuse_together(options, "plan_file", PLANNED_ELSEWHERE)
+    if options["retry_failed"] and options["resume"] is None:
+        raise BulkRefused("--retry-failed needs --resume RUN.")
+    if options["limit"] is not None and not options["apply"]:
+        raise BulkRefused("--limit needs --apply.")
+    files.refuse_overwriting(
+        {"--plan-out": options["plan_out"], "--result": options.get("result")},
+        {
+            "FILE": options.get("file"),
+            "--plan": options["plan_file"],
+            "--ids-from": options.get("ids_from"),
+        },
+    )
+
+
+def _chosen(options: dict[str, Any]) -> frozenset[uuid.UUID] | None:
+    """The users that the options choose, None for everybody. Raises `BulkRefused`."""
+    choice = choice_of(options)
+    return frozenset(choice.users().values_list("pk", flat=True)) if choice.given else None
 
 
 @contextmanager

@@ -318,7 +318,7 @@ def _runs() -> Findings:
     ).distinct()
     for run in cut.order_by("pk"):
         meaning = f"Run {run.pk} did not come to its end. {run.message}"
-        yield _warning("Bulk run", meaning, f"manage.py {run.command} --resume {run.pk}")
+        yield _warning("Bulk run", meaning, f"manage.py {run.command} --resume {run.pk} --apply")
 
 
 def _last_scan() -> Findings:

@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 
 from users.errors import BulkRefused
 from users.management.bulk import BulkCommand
+from users.management.options import add_choice
 from users.models import BulkRun
 from users.sync.bulk import results, spreadsheet
 from users.sync.bulk.plan import Plan
@@ -34,6 +35,7 @@ class Command(BulkCommand):
             help="for lines that do not say it themselves",
         )  # fmt: skip
         parser.add_argument("--result", type=Path, help="a new file; default: FILE.result.RUN.csv")
+        add_choice(parser)
         super().add_arguments(parser)
 
     def plan(self, options: dict[str, Any]) -> Plan:

@@ -150,7 +150,9 @@ def follow_attempts(run: BulkRun | None = None) -> None:
     runs = set(behind.values_list("run_id", flat=True))
     if runs:
         behind.update(state=State.DONE, reason="", attempt_id=F("applied"))
-        _finish(BulkRun.objects.filter(pk__in=runs))
+    if run is not None:
+        runs.add(run.pk)
+    _finish(BulkRun.objects.filter(pk__in=runs))
 
 
 def _finish(runs: QuerySet[BulkRun]) -> None:

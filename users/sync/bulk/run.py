@@ -7,12 +7,13 @@ run that was killed goes on where it was.
 from __future__ import annotations
 
 import threading
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 
 from users.clerk import Pace
@@ -89,28 +90,82 @@ def _in_turns(planned: Sequence[Planned]) -> list[Planned]:
     return [row for _, row in sorted(turns, key=lambda turn: turn[0])]
 
 
-def resume(pk: int, *, command: str, retry_failed: bool = False) -> BulkRun:
-    """Make a run ready to go on that was killed, stopped or interrupted.
+@dataclass(frozen=True)
+class Portion:
+    """Which of the waiting rows are meant: those of some users (None: of all), and of these the
+    first `limit`. With `failed`, the rows that failed are meant as well."""
 
-    Pending attempts are resolved first, so that no row is done twice. With `retry_failed` the
-    rows that failed wait again. Raises `BulkRefused`.
-    """
+    users: Collection[uuid.UUID] | None = None
+    limit: int | None = None
+    failed: bool = False
+
+    @property
+    def _states(self) -> list[str]:
+        return [State.WAITING, State.FAILED] if self.failed else [State.WAITING]
+
+    def rows_of(self, run: BulkRun) -> QuerySet[BulkRow]:
+        """Select the rows that are meant now, and go on to be whatever becomes of them."""
+        meant = run.rows.all()
+        if self.users is not None:
+            meant = meant.filter(user_id__in=self.users)
+        if self.limit is not None:
+            left = meant.filter(state__in=self._states).order_by("position")
+            positions = list(left.values_list("position", flat=True)[: self.limit])
+            meant = meant.filter(position__lte=max(positions, default=-1))
+        return meant
+
+    def left_of(self, run: BulkRun) -> QuerySet[BulkRow]:
+        """Select those of the rows that are still to be done."""
+        return self.rows_of(run).filter(state__in=self._states)
+
+
+ALL = Portion()
+
+
+def find(pk: int, *, command: str) -> BulkRun:
+    """Find a run of this command, its rows as its attempts are now. Raises `BulkRefused`."""
     run = BulkRun.objects.filter(pk=pk).first()
     if run is None:
         raise BulkRefused(f"There is no run {pk}.")
     if run.command != command:
-        raise BulkRefused(f"Run {pk} is of {run.command}: resume it with that command.")
+        raise BulkRefused(f"Run {pk} is of {run.command}: use that command.")
+    rows.follow_attempts(run)
+    run.refresh_from_db()
+    return run
+
+
+def plan_rest(run: BulkRun, portion: Portion) -> Plan:
+    """Plan what is left to do of a run. Raises `BulkRefused` when nothing is."""
+    left = portion.left_of(run).order_by("position")
+    planned = tuple(
+        Planned(
+            user_id=str(row.user_id or ""),
+            label=row.label,
+            clerk_id=row.clerk_id,
+            operation=row.operation,
+            changes=row.changes,
+            line=row.line,
+        )
+        for row in left.iterator()
+    )
+    if not planned:
+        raise BulkRefused(f"Run {run.pk} has no row left to do.{_failed_hint(run)}")
+    return Plan(run.command, planned, undo_of=run.undo_of_id, options=run.options)
+
+
+def resume(run: BulkRun, portion: Portion) -> None:
+    """Make a run ready to go on that was killed, stopped or interrupted.
+
+    Pending attempts are resolved first, so that no row is done twice. Raises `BulkRefused`.
+    """
     for attempt in run.attempts.filter(status=Status.STARTED):
         recovery.recover(attempt)
     rows.follow_attempts(run)
-    if retry_failed:
-        run.rows.filter(state=State.FAILED).update(state=State.WAITING, reason="")
-    if not run.rows.filter(state=State.WAITING).exists():
-        BulkRun.objects.filter(pk=pk).update(state=BulkRun.State.FINISHED, message="")
-        raise BulkRefused(f"Run {pk} has no row left to do.{_failed_hint(run)}")
+    portion.left_of(run).filter(state=State.FAILED).update(state=State.WAITING, reason="")
+    if not portion.left_of(run).exists():
+        raise BulkRefused(f"Run {run.pk} has no row left to do.{_failed_hint(run)}")
     run.state, run.message, run.finished_at = BulkRun.State.RUNNING, "", None
     run.save(update_fields=["state", "message", "finished_at"])
-    return run
 
 
 def _failed_hint(run: BulkRun) -> str:
@@ -128,9 +183,10 @@ def carry_out(
     stop: threading.Event,
     breaker: CircuitBreaker,
     watch: Watch,
+    portion: Portion = ALL,
 ) -> BulkRun:
-    """Do every waiting row, at `rate` calls a second, until all are done, `stop` is set or the
-    circuit breaker stops the run. Rows in flight always finish.
+    """Do every waiting row of the portion, at `rate` calls a second, until all are done, `stop`
+    is set or the circuit breaker stops the run. Rows in flight always finish.
 
     A row that still waits after the last round stays WAITING, with its reason, for `resume`.
     Raises `BulkRefused` when the lock was lost, and `DatabaseError`; the run can be resumed.
@@ -140,7 +196,9 @@ def carry_out(
     try:
         with Workers(rate_limiter) as workers:
             ahead = ReadAhead(rate, rate_limiter)
-            _Execution(run, workers, rate_limiter, ahead, lease, stop, breaker, watch).all_rounds()
+            _Execution(
+                run, portion, workers, rate_limiter, ahead, lease, stop, breaker, watch
+            ).all_rounds()
         message = "It was interrupted." if stop.is_set() else ""
     finally:
         _close(run, message, stopped=breaker.reason)
@@ -153,6 +211,7 @@ class _Execution:
     def __init__(
         self,
         run: BulkRun,
+        portion: Portion,
         workers: Workers,
         rate_limiter: Pace,
         ahead: ReadAhead,
@@ -162,6 +221,7 @@ class _Execution:
         watch: Watch,
     ) -> None:
         self._run = run
+        self._rows = portion.rows_of(run)
         self._workers = workers
         self._rate_limiter = rate_limiter
         self._ahead = ahead
@@ -181,12 +241,12 @@ class _Execution:
             if self._stop.wait(pause):
                 return
             self._round()
-            if self._over or self._progress.done == self._progress.total:
+            if self._over or not self._rows.filter(state=State.WAITING).exists():
                 return
 
     def _round(self) -> None:
         """Try each waiting row once."""
-        for upcoming in _waiting(self._run):
+        for upcoming in _waiting(self._rows):
             row = upcoming[0]
             self._start_from_first_seen(row)
             self._wait_for_turn(upcoming)
@@ -260,13 +320,13 @@ def _waiting_message(left: int) -> str:
     return f"{waits} to be tried again; the reason stands at each row. Resume the run later."
 
 
-def _waiting(run: BulkRun) -> Iterator[Sequence[BulkRow]]:
+def _waiting(meant: QuerySet[BulkRow]) -> Iterator[Sequence[BulkRow]]:
     """Each waiting row, in their order, with some that follow it. They are read a chunk at a
     time: the tables may hold very many."""
     position = -1
     while True:
         chunk = list(
-            run.rows.filter(state=State.WAITING, position__gt=position)
+            meant.filter(state=State.WAITING, position__gt=position)
             .select_related("run__actor", "user__account")
             .order_by("position")[:CHUNK]
         )

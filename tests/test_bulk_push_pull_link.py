@@ -694,6 +694,25 @@ def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(sandbox, halted
     assert len(sandbox.writes()) == 40
 
 
+def test_a_killed_run_is_shown_as_killed(sandbox, halted, client):
+    _, process = halted
+    killed = BulkRun.objects.get()
+    assert client.get("/admin/users/bulkrun/").content.decode().count("Running") > 0
+    process.kill()
+    process.wait()
+
+    def told() -> bool:
+        findings = json.loads(run("clerk_check", "--json")[1])["findings"]
+        return any("was killed" in finding["meaning"] for finding in findings)
+
+    wait_until(told, "the database does not notice that the process is gone")
+    killed.refresh_from_db()
+    assert killed.state == "interrupted"
+    page = client.get(f"/admin/users/bulkrun/{killed.pk}/change/").content.decode()
+    for text in ("Interrupted", "Its process was killed.", f"--resume {killed.pk} --apply"):
+        assert text in page
+
+
 def test_what_cannot_be_resumed_says_why(sandbox):
     differing(sandbox)
     push("--apply")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import ceil
 
 from users.errors import (
@@ -333,6 +333,12 @@ def unproven(late_until: datetime | None) -> str:
 def at(moment: datetime | None) -> str:
     """A time of day as messages say it."""
     return f"{moment:%H:%M:%S} UTC" if moment else "once Clerk answers"
+
+
+def age(past: timedelta) -> str:
+    """How long something is ago."""
+    hours, minutes = divmod(past.seconds // 60, 60)
+    return f"{past.days} days and {hours} hours" if past.days else f"{hours} h {minutes} min"
 
 
 def _sentence(error: ClerkError) -> str:

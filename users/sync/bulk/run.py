@@ -23,7 +23,7 @@ from users.sync import recovery
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, rows
 from users.sync.bulk.circuit import CircuitBreaker
-from users.sync.bulk.lock import Lease
+from users.sync.bulk.lock import Lease, mark_killed_runs
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.read_ahead import ReadAhead
 from users.sync.bulk.workers import Workers
@@ -132,6 +132,13 @@ def find(pk: int, *, command: str) -> BulkRun:
     rows.follow_attempts(run)
     run.refresh_from_db()
     return run
+
+
+def bring_up_to_date(run: BulkRun | None = None) -> None:
+    """Store what became of runs since: killed ones are interrupted, and rows follow their
+    attempts. Call this before runs are shown."""
+    mark_killed_runs()
+    rows.follow_attempts(run)
 
 
 def plan_rest(run: BulkRun, portion: Portion) -> Plan:

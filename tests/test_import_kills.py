@@ -34,8 +34,8 @@ def killed_and_resumed(sandbox: Sandbox, arguments: list[str]) -> None:
         )
         process.kill()
         process.communicate()
-        arguments = [arguments[0], "--resume", str(BulkRun.objects.get().pk), "--no-refresh",
-                     "--rate", "1000"]  # fmt: skip
+        arguments = [arguments[0], "--resume", str(BulkRun.objects.get().pk), "--apply",
+                     "--no-refresh", "--rate", "1000"]  # fmt: skip
     final = start(sandbox, *arguments)
     output, _ = final.communicate(timeout=PATIENCE)
     assert final.returncode == 0 or "no row left" in output, output

@@ -37,7 +37,9 @@ def import_(tmp_path, monkeypatch, sandbox):
 
 
 def outcomes() -> dict[int, tuple[str, str]]:
-    with Path("people.result.csv").open(encoding="utf-8", newline="") as text:
+    """What the newest result file says of each line."""
+    newest = max(Path().glob("people.result*.csv"), key=lambda file: file.stat().st_mtime_ns)
+    with newest.open(encoding="utf-8", newline="") as text:
         return {int(row["line"]): (row["outcome"], row["reason"]) for row in csv.DictReader(text)}
 
 
@@ -263,7 +265,7 @@ def test_an_answer_that_is_lost_is_not_asked_for_twice(sandbox, import_, sign_in
 
 
 def test_a_create_that_recovery_finishes_makes_its_row_done(sandbox, import_, monkeypatch):
-    monkeypatch.setattr("users.sync.bulk.run.ROUND_PAUSE", 0.0)
+    monkeypatch.setattr("users.sync.bulk.run.ROUND_PAUSES", (0.0, 0.0))
     sandbox.fault("POST /users", "reset", apply=True)
     sandbox.fault("POST /users", "status", status=503, times=None)
     sandbox.fault("GET /users", "status", status=503, times=None)
@@ -281,7 +283,7 @@ def test_a_create_that_recovery_finishes_makes_its_row_done(sandbox, import_, mo
 
 
 def test_a_pending_create_of_a_form_is_waited_for(sandbox, import_, client, monkeypatch):
-    monkeypatch.setattr("users.sync.bulk.run.ROUND_PAUSE", 0.0)
+    monkeypatch.setattr("users.sync.bulk.run.ROUND_PAUSES", (0.0, 0.0))
     SyncAttempt.objects.create(
         operation="create", source="admin", label="Ann Lee", user_id=BuilderUserFactory.build().pk,
         changes={"email": [None, ANN], "name": [None, "Ann Lee"]},

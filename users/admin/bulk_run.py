@@ -11,7 +11,7 @@ from django.utils.http import urlencode
 
 from users.admin.base import ReadOnlyAdmin, link_to
 from users.models import BulkRow, BulkRun
-from users.sync.bulk.rows import follow_attempts
+from users.sync.bulk.run import bring_up_to_date
 
 
 @admin.register(BulkRun)
@@ -27,14 +27,14 @@ class BulkRunAdmin(ReadOnlyAdmin):
     readonly_fields = ["counted", "links", "next_step", "kept"]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        follow_attempts()
+        bring_up_to_date()
         return super().changelist_view(request, extra_context)
 
     def get_object(self, request: HttpRequest, *which: Any) -> BulkRun | None:
         run = super().get_object(request, *which)
         if run is None:
             return None
-        follow_attempts(run)
+        bring_up_to_date(run)
         return super().get_object(request, *which)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRun]:
@@ -77,7 +77,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
         if run.command == "scan":
             return "—"
         if run.rows_waiting and run.state != BulkRun.State.RUNNING:
-            return format_html("<code>manage.py {} --resume {}</code>", run.command, run.pk)
+            return format_html("<code>manage.py {} --resume {} --apply</code>", run.command, run.pk)
         if run.rows_done:
             return format_html("<code>manage.py {} --undo {}</code>", run.command, run.pk)
         return "—"
@@ -103,7 +103,7 @@ class BulkRowAdmin(ReadOnlyAdmin):
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        follow_attempts()
+        bring_up_to_date()
         return super().changelist_view(request, extra_context)
 
     @admin.display(description="builder user")

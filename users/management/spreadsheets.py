@@ -14,7 +14,6 @@ from users.errors import BulkRefused
 from users.management.bulk import SHOWN, BulkCommand
 from users.models import BulkRun
 from users.sync.bulk import results
-from users.sync.bulk.plan import Plan
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet.reading import FileRefused, Options
 
@@ -41,19 +40,20 @@ class SpreadsheetCommand(BulkCommand):
         parser.add_argument(
             "--encoding", default="", help="of a CSV file; by default it is found out"
         )
-        parser.add_argument("--result", type=Path, help="default: FILE.result.csv")
+        parser.add_argument("--result", type=Path, help="a new file; default: FILE.result.RUN.csv")
         super().add_arguments(parser)
 
     def read(self, options: dict[str, Any]) -> None:
         file: Path | None = options["file"]
         if file is None:
             raise BulkRefused(f"Name the spreadsheet: manage.py {self.name} FILE.csv")
-        result_file = self._result_file(options)
+        if (result := options["result"]) and result.exists():
+            raise BulkRefused(f"{result} exists. Nothing was changed; give --result a new name.")
         how = Options(options["encoding"], options["ignore_unknown_columns"])
         try:
             self.read_file(file, how, options)
         except FileRefused as refused:
-            self._tell(refused, result_file, options)
+            self._tell(refused, result or results.path_for(file), options)
             raise
 
     def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
@@ -80,20 +80,19 @@ class SpreadsheetCommand(BulkCommand):
             self.stderr.write(f"… and {more} more.")
         self.stderr.write(f"All of it stands in {file}.")
 
-    def prepare(self, plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
-        """The result file is written before the first change, so that it can be."""
-        file = self._result_file(options)
-        lines = self.lines or {row.line: Result(row.label) for row in plan.rows if row.line}
+    def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
+        """Write the result file before the first change, so that it can be written."""
+        source = options["file"] or options["plan_file"] or Path(f"undo-of-{options['undo']}.csv")
+        file = options["result"] or results.path_for(source, run)
+        planned = run.rows.filter(line__isnull=False).values_list("line", "label")
+        lines = self.lines or {line: Result(label) for line, label in planned if line is not None}
         results.write(file, lines)
-        return {"result": str(file.resolve())}
+        run.options["result"] = str(file.resolve())
+        run.save(update_fields=["options"])
 
-    def _result_file(self, options: dict[str, Any]) -> Path:
-        """Raises `BulkRefused` for the file that is read itself."""
-        file = options["file"] or options["plan_file"] or Path(f"undo-of-{options['undo']}.csv")
-        result: Path = options["result"] or file.with_suffix(".result.csv")
-        if result.exists() and file.exists() and result.samefile(file):
-            raise BulkRefused(f"--result {result} is the file that is read. Name another one.")
-        return result
+    def nothing_to_do(self, options: dict[str, Any]) -> None:
+        if options["file"]:
+            results.write(options["result"] or results.path_for(options["file"]), self.lines)
 
     def applied(self, run: BulkRun) -> None:
         file = Path(run.options["result"])

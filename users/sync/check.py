@@ -25,8 +25,10 @@ from users.clerk import Clerk, Deadline, clerk
 from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefused
 from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
 from users.sync import differences, scan
+from users.sync.bulk.run import bring_up_to_date
 from users.sync.differences import Kind
 from users.sync.mirror import instance
+from users.sync.wording import age
 
 CLOCK, CLOCK_AT_MOST = timedelta(seconds=60), timedelta(minutes=5)
 """Clerk's events are refused when the clocks are five minutes apart (FACTS §4)."""
@@ -297,7 +299,7 @@ def _worker() -> Findings:
         return
     at = ProcrastinatePeriodicDefer.objects.aggregate(at=Max("defer_timestamp"))["at"]
     last = datetime.fromtimestamp(at, UTC) if at else None
-    ran = f"the last round was {_ago(now - last)} ago" if last else "no round is known"
+    ran = f"the last round was {age(now - last)} ago" if last else "no round is known"
     meaning = (
         f"None is at work ({ran}); {waiting} jobs wait. "
         "Nothing is settled, sent or tried again in the background."
@@ -306,19 +308,15 @@ def _worker() -> Findings:
     yield _warning("Worker", meaning, mend)
 
 
-def _ago(age: timedelta) -> str:
-    hours, minutes = divmod(age.seconds // 60, 60)
-    return f"{age.days} days and {hours} hours" if age.days else f"{hours} h {minutes} min"
-
-
 def _runs() -> Findings:
+    bring_up_to_date()
     cut = BulkRun.objects.filter(
         state__in=[BulkRun.State.INTERRUPTED, BulkRun.State.STOPPED],
         rows__state=BulkRow.State.WAITING,
     ).distinct()
     for run in cut.order_by("pk"):
         meaning = f"Run {run.pk} did not come to its end. {run.message}"
-        yield _warning("Bulk run", meaning, f"manage.py {run.command} --resume {run.pk}")
+        yield _warning("Bulk run", meaning, f"manage.py {run.command} --resume {run.pk} --apply")
 
 
 def _last_scan() -> Findings:
@@ -327,6 +325,6 @@ def _last_scan() -> Findings:
     if last is None or last.finished_at is None:
         yield _warning("Scan", "Nobody has looked at all of Clerk's users yet.", mend)
         return
-    age = timezone.now() - last.finished_at
-    when = f"Clerk's users were all looked at {_ago(age)} ago."
-    yield _warning("Scan", when, mend) if age > SCAN_AGE else _ok("Scan", when)
+    past = timezone.now() - last.finished_at
+    when = f"Clerk's users were all looked at {age(past)} ago."
+    yield _warning("Scan", when, mend) if past > SCAN_AGE else _ok("Scan", when)

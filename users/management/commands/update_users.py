@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from users.management.bulk import BulkCommand
+from users.management.options import add_choice
 from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet import updates
@@ -31,6 +32,7 @@ class Command(SpreadsheetCommand):
             "--new-address", choices=list(updates.WAYS), default="",
             help="for lines that do not say it themselves",
         )  # fmt: skip
+        add_choice(parser)
         super().add_arguments(parser)
 
     def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:

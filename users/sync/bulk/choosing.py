@@ -39,6 +39,11 @@ class Choice:
     roles: Sequence[str] = ()
     drift: Sequence[differences.Kind] = ()
 
+    @property
+    def given(self) -> bool:
+        """Whether anything is given, so that not everybody is meant."""
+        return any((self.ids, self.emails, self.groups, self.roles, self.drift))
+
     def users(self) -> QuerySet[BuilderUser]:
         """Raises `BulkRefused` naming every id, email, group and role that does not exist."""
         unknown: list[str] = []

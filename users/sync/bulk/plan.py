@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -50,6 +50,10 @@ class Plan:
     undo_of: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     made_at: datetime = field(default_factory=timezone.now)
+
+    def only(self, user_ids: Collection[uuid.UUID]) -> Plan:
+        """Return the plan without the changes of other users."""
+        return replace(self, rows=tuple(row for row in self.rows if row.user_uuid in user_ids))
 
     def counts(self) -> dict[str, int]:
         """How many changes of each kind, by the kind's name for people."""

@@ -18,6 +18,7 @@ from django.utils.dateparse import parse_datetime
 
 from users.errors import BulkRefused
 from users.models import Operation as Kind
+from users.sync.bulk import files
 from users.sync.bulk.plan import Plan, Planned
 
 MAX_AGE = timedelta(hours=24)
@@ -33,10 +34,8 @@ def write(plan: Plan, file: Path) -> None:
         for key, value in document.items()
     )
     text = f'{{\n{head} "rows": [\n  {rows}\n ],\n "hash": "{hash_of(plan)}"\n}}\n'
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BulkRefused(f"{file} cannot be written: {error.strerror}.") from None
+    with files.written(file) as output:
+        output.write(text)
 
 
 def read(file: Path, *, command: str) -> Plan:

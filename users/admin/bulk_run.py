@@ -12,6 +12,7 @@ from django.utils.http import urlencode
 from users.admin.base import ReadOnlyAdmin, link_to
 from users.models import BulkRow, BulkRun
 from users.sync.bulk.run import bring_up_to_date
+from users.sync.showing import shown_changes, with_group_names
 
 
 @admin.register(BulkRun)
@@ -106,17 +107,13 @@ class BulkRowAdmin(ReadOnlyAdmin):
         bring_up_to_date()
         return super().changelist_view(request, extra_context)
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRow]:
+        return with_group_names(super().get_queryset(request))
+
     @admin.display(description="builder user")
     def user_link(self, row: BulkRow) -> str:
         return link_to(row.user, row.label)
 
     @admin.display(description="changes")
     def changed(self, row: BulkRow) -> str:
-        return format_html_join(
-            ", ",
-            "{}: {} → {}",
-            (
-                (field.replace("_", " "), before or "—", after or "—")
-                for field, (before, after) in row.changes.items()
-            ),
-        )
+        return format_html_join(", ", "{}: {} → {}", shown_changes(row))

@@ -7,14 +7,14 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError, transaction
+from django.core.management.base import CommandError, CommandParser
+from django.db import InterfaceError, OperationalError, transaction
 from rich.table import Table
 
 from users.clerk import Pace, clerk
@@ -26,7 +26,7 @@ from users.management.options import (
     refuse_together,
     whole_number,
 )
-from users.management.terminal import print_table, watching
+from users.management.terminal import EngineerCommand, print_table, watching
 from users.models import BulkRow, BulkRun
 from users.models import Operation as Kind
 from users.sync import wording
@@ -38,11 +38,12 @@ from users.sync.bulk.lock import Lease, one_at_a_time
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.run import Portion
 from users.sync.scan import scan
+from users.sync.showing import shown, visible
 
 SHOWN = 100
 
 
-class BulkCommand(BaseCommand):
+class BulkCommand(EngineerCommand):
     """A command that shows what it would do, and does it with --apply.
 
     Exit codes: 0 nothing to do, or all done; 2 a plan that was not applied, or rows that failed
@@ -51,6 +52,8 @@ class BulkCommand(BaseCommand):
 
     name: str
     """The command's own, as the plan and the run keep it."""
+
+    _begun = ""
 
     def read(self, options: dict[str, Any]) -> None:
         """Read what the plan is made from, before Clerk is asked. Raises `BulkRefused`."""
@@ -111,7 +114,7 @@ class BulkCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with as_command_errors(self.stderr), one_at_a_time() as lease:
+        with as_command_errors(self.stderr, lambda: self._begun), one_at_a_time() as lease:
             self._handle(lease, options)
 
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
@@ -140,11 +143,12 @@ class BulkCommand(BaseCommand):
 
     def _resume(self, lease: Lease, rate: float, portion: Portion, options: dict[str, Any]) -> None:
         run = runs.find(options["resume"], command=self.name)
-        plan = runs.plan_rest(run, portion)
+        plan = runs.plan_rest(run, portion).with_names()
         document = {"plan": _document(plan)}
         if not options["json"]:
             self._show(plan)
         if options["apply"]:
+            self._begin(run)
             runs.resume(run, portion)
             self._carry_out(run, lease, rate, portion, options, document)
         else:
@@ -161,7 +165,7 @@ class BulkCommand(BaseCommand):
             plan = undo.plan_undo(options["undo"], command=self.name)
         else:
             plan = self.plan(options)
-        return plan if portion.users is None else plan.only(portion.users)
+        return (plan if portion.users is None else plan.only(portion.users)).with_names()
 
     def _end_without_run(
         self, plan: Plan, document: dict[str, Any], options: dict[str, Any]
@@ -185,6 +189,13 @@ class BulkCommand(BaseCommand):
 
     # --- Carrying out ----------------------------------------------------------------------
 
+    def _begin(self, run: BulkRun) -> None:
+        """From here on Ctrl-C interrupts what may have changed something."""
+        self._begun = (
+            f"Interrupted. Run {run.pk} had begun, and what it did is kept. See what is left: "
+            f"manage.py {self.name} --resume {run.pk}"
+        )
+
     def _carry_out(
         self,
         run: BulkRun,
@@ -194,24 +205,26 @@ class BulkCommand(BaseCommand):
         options: dict[str, Any],
         document: dict[str, Any],
     ) -> None:
-        try:
-            with interruptible() as stop, watching(f"Run {run.pk}", self.stderr) as tell:
-                runs.carry_out(
-                    run,
-                    rate=rate,
-                    lease=lease,
-                    stop=stop,
-                    breaker=CircuitBreaker(FailureLimit(enabled=not options["keep_going"])),
-                    watch=lambda progress: tell(progress.done, progress.total, _note(progress)),
-                    portion=portion,
-                )
-        finally:
-            self.applied(run)
-        result = _result(run)
-        if options["json"]:
-            self.stdout.write(json.dumps(document | {"run": result}))
-        else:
-            self._show_result(run, result)
+        self._begin(run)
+        with interruptible() as stop:
+            try:
+                with watching(f"Run {run.pk}", self.stderr) as tell:
+                    runs.carry_out(
+                        run,
+                        rate=rate,
+                        lease=lease,
+                        stop=stop,
+                        breaker=CircuitBreaker(FailureLimit(enabled=not options["keep_going"])),
+                        watch=lambda progress: tell(progress.done, progress.total, _note(progress)),
+                        portion=portion,
+                    )
+            finally:
+                self.applied(run)
+            result = _result(run)
+            if options["json"]:
+                self.stdout.write(json.dumps(document | {"run": result}))
+            else:
+                self._show_result(run, result)
         if stop.is_set() and result["counts"].get("Waiting"):
             sys.exit(130)
         if set(result["counts"]) - {"Done"}:
@@ -219,7 +232,7 @@ class BulkCommand(BaseCommand):
 
     def _show_result(self, run: BulkRun, result: dict[str, Any]) -> None:
         for row in result["not_done"][:SHOWN]:
-            self.stdout.write(f"{row['state']}: {row['label']}. {row['reason']}")
+            self.stdout.write(visible(f"{row['state']}: {row['label']}. {row['reason']}"))
         if (more := len(result["not_done"]) - SHOWN) > 0:
             self.stdout.write(f"… and {more} more; all are in the admin under Bulk runs.")
         table = Table(title=f"Run {run.pk}: {run.get_state_display().lower()}")
@@ -243,16 +256,17 @@ class BulkCommand(BaseCommand):
 
     def _show(self, plan: Plan) -> None:
         for note in plan.notes:
-            self.stdout.write(note)
+            self.stdout.write(visible(note))
         if not plan.rows:
             return
         table = Table()
         for column in ("User", "What", "Field", "From", "To"):
             table.add_column(column, overflow="fold")
         for row in plan.rows[:SHOWN]:
-            for field, (before, after) in row.changes.items():
+            for field, change in row.changes.items():
+                before, after = row.shown.get(field, change)
                 kind = str(Kind(row.operation).label)
-                table.add_row(row.label, kind, field, _text(before), _text(after))
+                table.add_row(visible(row.label), kind, field, shown(before), shown(after))
         print_table(self.stdout, table)
         if (more := len(plan.rows) - SHOWN) > 0:
             self.stdout.write(f"… and {more} more; --plan-out FILE or --json shows all.")
@@ -293,21 +307,22 @@ def _chosen(options: dict[str, Any]) -> frozenset[uuid.UUID] | None:
 
 
 @contextmanager
-def as_command_errors(stderr: Any) -> Iterator[None]:
-    """What a command cannot go on with, in one line; Ctrl-C before anything was changed."""
+def as_command_errors(stderr: Any, begun: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """What a command cannot go on with, in one line. `begun` says what Ctrl-C has interrupted;
+    empty while nothing was changed."""
     try:
         yield
     except BulkRefused as refusal:
         raise CommandError(str(refusal)) from None
     except ClerkError as error:
         raise CommandError(wording.refused(error).full_message) from None
-    except OperationalError as error:
+    except (OperationalError, InterfaceError) as error:
         raise CommandError(
             f"The database does not answer ({type(error).__name__}). What was done is kept; "
             "run this again when it does, a run that had begun with --resume."
         ) from None
     except KeyboardInterrupt:
-        stderr.write("Interrupted before anything was changed.")
+        stderr.write(begun() or "Interrupted before anything was changed.")
         sys.exit(130)
 
 
@@ -320,7 +335,7 @@ def refresh(stderr: Any, *, rate: float, accept_missing: bool) -> None:
             accept_missing=accept_missing,
         )
     for clerk_id, reason in seen.unreadable:
-        stderr.write(f"{clerk_id} cannot be read: {reason}.")
+        stderr.write(visible(f"{clerk_id} cannot be read: {reason}."))
 
 
 @contextmanager
@@ -385,7 +400,3 @@ def _note(progress: runs.Progress) -> str:
     return ", ".join(
         f"{count} {word}" for count, word in ((failed, "failed"), (skipped, "skipped")) if count
     )
-
-
-def _text(value: Any) -> str:
-    return "—" if value in (None, "") else str(value)

@@ -16,6 +16,7 @@ from users.models import BulkRun
 from users.sync.bulk import results
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet.reading import FileRefused, Options
+from users.sync.showing import visible
 
 ABOUT_FILES = (
     "The file is CSV (UTF-8, UTF-16 or Windows-1252; commas, semicolons or tabs) or an Excel "
@@ -75,7 +76,7 @@ class SpreadsheetCommand(BulkCommand):
             self.stdout.write(json.dumps(document))
             return
         for text in (*refused.notes, *map(str, refused.faults[:SHOWN])):
-            self.stderr.write(text)
+            self.stderr.write(visible(text))
         if (more := len(refused.faults) - SHOWN) > 0:
             self.stderr.write(f"… and {more} more.")
         self.stderr.write(f"All of it stands in {file}.")

@@ -19,7 +19,7 @@ from users.sync import copies, journal, locks
 from users.sync.mirror import comparison
 from users.sync.mirror.comparison import taken_by_another
 from users.sync.operations import Follow
-from users.sync.operations.following import LONGEST, changes_from
+from users.sync.operations.following import changes_from, unfit_name
 
 PARKED = "{}@moving.invalid"
 """Where a row stands while two swap, inside the transaction: nobody ever sees it."""
@@ -38,8 +38,7 @@ def follow(row: BuilderUser, account: ClerkUser, note: str = "") -> None:
         else:
             changes["email"] = [row.email, account.email]
             _make_way(row, holders)
-    if len(account.name) > LONGEST:
-        drift = f"{drift} Its name is longer than {LONGEST} letters.".strip()
+    drift = f"{drift} {unfit_name(account.name)}".strip()
     if changes:
         operation = Follow.on(row, changes)
         operation.write(row)

@@ -9,24 +9,25 @@ import sys
 from collections import Counter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.utils import timezone
 from rich.table import Table
 
 from users.management.bulk import as_command_errors, refresh
 from users.management.options import call_rate
-from users.management.terminal import print_table
+from users.management.terminal import EngineerCommand, print_table
 from users.models import BulkRun
 from users.sync import scan
 from users.sync.bulk.lock import one_at_a_time
 from users.sync.bulk.results import safe
 from users.sync.differences import Difference, Kind, find
+from users.sync.showing import visible
 from users.sync.wording import age
 
 COLUMNS = ("kind", "user_id", "label", "clerk_id", "ours", "theirs", "cause")
 
 
-class Command(BaseCommand):
+class Command(EngineerCommand):
     help = (
         "Say where the database and Clerk are out of step, and the likely cause of each "
         "difference, from our copy of Clerk's side; --refresh looks at all of Clerk's users "
@@ -68,10 +69,15 @@ class Command(BaseCommand):
         for difference in found:
             table.add_row(
                 difference.kind.label,
-                difference.label or difference.clerk_id,
-                difference.ours,
-                difference.theirs,
-                difference.cause,
+                *map(
+                    visible,
+                    (
+                        difference.label or difference.clerk_id,
+                        difference.ours,
+                        difference.theirs,
+                        difference.cause,
+                    ),
+                ),
             )
         print_table(self.stdout, table)
         for kind, count in _summary(found).items():

@@ -6,13 +6,16 @@ import json
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from users.management.bulk import as_command_errors
+from users.management.terminal import EngineerCommand
 from users.models import WebhookDelivery
 from users.sync import inbound
+from users.sync.showing import visible
 
 
-class Command(BaseCommand):
+class Command(EngineerCommand):
     help = (
         "Try events from Clerk again that could not take effect: the named ones, else all that "
         "are kept. Exit code 0: none is left; 2: some are, and why is said; 1: it could not run."
@@ -23,14 +26,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        named = options["svix_id"] or None
-        if named is not None:
-            kept = WebhookDelivery.objects.filter(pk__in=named, payload__isnull=False)
-            if unknown := set(named) - set(kept.values_list("pk", flat=True)):
-                raise CommandError(
-                    f"Not kept, because unknown or processed: {', '.join(sorted(unknown))}."
-                )
-        results = inbound.retry(named)
+        with as_command_errors(self.stderr):
+            results = _retry(options["svix_id"] or None)
         left = [result for result in results if not result.done]
         if options["json"]:
             self.stdout.write(json.dumps({"left": len(left), "deliveries": [
@@ -39,8 +36,19 @@ class Command(BaseCommand):
             ]}))  # fmt: skip
         else:
             for result in results:
-                self.stdout.write(f"{result.svix_id}: {result.error or 'done'}")
+                self.stdout.write(visible(f"{result.svix_id}: {result.error or 'done'}"))
             if not results:
                 self.stdout.write("Nothing is kept.")
         if left:
             sys.exit(2)
+
+
+def _retry(named: list[str] | None) -> list[inbound.Received]:
+    """Raises `CommandError` for deliveries that are not kept."""
+    if named is not None:
+        kept = WebhookDelivery.objects.filter(pk__in=named, payload__isnull=False)
+        if unknown := set(named) - set(kept.values_list("pk", flat=True)):
+            raise CommandError(
+                f"Not kept, because unknown or processed: {', '.join(sorted(unknown))}."
+            )
+    return inbound.retry(named)

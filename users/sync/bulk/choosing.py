@@ -22,7 +22,7 @@ from users.sync.bulk.plan import Plan, Planned
 from users.sync.matching import match
 from users.sync.mirror import comparison
 from users.sync.mirror.comparison import taken_by_another
-from users.sync.operations.following import changes_from
+from users.sync.operations.following import changes_from, unfit_name
 
 FIELDS = ("name", "email")
 CHUNK = 1000
@@ -153,6 +153,9 @@ def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
         changes = changes_from(user, copies.user_of(account))
         if changes := {field: change for field, change in changes.items() if field in fields}:
             rows.append(Planned.on(user, Kind.FOLLOW, changes))
+        theirs = names.join(account.first_name, account.last_name)
+        if "name" in fields and (why := unfit_name(theirs)):
+            notes.append(f"{user}: {why} It is not copied from Clerk.")
         if "email" in fields and (other := taken_by_another(user, account.email)):
             notes.append(f"{user}: Clerk's email {account.email} belongs to {other} here.")
     return Plan("clerk_pull", tuple(rows), tuple(notes))

@@ -14,6 +14,7 @@ from django.utils import timezone
 from users.models import BuilderUser
 from users.models import Operation as Kind
 from users.sync.operations.base import Changes
+from users.sync.showing import group_names
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Planned:
     operation: str
     changes: Changes
     line: int | None = None
+    shown: dict[str, list[str]] = field(default_factory=dict)
+    """What people read in place of the values of a field: the names of groups."""
 
     @classmethod
     def on(
@@ -54,6 +57,21 @@ class Plan:
     def only(self, user_ids: Collection[uuid.UUID]) -> Plan:
         """Return the plan without the changes of other users."""
         return replace(self, rows=tuple(row for row in self.rows if row.user_uuid in user_ids))
+
+    def with_names(self) -> Plan:
+        """Return the plan with the names of the builder groups in it, for those who approve it."""
+        field = "builder_group"
+        ids = {group for row in self.rows for group in row.changes.get(field, []) if group}
+        names = group_names(ids)
+        return replace(
+            self,
+            rows=tuple(
+                replace(row, shown={field: [names.get(one, "") for one in row.changes[field]]})
+                if field in row.changes
+                else row
+                for row in self.rows
+            ),
+        )
 
     def counts(self) -> dict[str, int]:
         """How many changes of each kind, by the kind's name for people."""

@@ -12,6 +12,7 @@ from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun
 from users.sync.bulk import files
 from users.sync.bulk.rows import follow_attempts
+from users.sync.showing import visible
 
 COLUMNS = ("line", "key", "outcome", "reason")
 FORMULA = ("=", "+", "-", "@", "\t")
@@ -85,5 +86,7 @@ def of_run(results: Mapping[int, Result], run: BulkRun) -> dict[int, Result]:
 
 
 def safe(cell: str) -> str:
-    """A cell that a spreadsheet would take for a formula is quoted (OWASP, "CSV injection")."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+    """A cell without control characters; one that a spreadsheet would take for a formula is quoted
+    (OWASP, "CSV injection")."""
+    text = visible(cell)
+    return f"'{text}" if text.startswith(FORMULA) else text

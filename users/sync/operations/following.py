@@ -7,9 +7,19 @@ from users.models import BuilderUser
 from users.models import Operation as Kind
 from users.sync.mirror import comparison
 from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
+from users.validation import CONTROL
 
 LONGEST = BuilderUser._meta.get_field("name").max_length or 10_000
 """Letters of a name that the row can hold; Clerk takes more than twice as many."""
+
+
+def unfit_name(name: str) -> str:
+    """Say why a row never takes this name from Clerk; empty for any other name."""
+    if len(name) > LONGEST:
+        return f"Its name is longer than {LONGEST} letters."
+    if CONTROL.search(name):
+        return "Its name has control characters."
+    return ""
 
 
 class Follow(Operation):
@@ -44,11 +54,11 @@ class AccountChanged(Follow):
 def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:
     """What differs between the row and its account, `{field: [row's, Clerk's]}`.
 
-    An email that another row has is left out, and a name that is too long: it is drift, shown,
-    not an error.
+    An email that another row has is left out, and a name that a row cannot or must not hold: it is
+    drift, shown, not an error.
     """
     changes: Changes = {}
-    if comparison.name_differs(row.name, account.name) and len(account.name) <= LONGEST:
+    if comparison.name_differs(row.name, account.name) and not unfit_name(account.name):
         changes["name"] = [row.name, account.name]
     moved = comparison.email_differs(row.email, account.email)
     if moved and not comparison.taken_by_another(row, account.email):

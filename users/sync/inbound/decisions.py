@@ -16,7 +16,7 @@ from users.clerk import names
 from users.models import Invitation, LinkedBy, Role
 from users.sync.inbound import addresses
 from users.sync.inbound.addresses import Wishes
-from users.sync.inbound.facts import LONGEST_NAME, UNTOLD, Facts, holds_now
+from users.sync.inbound.facts import UNTOLD, Facts, holds_now, unfit_name
 from users.sync.mirror.comparison import normalized_email, same_email, same_name
 
 MOVES_WITHIN = timedelta(hours=28)
@@ -683,9 +683,9 @@ def _why_it_stays(row: Row, account: Account, decisions: Decisions) -> str:
         ]
         notes += [f"Its email belongs to another builder user, {other}." for other in holders]
     columns = account.facts.snapshot.value or {}
-    if len(names.join(columns.get("first_name", ""), columns.get("last_name", ""))) > LONGEST_NAME:
-        notes.append(f"Its name is longer than {LONGEST_NAME} letters.")
-    return " ".join(notes)
+    name = names.join(columns.get("first_name", ""), columns.get("last_name", ""))
+    notes.append(unfit_name(name))
+    return " ".join(filter(None, notes))
 
 
 def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str:

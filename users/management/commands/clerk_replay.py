@@ -20,6 +20,7 @@ class Command(EngineerCommand):
         "Try events from Clerk again that could not take effect: the named ones, else all that "
         "are kept. Exit code 0: none is left; 2: some are, and why is said; 1: it could not run."
     )
+    examples = ("clerk_replay", "clerk_replay msg_2xA1bC3dE5fG7hI9jK1lM3nO5pQ")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("svix_id", nargs="*", help="ids of deliveries; default: all kept ones")

@@ -26,6 +26,7 @@ class Command(BulkCommand):
         "internal role. Everything that is wrong is said at once, with line numbers, before "
         "anything happens. A result file has a line for each line. " + (BulkCommand.__doc__ or "")
     )
+    examples = ("update_users fixes.csv", "update_users fixes.csv --apply --limit 5")
     keys: dict[int, str] = {}
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -77,4 +78,5 @@ class Command(BulkCommand):
         except BulkRefused as problem:
             self.stderr.write(f"{problem} The rows of run {run.pk} in the admin say the same.")
         else:
-            self.stderr.write(f"What became of each line stands in {file}.")
+            if not self._quiet:
+                self.stderr.write(f"What became of each line stands in {file}.")

@@ -662,6 +662,7 @@ def test_a_run_whose_last_row_was_applied_later_has_nothing_to_resume(sandbox):
 def halted(sandbox, monkeypatch):
     """Start a run of 40 rows as a process; Clerk answers the first, and the others when told."""
     monkeypatch.setenv("CLERK_EDIT_DEADLINE", str(PATIENCE))
+    monkeypatch.setenv("DATABASE_WAIT_SECONDS", str(2 * PATIENCE))
     users = differing(sandbox, 40)
     sandbox.fault("PATCH /users/{user_id}", "delay", seconds=PATIENCE, skip=1, times=None)
     process = start(sandbox, "clerk_push", "--no-refresh", "--apply", "--rate", "1000")

@@ -49,11 +49,12 @@ def report_of(name: str, *arguments: str) -> str:
 
 
 def _told(document: dict[str, Any]) -> list[str]:
-    lines = list(document.get("plan", document).get("notes", []))
+    plan = document["plan"] or {}
+    lines = list(plan.get("notes", document.get("notes", [])))
     for error in document.get("errors", []):
         column = f", {error['column']}" if error["column"] else ""
         lines.append(f"line {error['line']}{column}: {error['message']}")
-    for row in document.get("plan", {}).get("rows", []):
+    for row in plan.get("rows", []):
         for field, (before, after) in row["changes"].items():
             lines.append(f"line {row['line']}: {field}: {before} → {after}")
     return lines

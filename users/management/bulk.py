@@ -9,7 +9,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from rich.table import Table
 
 from users.clerk import Pace, clerk
 from users.errors import BulkRefused, ClerkError
+from users.management import report
 from users.management.options import (
     actor_of,
     call_rate,
@@ -35,8 +35,9 @@ from users.sync.bulk import run as runs
 from users.sync.bulk.circuit import CircuitBreaker
 from users.sync.bulk.limits import FailureLimit, check_size
 from users.sync.bulk.lock import Lease, one_at_a_time
-from users.sync.bulk.plan import Plan
+from users.sync.bulk.plan import ORDERS, Plan
 from users.sync.bulk.run import Portion
+from users.sync.bulk.spreadsheet.reading import FileRefused
 from users.sync.scan import scan
 from users.sync.showing import shown, visible
 
@@ -54,6 +55,9 @@ class BulkCommand(EngineerCommand):
     """The command's own, as the plan and the run keep it."""
 
     _begun = ""
+    _quiet = False
+    _refused: FileRefused | None = None
+    """The spreadsheet that was refused, for the document."""
 
     def read(self, options: dict[str, Any]) -> None:
         """Read what the plan is made from, before Clerk is asked. Raises `BulkRefused`."""
@@ -111,11 +115,25 @@ class BulkCommand(EngineerCommand):
             "--rate", type=float, metavar="N",
             help="calls of Clerk a second; default: 90 %% of CLERK_RATE_LIMIT",
         )  # fmt: skip
+        parser.add_argument(
+            "--sort", choices=sorted(ORDERS), help="the order of the plan; default: as it comes"
+        )
+        parser.add_argument(
+            "--quiet", action="store_true", help="say only what is not done, for cron"
+        )
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with as_command_errors(self.stderr, lambda: self._begun), one_at_a_time() as lease:
-            self._handle(lease, options)
+        self._quiet = options["quiet"] or options["json"]
+        try:
+            with as_command_errors(self.stderr, lambda: self._begun), one_at_a_time() as lease:
+                self._handle(lease, options)
+        except CommandError as error:
+            if options["json"]:
+                self.stdout.write(
+                    json.dumps(report.document(self.name, error=str(error), refused=self._refused))
+                )
+            raise
 
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
         _refuse_combinations(options)
@@ -125,9 +143,8 @@ class BulkCommand(EngineerCommand):
             self._resume(lease, rate, portion, options)
             return
         plan = self._plan(rate, portion, options)
-        document = {"plan": _document(plan)}
-        if not options["json"]:
-            self._show(plan)
+        if not self._quiet:
+            self._show(plan, rate)
         if options["plan_out"]:
             plan_file.write(plan, options["plan_out"])
         if options["apply"]:
@@ -136,42 +153,48 @@ class BulkCommand(EngineerCommand):
                 with transaction.atomic():
                     run = runs.start(plan, actor=actor)
                     self.begin(run, options)
-                self._carry_out(run, lease, rate, portion, options, document)
+                self._carry_out(run, lease, rate, portion, options, plan)
                 return
             self.nothing_to_do(options)
-        self._end_without_run(plan, document, options)
+        self._end_without_run(plan, options)
 
     def _resume(self, lease: Lease, rate: float, portion: Portion, options: dict[str, Any]) -> None:
         run = runs.find(options["resume"], command=self.name)
         plan = runs.plan_rest(run, portion).with_names()
-        document = {"plan": _document(plan)}
-        if not options["json"]:
-            self._show(plan)
+        if not self._quiet:
+            self._show(plan, rate)
         if options["apply"]:
             self._begin(run)
             runs.resume(run, portion)
-            self._carry_out(run, lease, rate, portion, options, document)
+            self._carry_out(run, lease, rate, portion, options, plan)
         else:
-            self._end_without_run(plan, document, options)
+            self._end_without_run(plan, options)
 
     def _plan(self, rate: float, portion: Portion, options: dict[str, Any]) -> Plan:
         if not options["plan_file"] and options["undo"] is None:
             self.read(options)
         if not options["no_refresh"]:
-            refresh(self.stderr, rate=rate, accept_missing=options["accept_missing"])
+            refresh(
+                self.stderr,
+                rate=rate,
+                accept_missing=options["accept_missing"],
+                quiet=self._quiet,
+            )
         if options["plan_file"]:
             plan = plan_file.read(options["plan_file"], command=self.name)
         elif options["undo"] is not None:
             plan = undo.plan_undo(options["undo"], command=self.name)
         else:
             plan = self.plan(options)
+        if options["sort"]:
+            plan = plan.sorted_by(options["sort"])
         return (plan if portion.users is None else plan.only(portion.users)).with_names()
 
-    def _end_without_run(
-        self, plan: Plan, document: dict[str, Any], options: dict[str, Any]
-    ) -> None:
+    def _end_without_run(self, plan: Plan, options: dict[str, Any]) -> None:
         if options["json"]:
-            self.stdout.write(json.dumps(document))
+            self.stdout.write(json.dumps(report.document(self.name, plan=plan)))
+        elif self._quiet:
+            pass
         elif not plan.rows:
             self.stdout.write("Nothing to do.")
         else:
@@ -203,12 +226,12 @@ class BulkCommand(EngineerCommand):
         rate: float,
         portion: Portion,
         options: dict[str, Any],
-        document: dict[str, Any],
+        plan: Plan,
     ) -> None:
         self._begin(run)
         with interruptible() as stop:
             try:
-                with watching(f"Run {run.pk}", self.stderr) as tell:
+                with watching(f"Run {run.pk}", self.stderr, quiet=self._quiet) as tell:
                     runs.carry_out(
                         run,
                         rate=rate,
@@ -220,9 +243,9 @@ class BulkCommand(EngineerCommand):
                     )
             finally:
                 self.applied(run)
-            result = _result(run)
+            result = report.result_of(run)
             if options["json"]:
-                self.stdout.write(json.dumps(document | {"run": result}))
+                self.stdout.write(json.dumps(report.document(self.name, plan=plan, run=run)))
             else:
                 self._show_result(run, result)
         if stop.is_set() and result["counts"].get("Waiting"):
@@ -235,6 +258,8 @@ class BulkCommand(EngineerCommand):
             self.stdout.write(visible(f"{row['state']}: {row['label']}. {row['reason']}"))
         if (more := len(result["not_done"]) - SHOWN) > 0:
             self.stdout.write(f"… and {more} more; all are in the admin under Bulk runs.")
+        if self._quiet and set(result["counts"]) == {"Done"}:
+            return
         table = Table(title=f"Run {run.pk}: {run.get_state_display().lower()}")
         table.add_column("Outcome")
         table.add_column("Rows", justify="right")
@@ -254,7 +279,7 @@ class BulkCommand(EngineerCommand):
 
     # --- Showing ---------------------------------------------------------------------------
 
-    def _show(self, plan: Plan) -> None:
+    def _show(self, plan: Plan, rate: float) -> None:
         for note in plan.notes:
             self.stdout.write(visible(note))
         if not plan.rows:
@@ -272,6 +297,7 @@ class BulkCommand(EngineerCommand):
             self.stdout.write(f"… and {more} more; --plan-out FILE or --json shows all.")
         for kind, count in plan.counts().items():
             self.stdout.write(f"{kind}: {count}")
+        self.stdout.write(plan.summary(rate))
 
 
 PLANNED_ELSEWHERE = ("file", "field", "new_address", "sign_in")
@@ -282,10 +308,11 @@ def _refuse_combinations(options: dict[str, Any]) -> None:
     """Raise `BulkRefused` for options that would be ignored, or destroy a file."""
     refuse_together(
         options, "resume",
-        ["undo", "plan_file", "plan_out", "actor", "result", "max_changes", *PLANNED_ELSEWHERE],
+        ["undo", "plan_file", "plan_out", "actor", "result", "max_changes", "sort",
+         *PLANNED_ELSEWHERE],
     )  # fmt: skip
     refuse_together(options, "undo", ["plan_file", *PLANNED_ELSEWHERE])
-    refuse_together(options, "plan_file", PLANNED_ELSEWHERE)
+    refuse_together(options, "plan_file", [*PLANNED_ELSEWHERE, "sort"])
     if options["retry_failed"] and options["resume"] is None:
         raise BulkRefused("--retry-failed needs --resume RUN.")
     if options["limit"] is not None and not options["apply"]:
@@ -326,9 +353,9 @@ def as_command_errors(stderr: Any, begun: Callable[[], str] = lambda: "") -> Ite
         sys.exit(130)
 
 
-def refresh(stderr: Any, *, rate: float, accept_missing: bool) -> None:
+def refresh(stderr: Any, *, rate: float, accept_missing: bool, quiet: bool = False) -> None:
     """Look at all users of the instance. Raises `ClerkError` and `BulkRefused`."""
-    with watching("Looking at Clerk's users", stderr) as tell:
+    with watching("Looking at Clerk's users", stderr, quiet=quiet) as tell:
         seen = scan(
             clerk().paced(Pace(rate)),
             on_page=lambda seen: tell(seen, 0, ""),
@@ -359,40 +386,6 @@ def interruptible() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _document(plan: Plan) -> dict[str, Any]:
-    return {
-        "command": plan.command,
-        "counts": plan.counts(),
-        "notes": list(plan.notes),
-        "rows": [asdict(row) for row in plan.rows],
-    }
-
-
-def _result(run: BulkRun) -> dict[str, Any]:
-    counts: dict[str, int] = {}
-    for state in BulkRow.State:
-        if count := run.rows.filter(state=state).count():
-            counts[str(state.label)] = count
-    not_done = run.rows.exclude(state=BulkRow.State.DONE).exclude(reason="")
-    return {
-        "id": run.pk,
-        "state": run.state,
-        "message": run.message,
-        "counts": counts,
-        "not_done": [
-            {
-                "line": row.line,
-                "user": str(row.user_id or ""),
-                "label": row.label,
-                "operation": row.operation,
-                "state": str(row.get_state_display()),
-                "reason": row.reason,
-            }
-            for row in not_done.order_by("position")
-        ],
-    }
 
 
 def _note(progress: runs.Progress) -> str:

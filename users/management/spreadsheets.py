@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +60,7 @@ class SpreadsheetCommand(BulkCommand):
         raise NotImplementedError
 
     def _tell(self, refused: FileRefused, file: Path, options: dict[str, Any]) -> None:
-        """Say every fault: in the result file, and for machines or on the terminal."""
+        """Say every fault: in the result file, and in the document or on the terminal."""
         wrong: dict[int, Result] = {}
         for fault in refused.faults:
             said = f"{fault.column}: {fault.message}" if fault.column else fault.message
@@ -71,9 +69,7 @@ class SpreadsheetCommand(BulkCommand):
             wrong[fault.line] = Result("", "wrong", reason)
         results.write(file, wrong)
         if options["json"]:
-            errors = [asdict(fault) for fault in refused.faults]
-            document = {"notes": list(refused.notes), "errors": errors}
-            self.stdout.write(json.dumps(document))
+            self._refused = refused
             return
         for text in (*refused.notes, *map(str, refused.faults[:SHOWN])):
             self.stderr.write(visible(text))
@@ -102,4 +98,5 @@ class SpreadsheetCommand(BulkCommand):
         except BulkRefused as problem:
             self.stderr.write(f"{problem} The rows of run {run.pk} in the admin say the same.")
         else:
-            self.stderr.write(f"What became of each line stands in {file}.")
+            if not self._quiet:
+                self.stderr.write(f"What became of each line stands in {file}.")

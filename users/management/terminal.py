@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 from rich import progress
 from rich.console import Console
 from rich.table import Table
@@ -49,8 +49,27 @@ class Steady:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
+EXAMPLES = "Examples:"
+
+
+class _HelpFormatter(DjangoHelpFormatter):
+    """Fills every text but the examples, whose lines stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(EXAMPLES) else super()._fill_text(text, width, indent)
+
+
 class EngineerCommand(BaseCommand):
-    """A command whose output may be cut off, or be of any encoding."""
+    """A command whose output may be cut off, or be of any encoding; its help ends with
+    `examples`."""
+
+    examples: tuple[str, ...] = ()
+
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+        epilog = "\n  manage.py ".join([EXAMPLES, *self.examples])
+        return super().create_parser(
+            prog_name, subcommand, epilog=epilog, formatter_class=_HelpFormatter, **options
+        )
 
     def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
         super().__init__(stdout or _steady(sys.stdout), stderr or _steady(sys.stderr), **options)
@@ -61,9 +80,11 @@ def _steady(stream: TextIO) -> TextIO:
 
 
 @contextmanager
-def watching(what: str, stream: Any) -> Iterator[Tell]:
+def watching(what: str, stream: Any, *, quiet: bool = False) -> Iterator[Tell]:
     """Show how far `what` has come on `stream`."""
-    if getattr(stream, "isatty", lambda: False)():
+    if quiet:
+        yield lambda done, total, note: None
+    elif getattr(stream, "isatty", lambda: False)():
         with _bar(stream) as bar:
             task = bar.add_task(what, total=None, note="")
 

@@ -25,6 +25,7 @@ class Command(EngineerCommand):
         "is unfinished, and say what mends what is wrong. Exit code 0: nothing is broken; 1: "
         "something is."
     )
+    examples = ("clerk_check", "clerk_check --json")
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -33,6 +33,7 @@ class Command(EngineerCommand):
         "difference, from our copy of Clerk's side; --refresh looks at all of Clerk's users "
         "first. Exit code 0: no difference; 2: some; 1: it could not run."
     )
+    examples = ("clerk_diff --refresh", "clerk_diff --kind name --format csv")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--refresh", action="store_true", help="look at Clerk's users first")

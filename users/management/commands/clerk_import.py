@@ -21,6 +21,7 @@ class Command(BulkCommand):
         "Clerk. An account whose email a user here has is left to clerk_link; banned accounts and "
         "unverified emails are left out unless they are included. " + (BulkCommand.__doc__ or "")
     )
+    examples = ("clerk_import --domain example.com", "clerk_import --all --keep-ids --apply")
 
     def add_arguments(self, parser: CommandParser) -> None:
         choosing = parser.add_argument_group(

@@ -22,6 +22,7 @@ class Command(EngineerCommand):
         "Exit code 0: nothing is open any more; 2: some stay open, and why is said; 1: it could "
         "not run."
     )
+    examples = ("clerk_recover", "clerk_recover --json")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")

@@ -23,6 +23,7 @@ class Command(EngineerCommand):
         "named. Exit code 0: none waits, and all named ones took effect; 2: some did not, and "
         "why is said; 1: it could not run."
     )
+    examples = ("clerk_replay", "clerk_replay msg_2xA1bC3dE5fG7hI9jK1lM3nO5pQ")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("svix_id", nargs="*", help="ids of deliveries; default: all that wait")

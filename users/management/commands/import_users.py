@@ -27,6 +27,10 @@ class Command(SpreadsheetCommand):
         "here already are named and left to update_users; those who have an account in Clerk "
         "alone are left to clerk_import. " + ABOUT_FILES + (BulkCommand.__doc__ or "")
     )
+    examples = (
+        "import_users new.xlsx --sign-in invite",
+        "import_users new.csv --sign-in create --apply",
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -48,7 +52,7 @@ class Command(SpreadsheetCommand):
 
     def applied(self, run: BulkRun) -> None:
         super().applied(run)
-        if last := invitations.last_sent_at():
+        if not self._quiet and (last := invitations.last_sent_at()):
             self.stderr.write(
                 f"Invitations wait, as Clerk takes {invitations.PER_HOUR} an hour. The worker "
                 f"sends them; the last one about {last:%Y-%m-%d %H:%M} UTC."

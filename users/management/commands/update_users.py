@@ -26,6 +26,7 @@ class Command(SpreadsheetCommand):
         + ABOUT_FILES
         + (BulkCommand.__doc__ or "")
     )
+    examples = ("update_users fixes.csv", "update_users fixes.csv --apply --limit 5")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

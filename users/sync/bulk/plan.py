@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -43,6 +43,31 @@ class Planned:
         return uuid.UUID(self.user_id)
 
 
+ORDERS: Mapping[str, Callable[[Planned], Any]] = {
+    "kind": lambda row: (row.operation, row.label.casefold()),
+    "line": lambda row: row.line or 0,
+    "user": lambda row: (row.label.casefold(), row.user_id),
+}
+"""What a plan can be sorted by."""
+
+_CALLS = {Kind.REPLACE_EMAIL: 3, Kind.PUSH_EMAIL: 3, Kind.LINK: 0, Kind.UNLINK: 0, Kind.FOLLOW: 0}
+"""Calls of Clerk that a change takes: an email is read back, and the old one looked for."""
+
+
+def _calls(row: Planned) -> int:
+    if row.operation == Kind.UPDATE:
+        return int(bool(row.clerk_id) and "name" in row.changes)
+    return _CALLS.get(Kind(row.operation), 1)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}s"
+    count = max(1, round(seconds))
+    return f"{count} second{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a command would do, in order. `notes` are sentences about what it would not do."""
@@ -71,6 +96,20 @@ class Plan:
                 else row
                 for row in self.rows
             ),
+        )
+
+    def sorted_by(self, order: str) -> Plan:
+        """Return the plan in one of `ORDERS`."""
+        return replace(self, rows=tuple(sorted(self.rows, key=ORDERS[order])))
+
+    def summary(self, rate: float) -> str:
+        """Say in one line how much it is, and how long it takes at `rate` calls a second."""
+        deleted = sum(row.operation == Kind.DELETE for row in self.rows)
+        seconds = sum(map(_calls, self.rows)) / rate
+        changed = len(self.rows) - deleted
+        return (
+            f"{changed} to change, {deleted} to delete, about {_duration(seconds)} at {rate:g} "
+            "a second."
         )
 
     def counts(self) -> dict[str, int]:

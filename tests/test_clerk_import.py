@@ -8,7 +8,7 @@ import pytest
 
 from tests.commands import run
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, delete_here, linked
-from users.models import BuilderUser, BulkRun, ClerkAccount, SyncAttempt
+from users.models import Agreement, BuilderUser, BulkRun, ClerkAccount, LinkedBy, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,6 +41,8 @@ def test_the_day_on_which_the_table_is_empty_and_clerk_is_not(sandbox):
     }
     assert {(user.role, user.builder_group) for user in made.values()} == {("HOMEOWNER", group)}
     assert all(user.account.pk == user.clerk_id for user in made.values())
+    links = Agreement.objects.values_list("clerk_id", "linked_by")
+    assert set(links) == {(clerk_id, LinkedBy.STAFF) for clerk_id in made}
     assert sandbox.users() == before
     assert not sandbox.writes()
     assert SyncAttempt.objects.filter(operation="create", status="applied").count() == 3

@@ -88,6 +88,23 @@ def test_machines_get_plans_runs_and_errors_in_one_documented_form(sandbox, two_
     assert "CLERK_SECRET_KEY" in stopped["run"]["message"]
 
 
+def test_machines_get_the_faults_of_a_spreadsheet_in_the_same_form(sandbox, tmp_path):
+    file = tmp_path / "fixes.csv"
+    file.write_text("email,name\nmary@example.com,Mary Smith\n", encoding="utf-8")
+    refused = document("update_users", file)
+    [fault] = refused["errors"]
+    assert (fault["line"], fault["column"]) == (2, "email")
+    assert "Nothing was changed" in refused["error"]
+    assert (refused["plan"], refused["run"]) == (None, None)
+
+
+def test_the_last_line_of_a_plan_tells_new_users_from_changes(sandbox, tmp_path):
+    file = tmp_path / "new.csv"
+    file.write_text("email,name\nmary@example.com,Mary Smith\n", encoding="utf-8")
+    out = run("import_users", file, "--no-refresh", "--sign-in", "create", "--rate", "0.01")[1]
+    assert "1 to make, 0 to change, 0 to delete, about 100 seconds at 0.01 a second." in out
+
+
 def test_the_last_line_of_a_plan_sums_it_up(sandbox, two_differ):
     out = run("clerk_push", "--no-refresh", "--rate", "0.01")[1]
     assert "2 to change, 0 to delete, about 3 minutes at 0.01 a second." in out

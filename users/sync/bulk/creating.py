@@ -14,15 +14,13 @@ from users.clerk import Clerk
 from users.models import BuilderGroup, BuilderUser, BulkRow, Role, Source
 from users.models import Operation as Kind
 from users.sync import invitations, pending, wording
-from users.sync.bulk.plan import Planned, counted
+from users.sync.bulk.plan import SIGN_IN, Planned, counted
 from users.sync.dual_write import dual_write
 from users.sync.operations import CreateFromClerk
 from users.sync.operations.base import Changes
 from users.sync.save import create_user
 
 KINDS = (Kind.CREATE, Kind.CREATE_INVITED)
-SIGN_IN = "sign_in"
-"""Stands among the changes of a planned user, so that the plan shows it."""
 WAYS = {"invite": Kind.CREATE_INVITED, "create": Kind.CREATE, "none": Kind.CREATE}
 
 

@@ -6,5 +6,5 @@ os.environ["DEBUG"] = "1"
 os.environ["CLERK_SECRET_KEY"] = "sk_test_sandbox"
 os.environ["CLERK_API_URL"] = "http://127.0.0.1:9/v1"  # nobody; the fixture sandbox is somebody
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright keeps an event loop in the main thread
-os.environ["DATABASE_WAIT_SECONDS"] = "120"  # a slow machine is no database that hangs
+os.environ["DATABASE_WAIT_SECONDS"] = "600"  # a slow machine is no database that hangs
 os.environ.setdefault("LOG_LEVEL", "WARNING")

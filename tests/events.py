@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 from django.test import Client
 
 from sandbox import Event, Sandbox
@@ -15,6 +19,18 @@ def post(sandbox: Sandbox, event: Event, *, client: Client | None = None, **sign
     body, headers = sandbox.webhooks.signed(event, **signing)
     content_type = headers.pop("Content-Type")
     return (client or Client()).post(URL, body, content_type=content_type, headers=headers)
+
+
+@contextmanager
+def mistaken() -> Iterator[None]:
+    """A mistake of ours, while somebody decides what follows from an event."""
+
+    def mistake(group, *, now):
+        raise ZeroDivisionError("somebody's name")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("users.sync.inbound.reconcile.derive", mistake)
+        yield
 
 
 def happened(sandbox: Sandbox) -> list[Event]:

@@ -50,9 +50,7 @@ def end() -> dict[str, Any]:
     """What the order of facts must not change: rows, links, agreements, accounts, invitations and
     notes."""
     return {
-        "rows": {
-            row.pk: (row.name, row.email, row.clerk_id) for row in BuilderUser.objects.all()
-        },
+        "rows": {row.pk: (row.name, row.email, row.clerk_id) for row in BuilderUser.objects.all()},
         "agreements": {
             one.pk: (one.clerk_id, one.linked_by, one.name, one.email, one.own_email, one.note)
             for one in Agreement.objects.all()

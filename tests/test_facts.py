@@ -53,9 +53,7 @@ class Fact:
 
 moments = strategies.sampled_from(
     [NOW + timedelta(seconds=seconds) for seconds in (-7200, -60, -1, 0, 1, 2, 3, 60, 7200)]
-) | strategies.datetimes(
-    datetime(1969, 1, 1), datetime(2030, 1, 1), timezones=strategies.just(UTC)
-)
+) | strategies.datetimes(datetime(1969, 1, 1), datetime(2030, 1, 1), timezones=strategies.just(UTC))
 texts = strategies.sampled_from(["", "Ann", "Lee", "  Zoë\t", "x" * 201, "K", "\u212a"])
 addresses = strategies.sampled_from(
     ["", "ann@example.com", "lee@example.com", "k@example.com", "\u212a@example.com"]

@@ -21,8 +21,9 @@ from tests.test_change_form import in_clerk, said, stored, submit, text_of
 from tests.test_real_server import asked
 from tests.test_recovery import elsewhere
 from tests.test_unknown_outcomes import at_step, recover, the_attempt
-from users.models import BuilderUser, WebhookDelivery
+from users.models import WebhookDelivery
 from users.sync import steps
+from users.sync.mirror import store
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -206,7 +207,7 @@ class TestRealServer:
                 answers.append(asked(port, *sandbox.webhooks.signed(event)))
 
             sending = threading.Thread(target=deliver)
-            with elsewhere(lambda: BuilderUser.objects.select_for_update().get(pk=user.pk)):
+            with elsewhere(store.lock):
                 sending.start()
                 wait_until(waiting_for_a_lock, "the delivery waits for no lock")
                 with stopped(*waiting_for_a_lock()):
@@ -219,7 +220,8 @@ class TestRealServer:
     def test_idle_connections_that_hang_are_replaced(self, sandbox, environment):
         sandbox.add_user(email="ann@example.com")
         [event] = happened(sandbox)[-1:]
-        with serving(**environment) as port:
+        # The limit of the request is not what ends the wait for an idle connection.
+        with serving(**environment | {"DATABASE_WAIT_SECONDS": str(PATIENCE)}) as port:
             body, headers = sandbox.webhooks.signed(event)
             assert asked(port, body, headers)[0] == 200
             with stopped(*other_backends()):

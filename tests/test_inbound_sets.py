@@ -15,8 +15,10 @@ from sandbox import Sandbox
 from tests.events import happened, post
 from tests.factories import BuilderUserFactory
 from tests.tables import Snapshot, end
+from tests.test_inbound_races import at_once
 from users.clerk import ClerkUser
 from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, WebhookDelivery
+from users.sync import deliveries
 from users.sync.mirror import instance, store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,6 +60,18 @@ class Stories:
         """What happened up to now has reached us long ago."""
         happened(self.sandbox)
         self._before = Snapshot()
+
+    def tell_at_once(self) -> None:
+        """Eight threads tell each event twice; the end is that of the sequence."""
+        events = happened(self.sandbox)
+        for event in events:
+            post(self.sandbox, event)
+        sequential = end()
+        self._before.restore()
+        assert set(at_once(self.sandbox, [*events, *events])) == {200}
+        deliveries.retry()
+        assert not WebhookDelivery.objects.filter(processed_at=None).exists()
+        assert end() == sequential
 
     def tell_in_every_order(self) -> dict[str, Any]:
         """Give the one end of the events since `begin`."""
@@ -327,3 +341,29 @@ def test_of_two_without_metadata_the_one_made_first_has_accepted(stories):
     stories.account("kim@example.com")
     stories.tell_in_every_order()
     assert place(row) == ("kim.home@example.com", first)
+
+
+def test_eight_threads_that_tell_each_event_twice_end_as_the_sequence(stories):
+    """People who swap, pass on and leave addresses, an invitation, and one who is deleted."""
+    a, b = stories.linked("a@example.com"), stories.linked("b@example.com")
+    stories.row("c@example.com")
+    d = stories.row("d@example.com")
+    e = stories.linked("e@example.com")
+    metadata = invite(stories, e, "e.new@example.com", "email_change")
+    stories.begin()
+    stories.sandbox.edit(a.clerk_id, email="parked@example.com")
+    stories.sandbox.edit(b.clerk_id, email="a@example.com", last_name="Swapped")
+    stories.sandbox.edit(a.clerk_id, email="b@example.com")
+    first = stories.account("c@example.com")
+    stories.sandbox.edit(first, email="c.home@example.com")
+    stories.account("c@example.com")
+    again = stories.account("d@example.com")
+    stories.sandbox.delete(again)
+    living = stories.account("d@example.com")
+    stories.account("e.new@example.com", public_metadata=metadata)
+    stories.sandbox.edit(e.clerk_id, last_name="Older")
+    stories.tell_at_once()
+    assert place(a)[0] == "b@example.com"
+    assert place(b)[0] == "a@example.com"
+    assert place(d) == ("d@example.com", living)
+    assert place(e)[0] == "e.new@example.com"

@@ -21,6 +21,7 @@ from tests.factories import (
     linked,
 )
 from tests.test_change_form import page_of, said, stored, text_of
+from tests.unknown import time_is_over
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync import upkeep
 
@@ -226,6 +227,24 @@ class TestNeverLinked:
         user = BuilderUserFactory()
         invite(client, user)
         client.post(f"/admin/users/builderuser/{user.pk}/delete/", {"post": "yes"})
+        assert not BuilderUser.objects.exists()
+        assert sandbox.invitations()[0]["status"] == "revoked"
+
+    def test_a_deletion_waits_for_a_revocation_that_is_not_confirmed(self, client, sandbox):
+        """What is not confirmed is the revocation: nothing of the deletion has been tried."""
+        user = BuilderUserFactory()
+        invite(client, user)
+        sandbox.fault("POST /invitations/{invitation_id}/revoke", "status", status=503, times=None)
+        sandbox.fault("GET /invitations", "status", status=503, times=None)
+        delete = f"/admin/users/builderuser/{user.pk}/delete/"
+        text = text_of(client.post(delete, {"post": "yes"}, follow=True))
+        assert "An earlier change of this user (“Revoke invitation”" in text
+        assert "Nothing was saved now" in text
+        assert BuilderUser.objects.exists()
+        assert SyncAttempt.objects.get(status="started").operation == "revoke_invitation"
+        sandbox.clear_faults()
+        time_is_over()
+        client.post(delete, {"post": "yes"})
         assert not BuilderUser.objects.exists()
         assert sandbox.invitations()[0]["status"] == "revoked"
 

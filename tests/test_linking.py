@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from tests.events import arrive, happened, post
 from tests.factories import (
@@ -301,3 +303,29 @@ def test_the_address_of_staff_gives_no_account_here(sandbox):
     assert stored(row).clerk_id == account["id"]
     staff.refresh_from_db()
     assert (staff.email, staff.is_superuser) == ("staff@example.com", True)
+
+
+def test_who_got_the_address_that_somebody_left_does_not_get_their_row(sandbox):
+    """The person moved on long ago and was deleted; a stranger has their first address since."""
+    user = linked(sandbox, email="ann@example.com")
+    sandbox.edit(user.clerk_id, email="ann.home@example.com")
+    arrive(sandbox)
+    long_ago = timezone.now() - timedelta(hours=29)
+    BuilderUser.objects.filter(pk=user.pk).update(updated_at=long_ago)
+    stranger = sandbox.add_user(email="ann@example.com")
+    sandbox.delete(user.clerk_id)
+    arrive(sandbox)
+    assert stored(user).clerk_id == user.clerk_id
+    assert stored(user).email == "ann.home@example.com"
+    assert not ClerkAccount.objects.filter(pk=stranger["id"], user__isnull=False).exists()
+
+
+def test_who_got_the_address_of_an_unlinked_user_before_they_moved_gets_nothing(client, sandbox):
+    user = linked(sandbox, email="ann@example.com")
+    sandbox.edit(user.clerk_id, email="ann.home@example.com")
+    arrive(sandbox)
+    client.post(f"/admin/users/builderuser/{user.pk}/unlink/")
+    sandbox.add_user(email="ann@example.com")
+    arrive(sandbox)
+    assert not stored(user).linked
+    assert stored(user).email == "ann.home@example.com"

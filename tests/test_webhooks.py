@@ -7,7 +7,6 @@ import json
 import logging
 import random
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ from django.utils import timezone
 from standardwebhooks.webhooks import Webhook
 
 from sandbox import Event
-from tests.events import URL, arrive, happened, post
+from tests.events import URL, arrive, happened, mistaken, post
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, change_here, linked
 from tests.test_change_form import stored, text_of
 from tests.unknown import time_is_over
@@ -288,7 +287,7 @@ class TestUnusable:
 
     def test_the_list_tells_it_from_what_waits(self, client, sandbox, event):
         self.kept(sandbox, event.payload | {"data": {}})
-        with _mistaken():
+        with mistaken():
             post(sandbox, event)
         page = reverse("admin:users_webhookdelivery_changelist")
         shown = {
@@ -334,18 +333,6 @@ def pending_email(user: BuilderUser) -> SyncAttempt:
     )
 
 
-@contextmanager
-def _mistaken():
-    """A mistake of ours, while somebody decides."""
-
-    def mistake(group, *, now):
-        raise ZeroDivisionError("somebody's name")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("users.sync.inbound.reconcile.derive", mistake)
-        yield
-
-
 class TestPending:
     """What Clerk has is known at once. The row of a pending change follows when it is resolved."""
 
@@ -371,7 +358,7 @@ class TestKept:
 
     @pytest.fixture
     def kept(self, sandbox, event) -> Event:
-        with _mistaken():
+        with mistaken():
             response = post(sandbox, event)
         assert (response.status_code, response.content) == (200, b"kept for another try\n")
         return event
@@ -389,7 +376,7 @@ class TestKept:
     def test_replay_in_the_admin(self, client, kept):
         page = reverse("admin:users_webhookdelivery_replay", args=[kept.id])
         assert client.get(page).status_code == 405
-        with _mistaken():
+        with mistaken():
             assert "ZeroDivisionError" in text_of(client.post(page, follow=True))
         assert "has taken effect now" in text_of(client.post(page, follow=True))
         assert name() == "Mary Ann Jones"
@@ -403,7 +390,7 @@ class TestKept:
         assert name() == "Mary Ann Jones"
 
     def test_replay_by_command(self, kept, capsys):
-        with _mistaken(), pytest.raises(SystemExit) as left:
+        with mistaken(), pytest.raises(SystemExit) as left:
             call_command("clerk_replay", kept.id)
         assert left.value.code == 2
         assert "ZeroDivisionError" in capsys.readouterr().out

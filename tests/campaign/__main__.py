@@ -12,10 +12,12 @@ import pytest
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
     parser.add_argument("--scenarios", type=int, default=5000)
+    parser.add_argument("--histories", type=int, default=2000, help="of events, in every order")
     parser.add_argument("--kills", type=int, default=200, help="at each step of a save")
     options = parser.parse_args()
     os.environ |= {
         "CAMPAIGN_SCENARIOS": str(options.scenarios),
+        "CAMPAIGN_HISTORIES": str(options.histories),
         "CAMPAIGN_KILLS": str(options.kills),
         "BULK_ROWS": "2000",
         "BULK_KILLS": "20",

@@ -47,7 +47,12 @@ class Office:
         self.rows = {row.id: _observed(row, now) for row in self.rows.values()}
         group = Group(self.accounts, self.rows, list(self.invitations.values()))
         decided = decisions.derive(group, now=now)
-        self.rows = dict(decided.rows)
+        self.rows = {
+            row.id: row
+            if row.linked_at == self.rows[row.id].linked_at
+            else replace(row, touched=False)
+            for row in decided.rows.values()
+        }
         self.notes |= decided.notes
         for references, status in (
             (decided.accepted, State.ACCEPTED),
@@ -67,12 +72,12 @@ class Office:
         for row in self.rows.values():
             if row.clerk_id != clerk_id:
                 continue
-            if row.agreed_name != row.name and row.agreed_name_version < version:
-                if name and same_name(row.name, name):
-                    row = replace(row, agreed_name=row.name, agreed_name_version=version)
-            if row.agreed_email != row.email and row.agreed_email_version < version:
-                if email and same_email(row.email, email):
-                    row = replace(row, agreed_email=row.email, agreed_email_version=version)
+            newer = row.agreed_name_version < version and row.agreed_name != row.name
+            if newer and name and same_name(row.name, name):
+                row = replace(row, agreed_name=row.name, agreed_name_version=version)
+            newer = row.agreed_email_version < version and row.agreed_email != row.email
+            if newer and email and same_email(row.email, email):
+                row = replace(row, agreed_email=row.email, agreed_email_version=version)
             self.rows[row.id] = row
 
     # --- Staff and other applications ----------------------------------------------------------
@@ -122,7 +127,9 @@ class Office:
 
     def remove(self, row_id: uuid.UUID, now: datetime) -> None:
         del self.rows[row_id]
-        for reference in [one.reference for one in self.invitations.values() if one.user_id == row_id]:
+        for reference in [
+            one.reference for one in self.invitations.values() if one.user_id == row_id
+        ]:
             del self.invitations[reference]
         self.reconcile(now)
 

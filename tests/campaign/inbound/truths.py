@@ -20,7 +20,6 @@ class Truths:
     newest: dict[str, Told] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
     had: dict[str, set[str]] = field(default_factory=dict)
-    undecided: set[str] = field(default_factory=set)
 
     def copy(self) -> Truths:
         had = {one: set(emails) for one, emails in self.had.items()}
@@ -39,15 +38,13 @@ class Truths:
         if one.user.email and one.user.email_verified:
             self.had.setdefault(one.clerk_id, set()).add(one.user.email)
 
-    def decided(self, office: Office) -> None:
-        """Staff acted: their decision holds from here."""
-
-    def check(self, before: Office, after: Office) -> None:
+    def check(self, before: Office, after: Office, told: Told) -> None:
         rows = list(after.rows.values())
         _once([row.email.lower() for row in rows], "two rows have one email")
         _once([row.clerk_id for row in rows if row.clerk_id], "two rows have one account")
         for row in rows:
             self._check_link(before.rows[row.id], row, after)
+            _check_correction(before.rows[row.id], row, told)
             _check_explained(row, after)
 
     def _check_link(self, before: Row, row: Row, office: Office) -> None:
@@ -57,8 +54,11 @@ class Truths:
             account = row.clerk_id
             newest = self.newest[account].user
             assert account not in self.dead, f"{row} was linked to the dead {account}"
-            assert newest and not newest.banned, f"{row} was linked to the banned {account}"
-            assert row.own_email in self.had.get(account, ()), f"{account} never had {row.own_email}"
+            assert newest is not None
+            assert not newest.banned, f"{row} was linked to the banned {account}"
+            assert row.own_email in self.had.get(account, ()), (
+                f"{account} never had {row.own_email}"
+            )
             assert not office.accounts[account].released, f"{account} was released by staff"
         if before.clerk_id is not None and before.linked_by in (LinkedBy.STAFF, LinkedBy.INHERITED):
             newer = row.linked_by == LinkedBy.INVITATION and row.linked_since > before.linked_since
@@ -105,6 +105,14 @@ def _once(values: list[Any], problem: str) -> None:
     assert not twice, f"{problem}: {twice}"
 
 
+def _check_correction(before: Row, row: Row, told: Told) -> None:
+    """A name that was corrected here is not reverted, unless Clerk shows that it had it, too."""
+    corrected = before.agreed_name is not None and not same_name(before.name, before.agreed_name)
+    shown = told.user is not None and same_name(told.user.name, before.name)
+    if corrected and row.clerk_id == before.clerk_id and not shown:
+        assert row.name == before.name, f"{before} was renamed here, and reverted to {row}"
+
+
 def _check_explained(row: Row, office: Office) -> None:
     """A row that did not move follows its account, or the account's note says why not."""
     if row.clerk_id is None:
@@ -116,5 +124,3 @@ def _check_explained(row: Row, office: Office) -> None:
     ):
         if theirs and agreed == ours and not same_name(ours, theirs):
             assert note, f"{row} has {ours}, its account {theirs}, and nobody says why"
-
-

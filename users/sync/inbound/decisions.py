@@ -240,7 +240,7 @@ class _Links:
                 and normalized_email(invitation.email) in account.facts.addresses
             ] or self._without_metadata(invitation)
             if came:
-                yield invitation, min(came, key=_by_age)
+                yield invitation, min(came, key=lambda one: (not one.usable, *_by_age(one)))
 
     def _without_metadata(self, invitation: Invited) -> list[Account]:
         """Clerk has lost metadata before: then the address of exactly one open invitation, sent
@@ -279,8 +279,9 @@ class _Links:
     def _is_provisional(self, row: Row, invitation: Invited) -> bool:
         """Whether the row has an account that no person chose, and that it would not have, had
         the acceptance been heard of first."""
-        by_address = row.linked_by == LinkedBy.ADDRESS and invitation.purpose == Purpose.NEW_ACCOUNT
-        return by_address or self._is_guess(row, invitation)
+        by_address = row.linked_by == LinkedBy.ADDRESS and row.linked_at is not None
+        since = row.linked_at if by_address else None
+        return (since is not None and since > invitation.sent_at) or self._is_guess(row, invitation)
 
     def _accept(self, invitation: Invited, account: Account) -> None:
         """The newest decision of staff wins: an invitation is one of the time when it was sent."""
@@ -421,7 +422,7 @@ class _Links:
     def _is_open(self, row_id: uuid.UUID) -> bool:
         """Whether the machine may give the row an account, or another one."""
         row, link = self.group.rows[row_id], self.links.get(row_id)
-        if row.busy or (link and link.invitation):
+        if row.busy:
             return False
         if link is None:
             return True
@@ -449,7 +450,9 @@ class _Links:
         own, since = row.own_email, row.own_email_since
         if link.invitation is not None and not same_email(link.invitation.email, own):
             own, since = normalized_email(link.invitation.email), link.invitation.sent_at
-        name = row.own_name if self._is_undone(row) else row.name
+        # What it took from the account before is not the new one's: which of the two was heard of
+        # first must not matter.
+        name = row.own_name
         return replace(
             row,
             name=name,
@@ -529,7 +532,11 @@ def _follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | No
             wishes[row.id] = wish
         else:
             taken[row.id] = row.email
-    solved = addresses.solve(wishes, taken=taken)
+    at_home = {
+        row_id: _at_home(group.rows[row_id], decisions.rows[row_id], wish)
+        for row_id, wish in wishes.items()
+    }
+    solved = addresses.solve(at_home, taken=taken) or addresses.solve(wishes, taken=taken)
     if solved is None:
         return _unfulfilled(group, decisions, wishes, taken)
     for row_id, email in solved.items():
@@ -596,6 +603,15 @@ def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None
     if not newly_invited:  # else the invitation does not take effect
         wished.append(row.email)
     return Wishes(version, list(dict.fromkeys(wished)))
+
+
+def _at_home(before: Row, row: Row, wish: Wishes) -> Wishes:
+    """Leave out the address to which the row followed an account that is taken back."""
+    moved = before.clerk_id is not None and before.clerk_id != row.clerk_id
+    undone = moved and before.linked_by == row.linked_by == LinkedBy.ADDRESS
+    *others, last = wish.addresses
+    foreign = same_email(last, before.email) and not same_email(last, row.own_email)
+    return replace(wish, addresses=others) if undone and foreign and others else wish
 
 
 FIRST = "~"

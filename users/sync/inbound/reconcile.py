@@ -126,6 +126,11 @@ _ROWS = """
 SELECT id FROM users
 WHERE id = ANY(%(rows)s) OR clerk_id = ANY(%(accounts)s) OR lower(email) = ANY(%(emails)s)
     OR id IN (SELECT user_id FROM users_agreement WHERE own_email = ANY(%(emails)s))
+    OR id IN (  -- a note names the account that it is about
+        SELECT user_id FROM users_agreement
+        WHERE note <> ''
+            AND EXISTS (SELECT FROM unnest(%(accounts)s::text[]) AS one WHERE strpos(note, one) > 0)
+    )
 """
 
 # FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no other editor.

@@ -66,6 +66,10 @@ ON CONFLICT (user_id) DO NOTHING
 _OTHER_ACCOUNT = f"""
 UPDATE users_agreement AS agreement SET
     clerk_id = {_LINKED}, linked_by = 'inherited', linked_since = now(), linked_at = NULL,
+    own_name = users.name, own_email = {_email("users.email")},
+    own_email_since = CASE
+        WHEN own_email = {_email("users.email")} THEN own_email_since ELSE now()
+    END,
     name = CASE WHEN {_SAME_NAME} THEN users.name END,
     name_version = CASE WHEN {_SAME_NAME} THEN known.known_name_version ELSE '' END,
     email = CASE WHEN {_SAME_EMAIL} THEN users.email END,
@@ -74,19 +78,28 @@ FROM users LEFT JOIN users_clerkaccount AS known ON known.clerk_id = users.clerk
 WHERE users.id = agreement.user_id AND agreement.clerk_id IS DISTINCT FROM {_LINKED} {{rows}}
 """
 
+# What a row took from its account is its own once no event from before can come any more: Svix
+# sends for 28 hours. Else whoever has its first address by then could still claim the row.
 _OTHER_VALUES = f"""
 UPDATE users_agreement AS agreement SET
     own_name = CASE WHEN other_name THEN users.name ELSE own_name END,
     own_email = CASE WHEN other_email THEN {_email("users.email")} ELSE own_email END,
-    own_email_since = CASE WHEN other_email THEN now() ELSE own_email_since END
+    own_email_since = CASE
+        WHEN other_email AND settled THEN users.updated_at
+        WHEN other_email THEN now() ELSE own_email_since
+    END
 FROM users CROSS JOIN LATERAL (
-    SELECT agreement.user_id,
-        users.name <> agreement.own_name AND users.name IS DISTINCT FROM agreement.name
-            AS other_name,
+    SELECT users.updated_at < now() - interval '28 hours' AS settled,
+        users.name <> agreement.own_name AND (
+            users.name IS DISTINCT FROM agreement.name
+            OR users.updated_at < now() - interval '28 hours'
+        ) AS other_name,
         users.email IS DISTINCT FROM agreement.own_email
-            AND users.email IS DISTINCT FROM agreement.email
             AND {_email("users.email")} <> agreement.own_email
-            AND {_email("users.email")} <> {_email("agreement.email")} AS other_email
+            AND (
+                {_email("users.email")} <> {_email("agreement.email")}
+                OR users.updated_at < now() - interval '28 hours'
+            ) AS other_email
     FROM users_agreement AS agreement WHERE agreement.user_id = users.id
 ) AS found
 WHERE users.id = agreement.user_id AND (other_name OR other_email) {{rows}}
@@ -201,6 +214,7 @@ def decide(row: BuilderUser, clerk_id: str | None) -> None:
         ClerkAccount.objects.filter(pk=account.pk).update(user=row.pk)
     names_agree = account is not None and same_name(row.name, account.known_name)
     emails_agree = account is not None and same_email(row.email, account.known_email)
+    own(row.pk)
     Agreement.objects.filter(pk=row.pk).update(
         clerk_id=clerk_id,
         linked_by=LinkedBy.STAFF,

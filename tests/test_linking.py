@@ -329,3 +329,15 @@ def test_who_got_the_address_of_an_unlinked_user_before_they_moved_gets_nothing(
     arrive(sandbox)
     assert not stored(user).linked
     assert stored(user).email == "ann.home@example.com"
+
+
+def test_a_ban_does_not_revert_a_name_that_another_application_corrected(sandbox):
+    row = BuilderUserFactory(email="ann@example.com", name="Mary Ann Smith")
+    account = sandbox.add_user(email="ann@example.com", first_name="Mary Ann", last_name="Smith")
+    arrive(sandbox)
+    change_here(row, name="Mary Ann Jones")
+    sandbox.edit(account["id"], banned=True)
+    sandbox.edit(account["id"], banned=False)
+    arrive(sandbox)
+    assert stored(row).clerk_id == account["id"]
+    assert stored(row).name == "Mary Ann Jones"

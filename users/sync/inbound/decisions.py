@@ -485,13 +485,16 @@ def may_move(row: Row, account: Account, now: datetime) -> bool:
 
 
 def is_untouched(row: Row, account: Account, now: datetime) -> bool:
-    """Tell whether a link that we made is young, and nobody has relied on it. The sign-ins of an
-    account that cannot be used any more do not count: they may be heard of after its end."""
+    """Tell whether a link that we made is young, and nobody has relied on it or changed the row
+    beside it. The sign-ins of an account that cannot be used any more do not count: they may be
+    heard of after its end."""
     signed_in = account.facts.last_sign_in_at
     return (
         row.linked_at is not None
         and now - row.linked_at <= MOVES_WITHIN
         and not row.touched
+        and (row.agreed_name is None or same_name(row.name, row.agreed_name))
+        and (row.agreed_email is None or same_email(row.email, row.agreed_email))
         and (signed_in is None or signed_in < row.linked_at or not account.usable)
     )
 

@@ -1,4 +1,4 @@
-"""Invitations: sent, listed, revoked, accepted (FACTS §5)."""
+"""Invitations: sent, listed, revoked, accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clerk's rate limits (FACTS §6): by instance, by user, for invitations; 429 with Retry-After."""
+"""Clerk's rate limits: by instance, by user, for invitations; 429 with Retry-After."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of users: filters, order, pages, cursors (FACTS §1.2)."""
+"""Lists of users: filters, order, pages, cursors."""
 
 from __future__ import annotations
 

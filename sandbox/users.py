@@ -1,4 +1,4 @@
-"""The users of this Clerk, and what its Backend API changes of them (FACTS §1.2)."""
+"""The users of this Clerk, and what its Backend API changes of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clerk's webhooks: every change becomes an event, signed and sent as Svix does (FACTS §4)."""
+"""Clerk's webhooks: every change becomes an event, signed and sent as Svix does."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.contrib.admin.utils import quote
 from django.urls import reverse
 from django.utils import timezone
 
@@ -76,7 +77,7 @@ def test_the_admin(lit, sandbox):
           for name in ("password", "link", "email", "delete")),
         reverse("admin:users_buildergroup_change", args=[group.pk]),
         reverse("admin:users_buildergroup_delete", args=[group.pk]),
-        reverse("admin:users_clerkaccount_change", args=[user.clerk_id]),
+        reverse("admin:users_clerkaccount_change", args=[quote(user.clerk_id)]),
         reverse("admin:users_syncattempt_change", args=[attempt.pk]),
     ]  # fmt: skip
     found = []

@@ -11,12 +11,14 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
+from tests.events import mistaken
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
 from tests.patience import deadline_for
 from tests.test_change_form import said, stored, text_of
 from tests.unknown import NOT_CONFIRMED, time_is_over
 from users.admin.builder_user import MOST_AT_ONCE
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
+from users.sync import upkeep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -312,3 +314,17 @@ class TestAProxysPage:
         assert NOT_CONFIRMED in text_of(replace(client, user, "new@example.com"))
         assert sandbox.find("old@example.com")
         assert stored(user).email == "old@example.com"
+
+
+def test_a_mistake_in_what_follows_for_others_loses_no_change(client, sandbox):
+    """The change is saved on both sides; the worker derives the rest again."""
+    user = linked(sandbox, email="ann@example.com")
+    with mistaken():
+        response = replace(client, user, "ann.new@example.com")
+    assert response.status_code == 302, text_of(response)
+    assert stored(user).email == "ann.new@example.com"
+    assert [account["id"] for account in sandbox.find("ann.new@example.com")] == [user.clerk_id]
+    assert SyncAttempt.objects.get().status == "applied"
+    assert ClerkAccount.objects.get().reconcile_due
+    upkeep.run()
+    assert not ClerkAccount.objects.get().reconcile_due

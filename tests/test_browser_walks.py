@@ -4,6 +4,7 @@ sandbox's pages there, and the events between them over HTTP."""
 from __future__ import annotations
 
 import pytest
+from django.contrib.admin.utils import quote
 from django.urls import reverse
 
 from tests.events import URL, mistaken
@@ -128,7 +129,7 @@ def test_a_kept_event_is_replayed_by_a_click(page, clerk):
         clerk.edit(user.clerk_id, last_name="Jones")
         assert clerk.webhooks.wait_idle(PATIENCE)
     kept = WebhookDelivery.objects.get(processed_at=None)
-    page.goto(reverse("admin:users_webhookdelivery_change", args=[kept.pk]))
+    page.goto(reverse("admin:users_webhookdelivery_change", args=[quote(kept.pk)]))
     page.get_by_text("It failed with ZeroDivisionError").first.wait_for()
     page.get_by_role("button", name="Replay").click()
     page.get_by_text("it has taken effect now").wait_for()

@@ -1,5 +1,5 @@
 """The gateway to Clerk: every method over real sockets against the sandbox, with the real SDK,
-and the traps of both (clerk/FACTS.md §1 to §3)."""
+and the traps of both."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_a_write_sends_what_changed_and_nothing_else(sandbox, gateway, mary):
     write("set_password", gateway, mary)
     write("replace_email", gateway, mary)
     names, password, email = (request.body for request in sandbox.writes())
-    always = {"notify_primary_email_address_changed": False}  # the SDK's own (FACTS §1.2)
+    always = {"notify_primary_email_address_changed": False}  # the SDK's own
     assert names == {"first_name": "Marie", "last_name": "Jones", **always}
     assert password == {"password": "(set)", "sign_out_of_other_sessions": True, **always}
     assert email == {"email_address": "marie@example.com", "identification_status": "verified",

@@ -16,8 +16,10 @@ from tests.factories import BuilderUserFactory, change_here, linked
 from tests.patience import PATIENCE, wait_until
 from tests.test_change_form import in_clerk, stored, submit
 from tests.test_recovery import elsewhere
-from users.models import BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
+from users.clerk import ClerkUser
+from users.models import Agreement, BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
 from users.sync import steps, upkeep
+from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -151,6 +153,44 @@ def test_the_echo_of_a_creation_before_its_row_is_there(client, sandbox, step):
     assert row.clerk_id == known.pk
     assert (known.user, known.note) == (row, "")
     assert SyncAttempt.objects.get().operation == "create"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_event_does_not_wait_for_a_deletion_that_asks_clerk(client, sandbox, replaced):
+    """Who decides holds a lock that the deletion needs in the end: neither may wait for what the
+    other holds."""
+    user = linked(sandbox)
+    about = user.clerk_id
+    if replaced:  # the event is about the account that the user had before
+        about = sandbox.add_user(email="before@example.com")["id"]
+        store.keep(ClerkUser.parse(sandbox.user(about)))
+        ClerkAccount.objects.filter(pk=about).update(replaced_for=user)
+    happened(sandbox)
+    change_here(user, name="Mary Ann Brown")  # to be observed by whoever decides next
+    sandbox.edit(about, first_name="Mary Ann", last_name="Jones", banned=True)
+    [event] = happened(sandbox)
+    page = reverse("admin:users_builderuser_delete", args=[user.pk])
+    deletion = Halted(steps.AFTER_CALL, lambda: client.post(page, {"post": "yes"}))
+    answers = []
+
+    def deliver():
+        try:
+            answers.append(post(sandbox, event).content)
+        finally:
+            connection.close()
+
+    delivery = threading.Thread(target=deliver)
+    with deletion:
+        delivery.start()
+        wait_until(lambda: somebody_waits() or not delivery.is_alive(), "the event does not end")
+        assert not somebody_waits()
+    delivery.join()
+    assert answers == [b"ok\n"]
+    assert deletion.response.status_code == 302
+    assert not BuilderUser.objects.exists()
+    assert not Agreement.objects.exists()
+    assert not ClerkAccount.objects.exclude(user=None, replaced_for=None).exists()
+    assert sandbox.user(user.clerk_id) is None
 
 
 def test_a_change_of_the_person_meets_a_save(client, sandbox):

@@ -21,9 +21,10 @@ from tests.factories import (
     linked,
 )
 from tests.test_change_form import page_of, said, stored, text_of
+from tests.test_unknown_outcomes import at_step
 from tests.unknown import time_is_over
 from users.models import BuilderUser, Invitation, SyncAttempt
-from users.sync import upkeep
+from users.sync import steps, upkeep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -196,6 +197,18 @@ class TestNeverLinked:
         client.post(f"/admin/users/builderuser/{user.pk}/delete/", {"post": "yes"})
         assert not BuilderUser.objects.exists()
         assert sandbox.user(account["id"]) is None
+
+    def test_a_user_who_is_deleted_elsewhere_meanwhile(self, client, sandbox):
+        user = BuilderUserFactory()
+        invite(client, user)
+        with at_step(steps.AFTER_COMMIT, lambda: delete_here(user)):
+            page = client.post(
+                f"/admin/users/builderuser/{user.pk}/delete/", {"post": "yes"}, follow=True
+            )
+        assert page.status_code == 200
+        assert "was deleted in the meantime" in text_of(page)
+        assert not BuilderUser.objects.exists()
+        assert sandbox.invitations()[0]["status"] == "revoked"
 
     def test_a_link_by_hand_closes_the_older_invitation(self, client, sandbox):
         """It is revoked in Clerk, and an account that came from it all the same gets nothing."""

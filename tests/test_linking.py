@@ -18,7 +18,10 @@ from tests.factories import (
     linked,
 )
 from tests.test_change_form import stored, text_of
+from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount, Invitation
+from users.sync import upkeep
+from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -329,6 +332,33 @@ def test_who_got_the_address_of_an_unlinked_user_before_they_moved_gets_nothing(
     arrive(sandbox)
     assert not stored(user).linked
     assert stored(user).email == "ann.home@example.com"
+
+
+def test_many_accounts_that_name_one_user_keep_nobody_waiting(sandbox, monkeypatch):
+    """Anybody can write the id of a user into the metadata of their account."""
+    monkeypatch.setattr("users.sync.inbound.reconcile.LARGEST_GROUP", 10)
+    user, other = linked(sandbox, email="ann@example.com"), linked(sandbox, email="bob@example.com")
+    happened(sandbox)
+    for n in range(60):
+        sandbox.add_user(
+            email=f"m{n}@example.com", public_metadata={"cascade_user_id": str(user.pk)}
+        )
+    sandbox.edit(user.clerk_id, last_name="Jones")
+    sandbox.edit(other.clerk_id, last_name="Brown")
+    arrive(sandbox)
+    assert (stored(user).name, stored(other).name) == ("Mary Ann Jones", "Mary Ann Brown")
+    assert not ClerkAccount.objects.filter(reconcile_due=True).exists()
+
+
+def test_what_is_too_much_at_once_keeps_nobody_else_waiting(sandbox, monkeypatch):
+    """The worker takes the accounts that are due together; then each alone."""
+    monkeypatch.setattr("users.sync.inbound.reconcile.LARGEST_GROUP", 1)
+    users = [linked(sandbox, email=f"m{n}@example.com") for n in range(4)]
+    for user in users:
+        sandbox.edit(user.clerk_id, last_name="Jones")
+        store.keep(ClerkUser.parse(sandbox.user(user.clerk_id), asked_at=timezone.now()))
+    upkeep.run()
+    assert {stored(user).name for user in users} == {"Mary Ann Jones"}
 
 
 def test_a_ban_does_not_revert_a_name_that_another_application_corrected(sandbox):

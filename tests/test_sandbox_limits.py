@@ -1,4 +1,4 @@
-"""Clerk's known limits in the sandbox, at a clock of our own (clerk/FACTS.md §6)."""
+"""Clerk's known limits in the sandbox, at a clock of our own."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from django.contrib.admin.utils import quote
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import OperationalError, connection
@@ -367,7 +368,7 @@ class TestKept:
         delivery = WebhookDelivery.objects.get()
         assert delivery.processed_at is None
         assert delivery.payload["type"] == "user.updated"
-        page = reverse("admin:users_webhookdelivery_change", args=[kept.id])
+        page = reverse("admin:users_webhookdelivery_change", args=[quote(kept.id)])
         assert "It failed with ZeroDivisionError" in text_of(client.get(page))
         assert "somebody's name" not in delivery.error
         assert ClerkAccount.objects.get().last_name == "Smith"
@@ -381,6 +382,17 @@ class TestKept:
         assert "has taken effect now" in text_of(client.post(page, follow=True))
         assert name() == "Mary Ann Jones"
         assert WebhookDelivery.objects.get().payload is None
+
+    def test_replay_of_an_id_that_django_takes_for_an_escape(self, client, sandbox, event):
+        """The admin reads “_22” in an address as a quotation mark."""
+        event = replace(event, id="msg_22AB")
+        with mistaken():
+            assert post(sandbox, event).status_code == 200
+        page = reverse("admin:users_webhookdelivery_replay", args=[event.id])
+        shown = client.post(page, follow=True)
+        assert "has taken effect now" in text_of(shown)
+        assert shown.redirect_chain[-1][0].endswith("/change/")
+        assert name() == "Mary Ann Jones"
 
     def test_replay_of_several(self, client, kept):
         client.post(

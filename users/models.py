@@ -204,7 +204,7 @@ class ClerkAccount(models.Model):
     clerk_id = models.TextField("Clerk id", primary_key=True)
     user = models.OneToOneField(
         BuilderUser,
-        on_delete=models.DO_NOTHING,  # `users.sync.completion` does, after Clerk has answered
+        on_delete=models.DO_NOTHING,  # see `users.sync.mirror.agreements.forget`
         null=True,
         blank=True,
         related_name="account",
@@ -262,7 +262,8 @@ class ClerkAccount(models.Model):
     )
     replaced_for = models.ForeignKey(
         BuilderUser,
-        on_delete=models.SET_NULL,
+        on_delete=models.DO_NOTHING,  # see `users.sync.mirror.agreements.forget`
+        db_constraint=False,
         null=True,
         blank=True,
         related_name="replaced_accounts",
@@ -320,7 +321,7 @@ class Agreement(models.Model):
 
     user = models.OneToOneField(
         BuilderUser,
-        on_delete=models.CASCADE,
+        on_delete=models.DO_NOTHING,  # see `users.sync.mirror.agreements.forget`
         primary_key=True,
         related_name="agreement",
         verbose_name="builder user",

@@ -34,7 +34,7 @@ def run_upkeep(timestamp: int) -> None:
 def keep_mirror_current(timestamp: int) -> None:
     """Every minute, and the tables say what is due: the nightly scan, the hourly look. A scan may
     take longer than a minute; the next jobs find it at work."""
-    nightly.scan_if_due()  # first: an empty copy is no sign of missing events
+    nightly.scan_if_due()  # first: an empty copy does not mean that events are missing
     newest.look_if_due()
 
 

@@ -74,7 +74,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 check=check_connection if self.settings_dict["CONN_HEALTH_CHECKS"] else None,
                 **options,
             )
-            # Threads may make two at once. Neither is open yet, so the second is let go.
+            # Threads may make two at once. Neither is open yet: the second is discarded.
             self._connection_pools.setdefault(self.alias, pool)
         return self._connection_pools[self.alias]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -76,7 +77,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         delivery = get_object_or_404(WebhookDelivery, pk=pk.replace("\0", ""))
         self._replay(request, [delivery.pk])
         return HttpResponseRedirect(
-            reverse("admin:users_webhookdelivery_change", args=[delivery.pk])
+            reverse("admin:users_webhookdelivery_change", args=[quote(delivery.pk)])
         )
 
     def _replay(self, request: HttpRequest, svix_ids: list[str]) -> None:

@@ -31,7 +31,7 @@ from users.errors import ClerkError, ClerkInvalidId, ClerkNotConfigured, ClerkUn
 from users.ids import INVITATION_ID, SESSION_ID, USER_ID
 
 PAGE = 500
-"""The most users that Clerk gives at once; asked for more it gives ten (FACTS §1.2)."""
+"""The most users that Clerk gives at once; asked for more it gives ten."""
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class Clerk:
     def get_users(self, clerk_ids: Sequence[str], *, deadline: Deadline) -> UserPage:
         """Those of up to 100 users that Clerk has, in no order."""
         wanted = {_checked(clerk_id, USER_ID) for clerk_id in clerk_ids}
-        if not wanted:  # without a filter Clerk would give anybody (FACTS §1.2)
+        if not wanted:  # without a filter Clerk would give anybody
             return UserPage()
         params: Params = [*(("user_id", clerk_id) for clerk_id in wanted), ("limit", len(wanted))]
         return self._get_page(params, deadline).only(wanted)

@@ -1,4 +1,4 @@
-"""Clerk has a first and a last name, the table has one (DESIGN, "Names")."""
+"""Clerk has a first and a last name, the table has one."""
 
 from __future__ import annotations
 

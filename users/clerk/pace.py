@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 
 USER_WRITES, USER_SECONDS = 10, 10.0
-"""Clerk takes 10 writes in 10 seconds of one user (FACTS §6)."""
+"""Clerk takes 10 writes in 10 seconds of one user."""
 KEPT_USERS = 5000
 BULK_SHARE = 0.9
 """The share of `CLERK_RATE_LIMIT` that bulk work takes; people at the form have the rest."""

@@ -1,5 +1,5 @@
 """Reading from Clerk through requests: cursor paging, which the SDK lacks, and answers parsed
-tolerantly, so that one new enum value does not hide a page (FACTS §1.2, §3.2)."""
+tolerantly, so that one new enum value does not hide a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SDK makes three new pydantic classes for every call (FACTS §3.5: about 3 ms of processor
+"""The SDK makes three new pydantic classes for every call (about 3 ms of processor
 time). The classes depend on the type alone, so each is made once here."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The wire below the SDK: an httpx transport that ends at a deadline, whatever the server does.
 
 httpx's timeouts are those of a single socket operation: a server that sends a byte a second
-holds a request for ever (FACTS §3.4). Here every operation gets what is left of one deadline.
+holds a request for ever. Here every operation gets what is left of one deadline.
 httpcore's failures become our errors in this one place: only before a connection stands is it
 certain that Clerk was not reached.
 """

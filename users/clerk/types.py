@@ -1,6 +1,6 @@
 """What the rest of the application sees of Clerk: frozen types, parsed tolerantly.
 
-Clerk adds enum values and leaves fields out before an SDK knows it (FACTS §3.2, §4): only the
+Clerk adds enum values and leaves fields out before an SDK knows it: only the
 id is required, and anything odd elsewhere reads as absent.
 """
 
@@ -71,7 +71,7 @@ class ClerkUser:
         mapping = _mapping(data)
         emails = tuple(_email(entry) for entry in _list(mapping, "email_addresses"))
         primary_id = _text(mapping, "primary_email_address_id")
-        # Never the first of the list: the primary may stand anywhere (FACTS §4).
+        # Never the first of the list: the primary may stand anywhere.
         primary = next((email for email in emails if primary_id and email.id == primary_id), None)
         return cls(
             id=_id(mapping, USER_ID),

@@ -1,4 +1,4 @@
-"""Writing to Clerk through its SDK, with what must not be left to it taken away (FACTS §3):
+"""Writing to Clerk through its SDK, with what must not be left to it taken away:
 its retries, its timeouts, its choice of error classes, its API version, proxies, redirects."""
 
 from __future__ import annotations

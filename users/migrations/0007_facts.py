@@ -92,7 +92,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Agreement',
             fields=[
-                ('user', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='agreement', serialize=False, to='users.builderuser', verbose_name='builder user')),
+                ('user', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, primary_key=True, related_name='agreement', serialize=False, to='users.builderuser', verbose_name='builder user')),
                 ('clerk_id', models.TextField(blank=True, null=True, verbose_name='Clerk id')),
                 ('linked_by', models.CharField(blank=True, choices=[('staff', 'a staff member'), ('invitation', 'an accepted invitation'), ('inherited', 'another application, or before this was recorded'), ('address', 'its email')], default='', max_length=20)),
                 ('linked_since', models.DateTimeField(blank=True, null=True, verbose_name='decided')),
@@ -166,6 +166,11 @@ class Migration(migrations.Migration):
             model_name='clerkaccount',
             name='claimed_id',
             field=models.UUIDField(blank=True, help_text='Others can write it there too, so alone it links nobody.', null=True, verbose_name='our id in its metadata'),
+        ),
+        migrations.AlterField(
+            model_name='clerkaccount',
+            name='replaced_for',
+            field=models.ForeignKey(blank=True, db_constraint=False, help_text='The user whose new account replaced this one after an accepted invitation.', null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='replaced_accounts', to='users.builderuser', verbose_name='replaced for'),
         ),
         migrations.AlterField(
             model_name='clerkaccount',

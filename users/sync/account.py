@@ -121,7 +121,8 @@ def delete_user(
     invitation = invitations.open_of(user)
     if invitation is not None:
         _revoke_first(invitation, actor, token, deadline)
-        user.refresh_from_db()  # an accepted one has brought an account
+        # An accepted one has brought an account; and somebody else may have deleted the user.
+        user = BuilderUser.objects.filter(pk=user.pk).first() or user
     try:
         return dual_write(
             Delete.of(user), user, actor=actor, source=source, token=token, deadline=deadline

@@ -32,7 +32,7 @@ from users.sync.status import Events, MirrorStatus, status
 from users.sync.wording import age
 
 CLOCK, CLOCK_AT_MOST = timedelta(seconds=60), timedelta(minutes=5)
-"""Clerk's events are refused when the clocks are five minutes apart (FACTS §4)."""
+"""Clerk's events are refused when the clocks are five minutes apart."""
 OPEN_FOR = timedelta(minutes=5)
 WORKER_SILENT = timedelta(minutes=2)
 OLDEST_POSTGRESQL = 14

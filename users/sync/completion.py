@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
+from django.db import InterfaceError, OperationalError, transaction
+
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
 from users.sync import journal
 from users.sync.inbound.reconcile import reconcile
 from users.sync.mirror import agreements, store
 from users.sync.operations import Delete, Operation
+
+logger = logging.getLogger(__name__)
 
 
 def complete(
@@ -29,7 +35,6 @@ def complete(
         clerk_id, due = account.id, store.keep(account).due
     elif isinstance(operation, Delete) and clerk_id:
         store.keep_deleted(clerk_id)
-        ClerkAccount.objects.filter(pk=clerk_id).update(user=None)
     journal.resolve(attempt, Status.APPLIED, still_late=still_late, unseen=unseen)
     journal.log(operation, actor_id=attempt.actor_id)
     follow_from(operation, row, source=Source(attempt.source), clerk_id=clerk_id, due=due)
@@ -45,12 +50,30 @@ def follow_from(
 ) -> None:
     """Reconcile whom an applied change concerns beside its own row: who waits for an address
     that it gives up, an account that belongs to the row now, an invitation that it overrules."""
+    if isinstance(operation, Delete) and operation.user_id is not None:
+        store.lock()
+        agreements.forget(operation.user_id)
     if row is not None and operation.changes_row and {"name", "email"} & operation.changes.keys():
         agreements.own(row.pk)
     if due or operation.concerns_others:
-        reconcile(
-            accounts=[clerk_id] if clerk_id else [],
-            rows=[row.pk] if row is not None else [],
-            addresses=operation.addresses,
-            source=source,
-        )
+        _reconcile(operation, row, source, clerk_id or operation.clerk_id)
+
+
+def _reconcile(
+    operation: Operation, row: BuilderUser | None, source: Source, clerk_id: str
+) -> None:
+    """Reconcile, but let nothing that goes wrong with others undo the change that Clerk has: then
+    the account stays due, and the worker reconciles it."""
+    try:
+        with transaction.atomic():
+            reconcile(
+                accounts=[clerk_id] if clerk_id else [],
+                rows=[row.pk] if row is not None else [],
+                addresses=operation.addresses,
+                source=source,
+            )
+    except (OperationalError, InterfaceError):  # the change itself is not safe either
+        raise
+    except Exception:
+        logger.exception("What follows from %s of %s is not derived", operation.kind, clerk_id)
+        ClerkAccount.objects.filter(pk=clerk_id).update(reconcile_due=True)

@@ -1,6 +1,6 @@
 """Invitations: sent, sent again, revoked, and tended until they are accepted, revoked or expired.
 
-Clerk takes 100 an hour of an instance (FACTS §6). What is over that waits, and is sent when its
+Clerk takes 100 an hour of an instance. What is over that waits, and is sent when its
 time has come.
 """
 

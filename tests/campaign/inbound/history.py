@@ -17,7 +17,7 @@ from tests.campaign.inbound.truths import Truths, came_and_went
 from users.clerk import ClerkUser
 from users.clerk.metadata import OUR_ID
 from users.models import Invitation, LinkedBy
-from users.sync.inbound.decisions import Invited, Row
+from users.sync.inbound.group import Invited, Row
 
 EMAILS = [f"{letter}@example.com" for letter in "abcde"]
 NAMES = [("Ann", "Lee"), ("Bob", "Ray"), ("Cleo", ""), ("", "")]

@@ -13,8 +13,8 @@ from typing import Any
 
 from users.models import Invitation, LinkedBy
 from users.sync.inbound import decisions, facts
-from users.sync.inbound.decisions import Account, Group, Invited, Row
 from users.sync.inbound.facts import Facts
+from users.sync.inbound.group import Account, Group, Invited, Row
 from users.sync.mirror.comparison import normalized_email, same_email, same_name
 
 State = Invitation.State

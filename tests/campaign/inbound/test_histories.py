@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.campaign.inbound import endpoint
 from tests.campaign.inbound.history import phases, play
-from users.sync.inbound import decisions, facts
+from users.sync.inbound import addresses, facts, group, links, values
 
 HISTORIES = int(os.environ.get("CAMPAIGN_HISTORIES", "150"))
 AT_LENGTH = "CAMPAIGN_HISTORIES" in os.environ
@@ -91,17 +91,17 @@ class TestPlantedBugs:
             _, theirs = account.facts.name
             return replace(row, name=theirs, agreed_name=theirs) if theirs else row
 
-        monkeypatch.setattr(decisions, "_with_name", always)
+        monkeypatch.setattr(values, "_with_name", always)
         find()
 
     def test_a_link_that_never_moves_to_an_earlier_claim(self, find, monkeypatch):
-        monkeypatch.setattr(decisions, "may_move", lambda row, account, now: False)
+        monkeypatch.setattr(links, "may_move", lambda row, account, now: False)
         find()
 
     def test_links_to_the_banned(self, find, monkeypatch):
-        monkeypatch.setattr(decisions.Account, "banned", False)
+        monkeypatch.setattr(group.Account, "banned", False)
         find()
 
     def test_addresses_that_are_given_in_the_order_of_the_rows(self, find, monkeypatch):
-        monkeypatch.setattr(decisions.addresses, "key", lambda email: f"{email}{id(email)}")
+        monkeypatch.setattr(addresses, "key", lambda email: f"{email}{id(email)}")
         find()

@@ -9,7 +9,7 @@ from typing import Any
 from tests.campaign.inbound.clerk import Told
 from tests.campaign.inbound.office import Office
 from users.models import LinkedBy
-from users.sync.inbound.decisions import Row
+from users.sync.inbound.group import Row
 from users.sync.mirror.comparison import same_name
 
 

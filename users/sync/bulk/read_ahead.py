@@ -22,7 +22,7 @@ SECONDS, USED_FOR = 1.2, 1.5
 """How much of the run one read covers, and how long its answer is used: both below `OLDEST`, as
 the row still has to wait for its worker."""
 AT_ONCE = 100
-"""The most ids that Clerk takes in one read (FACTS §1.2)."""
+"""The most ids that Clerk takes in one read."""
 
 
 class ReadAhead:

@@ -38,7 +38,7 @@ Payload = Mapping[str, Any]
 
 
 class Unusable(CascadeError):
-    """The payload is no event of its type: it never will take effect."""
+    """The payload does not have the shape of its type. It can never take effect."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from users import guard
 from users.clerk import ClerkUser, emails
 from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, LinkedBy, Source
 from users.sync import journal
-from users.sync.inbound.decisions import Account, Decisions, Group, Invited, Row, derive
+from users.sync.inbound.decisions import derive
+from users.sync.inbound.group import Account, Decisions, Group, Invited, Row
 from users.sync.mirror import agreements, comparison, store
 from users.sync.operations import Follow, Link, Unlink
 
@@ -45,19 +46,20 @@ def reconcile(
     rows: Iterable[uuid.UUID] = (),
     addresses: Iterable[str] = (),
     source: Source,
-) -> None:
+) -> bool:
     """Bring rows, links, invitations and notes to what follows from all that is known.
 
     What starts it are accounts, rows or addresses that changed; all that has to do with them is
     decided together. Rows with a pending change, and rows that somebody else is saving, stay as
-    they are; their accounts stay due.
+    they are; their accounts stay due. Return False if it was too much to be decided at once.
     """
     store.lock()
     loaded = _Loader().load(accounts=accounts, rows=rows, addresses=addresses)
     if loaded is None:
-        return
+        return False
     decisions = derive(loaded.group, now=timezone.now())
     _Apply(loaded, decisions, source).apply()
+    return True
 
 
 def reconcile_due(*, source: Source = Source.TASK) -> int:
@@ -68,12 +70,19 @@ def reconcile_due(*, source: Source = Source.TASK) -> int:
     while ids := list(due.filter(pk__gt=last).values_list("pk", flat=True)[:CHUNK]):
         last = ids[-1]
         looked_at += len(ids)
-        try:
-            with transaction.atomic():
-                reconcile(accounts=ids, source=source)
-        except DatabaseError:
-            logger.exception("%s accounts could not be reconciled", len(ids))
+        if not _reconcile_lot(ids, source):  # one of them must not keep the others waiting
+            for clerk_id in ids:
+                _reconcile_lot([clerk_id], source)
     return looked_at
+
+
+def _reconcile_lot(clerk_ids: list[str], source: Source) -> bool:
+    try:
+        with transaction.atomic():
+            return reconcile(accounts=clerk_ids, source=source)
+    except DatabaseError:
+        logger.exception("%s accounts could not be reconciled", len(clerk_ids))
+        return False
 
 
 def derived_links() -> tuple[list[tuple[BuilderUser, str]], list[str]]:
@@ -158,11 +167,19 @@ WHERE users.id = ANY(%s)
 ORDER BY users.id
 """
 
+# Anybody can write the id of a row into the metadata of thousands of accounts, and it decides
+# nothing: a few are enough for the note on the row.
 _ACCOUNTS = """
 SELECT * FROM users_clerkaccount
 WHERE clerk_id = ANY(%(accounts)s) OR addresses ?| %(emails)s
     OR (lower(email) = ANY(%(emails)s) AND email <> '')
-    OR claimed_id = ANY(%(rows)s) OR reference = ANY(%(references)s)
+    OR reference = ANY(%(references)s)
+    OR clerk_id IN (
+        SELECT naming.clerk_id FROM unnest(%(rows)s::uuid[]) AS named (id) CROSS JOIN LATERAL (
+            SELECT clerk_id FROM users_clerkaccount
+            WHERE claimed_id = named.id ORDER BY clerk_id LIMIT 5
+        ) AS naming
+    )
 """
 
 _INVITATIONS = """
@@ -309,7 +326,8 @@ REASONS = {
     LinkedBy.INVITATION: "The account accepted the invitation.",
     LinkedBy.ADDRESS: "The account had this email, verified, first.",
 }
-LOST = "Another builder user had the account's email earlier."
+TAKEN_BACK = "The account does not belong to this user by all that is known now."
+FOLLOWED = "The account holds this."
 
 
 class _Apply:
@@ -418,7 +436,7 @@ def _operations(
     if row.clerk_id != before.clerk_id:
         link: dict[str, list[Any]] = {"clerk_id": [user.clerk_id, row.clerk_id]}
         if row.clerk_id is None:
-            yield Unlink.on(user, link), {"reason": LOST}
+            yield Unlink.on(user, link), {"reason": TAKEN_BACK}
         else:
             if row.linked_by == LinkedBy.INVITATION and "email" in followed:
                 link["email"] = followed.pop("email")
@@ -426,4 +444,4 @@ def _operations(
     if followed:
         operation = Follow.on(user, followed)
         operation.clerk_id = row.clerk_id or ""
-        yield operation, {}
+        yield operation, {"reason": FOLLOWED if row.clerk_id else TAKEN_BACK}

@@ -228,6 +228,18 @@ def decide(row: BuilderUser, clerk_id: str | None) -> None:
     )
 
 
+def forget(user_id: uuid.UUID) -> None:
+    """Forget a row that was deleted.
+
+    Not done by the deletion itself, which is made before Clerk is asked: whoever stores a fact
+    would wait for its locks until Clerk has answered, and hold the lock that the deletion needs
+    afterwards.
+    """
+    ClerkAccount.objects.filter(user=user_id).update(user=None)
+    ClerkAccount.objects.filter(replaced_for=user_id).update(replaced_for=None)
+    Agreement.objects.filter(pk=user_id).delete()
+
+
 def own(user_id: uuid.UUID) -> None:
     """Record that somebody gave the row the name and email that it has now."""
     with connection.cursor() as cursor:
@@ -251,6 +263,9 @@ def observe_all() -> None:
         parts = [part.format(rows="") for part in (_NEW, _OTHER_ACCOUNT, _OTHER_VALUES)]
         gone = """
             DELETE FROM users_agreement
-            WHERE NOT EXISTS (SELECT FROM users WHERE users.id = user_id)
+            WHERE NOT EXISTS (SELECT FROM users WHERE users.id = user_id);
+            UPDATE users_clerkaccount SET replaced_for_id = NULL
+            WHERE replaced_for_id IS NOT NULL
+                AND NOT EXISTS (SELECT FROM users WHERE users.id = replaced_for_id)
         """
         cursor.execute("; ".join([_ALL_ACCOUNTS, *parts, gone]))

@@ -4,7 +4,7 @@ An event tells us of a change within seconds. A change that Clerk shows, and tha
 have after ten minutes, was told by no event: events are missing. Everything that is read is
 stored, so the gap is closed at the same time.
 
-A sign-in moves `updated_at` as well. It is stored, and is no sign of a missing event: many
+A sign-in moves `updated_at` as well. It is stored, but does not show that an event is missing: many
 endpoints do not receive `session.created`.
 
 Pages cannot show who was deleted. The number of users can: if it differs from ours twice, ten

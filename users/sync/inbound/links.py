@@ -1,0 +1,348 @@
+"""Which account belongs to which row. In doubt none.
+
+The newest decision of staff counts, an accepted invitation among them. Else the row belongs to the
+account that first had its address, verified.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from users.models import Invitation, LinkedBy, Role
+from users.sync.inbound.facts import UNTOLD
+from users.sync.inbound.group import Account, Decisions, Group, Invited, Row
+from users.sync.mirror.comparison import normalized_email, same_email, same_name
+
+MOVES_WITHIN = timedelta(hours=28)
+"""How long a link that we made by an address can move to an earlier claim: Svix's last retry."""
+
+AT_CREATION = datetime.min
+"""When the account that our own create made claims its row: before all others."""
+
+Purpose = Invitation.Purpose
+
+
+@dataclass(frozen=True)
+class _Link:
+    account: str
+    by: str
+    since: datetime | None
+    invitation: Invited | None = None
+
+
+class Links:
+    """Which account belongs to which row. Invitations in `refused` cannot take effect: another
+    row has their address."""
+
+    def __init__(self, group: Group, now: datetime, refused: Collection[uuid.UUID]) -> None:
+        self.group = group
+        self.now = now
+        self.refused = refused
+        self.links = {
+            row.id: _Link(row.clerk_id, row.linked_by, row.linked_since)
+            for row in group.rows.values()
+            if row.clerk_id
+        }
+
+    def decide(self) -> Decisions:
+        pairs = sorted(self._accepted(), key=lambda pair: pair[0].sent_at, reverse=True)
+        for invitation, account in pairs:
+            self._accept(invitation, account)
+        replaced = dict(self._replaced(pairs))
+        # In doubt to nobody: it came for one row, and has the address of another.
+        in_doubt = {account.id for one, account in pairs if self._is_refused(one)}
+        self._claim({*in_doubt, *replaced})
+        held = {link.account for link in self.links.values()}
+        return Decisions(
+            rows={row.id: self._linked(row) for row in self.group.rows.values()},
+            replaced={one: row_id for one, row_id in replaced.items() if one not in held},
+        )
+
+    # Invitations
+
+    def _accepted(self) -> Iterator[tuple[Invited, Account]]:
+        """Invitations, each with the account that came from it."""
+        for invitation in self.group.invitations:
+            if not invitation.can_be_accepted or invitation.user_id not in self.group.rows:
+                continue  # else whatever became of the account since: it was accepted
+            came = [
+                account
+                for account in self.group.accounts.values()
+                if account.facts.reference.value == invitation.reference
+                and normalized_email(invitation.email) in account.facts.addresses
+            ] or self._without_metadata(invitation)
+            if came:
+                yield invitation, min(came, key=lambda one: (not one.usable, *_by_age(one)))
+
+    def _without_metadata(self, invitation: Invited) -> list[Account]:
+        """Clerk has lost metadata before: then the address of exactly one open invitation, sent
+        before the account was made, says where the account came from. Not for an administrator."""
+        row = self.group.rows[invitation.user_id]
+        if row.role == Role.ADMIN or not (invitation.open or self._is_guess(row, invitation)):
+            return []
+        address = normalized_email(invitation.email)
+        others = [
+            other
+            for other in self.group.invitations
+            if other.open and other != invitation and normalized_email(other.email) == address
+        ]
+        return [
+            account
+            for account in self.group.accounts.values()
+            if not others
+            and account.facts.reference is UNTOLD
+            and address in account.facts.addresses
+            and account.created_at is not None
+            and account.created_at > invitation.sent_at
+        ]
+
+    def _is_guess(self, row: Row, invitation: Invited) -> bool:
+        """Whether the row has an account that came from the invitation by its address alone, so
+        that a better or an earlier one may still be heard of."""
+        account = self.group.accounts.get(row.clerk_id or "")
+        return (
+            account is not None
+            and row.linked_by == LinkedBy.INVITATION
+            and row.linked_since == invitation.sent_at
+            and account.facts.reference.value != invitation.reference
+            and may_move(row, account, self.now)
+        )
+
+    def _is_provisional(self, row: Row, invitation: Invited) -> bool:
+        """Whether the row has an account that no person chose, and that it would not have, had
+        the acceptance been heard of first."""
+        by_address = row.linked_by == LinkedBy.ADDRESS and row.linked_at is not None
+        since = row.linked_at if by_address else None
+        return (since is not None and since > invitation.sent_at) or self._is_guess(row, invitation)
+
+    def _accept(self, invitation: Invited, account: Account) -> None:
+        """The newest decision of staff wins: an invitation is one of the time when it was sent."""
+        row = self.group.rows[invitation.user_id]
+        link = self.links.get(row.id)
+        if row.busy or account.released or self._is_refused(invitation):
+            return
+        if link is not None and link.account == account.id and link.by == LinkedBy.INVITATION:
+            return
+        decided_at = link.since if link and link.invitation else row.linked_since
+        decided = (row.decided and not self._is_guess(row, invitation)) or (
+            link and link.invitation
+        )
+        if decided and (decided_at is None or decided_at >= invitation.sent_at):
+            return
+        if any(
+            other.account == account.id and other_id != row.id and not self._is_open(other_id)
+            for other_id, other in self.links.items()
+        ):
+            return
+        self._free(account.id)
+        self.links[row.id] = _Link(account.id, LinkedBy.INVITATION, invitation.sent_at, invitation)
+
+    def _replaced(
+        self, pairs: Sequence[tuple[Invited, Account]]
+    ) -> Iterator[tuple[str, uuid.UUID]]:
+        """Accounts, each with the row whose newest invitation brought another one: those that
+        came from an older invitation, and the one that the row had before."""
+        for row in self.group.rows.values():
+            link = self.links.get(row.id)
+            if link is None or link.by != LinkedBy.INVITATION or link.since is None:
+                continue
+            older = [
+                account
+                for invitation, account in pairs
+                if invitation.user_id == row.id and invitation.sent_at < link.since
+            ]
+            before = self.group.accounts.get(row.clerk_id or "")
+            if before and link.invitation and not self._is_provisional(row, link.invitation):
+                older.append(before)
+            for account in older:
+                if account.id != link.account and not account.deleted and not account.released:
+                    yield account.id, row.id
+
+    # Claims by address
+
+    def _is_refused(self, invitation: Invited) -> bool:
+        return invitation.reference in self.refused
+
+    def _claim(self, in_doubt: Collection[str]) -> None:
+        """Give the rows that have no decided account those that held their address, the
+        earliest claim first."""
+        self._free_unusable()
+        own = Counter(normalized_email(row.own_email) for row in self.group.rows.values())
+        open_rows = [
+            row
+            for row in self.group.rows.values()
+            if self._is_open(row.id)
+            and own[normalized_email(row.own_email)] == 1
+            and not self._waits_for_a_person(row)
+        ]
+        still_open = {row.id for row in open_rows}
+        bound = {*in_doubt} | {
+            link.account for row_id, link in self.links.items() if row_id not in still_open
+        }
+        claims = sorted(
+            (claimed_at, account.id, str(row.id))
+            for row in open_rows
+            for account in self.group.accounts.values()
+            if account.usable
+            and (account.confirmed or row.clerk_id == account.id)
+            and account.id not in bound
+            and (claimed_at := self._claimed_at(account, row)) is not None
+            and self._comes_first(row, claimed_at, account.id)
+        )
+        given: dict[uuid.UUID, str] = {}
+        for claimed_at, account_id, row_id in claims:
+            row = self.group.rows[uuid.UUID(row_id)]
+            if row.id in given or account_id in given.values():
+                continue
+            given[row.id] = account_id
+            if row.id not in self.links or self.links[row.id].account != account_id:
+                self._free(account_id)
+                self.links[row.id] = _Link(account_id, LinkedBy.ADDRESS, self._real(claimed_at))
+
+    def _free_unusable(self) -> None:
+        """An account that we linked by its address, and that cannot be used any more, would never
+        have been linked had we known: so the link goes, while it may."""
+        for row in self.group.rows.values():
+            link = self.links.get(row.id)
+            account = self.group.accounts.get(link.account) if link else None
+            if (
+                link
+                and account
+                and link.by == LinkedBy.ADDRESS
+                and not account.usable
+                and not row.busy
+                and is_untouched(row, account, self.now)
+            ):
+                del self.links[row.id]
+
+    def _waits_for_a_person(self, row: Row) -> bool:
+        """An administrator's row whose account was deleted or banned gets no other one from us."""
+        if row.role != Role.ADMIN:
+            return False
+        claims = [
+            (claimed_at, account.id, account)
+            for account in self.group.accounts.values()
+            if not account.released and (claimed_at := self._claimed_at(account, row))
+        ]
+        return bool(claims) and not min(claims)[2].usable
+
+    def _comes_first(self, row: Row, claimed_at: datetime, account_id: str) -> bool:
+        """A link to a living account moves to an earlier claim alone."""
+        link = self.links.get(row.id)
+        if link is None or link.account == account_id or link.since is None:
+            return True
+        if not self.group.accounts[link.account].usable:
+            return True
+        return (claimed_at, account_id) < (link.since, link.account)
+
+    def _real(self, claimed_at: datetime) -> datetime:
+        return self.now if claimed_at.year == AT_CREATION.year else claimed_at
+
+    def _claimed_at(self, account: Account, row: Row) -> datetime | None:
+        """When the account came to the row's own address. A claim by which they are linked stands,
+        also when the row has another address of its own by now."""
+        link = self.links.get(row.id)
+        linked = link is not None and link.account == account.id and link.by == LinkedBy.ADDRESS
+        since = link.since if link is not None and linked else None
+        if row.own_email_since is None:
+            return since
+        at = account.held(row.own_email, since=row.own_email_since, now=self.now)
+        if at is not None and row.created_here and account.claimed_id == row.id:
+            return AT_CREATION.replace(tzinfo=at.tzinfo)
+        return min(filter(None, (at, since)), default=None)
+
+    def _is_open(self, row_id: uuid.UUID) -> bool:
+        """Whether the machine may give the row an account, or another one."""
+        row, link = self.group.rows[row_id], self.links.get(row_id)
+        if row.busy:
+            return False
+        if link is None:
+            return True
+        account = self.group.accounts.get(link.account)
+        if account is None:
+            return False
+        if account.deleted:
+            return row.role != Role.ADMIN
+        return link.by == LinkedBy.ADDRESS and may_move(row, account, self.now)
+
+    def _free(self, account_id: str) -> None:
+        for row_id, link in list(self.links.items()):
+            if link.account == account_id:
+                del self.links[row_id]
+
+    def _linked(self, row: Row) -> Row:
+        """The row with its link, and what the two agree on because of it."""
+        link = self.links.get(row.id)
+        if link is None and row.clerk_id is None:
+            return row
+        if link is None:
+            return _unlinked(row, undone=self._is_undone(row))
+        if link.account == row.clerk_id:
+            return replace(row, linked_by=link.by, linked_since=link.since)
+        own, since = row.own_email, row.own_email_since
+        if link.invitation is not None and not same_email(link.invitation.email, own):
+            own, since = normalized_email(link.invitation.email), link.invitation.sent_at
+        # What it took from the account before is not the new one's: which of the two was heard of
+        # first must not matter.
+        name = row.own_name
+        return replace(
+            row,
+            name=name,
+            clerk_id=link.account,
+            linked_by=link.by,
+            linked_since=link.since,
+            linked_at=self.now,
+            agreed_name=name,
+            agreed_name_version="",
+            agreed_email=row.email,
+            agreed_email_version="",
+            own_email=own,
+            own_email_since=since,
+        )
+
+    def _is_undone(self, row: Row) -> bool:
+        """Whether the link that the row had is taken back, with what came of it."""
+        account = self.group.accounts.get(row.clerk_id or "")
+        return (
+            account is not None
+            and row.linked_by == LinkedBy.ADDRESS
+            and is_untouched(row, account, self.now)
+        )
+
+
+def may_move(row: Row, account: Account, now: datetime) -> bool:
+    """Tell whether a link that was made by an address may move to an earlier claim. Else it is
+    shown."""
+    return row.role != Role.ADMIN and is_untouched(row, account, now)
+
+
+def is_untouched(row: Row, account: Account, now: datetime) -> bool:
+    """Tell whether a link that we made is young, and nobody has relied on it or changed the row
+    beside it. The sign-ins of an account that cannot be used any more do not count: they may be
+    heard of after its end."""
+    signed_in = account.facts.last_sign_in_at
+    return (
+        row.linked_at is not None
+        and now - row.linked_at <= MOVES_WITHIN
+        and not row.touched
+        and (row.agreed_name is None or same_name(row.name, row.agreed_name))
+        and (row.agreed_email is None or same_email(row.email, row.agreed_email))
+        and (signed_in is None or signed_in < row.linked_at or not account.usable)
+    )
+
+
+def _unlinked(row: Row, *, undone: bool) -> Row:
+    return replace(
+        row, name=row.own_name if undone else row.name,
+        clerk_id=None, linked_by="", linked_since=None, linked_at=None,
+        agreed_name=None, agreed_name_version="", agreed_email=None, agreed_email_version="",
+    )  # fmt: skip
+
+
+def _by_age(account: Account) -> tuple[bool, datetime, str]:
+    created = account.created_at
+    return created is None, created or datetime.max, account.id

@@ -1,0 +1,137 @@
+"""What is left to be shown: why an account is linked to nobody, why a row cannot follow, whose
+account is in doubt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from users.clerk import names
+from users.models import LinkedBy
+from users.sync.inbound import addresses
+from users.sync.inbound.facts import unfit_name
+from users.sync.inbound.group import Account, Decisions, Group, Row
+from users.sync.mirror.comparison import normalized_email, same_email
+
+
+def explain(group: Group, decisions: Decisions, now: datetime) -> None:
+    linked = {row.clerk_id: row for row in decisions.rows.values() if row.clerk_id}
+    for account in group.accounts.values():
+        row = linked.get(account.id)
+        if row is not None and row.busy:
+            continue
+        if account.released or account.id in decisions.replaced:
+            decisions.notes[account.id] = ""
+            continue
+        decisions.notes[account.id] = (
+            _why_it_stays(row, account, decisions)
+            if row is not None
+            else _why_not_linked(account, group, decisions)
+        )
+    for row in list(decisions.rows.values()):
+        if not row.busy:
+            note = _why_in_doubt(row, group, decisions, now)
+            decisions.rows[row.id] = replace(row, note=note)
+
+
+def _why_it_stays(row: Row, account: Account, decisions: Decisions) -> str:
+    """Why a row cannot follow its account. Which side moved, of what differs, is not stored: it
+    is said where it is shown."""
+    notes = []
+    theirs = account.facts.email.value
+    if theirs and not same_email(row.email, theirs):
+        holders = [
+            other
+            for other in decisions.rows.values()
+            if other.id != row.id and addresses.key(other.email) == addresses.key(theirs)
+        ]
+        notes += [f"Its email belongs to another builder user, {other}." for other in holders]
+    columns = account.facts.snapshot.value or {}
+    name = names.join(columns.get("first_name", ""), columns.get("last_name", ""))
+    notes.append(unfit_name(name))
+    return " ".join(filter(None, notes))
+
+
+def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str:
+    """Why an account that looks like one of ours belongs to nobody."""
+    if not account.usable:
+        return ""
+    for invitation in group.invitations:
+        if account.facts.reference.value == invitation.reference and invitation.can_be_accepted:
+            row = decisions.rows[invitation.user_id]
+            if normalized_email(invitation.email) not in account.facts.addresses:
+                return f"It came from the invitation of {row}, but not with its email, verified."
+            if invitation.reference in decisions.refused:
+                return (
+                    f"It accepted the invitation of {row}, but another builder user has its email."
+                )
+    columns = account.facts.snapshot.value or {}
+    email = columns.get("email", "")
+    holders = [row for row in decisions.rows.values() if email and same_email(row.email, email)]
+    claimed = decisions.rows.get(account.claimed_id) if account.claimed_id else None
+    if len(holders) > 1:
+        return "Several builder users have its email. Nothing was linked."
+    if holders and not columns.get("email_verified"):
+        return f"{holders[0]} has its email, but it is not verified. Nothing was linked."
+    if holders and holders[0].clerk_id:
+        return f"{holders[0]} has its email and {_has(holders[0], group)}. Nothing was linked."
+    if holders and not account.confirmed:
+        return f"{holders[0]} has its email, but Clerk did not find it. Nothing was linked."
+    if claimed is not None and claimed.clerk_id:
+        return f"Its metadata names {claimed}, who has another Clerk account. Nothing was linked."
+    if claimed is not None:
+        return f"Its metadata names {claimed}. That alone is no proof, so nothing was linked."
+    return ""
+
+
+def _has(row: Row, group: Group) -> str:
+    account = group.accounts.get(row.clerk_id or "")
+    if account is not None and account.deleted:
+        return "is linked to an account that was deleted in Clerk: link this one by hand"
+    return "another Clerk account"
+
+
+def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -> str:
+    """Why the row has no account, or not the one that it seems to belong to."""
+    if row.own_email_since is None:
+        return ""
+    current = group.accounts.get(row.clerk_id or "")
+    linked = {other.clerk_id for other in decisions.rows.values()}
+    claims = sorted(
+        (claimed_at, account.id)
+        for account in group.accounts.values()
+        if account.usable
+        and account.confirmed
+        and account.id not in linked
+        and (claimed_at := account.held(row.own_email, since=row.own_email_since, now=now))
+    )
+    if claims and current is not None and current.deleted:
+        return (
+            f"Its Clerk account was deleted. {claims[0][1]} has had this email: link it if it is "
+            "the same person."
+        )
+    if claims and row.linked_by == LinkedBy.ADDRESS and claims[0][0] < (row.linked_since or now):
+        return (
+            f"It was linked by its email, but {claims[0][1]} had that email earlier. Look at both, "
+            "and link the right one."
+        )
+    if row.clerk_id is None:
+        gone = [
+            f"Its Clerk account {account.id} was {'deleted' if account.deleted else 'banned'}."
+            for account in group.accounts.values()
+            if not account.usable
+            and not account.released
+            and account.held(row.own_email, since=row.own_email_since, now=now)
+        ]
+        notes = [
+            f"{account.id}: {decisions.notes[account.id]}"
+            for account in group.accounts.values()
+            if decisions.notes.get(account.id)
+            and (account.claimed_id == row.id or _shows(account, row.email))
+        ]
+        return " ".join([*gone, *notes])
+    return ""
+
+
+def _shows(account: Account, email: str) -> bool:
+    return same_email((account.facts.snapshot.value or {}).get("email", ""), email)

@@ -1,0 +1,129 @@
+"""Which name and email the rows have: what their accounts show, where the row itself did not
+change since the two agreed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from users.models import LinkedBy
+from users.sync.inbound import addresses
+from users.sync.inbound.addresses import Wishes
+from users.sync.inbound.group import Account, Decisions, Group, Row
+from users.sync.mirror.comparison import normalized_email, same_email, same_name
+
+
+def follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | None:
+    """Let rows follow their accounts. Gives the reference of an invitation that cannot take
+    effect, as another row has its address; None when all is solved."""
+    wishes: dict[uuid.UUID, Wishes] = {}
+    taken: dict[uuid.UUID, str] = {}
+    for row in list(decisions.rows.values()):
+        account = group.accounts.get(row.clerk_id or "")
+        if row.clerk_id is None and group.rows[row.id].clerk_id is not None:
+            wishes[row.id] = _wishes_of_the_unlinked(group.rows[row.id])
+            continue
+        if account is None or row.busy:
+            taken[row.id] = row.email
+            continue
+        row = decisions.rows[row.id] = _with_name(row, account)
+        newly = row.clerk_id != group.rows[row.id].clerk_id
+        newly_invited = newly and row.linked_by == LinkedBy.INVITATION
+        if wish := _wishes(row, account, newly_invited=newly_invited):
+            wishes[row.id] = wish
+        else:
+            taken[row.id] = row.email
+    at_home = {
+        row_id: _at_home(group.rows[row_id], decisions.rows[row_id], wish)
+        for row_id, wish in wishes.items()
+    }
+    solved = addresses.solve(at_home, taken=taken) or addresses.solve(wishes, taken=taken)
+    if solved is None:
+        return _unfulfilled(group, decisions, wishes, taken)
+    for row_id, email in solved.items():
+        row = decisions.rows[row_id]
+        if row.clerk_id is None and not same_email(email, row.own_email):
+            row = replace(row, own_email=normalized_email(email), own_email_since=now)
+        decisions.rows[row_id] = replace(
+            row,
+            email=row.email if same_email(row.email, email) else email,
+            agreed_email=email if row.clerk_id else None,
+            agreed_email_version=max(wishes[row_id].version, row.agreed_email_version),
+        )
+    return None
+
+
+def _unfulfilled(
+    group: Group,
+    decisions: Decisions,
+    wishes: Mapping[uuid.UUID, Wishes],
+    taken: Mapping[uuid.UUID, str],
+) -> uuid.UUID | None:
+    """Nobody in the group moves: either an invitation is to blame, or all stay as they are."""
+    used = {addresses.key(email) for email in taken.values()}
+    for invitation in group.invitations:
+        row = decisions.rows.get(invitation.user_id)
+        newly = row and row.clerk_id != group.rows[row.id].clerk_id
+        if (
+            newly
+            and row
+            and row.linked_by == LinkedBy.INVITATION
+            and row.linked_since == invitation.sent_at
+            and all(addresses.key(email) in used for email in wishes[row.id].addresses)
+        ):
+            return invitation.reference
+    return None
+
+
+def _with_name(row: Row, account: Account) -> Row:
+    version, theirs = account.facts.name
+    if not theirs or row.agreed_name is None or not same_name(row.name, row.agreed_name):
+        return row
+    if same_name(row.name, theirs):
+        return row
+    return replace(row, name=theirs, agreed_name=theirs, agreed_name_version=version)
+
+
+def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None:
+    """The addresses that the row may take: its account's, else the newest that the account is
+    known to have had since the row's own, else its own. None for a row that stays as it is."""
+    version, theirs = account.facts.email
+    if row.agreed_email is None or not same_email(row.email, row.agreed_email):
+        return None
+    own = row.own_email or row.email
+    if not theirs:
+        return None if same_email(own, row.email) else Wishes("", [own])
+    held = account.facts.addresses
+    own_last = held[normalized_email(own)][1] if normalized_email(own) in held else None
+    since = sorted(
+        (last, address)
+        for address, (_, last) in held.items()
+        if own_last is not None and last > own_last
+    )
+    wished = [theirs, *(address for _, address in reversed(since)), own]
+    if not newly_invited:  # else the invitation does not take effect
+        wished.append(row.email)
+    return Wishes(version, list(dict.fromkeys(wished)))
+
+
+def _at_home(before: Row, row: Row, wish: Wishes) -> Wishes:
+    """Leave out the address to which the row followed an account that is taken back."""
+    moved = before.clerk_id is not None and before.clerk_id != row.clerk_id
+    undone = moved and before.linked_by == row.linked_by == LinkedBy.ADDRESS
+    *others, last = wish.addresses
+    foreign = same_email(last, before.email) and not same_email(last, row.own_email)
+    return replace(wish, addresses=others) if undone and foreign and others else wish
+
+
+FIRST = "~"
+"""Greater than all versions."""
+
+
+def _wishes_of_the_unlinked(before: Row) -> Wishes:
+    """A row that followed an account which is not its own has its own address back, before all who
+    would never have got it otherwise."""
+    followed = same_email(before.email, before.agreed_email)
+    wished = [before.own_email, before.email] if followed else [before.email]
+    return Wishes(FIRST, list(dict.fromkeys(wished)))

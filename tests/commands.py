@@ -28,17 +28,22 @@ def run(*arguments: str | Path) -> tuple[int, str]:
     return 0, out.getvalue()
 
 
-def start(sandbox: Sandbox, *arguments: str | Path) -> subprocess.Popen[str]:
-    """The command as a process of its own, on the database of the test."""
+def environment(sandbox: Sandbox) -> dict[str, str]:
+    """The environment of a process on the database of the test."""
     database = connection.settings_dict
     url = f"postgres://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
-    environment = {
+    return {
         **os.environ,
         "DATABASE_URL": url,
         "CLERK_API_URL": sandbox.url,
         "CLERK_SECRET_KEY": sandbox.secret_key,
     }
+
+
+def start(sandbox: Sandbox, *arguments: str | Path) -> subprocess.Popen[str]:
+    """The command as a process of its own, on the database of the test."""
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "manage.py", *map(str, arguments)],
-        cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=ROOT, env=environment(sandbox), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip

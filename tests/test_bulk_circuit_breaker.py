@@ -1,4 +1,5 @@
-"""The circuit breaker stops a run by its rows, whatever the order in which workers end them."""
+"""The limit of failures and the circuit breaker stop a run by its rows, whatever the order in which
+workers end them."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from users.sync.bulk.limits import CircuitBreaker
+from users.sync.bulk.circuit import OPENS_AT, PAUSES, CircuitBreaker, Signal
+from users.sync.bulk.limits import FailureLimit
 from users.sync.bulk.workers import WORKERS
 
 Results = Sequence[bool | None]
@@ -41,59 +43,96 @@ def one_after_the_other(results: Results) -> int:
     return len(results)
 
 
-def with_workers(results: Results, data: st.DataObject, breaker: CircuitBreaker) -> int:
+def with_workers(results: Results, data: st.DataObject, limit: FailureLimit) -> int:
     """How many rows start when sixteen workers end them in any order."""
     random = data.draw(st.randoms(use_true_random=False))
     in_flight: list[int] = []
     for row in range(len(results)):
-        while in_flight and (
-            breaker.must_wait or len(in_flight) == WORKERS or random.random() < 0.6
-        ):
+        while in_flight and (limit.must_wait or len(in_flight) == WORKERS or random.random() < 0.6):
             ended = in_flight.pop(random.randrange(len(in_flight)))
-            breaker.end(ended, failed=results[ended])
-        if breaker.reason:
+            limit.end(ended, failed=results[ended])
+        if limit.reason:
             break
-        in_flight.append(breaker.start())
+        in_flight.append(limit.start())
         assert in_flight[-1] == row
-    started = breaker.start()
+    started = limit.start()
     for ended in in_flight:
-        breaker.end(ended, failed=results[ended])
+        limit.end(ended, failed=results[ended])
     return started
 
 
 @given(results=runs(), data=st.data())
 def test_workers_stop_at_the_row_at_which_one_worker_stops(results, data):
-    breaker = CircuitBreaker()
+    limit = FailureLimit()
     expected = one_after_the_other(results)
-    assert with_workers(results, data, breaker) == expected
+    assert with_workers(results, data, limit) == expected
     if expected < len(results):
-        assert breaker.reason
+        assert limit.reason
 
 
 @given(results=runs(), data=st.data())
-def test_a_breaker_that_is_switched_off_stops_nothing(results, data):
-    breaker = CircuitBreaker(enabled=False)
-    assert with_workers(results, data, breaker) == len(results)
-    assert breaker.reason == ""
+def test_a_limit_that_is_switched_off_stops_nothing(results, data):
+    limit = FailureLimit(enabled=False)
+    assert with_workers(results, data, limit) == len(results)
+    assert limit.reason == ""
 
 
 @pytest.mark.parametrize("slow", range(WORKERS))
 def test_a_slow_row_does_not_hold_up_the_others(slow):
     """As many as 150 rows end while one does not."""
-    breaker = CircuitBreaker()
+    limit = FailureLimit()
     for _ in range(150):
-        assert not breaker.must_wait
-        number = breaker.start()
+        assert not limit.must_wait
+        number = limit.start()
         if number != slow:
-            breaker.end(number, failed=False)
+            limit.end(number, failed=False)
 
 
 def test_all_workers_are_busy_in_a_run_without_failures():
     """But around the hundredth row, where eleven failures would stop the run."""
-    breaker = CircuitBreaker()
+    limit = FailureLimit()
     in_flight: deque[int] = deque()
-    while (started := breaker.start()) < 400:
+    while (started := limit.start()) < 400:
         in_flight.append(started)
-        if len(in_flight) == WORKERS or breaker.must_wait:
+        if len(in_flight) == WORKERS or limit.must_wait:
             assert len(in_flight) == WORKERS or (100 <= started < 160 and len(in_flight) >= 10)
-            breaker.end(in_flight.popleft(), failed=False)
+            limit.end(in_flight.popleft(), failed=False)
+
+
+# --- The circuit breaker -------------------------------------------------------------------------
+
+
+def ended(*signals: Signal) -> CircuitBreaker:
+    """A circuit breaker after rows with these results, one after the other."""
+    breaker = CircuitBreaker()
+    for signal in signals:
+        breaker.end(breaker.start(), signal=signal, reason=f"It is {signal.name}.")
+    return breaker
+
+
+def test_one_denied_row_stops_the_run_with_its_reason():
+    assert ended(Signal.ANSWERED, Signal.DENIED).reason == "It is DENIED."
+
+
+@pytest.mark.parametrize("last", [Signal.ANSWERED, Signal.FAILED])
+def test_an_answer_closes_the_circuit(last):
+    without_answer = [Signal.NO_ANSWER] * OPENS_AT
+    assert ended(*without_answer).is_open
+    assert ended(*without_answer, Signal.NOTHING, Signal.ENDED).is_open
+    assert not ended(*without_answer, last).is_open
+    assert not ended(*without_answer[1:]).is_open
+
+
+def test_pauses_grow_until_the_run_stops_and_start_again_after_an_answer():
+    breaker = ended(*[Signal.NO_ANSWER] * OPENS_AT)
+    pauses = []
+    while not breaker.reason:
+        pauses.append(breaker.next_pause())
+        breaker.end(breaker.start(), signal=Signal.NO_ANSWER, reason="Clerk is down.")
+    assert pauses == list(PAUSES) == sorted(PAUSES)
+    assert "no answer" in breaker.reason
+    assert "Clerk is down." in breaker.reason
+    again = ended(*[Signal.NO_ANSWER] * OPENS_AT)
+    again.next_pause()
+    again.end(again.start(), signal=Signal.ANSWERED, reason="")
+    assert again.next_pause() == PAUSES[0]

@@ -46,7 +46,7 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_only_what_was_in_flight
         )
         process.kill()
         process.communicate()
-        arguments = ["clerk_push", "--resume", str(BulkRun.objects.get().pk), "--no-refresh",
+        arguments = ["clerk_push", "--resume", str(BulkRun.objects.get().pk), "--apply",
                      "--rate", "1000"]  # fmt: skip
     final = start(sandbox, *arguments)
     output, _ = final.communicate(timeout=PATIENCE)

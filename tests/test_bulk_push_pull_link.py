@@ -24,10 +24,11 @@ from tests.factories import (
 )
 from tests.patience import PATIENCE, wait_until
 from tests.unknown import time_is_over
-from users.clerk import ClerkUser
+from users.clerk import ClerkUser, Deadline, clerk
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
-from users.sync.bulk import plan_file
+from users.sync.bulk import circuit, plan_file
 from users.sync.bulk import run as runs
+from users.sync.bulk.workers import WORKERS, Workers
 from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,7 +36,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _no_pause_between_rounds(monkeypatch):
-    monkeypatch.setattr(runs, "ROUND_PAUSE", 0.05)
+    monkeypatch.setattr(runs, "ROUND_PAUSES", (0.0, 0.05, 0.05, 0.05))
+    monkeypatch.setattr(circuit, "PAUSES", (0.01, 0.01, 0.01))
 
 
 def push(*arguments):
@@ -103,11 +105,33 @@ def test_users_are_chosen_by_id_clerk_id_email_group_and_role(sandbox, tmp_path)
 
 def test_everything_that_is_not_found_is_named_at_once(sandbox):
     differing(sandbox)
-    code, out = push("--id", "user_gone", "--email", "nobody@example.com", "--group", "Elm",
-                     "--role", "KING")  # fmt: skip
+    code, out = push("--id", "user_gone", "--email", "nobody@example.com", "--group", "Elm")
     assert code == 1
-    for text in ("id user_gone", "email nobody@example.com", "group “Elm”", "role KING"):
+    for text in ("id user_gone", "email nobody@example.com", "group “Elm”"):
         assert text in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--role", "KING"], "HOMEOWNER"),
+        (["--rate", "nan"], "--rate must be a number"),
+        (["--rate", "inf"], "--rate must be a number"),
+        (["--max-changes", "-1"], "not a whole number"),
+        (["--limit", "-1", "--apply"], "not a whole number"),
+        (["--limit", "1"], "--limit needs --apply"),
+        (["--retry-failed"], "--retry-failed needs --resume"),
+        (["--resume", "1", "--undo", "1"], "cannot be combined with --undo"),
+        (["--resume", "1", "--plan-out", "x", "--actor", "a"], "with --plan-out, --actor"),
+        (["--undo", "1", "--field", "name"], "cannot be combined with --field"),
+        (["--plan", "x", "--undo", "1"], "cannot be combined with --plan"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(sandbox, arguments, said):
+    differing(sandbox)
+    code, out = run("clerk_push", "--no-refresh", *arguments)
+    assert (code, said in out) == (1, True), out
+    assert not sandbox.writes()
 
 
 # --- Applying ------------------------------------------------------------------------------------
@@ -229,9 +253,110 @@ def test_rows_that_meet_a_429_come_again_and_nothing_is_lost(sandbox):
     sandbox.fault("PATCH /users/{user_id}", "status", status=429, retry_after=1, times=5)
     code, out = push("--apply")
     assert code == 0, out
-    statuses = [request.status for request in sandbox.requests()]
+    statuses = [request.status for request in sandbox.writes()]
     assert (statuses.count(429), statuses.count(200)) == (5, 12)
     assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+
+
+# --- Edits in Clerk while a run is at work -------------------------------------------------------
+
+
+@pytest.fixture
+def once_started(monkeypatch):
+    """Call a function in the middle of a run: when its first row is given to a worker."""
+
+    def at_first_row(function) -> None:
+        take, calls = Workers.take, iter([function])
+
+        def taking(self, number, row):
+            take(self, number, row)
+            for call in calls:
+                call()
+
+        monkeypatch.setattr(Workers, "take", taking)
+
+    return at_first_row
+
+
+SLOW = ("--no-refresh", "--rate", "4")
+"""One read covers four rows at this rate, so the last row is read after the edit."""
+
+
+@pytest.mark.parametrize("our_copy_shows_it", [True, False])
+def test_a_push_never_overwrites_a_name_that_was_edited_in_clerk_meanwhile(
+    sandbox, once_started, our_copy_shows_it
+):
+    users = sorted(differing(sandbox, 8), key=lambda user: user.pk)
+    last = users[-1]
+
+    def edit() -> None:
+        if our_copy_shows_it:
+            rename_in_clerk(sandbox, last, "Brown")
+        else:
+            sandbox.edit(last.clerk_id, last_name="Brown")
+
+    once_started(edit)
+    code, out = run("clerk_push", "--apply", *SLOW)
+    assert code == 2
+    assert clerk_name(sandbox, last) == "Mary Ann Brown"
+    row = BulkRow.objects.get(user=last)
+    assert (row.state, "name" in row.reason) == ("skipped", True)
+    assert row.reason in out
+    assert [clerk_name(sandbox, user) for user in users[:-1]] == [user.name for user in users[:-1]]
+    assert ClerkAccount.objects.get(pk=last.clerk_id).last_name == "Brown"
+
+
+def test_a_push_never_overwrites_an_email_that_was_edited_in_clerk_meanwhile(sandbox, once_started):
+    users = [linked(sandbox, email=f"old{n}@example.com") for n in range(8)]
+    for number, user in enumerate(users):
+        change_here(user, email=f"new{number}@example.com")
+    last = max(users, key=lambda user: user.pk)
+
+    def edit() -> None:
+        clerk().replace_email(last.clerk_id, email="own@example.com", deadline=Deadline(PATIENCE))
+
+    once_started(edit)
+    assert run("clerk_push", "--apply", "--field", "email", *SLOW)[0] == 2
+    assert sandbox.find("own@example.com")[0]["id"] == last.clerk_id
+    assert BulkRow.objects.get(user=last).state == "skipped"
+
+
+@pytest.mark.parametrize("busy_first", [True, False])
+def test_an_update_never_overwrites_a_name_that_was_edited_in_clerk_meanwhile(
+    sandbox, once_started, tmp_path, busy_first
+):
+    users = [linked(sandbox, name=f"Mary Ann Smith{n}") for n in range(8)]
+    last = users[-1]
+    lines = [f"{user.pk},Mary Ann Jones{n}" for n, user in enumerate(users)]
+    (tmp_path / "names.csv").write_text("\n".join(["id,name", *lines]))
+    once_started(lambda: sandbox.edit(last.clerk_id, last_name="Brown"))
+    if busy_first:
+        sandbox.fault("PATCH /users/{user_id}", "status", status=409, code="resource_locked",
+                      user_id=last.clerk_id, times=1)  # fmt: skip
+    assert run("update_users", tmp_path / "names.csv", "--apply", *SLOW)[0] == 2
+    assert clerk_name(sandbox, last) == "Mary Ann Brown"
+    assert BulkRow.objects.get(user=last).state == "skipped"
+    last.refresh_from_db()
+    assert last.name == "Mary Ann Smith7"
+
+
+def test_one_read_serves_many_rows(sandbox):
+    users = differing(sandbox, 150)
+    ClerkAccount.objects.update(seen_at=timezone.now() - timedelta(hours=1))
+    assert push("--apply", "--max-changes", "150")[0] == 0
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+    first, *_ = [request for request in sandbox.requests() if request.path == "/users"]
+    assert len(first.many("user_id")) == 100
+
+
+def test_the_attempt_says_what_clerk_really_held_and_undo_goes_back_to_it(sandbox):
+    [user] = differing(sandbox)
+    sandbox.edit(user.clerk_id, first_name="Mary  Ann", last_name=" Smith0")
+    assert push("--apply")[0] == 0
+    attempt = SyncAttempt.objects.get()
+    assert attempt.changes == {"name": ["Mary Ann Smith0", "Mary Ann Jones0"]}
+    assert push("--undo", str(BulkRun.objects.get().pk), "--apply")[0] == 0
+    assert clerk_name(sandbox, user) == "Mary Ann Smith0"
 
 
 # --- Plans in files ------------------------------------------------------------------------------
@@ -241,6 +366,7 @@ def test_a_plan_in_a_file_is_done_exactly_and_rows_that_changed_since_are_named(
     same, here, there, gone = differing(sandbox, 4)
     file = tmp_path / "plan.json"
     assert push("--plan-out", file)[0] == 2
+    assert file.stat().st_mode & 0o777 == 0o600
     later = differing(sandbox)[0]
     change_here(here, name="Somebody Else")
     rename_in_clerk(sandbox, there, "Brown")
@@ -294,6 +420,51 @@ def test_a_plan_of_another_command_is_refused(sandbox, tmp_path):
     assert (code, "plan of clerk_push" in out) == (1, True)
 
 
+# --- A part of a plan or a run -------------------------------------------------------------------
+
+
+def test_nothing_is_resumed_without_apply(sandbox):
+    users = differing(sandbox, 3)
+    push("--apply", "--limit", "1")
+    code, out = push("--resume", str(BulkRun.objects.get().pk))
+    assert (code, "Run it again with --apply" in out) == (2, True)
+    assert len(sandbox.writes()) == 1
+    assert sum(user.name in out for user in users) == 2
+
+
+def test_a_canary_is_the_first_rows_of_the_plan_and_the_rest_comes_by_resume(sandbox):
+    users = sorted(differing(sandbox, 6), key=lambda user: user.pk)
+    code, out = push("--apply", "--limit", "2")
+    canary = BulkRun.objects.get()
+    assert (code, canary.state) == (2, "interrupted")
+    assert f"--resume {canary.pk} --apply" in out
+    done = [clerk_name(sandbox, user) == user.name for user in users]
+    assert done == [True, True, False, False, False, False]
+    assert push("--resume", str(canary.pk), "--limit", "1", "--apply")[0] == 2
+    assert canary.rows.filter(state="done").count() == 3
+    assert push("--resume", str(canary.pk), "--apply")[0] == 0
+    canary.refresh_from_db()
+    assert canary.state == "finished"
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+
+
+def test_chosen_users_alone_are_undone_applied_and_resumed(sandbox, tmp_path):
+    one, two, three = users = differing(sandbox, 3)
+    file = tmp_path / "plan.json"
+    push("--plan-out", file)
+    assert push("--plan", file, "--email", one.email, "--apply")[0] == 0
+    assert [clerk_name(sandbox, user) == user.name for user in users] == [True, False, False]
+    push("--apply", "--limit", "0")
+    rest = BulkRun.objects.first()
+    assert push("--resume", str(rest.pk), "--id", str(three.pk), "--apply")[0] == 2
+    assert [clerk_name(sandbox, user) == user.name for user in users] == [True, False, True]
+    assert push("--resume", str(rest.pk), "--apply")[0] == 0
+    code, out = push("--undo", str(rest.pk), "--email", two.email, "--apply")
+    assert (code, three.name in out) == (0, False)
+    assert clerk_name(sandbox, two) == "Mary Ann Smith1"
+    assert clerk_name(sandbox, three) == three.name
+
+
 # --- Limits --------------------------------------------------------------------------------------
 
 
@@ -325,10 +496,11 @@ def test_a_run_of_failures_stops_and_can_go_on(sandbox):
     assert code == 2
     stopped = BulkRun.objects.get()
     assert (stopped.state, stopped.message) == ("stopped", "20 rows in a row failed.")
-    assert f"--resume {stopped.pk} --keep-going" in out
+    assert f"--resume {stopped.pk}" in out
+    assert "--keep-going" not in out
     ended = stopped.rows.exclude(state="waiting").order_by("position")
     assert [(row.position, row.state) for row in ended] == [(n, "failed") for n in range(20)]
-    code, out = push("--resume", str(stopped.pk), "--keep-going")
+    code, out = push("--resume", str(stopped.pk), "--apply", "--keep-going")
     assert code == 2
     assert stopped.rows.filter(state="done").count() == 20
     assert [clerk_name(sandbox, user) for user in users[25:]] == [u.name for u in users[25:]]
@@ -343,14 +515,75 @@ def test_an_outage_stops_the_run_and_every_row_waits_for_its_end(sandbox):
     code, out = push("--apply")
     assert code == 2
     stopped = BulkRun.objects.get()
-    assert (stopped.state, stopped.message) == ("stopped", "20 rows in a row failed.")
+    assert stopped.state == "stopped"
+    assert stopped.message.startswith("Clerk gave no answer to ")
     assert stopped.rows.filter(state="waiting").count() == 30
-    assert stopped.rows.exclude(reason="").count() == 20
+    assert 0 < stopped.rows.exclude(reason="").count() < 30
     assert "Waiting: Mary Ann Jones" in out
     sandbox.clear_faults()
-    assert push("--resume", str(stopped.pk))[0] == 0
+    assert push("--resume", str(stopped.pk), "--apply")[0] == 0
     assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
     assert not SyncAttempt.objects.filter(status="started").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--keep-going"]])
+@pytest.mark.parametrize(
+    ("status", "code", "cause"),
+    [
+        (401, "clerk_key_invalid", "Ask an engineer to check CLERK_SECRET_KEY"),
+        (402, "unsupported_subscription_plan_features", "The plan of this Clerk instance"),
+        (403, "authorization_invalid", "not allowed to do this in Clerk"),
+        (403, "feature_not_enabled", "switched off in this Clerk instance"),
+    ],
+)
+def test_a_key_revoked_in_the_middle_stops_the_run_at_once(sandbox, flags, status, code, cause):
+    users = differing(sandbox, 60)
+    route = "PATCH /users/{user_id}"
+    sandbox.fault(route, "status", status=status, code=code, skip=10, times=None)
+    ended, out = push("--apply", "--max-changes", "60", *flags)
+    assert ended == 2
+    stopped = BulkRun.objects.get()
+    assert (stopped.state, cause in stopped.message, cause in out) == ("stopped", True, True)
+    assert not stopped.rows.filter(state="failed").exists()
+    assert len(sandbox.writes()) <= 10 + WORKERS
+    assert f"--resume {stopped.pk}" in out
+    assert "--keep-going" not in out
+    sandbox.clear_faults()
+    assert push("--resume", str(stopped.pk), "--apply")[0] == 0
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+
+
+def test_a_burst_of_errors_ends_and_the_run_finishes_by_itself(sandbox):
+    users = differing(sandbox, 40)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=500, skip=5, times=20)
+    code, out = push("--apply")
+    assert code == 0, out
+    assert BulkRun.objects.get().state == "finished"
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+
+
+@pytest.mark.parametrize("code", ["resource_locked", "conflict"])
+def test_a_user_whom_clerk_is_changing_comes_again_later(sandbox, code):
+    [user] = differing(sandbox)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=409, code=code, times=2)
+    assert push("--apply")[0] == 0
+    assert clerk_name(sandbox, user) == user.name
+
+
+def test_other_refusals_fail_their_row_and_can_be_tried_again(sandbox):
+    first, managed = differing(sandbox, 2)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=409, code="user_managed_by_scim",
+                  user_id=managed.clerk_id, times=None)  # fmt: skip
+    code, out = push("--apply")
+    done = BulkRun.objects.get()
+    assert (code, done.state) == (2, "finished")
+    assert "company directory (SCIM)" in done.rows.get(state="failed").reason
+    assert clerk_name(sandbox, first) == first.name
+    assert f"--resume {done.pk} --apply --retry-failed" in out
+    assert "--retry-failed tries them again" in push("--resume", str(done.pk), "--apply")[1]
+    sandbox.clear_faults()
+    assert push("--resume", str(done.pk), "--apply", "--retry-failed")[0] == 0
+    assert clerk_name(sandbox, managed) == managed.name
 
 
 @pytest.mark.parametrize("applied", [True, False])
@@ -390,7 +623,7 @@ def unconfirmed(sandbox, *, applied: bool) -> tuple[BuilderUser, BulkRun]:
 def test_a_row_that_nobody_confirmed_is_done_by_resume(sandbox):
     user, waiting = unconfirmed(sandbox, applied=False)
     assert clerk_name(sandbox, user) == "Mary Ann Smith0"
-    assert push("--resume", str(waiting.pk))[0] == 0
+    assert push("--resume", str(waiting.pk), "--apply")[0] == 0
     assert clerk_name(sandbox, user) == "Mary Ann Jones0"
     assert (waiting.rows.get().state, waiting.rows.get().reason) == ("done", "")
 
@@ -414,7 +647,7 @@ def test_a_row_whose_attempt_was_applied_later_is_shown_and_undone_as_done(sandb
 def test_a_run_whose_last_row_was_applied_later_has_nothing_to_resume(sandbox):
     user, waiting = unconfirmed(sandbox, applied=True)
     writes = len(sandbox.writes())
-    code, out = push("--resume", str(waiting.pk))
+    code, out = push("--resume", str(waiting.pk), "--apply")
     assert (code, "no row left" in out) == (1, True)
     assert BulkRun.objects.get().state == "finished"
     assert waiting.rows.get().state == "done"
@@ -429,6 +662,7 @@ def test_a_run_whose_last_row_was_applied_later_has_nothing_to_resume(sandbox):
 def halted(sandbox, monkeypatch):
     """Start a run of 40 rows as a process; Clerk answers the first, and the others when told."""
     monkeypatch.setenv("CLERK_EDIT_DEADLINE", str(PATIENCE))
+    monkeypatch.setenv("DATABASE_WAIT_SECONDS", str(2 * PATIENCE))
     users = differing(sandbox, 40)
     sandbox.fault("PATCH /users/{user_id}", "delay", seconds=PATIENCE, skip=1, times=None)
     process = start(sandbox, "clerk_push", "--no-refresh", "--apply", "--rate", "1000")
@@ -463,16 +697,35 @@ def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(sandbox, halted
     assert f"clerk_push --resume {interrupted.pk}" in output
     assert not SyncAttempt.objects.filter(status="started").exists()
     assert 0 < interrupted.rows.filter(state="waiting").count() < 40
-    assert push("--resume", str(interrupted.pk))[0] == 0
+    assert push("--resume", str(interrupted.pk), "--apply")[0] == 0
     assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
     assert len(sandbox.writes()) == 40
+
+
+def test_a_killed_run_is_shown_as_killed(sandbox, halted, client):
+    _, process = halted
+    killed = BulkRun.objects.get()
+    assert client.get("/admin/users/bulkrun/").content.decode().count("Running") > 0
+    process.kill()
+    process.wait()
+
+    def told() -> bool:
+        findings = json.loads(run("clerk_check", "--json")[1])["findings"]
+        return any("was killed" in finding["meaning"] for finding in findings)
+
+    wait_until(told, "the database does not notice that the process is gone")
+    killed.refresh_from_db()
+    assert killed.state == "interrupted"
+    page = client.get(f"/admin/users/bulkrun/{killed.pk}/change/").content.decode()
+    for text in ("Interrupted", "Its process was killed.", f"--resume {killed.pk} --apply"):
+        assert text in page
 
 
 def test_what_cannot_be_resumed_says_why(sandbox):
     differing(sandbox)
     push("--apply")
     done = BulkRun.objects.get()
-    assert "no row left" in push("--resume", str(done.pk))[1]
+    assert "no row left" in push("--resume", str(done.pk), "--apply")[1]
     assert "There is no run 99999" in push("--resume", "99999")[1]
     assert "Run" in pull("--resume", str(done.pk))[1]
 
@@ -497,6 +750,8 @@ def test_without_a_key_it_says_what_to_set(settings, sandbox):
     settings.CLERK_SECRET_KEY = ""
     code, out = push("--apply")
     assert code == 2
+    stopped = BulkRun.objects.get()
+    assert (stopped.state, stopped.rows.get().state) == ("stopped", "waiting")
     assert "Clerk authentication not configured" in out
     code, out = run("clerk_push", "--apply")
     assert code == 1

@@ -189,7 +189,7 @@ def test_what_is_unfinished_is_told_with_what_mends_it(sandbox):
     assert mends["Twins"] == "manage.py clerk_diff --kind twins"
     assert mends["Attempts"] == "manage.py clerk_recover"
     assert mends["Events"] == "manage.py clerk_replay"
-    assert mends["Bulk run"] == f"manage.py clerk_push --resume {cut.pk}"
+    assert mends["Bulk run"] == f"manage.py clerk_push --resume {cut.pk} --apply"
     assert mends["Scan"] == "manage.py clerk_diff --refresh"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -19,7 +20,7 @@ from tests.factories import (
 )
 from tests.test_change_form import form_of, page_of
 from users.clerk import ClerkUser, Deadline, clerk
-from users.models import BuilderUser, ClerkAccount
+from users.models import BuilderUser, BulkRun, ClerkAccount
 from users.sync.bulk.lock import one_at_a_time
 from users.sync.inbound.reconcile import reconcile_due
 from users.sync.mirror import store
@@ -45,7 +46,35 @@ def in_clerk(sandbox, **fields) -> ClerkUser:
 def test_who_is_in_step_is_no_difference(sandbox):
     linked(sandbox, name="Mary  Ann Smith")  # an old row's double space is none
     BuilderUserFactory()
-    assert run("clerk_diff") == (0, "No difference.\n")
+    code, out = run("clerk_diff")
+    assert (code, "No difference in what was looked at." in out) == (0, True)
+
+
+def test_it_says_how_old_our_copy_is(sandbox):
+    linked(sandbox)
+    assert "Nobody has looked at all of Clerk's users yet" in run("clerk_diff")[1]
+    assert json.loads(run("clerk_diff", "--json")[1])["looked_at"] is None
+    run("clerk_diff", "--refresh")
+    BulkRun.objects.update(started_at=timezone.now() - timedelta(hours=3, minutes=5))
+    assert "Clerk's users were all looked at 3 h 5 min ago" in run("clerk_diff")[1]
+    looked_at = json.loads(run("clerk_diff", "--json")[1])["looked_at"]
+    assert looked_at == BulkRun.objects.get().started_at.isoformat()
+
+
+def test_a_user_who_was_not_looked_at_yet_is_no_missing_one(sandbox):
+    account = sandbox.add_user(email="mary@example.com", first_name="Mary", last_name="Smith")
+    user = BuilderUserFactory(clerk_id=account["id"], email="mary@example.com", name="Mary Smith")
+    elsewhere = BuilderUserFactory(clerk_id="user_never_seen")
+    _, out = run("clerk_diff", "--json", "--kind", "unseen", "--kind", "missing")
+    rows = json.loads(out)["differences"]
+    assert {(row["kind"], row["user_id"]) for row in rows} == {
+        ("unseen", str(user.pk)),
+        ("unseen", str(elsewhere.pk)),
+    }
+    run("clerk_diff", "--refresh")
+    assert differences("--kind", "unseen", "--kind", "missing")["missing"]["user_id"] == str(
+        elsewhere.pk
+    )
 
 
 def test_a_name_that_was_edited_in_the_database_without_an_attempt(sandbox, client):
@@ -103,13 +132,13 @@ def test_every_other_kind(sandbox):
     match = in_clerk(sandbox, email="waiting@example.com")
     stranger = in_clerk(sandbox, email="stranger@example.com")
     found = differences()
-    assert found["missing"]["user_id"] == str(missing.pk)
+    assert found["unseen"]["user_id"] == str(missing.pk)
     assert found["deleted"]["user_id"] == str(deleted.pk)
     assert found["unfinished"]["cause"] == "Clerk did not answer."
     assert found["match"]["clerk_id"] == match.id
     assert "clerk_link" in found["match"]["cause"]
     assert found["only_in_clerk"]["clerk_id"] == stranger.id
-    assert set(found) == {"missing", "deleted", "unfinished", "match", "only_in_clerk"}
+    assert set(found) == {"unseen", "deleted", "unfinished", "match", "only_in_clerk"}
     assert waiting.clerk_id is None
 
 
@@ -137,7 +166,7 @@ def test_a_table_for_people_and_cells_that_are_no_formulas(sandbox):
     for text in ("Name differs", "Mary Ann Smith", "Likely cause", "Name differs: 1"):
         assert text in out
     code, out = run("clerk_diff", "--format", "csv")
-    [row] = csv.DictReader(out.splitlines())
+    [row] = csv.DictReader(out.splitlines()[1:])  # below what stderr says
     assert row["ours"] == "'=cmd|' /C calc'!A0"
     assert (code, row["kind"]) == (2, "name")
 

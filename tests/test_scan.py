@@ -132,6 +132,17 @@ def test_who_signs_up_during_the_scan_is_seen_once(sandbox, small_pages):
     assert set(late) <= known()
 
 
+@pytest.mark.parametrize(
+    ("code", "answers"), [("resource_not_found", 1), ("some_new_code", 3)]
+)  # fmt: skip
+def test_a_deleted_cursor_may_be_answered_with_404(sandbox, small_pages, code, answers):
+    ids = fill(sandbox, 30)
+    # The oldest user and the first page come before; a code that is not known is tried again.
+    sandbox.fault("GET /users", "status", status=404, code=code, skip=2, times=answers)
+    assert scan(windows=1).seen >= 30
+    assert known() == set(ids)
+
+
 def test_the_cursor_is_deleted_during_the_scan(sandbox, small_pages):
     ids = fill(sandbox, 60)
     deleted: list[str] = []

@@ -12,6 +12,7 @@ from tests.commands import run
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
 from tests.test_change_form import form_of, page_of, text_of
 from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
+from users.sync import exchange
 from users.sync.bulk import run as runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,8 +37,9 @@ def file(folder: Path) -> Path:
 
 
 def outcomes(folder: Path) -> dict[int, tuple[str, str]]:
-    """What the result file says of each line."""
-    with (folder / "fixes.result.csv").open(encoding="utf-8", newline="") as text:
+    """What the newest result file says of each line."""
+    newest = max(folder.glob("fixes.result*.csv"), key=lambda file: file.stat().st_mtime_ns)
+    with newest.open(encoding="utf-8", newline="") as text:
         return {int(row["line"]): (row["outcome"], row["reason"]) for row in csv.DictReader(text)}
 
 
@@ -179,18 +181,18 @@ def test_all_that_is_wrong_is_said_at_once_with_its_line(sandbox, update):
     ], "--apply")  # fmt: skip
     assert code == 1
     for text in (
-        "line 2: name: A name cannot hold < or >",
-        "line 2: email: Enter a valid email",
-        "line 2: role: “KING” is none of",
-        f"line 3: email: another builder user has {taken.email}",
-        "line 5: email: line 4 has new@example.com too",
-        "line 6: internal_role: Only users with the role Admin",
-        "line 6: builder_group: there is no group “Elm”",
-        "line 7: builder_group: there is no group “twin”, which several have",
-        "line 8: the same user as in line 7",
-        "line 9: no user has the id “no-id”",
+        "line 2, name: A name cannot hold < or >",
+        "line 2, email: Enter a valid email",
+        "line 2, role: “KING” is none of",
+        f"line 3, email: another builder user has {taken.email}",
+        "line 5, email: line 4 has new@example.com too",
+        "line 6, internal_role: Only users with the role Admin",
+        "line 6, builder_group: there is no group “Elm”",
+        "line 7, builder_group: there is no group “twin”, which several have",
+        "line 8, id: the same user as in line 7",
+        "line 9, id: no user has the id “no-id”",
         "line 10: it has 3 cells, not 6",
-        "line 11: no id",
+        "line 11, id: no id",
     ):
         assert text in out
     assert not BulkRun.objects.exists()
@@ -227,7 +229,7 @@ def test_the_wrong_column_mapped(sandbox, update, many):
 
 def test_names_in_the_column_of_emails(sandbox, update, many):
     lines = [f"{user.pk},{user.name}" for user in many]
-    stopped(update(["id,email", *lines], "--apply"), sandbox, "line 2: email: Enter a valid")
+    stopped(update(["id,email", *lines], "--apply"), sandbox, "line 2, email: Enter a valid")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf", b"\n\n\n"])
@@ -236,14 +238,14 @@ def test_an_empty_file(sandbox, update, many, content):
 
 
 def test_a_head_only(sandbox, update, many):
-    stopped(update("id,name\n", "--apply"), sandbox, "no line below it")
+    stopped(update("id,name\n", "--apply"), sandbox, "no data rows")
 
 
 def test_half_an_export(sandbox, update, many):
     """Cut off in the middle of a line; and inside quotes."""
     lines = [f'{user.pk},"Smith, Jane {n}",BUILDER' for n, user in enumerate(many[:10])]
     text = "\n".join(["id,name,role", *lines])
-    stopped(update(text[:-14], "--apply"), sandbox, "is not a CSV file")
+    stopped(update(text[:-14], "--apply"), sandbox, "this is not CSV")
     stopped(update(text[:-8], "--apply"), sandbox, "line 11: it has 2 cells, not 3")
 
 
@@ -305,10 +307,10 @@ def test_a_file_that_is_not_there_or_a_result_that_cannot_be_written(sandbox, tm
 def test_a_failing_line_is_in_the_result_and_the_others_are_done(
     sandbox, update, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(runs, "ROUND_PAUSE", 0.01)
+    monkeypatch.setattr(runs, "ROUND_PAUSES", (0.0, 0.01, 0.01, 0.01))
     gone, there = linked(sandbox), linked(sandbox)
     sandbox.delete(gone.clerk_id)
-    lines = ["id,name", f"{gone.pk},Jane Roe", f"{there.pk},=Jane Doe"]
+    lines = ["id,name", f"{gone.pk},Jane Roe", f"{there.pk},Jane Doe"]
     code, _ = update(lines, "--apply")
     assert code == 2
     result = outcomes(tmp_path)
@@ -317,7 +319,62 @@ def test_a_failing_line_is_in_the_result_and_the_others_are_done(
     assert result[3] == ("changed", "")
     gone.refresh_from_db()
     there.refresh_from_db()
-    assert (gone.name, there.name) == ("Mary Ann Smith", "=Jane Doe")
+    assert (gone.name, there.name) == ("Mary Ann Smith", "Jane Doe")
+
+
+def test_a_result_file_is_of_one_run_and_readable_by_its_owner_alone(sandbox, update, tmp_path):
+    user = linked(sandbox)
+    for name in ("Mary Ann Jones", "Mary Ann Brown"):
+        assert update(["id,name", f"{user.pk},{name}"], "--apply")[0] == 0
+    files = [tmp_path / f"fixes.result.{run.pk}.csv" for run in BulkRun.objects.all()]
+    assert len(files) == 2
+    for result in files:
+        assert result.stat().st_mode & 0o777 == 0o600
+    assert sorted(tmp_path.iterdir()) == sorted([file(tmp_path), *files])
+
+
+@pytest.mark.parametrize("option", ["--result", "--plan-out"])
+def test_the_spreadsheet_itself_is_never_overwritten(sandbox, update, tmp_path, option):
+    user = linked(sandbox)
+    lines = ["id,name", f"{user.pk},Jane Roe"]
+    link = tmp_path / "link.csv"
+    link.symlink_to(file(tmp_path))
+    for path in (file(tmp_path), link):
+        stopped(update(lines, "--apply", option, path), sandbox, option, "the same file")
+        assert file(tmp_path).read_text().splitlines() == lines
+
+
+def test_results_before_are_never_overwritten(sandbox, update, tmp_path):
+    user = linked(sandbox)
+    before = tmp_path / "before.csv"
+    before.write_text("results")
+    lines = ["id,name", f"{user.pk},Jane Roe"]
+    stopped(update(lines, "--apply", "--result", before), sandbox, "exists")
+    assert before.read_text() == "results"
+
+
+def test_a_line_whose_change_was_applied_after_all_is_told_as_changed(
+    sandbox, update, tmp_path, monkeypatch
+):
+    """The process failed after Clerk had taken the change; recovery finds that."""
+    user = linked(sandbox)
+    complete = exchange.complete
+
+    def failing(*arguments, **options):
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(exchange, "complete", failing)
+    monkeypatch.setattr(runs, "ROUND_PAUSES", (0.0,))
+    assert update(["id,name", f"{user.pk},Mary Ann Jones"], "--apply")[0] == 2
+    waiting = BulkRun.objects.get()
+    assert (waiting.rows.get().state, outcomes(tmp_path)[2][0]) == ("waiting", "waiting")
+    monkeypatch.setattr(exchange, "complete", complete)
+    assert run("clerk_recover")[0] == 0
+    waiting.refresh_from_db()
+    assert (waiting.state, waiting.rows.get().state) == ("finished", "done")
+    assert outcomes(tmp_path) == {2: ("changed", "")}
+    user.refresh_from_db()
+    assert user.name == "Mary Ann Jones"
 
 
 def test_undo_brings_back_what_was_there(sandbox, update, tmp_path):

@@ -158,6 +158,15 @@ class Refused(ChangeFailed):
     code = "refused"
 
 
+class Denied(Refused):
+    """Clerk does not accept our key, or the plan or a setting of the instance lacks what the
+    change needs. The same change of another user ends alike."""
+
+
+class BusyInClerk(Refused):
+    """Clerk is changing this user right now (409). The same may be sent again in a moment."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who has an email address, as far as our tables tell.
@@ -182,6 +191,10 @@ class NotSaved(ChangeFailed):
     """It did not get through: nothing was sent to Clerk. Nothing changed on either side."""
 
     code = "not_saved"
+
+
+class NotConfigured(NotSaved):
+    """CLERK_SECRET_KEY is missing or cannot be a key. Every change ends alike."""
 
 
 class NotKnown(ChangeFailed):

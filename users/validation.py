@@ -12,14 +12,14 @@ from users.models import Role
 
 NAME_LENGTH, EMAIL_LENGTH = 200, 254
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
 """Among them those that turn a text round, by which one name looks like another."""
 _MARKUP = re.compile(r"[<>]")
 
 
 def clean_name(value: str) -> str:
     """Whitespace squashed; characters that no name has are refused. Raises `ValidationError`."""
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         raise ValidationError("Remove the control characters from the name.")
     if _MARKUP.search(value):
         raise ValidationError("A name cannot hold < or >.")

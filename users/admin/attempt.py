@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
@@ -13,6 +14,7 @@ from django.views.decorators.http import require_POST
 from users.admin.base import ReadOnlyAdmin, link_to, say_result
 from users.models import SyncAttempt
 from users.sync import recovery, unseen
+from users.sync.showing import shown_changes, with_group_names
 
 
 @admin.register(SyncAttempt)
@@ -31,6 +33,9 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
     readonly_fields = ["user_link", "changed"]
     change_form_template = "admin/users/syncattempt/change_form.html"
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[SyncAttempt]:
+        return with_group_names(super().get_queryset(request))
+
     @admin.display(description="builder user")
     def user_link(self, attempt: SyncAttempt) -> str:
         return link_to(attempt.user, attempt.label)
@@ -40,10 +45,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
         rows = format_html_join(
             "",
             "<tr><th scope=row>{}</th><td>{}</td><td>{}</td></tr>",
-            (
-                (field.replace("_", " "), _text(before), _text(after))
-                for field, (before, after) in attempt.changes.items()
-            ),
+            shown_changes(attempt),
         )
         return format_html(
             "<table class=changes><thead><tr><th>Field</th><th>Before</th><th>After</th></tr>"
@@ -73,7 +75,3 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
         attempt = get_object_or_404(SyncAttempt, pk=pk, actor_id=request.user.pk)
         unseen.mark_seen(request.user, [attempt])
         return HttpResponseRedirect(reverse("admin:index"))
-
-
-def _text(value: Any) -> str:
-    return "—" if value in (None, "") else str(value)

@@ -11,7 +11,8 @@ from django.utils.http import urlencode
 
 from users.admin.base import ReadOnlyAdmin, link_to
 from users.models import BulkRow, BulkRun
-from users.sync.bulk.rows import follow_attempts
+from users.sync.bulk.run import bring_up_to_date
+from users.sync.showing import shown_changes, with_group_names
 
 
 @admin.register(BulkRun)
@@ -27,14 +28,14 @@ class BulkRunAdmin(ReadOnlyAdmin):
     readonly_fields = ["counted", "links", "next_step", "kept"]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        follow_attempts()
+        bring_up_to_date()
         return super().changelist_view(request, extra_context)
 
     def get_object(self, request: HttpRequest, *which: Any) -> BulkRun | None:
         run = super().get_object(request, *which)
         if run is None:
             return None
-        follow_attempts(run)
+        bring_up_to_date(run)
         return super().get_object(request, *which)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRun]:
@@ -77,7 +78,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
         if run.command == "scan":
             return "—"
         if run.rows_waiting and run.state != BulkRun.State.RUNNING:
-            return format_html("<code>manage.py {} --resume {}</code>", run.command, run.pk)
+            return format_html("<code>manage.py {} --resume {} --apply</code>", run.command, run.pk)
         if run.rows_done:
             return format_html("<code>manage.py {} --undo {}</code>", run.command, run.pk)
         return "—"
@@ -103,8 +104,11 @@ class BulkRowAdmin(ReadOnlyAdmin):
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        follow_attempts()
+        bring_up_to_date()
         return super().changelist_view(request, extra_context)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRow]:
+        return with_group_names(super().get_queryset(request))
 
     @admin.display(description="builder user")
     def user_link(self, row: BulkRow) -> str:
@@ -112,11 +116,4 @@ class BulkRowAdmin(ReadOnlyAdmin):
 
     @admin.display(description="changes")
     def changed(self, row: BulkRow) -> str:
-        return format_html_join(
-            ", ",
-            "{}: {} → {}",
-            (
-                (field.replace("_", " "), before or "—", after or "—")
-                for field, (before, after) in row.changes.items()
-            ),
-        )
+        return format_html_join(", ", "{}: {} → {}", shown_changes(row))

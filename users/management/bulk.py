@@ -6,34 +6,45 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError
+from django.core.management.base import CommandError, CommandParser
+from django.db import InterfaceError, OperationalError, transaction
 from rich.table import Table
 
 from users.clerk import Pace, clerk
 from users.errors import BulkRefused, ClerkError
-from users.management.options import actor_of, call_rate
-from users.management.terminal import print_table, watching
+from users.management import report
+from users.management.options import (
+    actor_of,
+    call_rate,
+    choice_of,
+    refuse_together,
+    whole_number,
+)
+from users.management.terminal import EngineerCommand, print_table, watching
 from users.models import BulkRow, BulkRun
 from users.models import Operation as Kind
 from users.sync import wording
-from users.sync.bulk import plan_file, undo
+from users.sync.bulk import files, plan_file, undo
 from users.sync.bulk import run as runs
-from users.sync.bulk.limits import CircuitBreaker, check_size
+from users.sync.bulk.circuit import CircuitBreaker
+from users.sync.bulk.limits import FailureLimit, check_size
 from users.sync.bulk.lock import Lease, one_at_a_time
-from users.sync.bulk.plan import Plan
+from users.sync.bulk.plan import ORDERS, Plan
+from users.sync.bulk.run import Portion
+from users.sync.bulk.spreadsheet.reading import FileRefused
 from users.sync.scan import scan
+from users.sync.showing import shown, visible
 
 SHOWN = 100
 
 
-class BulkCommand(BaseCommand):
+class BulkCommand(EngineerCommand):
     """A command that shows what it would do, and does it with --apply.
 
     Exit codes: 0 nothing to do, or all done; 2 a plan that was not applied, or rows that failed
@@ -43,13 +54,23 @@ class BulkCommand(BaseCommand):
     name: str
     """The command's own, as the plan and the run keep it."""
 
+    _begun = ""
+    _quiet = False
+    _refused: FileRefused | None = None
+    """The spreadsheet that was refused, for the document."""
+
+    def read(self, options: dict[str, Any]) -> None:
+        """Read what the plan is made from, before Clerk is asked. Raises `BulkRefused`."""
+
     def plan(self, options: dict[str, Any]) -> Plan:
         """What would be done. Raises `BulkRefused`."""
         raise NotImplementedError
 
-    def prepare(self, plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
-        """The last word before the first write: what the run is to keep in its options."""
-        return {}
+    def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
+        """What must succeed before the first change. Raises `BulkRefused`: no run is kept then."""
+
+    def nothing_to_do(self, options: dict[str, Any]) -> None:
+        """What is left to say with --apply when the plan is empty. Raises `BulkRefused`."""
 
     def applied(self, run: BulkRun) -> None:
         """Whatever became of the run, when it has ended for now."""
@@ -57,6 +78,10 @@ class BulkCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         acting = parser.add_argument_group("acting")
         acting.add_argument("--apply", action="store_true", help="do it; without, only the plan")
+        acting.add_argument(
+            "--limit", type=whole_number, metavar="N",
+            help="do only the first N changes of the plan; --resume does the rest",
+        )  # fmt: skip
         acting.add_argument("--actor", metavar="USERNAME", help="in whose name; default: cascade")
         acting.add_argument("--plan-out", type=Path, metavar="FILE", help="keep the plan in a file")
         acting.add_argument(
@@ -64,6 +89,10 @@ class BulkCommand(BaseCommand):
             help="do exactly what this file says; rows that changed since are skipped and named",
         )  # fmt: skip
         acting.add_argument("--resume", type=int, metavar="RUN", help="go on with a run")
+        acting.add_argument(
+            "--retry-failed", action="store_true",
+            help="with --resume: try the rows again that failed, too",
+        )  # fmt: skip
         acting.add_argument("--undo", type=int, metavar="RUN", help="plan the reverse of a run")
         acting.add_argument(
             "--no-refresh", action="store_true",
@@ -71,7 +100,7 @@ class BulkCommand(BaseCommand):
         )  # fmt: skip
         limits = parser.add_argument_group("limits")
         limits.add_argument(
-            "--max-changes", type=int, metavar="N",
+            "--max-changes", type=whole_number, metavar="N",
             help="changes of one kind that are not too many; default: 5 %% of the users or 50",
         )  # fmt: skip
         limits.add_argument(
@@ -86,87 +115,139 @@ class BulkCommand(BaseCommand):
             "--rate", type=float, metavar="N",
             help="calls of Clerk a second; default: 90 %% of CLERK_RATE_LIMIT",
         )  # fmt: skip
+        parser.add_argument(
+            "--sort", choices=sorted(ORDERS), help="the order of the plan; default: as it comes"
+        )
+        parser.add_argument(
+            "--quiet", action="store_true", help="say only what is not done, for cron"
+        )
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with as_command_errors(self.stderr), one_at_a_time() as lease:
-            self._handle(lease, options)
+        self._quiet = options["quiet"] or options["json"]
+        try:
+            with as_command_errors(self.stderr, lambda: self._begun), one_at_a_time() as lease:
+                self._handle(lease, options)
+        except CommandError as error:
+            if options["json"]:
+                self.stdout.write(
+                    json.dumps(report.document(self.name, error=str(error), refused=self._refused))
+                )
+            raise
 
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
-        if sum(options[name] is not None for name in ("resume", "undo", "plan_file")) > 1:
-            raise BulkRefused("--resume, --undo and --plan exclude one another.")
+        _refuse_combinations(options)
         actor, rate = actor_of(options["actor"]), call_rate(options["rate"])
+        portion = Portion(_chosen(options), options["limit"], options["retry_failed"])
         if options["resume"] is not None:
-            run = runs.resume(options["resume"], command=self.name)
-            self._carry_out(run, lease, rate, options)
+            self._resume(lease, rate, portion, options)
             return
-        plan = self._plan(rate, options)
-        document = {"plan": _document(plan)}
-        if not options["json"]:
-            self._show(plan)
+        plan = self._plan(rate, portion, options)
+        if not self._quiet:
+            self._show(plan, rate)
         if options["plan_out"]:
             plan_file.write(plan, options["plan_out"])
         if options["apply"]:
             check_size(plan, options["max_changes"])
-            kept = self.prepare(plan, options)
             if plan.rows:
-                run = runs.start(plan, actor=actor, **kept)
-                self._carry_out(run, lease, rate, options, document)
+                with transaction.atomic():
+                    run = runs.start(plan, actor=actor)
+                    self.begin(run, options)
+                self._carry_out(run, lease, rate, portion, options, plan)
                 return
-        self._end_without_run(plan, document, options)
+            self.nothing_to_do(options)
+        self._end_without_run(plan, options)
 
-    def _plan(self, rate: float, options: dict[str, Any]) -> Plan:
+    def _resume(self, lease: Lease, rate: float, portion: Portion, options: dict[str, Any]) -> None:
+        run = runs.find(options["resume"], command=self.name)
+        plan = runs.plan_rest(run, portion).with_names()
+        if not self._quiet:
+            self._show(plan, rate)
+        if options["apply"]:
+            self._begin(run)
+            runs.resume(run, portion)
+            self._carry_out(run, lease, rate, portion, options, plan)
+        else:
+            self._end_without_run(plan, options)
+
+    def _plan(self, rate: float, portion: Portion, options: dict[str, Any]) -> Plan:
+        if not options["plan_file"] and options["undo"] is None:
+            self.read(options)
         if not options["no_refresh"]:
-            refresh(self.stderr, rate=rate, accept_missing=options["accept_missing"])
+            refresh(
+                self.stderr,
+                rate=rate,
+                accept_missing=options["accept_missing"],
+                quiet=self._quiet,
+            )
         if options["plan_file"]:
-            return plan_file.read(options["plan_file"], command=self.name)
-        if options["undo"] is not None:
-            return undo.plan_undo(options["undo"], command=self.name)
-        return self.plan(options)
+            plan = plan_file.read(options["plan_file"], command=self.name)
+        elif options["undo"] is not None:
+            plan = undo.plan_undo(options["undo"], command=self.name)
+        else:
+            plan = self.plan(options)
+        if options["sort"]:
+            plan = plan.sorted_by(options["sort"])
+        return (plan if portion.users is None else plan.only(portion.users)).with_names()
 
-    def _end_without_run(
-        self, plan: Plan, document: dict[str, Any], options: dict[str, Any]
-    ) -> None:
+    def _end_without_run(self, plan: Plan, options: dict[str, Any]) -> None:
         if options["json"]:
-            self.stdout.write(json.dumps(document))
+            self.stdout.write(json.dumps(report.document(self.name, plan=plan)))
+        elif self._quiet:
+            pass
         elif not plan.rows:
             self.stdout.write("Nothing to do.")
         else:
             self.stdout.write("Nothing was changed. Run it again with --apply to do this.")
-            try:
-                check_size(plan, options["max_changes"])
-            except BulkRefused as refusal:
-                self.stdout.write(f"With --apply it would stop: {refusal}")
+            if options["resume"] is None:
+                self._warn_of_size(plan, options["max_changes"])
         if plan.rows:
             sys.exit(2)
 
+    def _warn_of_size(self, plan: Plan, limit: int | None) -> None:
+        try:
+            check_size(plan, limit)
+        except BulkRefused as refusal:
+            self.stdout.write(f"With --apply it would stop: {refusal}")
+
     # --- Carrying out ----------------------------------------------------------------------
+
+    def _begin(self, run: BulkRun) -> None:
+        """From here on Ctrl-C interrupts what may have changed something."""
+        self._begun = (
+            f"Interrupted. Run {run.pk} had begun, and what it did is kept. See what is left: "
+            f"manage.py {self.name} --resume {run.pk}"
+        )
 
     def _carry_out(
         self,
         run: BulkRun,
         lease: Lease,
         rate: float,
+        portion: Portion,
         options: dict[str, Any],
-        document: dict[str, Any] | None = None,
+        plan: Plan,
     ) -> None:
-        try:
-            with interruptible() as stop, watching(f"Run {run.pk}", self.stderr) as tell:
-                runs.carry_out(
-                    run,
-                    rate=rate,
-                    lease=lease,
-                    stop=stop,
-                    breaker=CircuitBreaker(enabled=not options["keep_going"]),
-                    watch=lambda progress: tell(progress.done, progress.total, _note(progress)),
-                )
-        finally:
-            self.applied(run)
-        result = _result(run)
-        if options["json"]:
-            self.stdout.write(json.dumps((document or {}) | {"run": result}))
-        else:
-            self._show_result(run, result)
+        self._begin(run)
+        with interruptible() as stop:
+            try:
+                with watching(f"Run {run.pk}", self.stderr, quiet=self._quiet) as tell:
+                    runs.carry_out(
+                        run,
+                        rate=rate,
+                        lease=lease,
+                        stop=stop,
+                        breaker=CircuitBreaker(FailureLimit(enabled=not options["keep_going"])),
+                        watch=lambda progress: tell(progress.done, progress.total, _note(progress)),
+                        portion=portion,
+                    )
+            finally:
+                self.applied(run)
+            result = report.result_of(run)
+            if options["json"]:
+                self.stdout.write(json.dumps(report.document(self.name, plan=plan, run=run)))
+            else:
+                self._show_result(run, result)
         if stop.is_set() and result["counts"].get("Waiting"):
             sys.exit(130)
         if set(result["counts"]) - {"Done"}:
@@ -174,9 +255,11 @@ class BulkCommand(BaseCommand):
 
     def _show_result(self, run: BulkRun, result: dict[str, Any]) -> None:
         for row in result["not_done"][:SHOWN]:
-            self.stdout.write(f"{row['state']}: {row['label']}. {row['reason']}")
+            self.stdout.write(visible(f"{row['state']}: {row['label']}. {row['reason']}"))
         if (more := len(result["not_done"]) - SHOWN) > 0:
             self.stdout.write(f"… and {more} more; all are in the admin under Bulk runs.")
+        if self._quiet and set(result["counts"]) == {"Done"}:
+            return
         table = Table(title=f"Run {run.pk}: {run.get_state_display().lower()}")
         table.add_column("Outcome")
         table.add_column("Rows", justify="right")
@@ -185,53 +268,94 @@ class BulkCommand(BaseCommand):
         print_table(self.stdout, table)
         if run.message:
             self.stdout.write(run.message)
+        resume = f"manage.py {self.name} --resume {run.pk} --apply"
         if result["counts"].get("Waiting"):
-            flag = " --keep-going" if run.state == BulkRun.State.STOPPED else ""
-            self.stdout.write(f"Go on with: manage.py {self.name} --resume {run.pk}{flag}")
+            self.stdout.write(f"Go on with: {resume}")
+        if result["counts"].get("Failed"):
+            self.stdout.write(
+                f"Failed rows are not tried again by themselves. When what they name is mended: "
+                f"{resume} --retry-failed"
+            )
 
     # --- Showing ---------------------------------------------------------------------------
 
-    def _show(self, plan: Plan) -> None:
+    def _show(self, plan: Plan, rate: float) -> None:
         for note in plan.notes:
-            self.stdout.write(note)
+            self.stdout.write(visible(note))
         if not plan.rows:
             return
         table = Table()
         for column in ("User", "What", "Field", "From", "To"):
             table.add_column(column, overflow="fold")
         for row in plan.rows[:SHOWN]:
-            for field, (before, after) in row.changes.items():
+            for field, change in row.changes.items():
+                before, after = row.shown.get(field, change)
                 kind = str(Kind(row.operation).label)
-                table.add_row(row.label, kind, field, _text(before), _text(after))
+                table.add_row(visible(row.label), kind, field, shown(before), shown(after))
         print_table(self.stdout, table)
         if (more := len(plan.rows) - SHOWN) > 0:
             self.stdout.write(f"… and {more} more; --plan-out FILE or --json shows all.")
         for kind, count in plan.counts().items():
             self.stdout.write(f"{kind}: {count}")
+        self.stdout.write(plan.summary(rate))
+
+
+PLANNED_ELSEWHERE = ("file", "field", "new_address", "sign_in")
+"""What a plan is made from: of no meaning for one that is made already."""
+
+
+def _refuse_combinations(options: dict[str, Any]) -> None:
+    """Raise `BulkRefused` for options that would be ignored, or destroy a file."""
+    refuse_together(
+        options, "resume",
+        ["undo", "plan_file", "plan_out", "actor", "result", "max_changes", "sort",
+         *PLANNED_ELSEWHERE],
+    )  # fmt: skip
+    refuse_together(options, "undo", ["plan_file", *PLANNED_ELSEWHERE])
+    refuse_together(options, "plan_file", [*PLANNED_ELSEWHERE, "sort"])
+    if options["retry_failed"] and options["resume"] is None:
+        raise BulkRefused("--retry-failed needs --resume RUN.")
+    if options["limit"] is not None and not options["apply"]:
+        raise BulkRefused("--limit needs --apply.")
+    files.refuse_overwriting(
+        {"--plan-out": options["plan_out"], "--result": options.get("result")},
+        {
+            "FILE": options.get("file"),
+            "--plan": options["plan_file"],
+            "--ids-from": options.get("ids_from"),
+        },
+    )
+
+
+def _chosen(options: dict[str, Any]) -> frozenset[uuid.UUID] | None:
+    """The users that the options choose, None for everybody. Raises `BulkRefused`."""
+    choice = choice_of(options)
+    return frozenset(choice.users().values_list("pk", flat=True)) if choice.given else None
 
 
 @contextmanager
-def as_command_errors(stderr: Any) -> Iterator[None]:
-    """What a command cannot go on with, in one line; Ctrl-C before anything was changed."""
+def as_command_errors(stderr: Any, begun: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """What a command cannot go on with, in one line. `begun` says what Ctrl-C has interrupted;
+    empty while nothing was changed."""
     try:
         yield
     except BulkRefused as refusal:
         raise CommandError(str(refusal)) from None
     except ClerkError as error:
         raise CommandError(wording.refused(error).full_message) from None
-    except OperationalError as error:
+    except (OperationalError, InterfaceError) as error:
         raise CommandError(
             f"The database does not answer ({type(error).__name__}). What was done is kept; "
             "run this again when it does, a run that had begun with --resume."
         ) from None
     except KeyboardInterrupt:
-        stderr.write("Interrupted before anything was changed.")
+        stderr.write(begun() or "Interrupted before anything was changed.")
         sys.exit(130)
 
 
-def refresh(stderr: Any, *, rate: float, accept_missing: bool) -> None:
+def refresh(stderr: Any, *, rate: float, accept_missing: bool, quiet: bool = False) -> None:
     """Look at all users of the instance. Raises `ClerkError` and `BulkRefused`."""
-    with watching("Looking at Clerk's users", stderr) as tell:
+    with watching("Looking at Clerk's users", stderr, quiet=quiet) as tell:
         seen = scan(
             clerk().paced(Pace(rate)),
             on_page=lambda seen: tell(seen, 0, ""),
@@ -239,7 +363,7 @@ def refresh(stderr: Any, *, rate: float, accept_missing: bool) -> None:
             reconcile=False,  # a command that plans changes no row
         )
     for clerk_id, reason in seen.unreadable:
-        stderr.write(f"{clerk_id} cannot be read: {reason}.")
+        stderr.write(visible(f"{clerk_id} cannot be read: {reason}."))
 
 
 @contextmanager
@@ -264,47 +388,9 @@ def interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _document(plan: Plan) -> dict[str, Any]:
-    return {
-        "command": plan.command,
-        "counts": plan.counts(),
-        "notes": list(plan.notes),
-        "rows": [asdict(row) for row in plan.rows],
-    }
-
-
-def _result(run: BulkRun) -> dict[str, Any]:
-    counts: dict[str, int] = {}
-    for state in BulkRow.State:
-        if count := run.rows.filter(state=state).count():
-            counts[str(state.label)] = count
-    not_done = run.rows.exclude(state=BulkRow.State.DONE).exclude(reason="")
-    return {
-        "id": run.pk,
-        "state": run.state,
-        "message": run.message,
-        "counts": counts,
-        "not_done": [
-            {
-                "line": row.line,
-                "user": str(row.user_id or ""),
-                "label": row.label,
-                "operation": row.operation,
-                "state": str(row.get_state_display()),
-                "reason": row.reason,
-            }
-            for row in not_done.order_by("position")
-        ],
-    }
-
-
 def _note(progress: runs.Progress) -> str:
     failed = progress.counts[BulkRow.State.FAILED]
     skipped = progress.counts[BulkRow.State.SKIPPED]
     return ", ".join(
         f"{count} {word}" for count, word in ((failed, "failed"), (skipped, "skipped")) if count
     )
-
-
-def _text(value: Any) -> str:
-    return "—" if value in (None, "") else str(value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,11 @@ from django.core.management.base import CommandParser
 
 from users.clerk import BULK_SHARE
 from users.errors import BulkRefused
+from users.models import Role
 from users.sync import differences
 from users.sync.actors import Actor
-from users.sync.bulk.choosing import Choice
+from users.sync.bulk.choosing import Choice, Groups
+from users.sync.bulk.creating import Defaults
 
 
 def add_choice(parser: CommandParser) -> None:
@@ -25,7 +30,10 @@ def add_choice(parser: CommandParser) -> None:
     choosing.add_argument("--ids-from", type=Path, metavar="FILE", help="CSV: ids in column one")
     choosing.add_argument("--email", action="append", default=[], help="repeatable")
     choosing.add_argument("--group", action="append", default=[], help="name or id; repeatable")
-    choosing.add_argument("--role", action="append", default=[], help="repeatable")
+    choosing.add_argument(
+        "--role", action="append", default=[], type=str.upper, choices=Role.values,
+        help="repeatable",
+    )  # fmt: skip
     choosing.add_argument(
         "--drift", action="append", default=[], choices=differences.Kind.values,
         help="users with this difference, as clerk_diff names it; repeatable",
@@ -33,7 +41,9 @@ def add_choice(parser: CommandParser) -> None:
 
 
 def choice_of(options: dict[str, Any]) -> Choice:
-    """Raises `BulkRefused`."""
+    """Everybody for a command without these options. Raises `BulkRefused`."""
+    if "ids_from" not in options:
+        return Choice()
     ids = list(options["id"])
     if file := options["ids_from"]:
         ids += _ids_in(file)
@@ -59,6 +69,23 @@ def _ids_in(file: Path) -> list[str]:
     return [cell for cell in cells if cell]
 
 
+def add_defaults(parser: CommandParser, whose: str) -> None:
+    """Role and group of new users, for the commands that make some."""
+    parser.add_argument(
+        "--role", choices=Role.values, default=Role.BUILDER.value, help=f"{whose}; default: BUILDER"
+    )
+    parser.add_argument("--group", help=f"name or id; {whose}; default: none")
+
+
+def defaults_of(options: dict[str, Any]) -> Defaults:
+    """Raises `BulkRefused` for a group that does not exist."""
+    try:
+        group = Groups().get(options["group"]) if options["group"] else None
+    except KeyError as error:
+        raise BulkRefused(f"There is no {error.args[0]}.") from None
+    return Defaults(options["role"], group)
+
+
 def actor_of(username: str | None) -> Actor:
     """Raises `BulkRefused` for a name that nobody has."""
     if username is None:
@@ -72,6 +99,27 @@ def actor_of(username: str | None) -> Actor:
 def call_rate(wanted: float | None) -> float:
     """Calls of Clerk a second. Raises `BulkRefused`."""
     rate = wanted if wanted is not None else settings.CLERK_RATE_LIMIT * BULK_SHARE
-    if rate <= 0:
+    if not 0 < rate < inf:
         raise BulkRefused("--rate must be a number of calls a second above 0.")
     return rate
+
+
+def whole_number(text: str) -> int:
+    """Read a count, for argparse."""
+    if not text.isascii() or not text.isdecimal():
+        raise ArgumentTypeError(f"“{text}” is not a whole number of 0 or more")
+    return int(text)
+
+
+def refuse_together(options: dict[str, Any], one: str, others: Sequence[str]) -> None:
+    """Raise `BulkRefused` if option `one` is given with any of the others."""
+    given = [name for name in others if options.get(name) not in (None, "", [], False)]
+    if options[one] in (None, False) or not given:
+        return
+    named = ", ".join(_spelled(name) for name in given)
+    raise BulkRefused(f"{_spelled(one)} cannot be combined with {named}. Nothing was changed.")
+
+
+def _spelled(name: str) -> str:
+    spelled = {"file": "FILE", "plan_file": "--plan"}
+    return spelled.get(name, f"--{name.replace('_', '-')}")

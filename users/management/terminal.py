@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO, cast
 
+from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 from rich import progress
 from rich.console import Console
 from rich.table import Table
@@ -17,10 +20,71 @@ Tell = Callable[[int, int, str], None]
 """Called with how many are done, of how many (0: not known), and what else is to be said."""
 
 
+class Steady:
+    """A stream whose reader may go away (`| head`), and whose encoding may lack a character: the
+    work of a command must not end by that."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        with self._reader_may_be_gone():
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            self._stream.flush()
+
+    def flush(self) -> None:
+        with self._reader_may_be_gone():
+            self._stream.flush()
+
+    @contextmanager
+    def _reader_may_be_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            # What is still in the buffer goes nowhere, at the end of the process too.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+EXAMPLES = "Examples:"
+
+
+class _HelpFormatter(DjangoHelpFormatter):
+    """Fills every text but the examples, whose lines stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(EXAMPLES) else super()._fill_text(text, width, indent)
+
+
+class EngineerCommand(BaseCommand):
+    """A command whose output may be cut off, or be of any encoding; its help ends with
+    `examples`."""
+
+    examples: tuple[str, ...] = ()
+
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+        epilog = "\n  manage.py ".join([EXAMPLES, *self.examples])
+        return super().create_parser(
+            prog_name, subcommand, epilog=epilog, formatter_class=_HelpFormatter, **options
+        )
+
+    def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
+        super().__init__(stdout or _steady(sys.stdout), stderr or _steady(sys.stderr), **options)
+
+
+def _steady(stream: TextIO) -> TextIO:
+    return cast(TextIO, Steady(stream))
+
+
 @contextmanager
-def watching(what: str, stream: Any) -> Iterator[Tell]:
+def watching(what: str, stream: Any, *, quiet: bool = False) -> Iterator[Tell]:
     """Show how far `what` has come on `stream`."""
-    if getattr(stream, "isatty", lambda: False)():
+    if quiet:
+        yield lambda done, total, note: None
+    elif getattr(stream, "isatty", lambda: False)():
         with _bar(stream) as bar:
             task = bar.add_task(what, total=None, note="")
 

@@ -25,9 +25,11 @@ from users.clerk import Clerk, Deadline, clerk, signatures
 from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefused
 from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
 from users.sync import differences
+from users.sync.bulk.run import bring_up_to_date
 from users.sync.differences import Kind
 from users.sync.mirror import instance
 from users.sync.status import Events, MirrorStatus, status
+from users.sync.wording import age
 
 CLOCK, CLOCK_AT_MOST = timedelta(seconds=60), timedelta(minutes=5)
 """Clerk's events are refused when the clocks are five minutes apart."""
@@ -299,7 +301,7 @@ def _worker() -> Findings:
         return
     at = ProcrastinatePeriodicDefer.objects.aggregate(at=Max("defer_timestamp"))["at"]
     last = datetime.fromtimestamp(at, UTC) if at else None
-    ran = f"the last round was {_ago(now - last)} ago" if last else "no round is known"
+    ran = f"the last round was {age(now - last)} ago" if last else "no round is known"
     meaning = (
         f"None is at work ({ran}); {waiting} jobs wait. "
         "Nothing is settled, sent or tried again in the background."
@@ -308,19 +310,15 @@ def _worker() -> Findings:
     yield _warning("Worker", meaning, mend)
 
 
-def _ago(age: timedelta) -> str:
-    hours, minutes = divmod(age.seconds // 60, 60)
-    return f"{age.days} days and {hours} hours" if age.days else f"{hours} h {minutes} min"
-
-
 def _runs() -> Findings:
+    bring_up_to_date()
     cut = BulkRun.objects.filter(
         state__in=[BulkRun.State.INTERRUPTED, BulkRun.State.STOPPED],
         rows__state=BulkRow.State.WAITING,
     ).distinct()
     for run in cut.order_by("pk"):
         meaning = f"Run {run.pk} did not come to its end. {run.message}"
-        yield _warning("Bulk run", meaning, f"manage.py {run.command} --resume {run.pk}")
+        yield _warning("Bulk run", meaning, f"manage.py {run.command} --resume {run.pk} --apply")
 
 
 def _mirror() -> Findings:

@@ -7,10 +7,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.db.models import (
     Case,
+    DateTimeField,
     Exists,
     F,
     IntegerField,
@@ -25,7 +27,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, Coalesce
 
-from users.models import BuilderUser, ClerkAccount, Status, SyncAttempt
+from users.models import BuilderUser, BulkRun, ClerkAccount, Status, SyncAttempt
 from users.sync import drift
 from users.sync.mirror import comparison
 from users.version import same
@@ -35,6 +37,7 @@ class Kind(TextChoices):
     NAME = "name", "Name differs"
     EMAIL = "email", "Email differs"
     MISSING = "missing", "Here but not in Clerk"
+    UNSEEN = "unseen", "Not looked at yet"
     DELETED = "deleted", "Linked to an account that was deleted in Clerk"
     INVALID_ID = "invalid_id", "Linked to something that is not a valid Clerk id"
     UNFINISHED = "unfinished", "Unfinished attempt"
@@ -42,6 +45,9 @@ class Kind(TextChoices):
     ONLY_IN_CLERK = "only_in_clerk", "In Clerk but not here"
     TWINS = "twins", "Twins: one email, several Clerk accounts"
     TWIN_ROWS = "twin_rows", "Twins: one email, several builder users"
+
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,8 @@ def moved(field: str, ours: str, theirs: str, agreed: str | None) -> str:
 
 
 CAUSES = {
-    Kind.MISSING: "Clerk has never shown this id: it is of another instance, or was not seen yet.",
+    Kind.MISSING: "Not among all of Clerk's users: the id is of another instance.",
+    Kind.UNSEEN: "All of Clerk's users were not looked at since it was linked: --refresh.",
     Kind.DELETED: "Deleted in Clerk, by somebody in its dashboard or by the person.",
     Kind.INVALID_ID: "Stored by another application. Edits are saved here alone: unlink the user.",
     Kind.UNFINISHED: "Its process died, or Clerk cannot tell what became of it: clerk_recover.",
@@ -183,7 +190,24 @@ def _email() -> QuerySet[BuilderUser]:
 
 
 def _missing() -> QuerySet[BuilderUser]:
-    return _of_users(BuilderUser.objects.linked().filter(account=None))
+    return _of_users(_without_copy().filter(updated_at__lt=_last_look()))
+
+
+def _unseen() -> QuerySet[BuilderUser]:
+    """Rows whose account nobody can have seen: no look at all of Clerk's users began since they
+    were written."""
+    return _of_users(_without_copy().filter(updated_at__gte=_last_look()))
+
+
+def _last_look() -> Any:
+    """When the newest complete look at Clerk's users began, in SQL; long ago if there is none."""
+    looks = BulkRun.objects.filter(command="scan", state=BulkRun.State.FINISHED)
+    newest = looks.order_by("-started_at").values("started_at")[:1]
+    return Coalesce(Subquery(newest), Value(LONG_AGO, output_field=DateTimeField()))
+
+
+def _without_copy() -> QuerySet[BuilderUser]:
+    return BuilderUser.objects.linked().filter(account=None)
 
 
 def _deleted() -> QuerySet[BuilderUser]:
@@ -259,6 +283,7 @@ _QUERIES: dict[Kind, Callable[[], QuerySet[Any, Any]]] = {
     Kind.NAME: _name,
     Kind.EMAIL: _email,
     Kind.MISSING: _missing,
+    Kind.UNSEEN: _unseen,
     Kind.DELETED: _deleted,
     Kind.INVALID_ID: _invalid_id,
     Kind.UNFINISHED: _unfinished,

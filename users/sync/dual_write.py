@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -27,7 +28,16 @@ from users.sync import (
 )
 from users.sync.actors import Actor
 from users.sync.completion import follow_from
-from users.sync.exchange import Base, Gateway, InTheWay, Saved, exchange, lock_row, refusal_of
+from users.sync.exchange import (
+    FRESH,
+    Base,
+    Gateway,
+    InTheWay,
+    Saved,
+    exchange,
+    lock_row,
+    refusal_of,
+)
 from users.sync.operations import Operation
 from users.version import base_of
 
@@ -45,6 +55,7 @@ def dual_write(
     token: uuid.UUID | None = None,
     gateway: Gateway = clerk,
     deadline: Deadline | None = None,
+    fresh: timedelta = FRESH,
 ) -> Saved:
     """Make one change on both sides, or on none.
 
@@ -52,7 +63,8 @@ def dual_write(
     `exchange` makes the change under the locks. `version` is the edit token of the form; without
     it the values that the change starts from are compared. `token` is the one-time token of a
     page: a repeated POST gets the outcome of the first. `gateway` gives the client, one with a
-    rate limit for bulk work. Raises the `ChangeFailed` family. Must not run inside a
+    rate limit for bulk work. Clerk is read before the write when our copy is older than `fresh`.
+    Raises the `ChangeFailed` family. Must not run inside a
     transaction: the attempt would vanish with its rollback.
     """
     base = base_of(version, user) if version is not None else None
@@ -63,7 +75,7 @@ def dual_write(
     if token and (first := repeats.first_of(token, operation)):
         return repeats.outcome_of(first, deadline)
     origin = {"actor": actor, "source": source, "run": run, "token": usable}
-    write = _Write(operation, user, base, origin, gateway, deadline)
+    write = _Write(operation, user, base, origin, gateway, deadline, fresh)
     try:
         return write.on_both_sides() if operation.asks_clerk else write.here()
     except ChangeFailed:
@@ -91,6 +103,7 @@ class _Write:
     origin: dict[str, Any]
     gateway: Gateway
     deadline: Deadline
+    fresh: timedelta
     attempt: SyncAttempt | None = None
 
     def here(self) -> Saved:
@@ -149,6 +162,7 @@ class _Write:
             base=self.base,
             gateway=self.gateway,
             deadline=self.deadline,
+            fresh=self.fresh,
         )
 
     def _resolving_first(self, write: Callable[[], Saved]) -> Saved:

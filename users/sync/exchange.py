@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError, transaction
@@ -67,9 +67,10 @@ class InTheWay(Exception):
 
 
 class MovedInClerk(Conflict):
-    """The value was changed in Clerk since. `account` is what Clerk holds, to be stored."""
+    """The value was changed in Clerk since. `account` is Clerk's answer, to be stored; None when
+    our copy shows the change already."""
 
-    def __init__(self, account: ClerkUser, **details: Any) -> None:
+    def __init__(self, account: ClerkUser | None, **details: Any) -> None:
         super().__init__(**details)
         self.account = account
 
@@ -86,11 +87,13 @@ def exchange(
     base: Base,
     gateway: Gateway,
     deadline: Deadline,
+    fresh: timedelta = FRESH,
 ) -> Saved:
     """Make the change of one recorded attempt on both sides, or on none.
 
     1. Lock the row and the attempt. Look for attempts that exclude this one.
-    2. Compare what the change starts from, here and, if our copy is not fresh, in Clerk.
+    2. Compare what the change starts from, here and in Clerk, by our copy of it, which is read
+       again when it is older than `fresh`.
     3. Write the row, so that constraints speak before Clerk is asked.
     4. Tell Clerk and judge the answer; read back what is not certain.
     5. Resolve the attempt, store Clerk's answer, write the LogEntry; commit.
@@ -106,7 +109,8 @@ def exchange(
                 SyncAttempt.objects.filter(pk=attempt.pk).update(changes=operation.changes)
             if not operation.asks_clerk:  # somebody else has just brought Clerk's part of it
                 return _write_here(operation, row, attempt)
-            _compare_in_clerk(operation, row, gateway, deadline)
+            _compare_in_clerk(operation, row, gateway, deadline, fresh)
+            _record_what_clerk_held(operation, attempt)
             with constraints.as_refusals():
                 written = operation.write(row)
             steps.reach(steps.BEFORE_CALL)
@@ -121,7 +125,8 @@ def exchange(
     except AlreadyApplied:
         return Saved(BuilderUser.objects.filter(pk=user.pk).first(), attempt)
     except MovedInClerk as moved:
-        reconcile.take(moved.account)
+        if moved.account is not None:
+            reconcile.take(moved.account)
         raise
     except DatabaseError:
         if not told:
@@ -208,36 +213,54 @@ def _resolved_meanwhile(attempt: SyncAttempt) -> Exception:
 
 
 def _compare_in_clerk(
-    operation: Operation, row: BuilderUser, gateway: Gateway, deadline: Deadline
+    operation: Operation,
+    row: BuilderUser,
+    gateway: Gateway,
+    deadline: Deadline,
+    fresh: timedelta,
 ) -> None:
-    """Read Clerk before the write unless our copy is fresh; raise `MovedInClerk` for a value
-    that somebody changed there since."""
-    if not operation.reads_first or _is_fresh(operation.clerk_id):
+    """Look at the account before the write: at our copy if it is fresh, else at Clerk. Raise
+    `MovedInClerk` for a value that somebody changed there since."""
+    if not operation.reads_first:
         return
-    account = gateway().get_user(operation.clerk_id, deadline=deadline)
+    answer: ClerkUser | None = None
+    if known := _fresh_copy(operation.clerk_id, fresh):
+        account = store.user_of(known)
+    else:
+        account = answer = gateway().get_user(operation.clerk_id, deadline=deadline)
     if moved := operation.moved_in_clerk(row, account):
-        raise _moved_in_clerk(row, account, moved)
+        raise _moved_in_clerk(answer, account.updated_at, moved)
     operation.build_on(account)  # what it shows is stored with the answer to the write
 
 
-def _is_fresh(clerk_id: str) -> bool:
+def _fresh_copy(clerk_id: str, fresh: timedelta) -> ClerkAccount | None:
     # Both bounds: a clock that was ahead must not make an old copy look fresh.
     return ClerkAccount.objects.filter(
-        pk=clerk_id, deleted_at=None, seen_at__gt=Now() - FRESH, seen_at__lte=Now()
-    ).exists()
+        pk=clerk_id, deleted_at=None, seen_at__gt=Now() - fresh, seen_at__lte=Now()
+    ).first()
+
+
+def _record_what_clerk_held(operation: Operation, attempt: SyncAttempt) -> None:
+    """Store on the attempt what the account showed before the write: undo goes back to it."""
+    if attempt.changes == operation.changes and attempt.details == operation.details:
+        return
+    attempt.changes, attempt.details = operation.changes, operation.details
+    SyncAttempt.objects.filter(pk=attempt.pk).update(
+        changes=attempt.changes, details=attempt.details
+    )
 
 
 def _moved_in_clerk(
-    row: BuilderUser, account: ClerkUser, moved: list[FieldConflict]
+    answer: ClerkUser | None, when: datetime | None, moved: list[FieldConflict]
 ) -> MovedInClerk:
     named = ", ".join(conflict.field for conflict in moved)
     return MovedInClerk(
-        account,
+        answer,
         message=f"This user's {named} was changed in Clerk, by the person or in Clerk's "
         "dashboard. Nothing was saved. Choose for each field, then save again.",
         conflicts=tuple(moved),
         who="the person or somebody in Clerk's dashboard",
-        when=account.updated_at,
+        when=when,
     )
 
 

@@ -6,7 +6,9 @@ time has come.
 
 from __future__ import annotations
 
+import threading
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,11 +31,14 @@ from users.errors import (
 from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
 from users.sync import constraints, holders, journal, locks, pending, repeats
 from users.sync.actors import Actor
-from users.sync.dual_write import Saved, dual_write, refuse
+from users.sync.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.inbound import reconcile
 from users.sync.mirror.comparison import same_email, taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
 from users.sync.operations.inviting import wanted
+
+ONE_OF_MANY = threading.Lock()
+"""Workers that invite hold it: each must see what the others have sent, for the limit."""
 
 AN_HOUR = timedelta(hours=1)
 PER_HOUR = 100
@@ -117,7 +122,15 @@ def _outcome_of(
     return Invited(user, attempt=first)
 
 
-def create_invited(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Invited:
+def create_invited(
+    user: BuilderUser,
+    *,
+    actor: Actor,
+    source: Source = Source.ADMIN,
+    run: BulkRun | None = None,
+    token: uuid.UUID | None = None,
+    gateway: Gateway = clerk,
+) -> Invited:
     """Store a new user and invite them: both, or none if Clerk refuses.
 
     The same again keeps the row's id and the invitation's reference of a pending one. Raises
@@ -141,7 +154,9 @@ def create_invited(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None =
     until = None if first_sent else _full_until()
     if until is None:
         try:
-            saved = dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
+            saved = dual_write(
+                operation, user, actor=actor, source=source, run=run, token=token, gateway=gateway
+            )
             return Invited(saved.user or user, attempt=saved.attempt)
         except ChangeFailed as failure:
             until = _told_to_wait(failure)
@@ -151,7 +166,7 @@ def create_invited(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None =
             create.write(user)
             _wait(user, details, until)
             attempt = journal.record(
-                create, actor=actor, source=Source.ADMIN, status=Status.APPLIED,
+                create, actor=actor, source=source, status=Status.APPLIED, run=run,
                 token=token_of_create,
             )  # fmt: skip
             journal.log(create, actor_id=actor.pk if actor else None)
@@ -347,6 +362,23 @@ def _full_until() -> datetime | None:
         return None
     waiting = Invitation.objects.filter(status=State.WAITING).count()
     return sent[min(len(sent) - PER_HOUR + waiting, len(sent) - 1)] + AN_HOUR
+
+
+def last_sent_at(more: int = 0) -> datetime | None:
+    """When the last waiting invitation is sent if `more` are added; None if none has to wait."""
+    now = last = timezone.now()
+    recent = Invitation.objects.filter(sent_at__gt=now - AN_HOUR).order_by("-sent_at")
+    moments = [moment for moment in recent.values_list("sent_at", flat=True)[:PER_HOUR] if moment]
+    sent = deque(reversed(moments), maxlen=PER_HOUR)
+    for _ in range(Invitation.objects.filter(status=State.WAITING).count() + more):
+        last = max(now, sent[0] + AN_HOUR) if len(sent) == PER_HOUR else now
+        sent.append(last)
+    return last if last > now else None
+
+
+def said_of(waits_until: datetime | None) -> tuple[str, ...]:
+    """Say that an invitation waits for Clerk's limit; nothing of one that does not."""
+    return (f"It is sent after {waits_until:%Y-%m-%d %H:%M} UTC.",) if waits_until else ()
 
 
 def _told_to_wait(failure: ChangeFailed) -> datetime:

@@ -7,12 +7,12 @@ from typing import Any
 
 from django.conf import settings
 
-from users.clerk import Deadline
+from users.clerk import Deadline, clerk
 from users.errors import Conflict, NothingToChange, Refused
-from users.models import BuilderUser, Source
+from users.models import BuilderUser, BulkRun, Source
 from users.sync import conflicts, pending, repeats
 from users.sync.actors import Actor
-from users.sync.dual_write import Saved, dual_write, refuse
+from users.sync.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.operations import Create, Edit
 from users.sync.operations.base import Changes
 from users.version import UnreadableToken, base_of, same, token_of, value_of, values_of
@@ -115,7 +115,9 @@ def create_user(
     actor: Actor,
     account: str = "create",
     source: Source = Source.ADMIN,
+    run: BulkRun | None = None,
     token: uuid.UUID | None = None,
+    gateway: Gateway = clerk,
 ) -> Saved:
     """Store a new user; with `account` "create" its Clerk account is made first.
 
@@ -125,7 +127,9 @@ def create_user(
     if earlier := pending.create_of(user.email):
         user.pk = earlier.user_id
     operation = Create.of(user, account=account)
-    return dual_write(operation, user, actor=actor, source=source, token=token)
+    return dual_write(
+        operation, user, actor=actor, source=source, run=run, token=token, gateway=gateway
+    )
 
 
 def _stored(value: Any) -> Any:

@@ -228,9 +228,10 @@ def _pages(client: Clerk, bounds: Bounds) -> Iterator[UserPage]:
                 limit=PAGE,
                 deadline=Deadline(PAGE_SECONDS),
             )
-        except ClerkRefused as refused:
-            # The user who was the cursor has been deleted meanwhile.
-            if cursor is None or refused.status != 422:
+        except (ClerkRefused, ClerkUnknown) as refused:
+            # The user who was the cursor has been deleted meanwhile. Which of the two Clerk
+            # answers then is not documented.
+            if cursor is None or refused.status not in (404, 422):
                 raise
             before, cursor = _milliseconds(page.users[-1].created_at) + 2, None
             continue

@@ -18,6 +18,7 @@ from users.clerk import Deadline, clerk
 from users.errors import ChangeFailed, ClerkError
 from users.models import (
     BuilderUser,
+    BulkRun,
     ClerkAccount,
     Invitation,
     Operation,
@@ -26,6 +27,7 @@ from users.models import (
     SyncAttempt,
 )
 from users.sync import deliveries, invitations, recovery
+from users.sync.bulk import results
 from users.sync.deliveries import Received
 from users.sync.dual_write import dual_write
 from users.sync.inbound.reconcile import reconcile_due
@@ -55,15 +57,18 @@ class Report:
 def run() -> Report:
     """Do what is due.
 
-    1. Learn which Clerk instance is ours. 2. Resolve pending attempts. 3. Reconcile what waited
-    for those, and try kept events again. 4. Send, check and expire invitations. 5. Ban accounts
-    that were replaced, and give a new account its name.
+    1. Learn which Clerk instance is ours. 2. Resolve pending attempts; the rows and result files
+    of bulk runs follow. 3. Reconcile what waited for those, and try kept events again. 4. Send,
+    check and expire invitations. 5. Ban accounts that were replaced, and give a new account its
+    name.
     """
     remember_instance()
-    attempts = list(recovery.recover_all())
+    resolved = list(recovery.recover_all())
+    for bulk_run in BulkRun.objects.filter(pk__in={one.attempt.run_id for one in resolved}):
+        results.follow(bulk_run)
     reconcile_due()
     return Report(
-        attempts=attempts,
+        attempts=resolved,
         events=deliveries.retry(),
         notes=[*invitations.tend(), *ban_replaced(), *name_the_nameless()],
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import ceil
 
 from users.errors import (
+    BusyInClerk,
     ChangeFailed,
     ClerkDenied,
     ClerkError,
@@ -18,7 +19,9 @@ from users.errors import (
     ClerkRateLimited,
     ClerkUnknown,
     ClerkUnreachable,
+    Denied,
     EmailTaken,
+    NotConfigured,
     NotKnown,
     NotSaved,
     Problem,
@@ -152,11 +155,26 @@ def refused(error: ClerkError) -> ChangeFailed:
     )
 
 
+DENIED_CODES = frozenset({"authorization_invalid", "feature_not_enabled"})
+DENIED_STATUSES = frozenset({401, 402})
+BUSY_CODES = frozenset({"conflict", "resource_locked"})
+
+
 def _family(error: ClerkError) -> type[ChangeFailed]:
-    if isinstance(error, ClerkUnreachable | ClerkNotConfigured | ClerkUnknown):
-        return NotSaved
-    taken = any(problem.code == "form_identifier_exists" for problem in error.problems)
-    return EmailTaken if taken else Refused
+    codes = {problem.code for problem in error.problems}
+    match error:
+        case ClerkNotConfigured():
+            return NotConfigured
+        case ClerkUnreachable() | ClerkUnknown():
+            return NotSaved
+        case _ if "form_identifier_exists" in codes:
+            return EmailTaken
+        case _ if error.status in DENIED_STATUSES or codes & DENIED_CODES:
+            return Denied
+        case _ if codes & BUSY_CODES:
+            return BusyInClerk
+        case _:
+            return Refused
 
 
 def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
@@ -315,6 +333,12 @@ def unproven(late_until: datetime | None) -> str:
 def at(moment: datetime | None) -> str:
     """A time of day as messages say it."""
     return f"{moment:%H:%M:%S} UTC" if moment else "once Clerk answers"
+
+
+def age(past: timedelta) -> str:
+    """How long something is ago."""
+    hours, minutes = divmod(past.seconds // 60, 60)
+    return f"{past.days} days and {hours} hours" if past.days else f"{hours} h {minutes} min"
 
 
 def _sentence(error: ClerkError) -> str:

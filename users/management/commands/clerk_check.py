@@ -9,22 +9,23 @@ from dataclasses import asdict
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from rich.table import Table
 
 from users.clerk import Deadline, clerk
 from users.management.bulk import as_command_errors
-from users.management.terminal import print_table
+from users.management.terminal import EngineerCommand, print_table
 from users.sync.check import Finding, Level, check
 from users.sync.mirror import instance
 
 
-class Command(BaseCommand):
+class Command(EngineerCommand):
     help = (
         "Look at the key, Clerk, the clock, the webhook secret, the database, the worker and what "
         "is unfinished, and say what mends what is wrong. Exit code 0: nothing is broken; 1: "
         "something is."
     )
+    examples = ("clerk_check", "clerk_check --json")
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:

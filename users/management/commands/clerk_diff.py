@@ -9,25 +9,31 @@ import sys
 from collections import Counter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
+from django.utils import timezone
 from rich.table import Table
 
 from users.management.bulk import as_command_errors, refresh
 from users.management.options import call_rate
-from users.management.terminal import print_table
+from users.management.terminal import EngineerCommand, print_table
+from users.models import BulkRun
+from users.sync import scan
 from users.sync.bulk.lock import one_at_a_time
 from users.sync.bulk.results import safe
 from users.sync.differences import Difference, Kind, find
+from users.sync.showing import visible
+from users.sync.wording import age
 
 COLUMNS = ("kind", "user_id", "label", "clerk_id", "ours", "theirs", "cause")
 
 
-class Command(BaseCommand):
+class Command(EngineerCommand):
     help = (
         "Say where the database and Clerk are out of step, and the likely cause of each "
         "difference, from our copy of Clerk's side; --refresh looks at all of Clerk's users "
         "first. Exit code 0: no difference; 2: some; 1: it could not run."
     )
+    examples = ("clerk_diff --refresh", "clerk_diff --kind name --format csv")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--refresh", action="store_true", help="look at Clerk's users first")
@@ -48,13 +54,15 @@ class Command(BaseCommand):
                         accept_missing=options["accept_missing"],
                     )
             found = list(find([Kind(kind) for kind in options["kind"] or []]))
-        getattr(self, f"_{options['format']}")(found)
+            look = scan.last_finished()
+        getattr(self, f"_{options['format']}")(found, look)
         if found:
             sys.exit(2)
 
-    def _table(self, found: list[Difference]) -> None:
+    def _table(self, found: list[Difference], look: BulkRun | None) -> None:
+        self.stdout.write(_age(look))
         if not found:
-            self.stdout.write("No difference.")
+            self.stdout.write("No difference in what was looked at.")
             return
         table = Table()
         for column in ("What", "User", "Here", "In Clerk", "Likely cause"):
@@ -62,16 +70,22 @@ class Command(BaseCommand):
         for difference in found:
             table.add_row(
                 difference.kind.label,
-                difference.label or difference.clerk_id,
-                difference.ours,
-                difference.theirs,
-                difference.cause,
+                *map(
+                    visible,
+                    (
+                        difference.label or difference.clerk_id,
+                        difference.ours,
+                        difference.theirs,
+                        difference.cause,
+                    ),
+                ),
             )
         print_table(self.stdout, table)
         for kind, count in _summary(found).items():
             self.stdout.write(f"{kind}: {count}")
 
-    def _csv(self, found: list[Difference]) -> None:
+    def _csv(self, found: list[Difference], look: BulkRun | None) -> None:
+        self.stderr.write(_age(look))
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(COLUMNS)
@@ -79,12 +93,21 @@ class Command(BaseCommand):
             writer.writerow([safe(cell) for cell in _cells(difference).values()])
         self.stdout.write(text.getvalue())
 
-    def _json(self, found: list[Difference]) -> None:
+    def _json(self, found: list[Difference], look: BulkRun | None) -> None:
         document = {
+            "looked_at": look.started_at.isoformat() if look else None,
             "summary": _summary(found),
             "differences": [_cells(difference) for difference in found],
         }
         self.stdout.write(json.dumps(document))
+
+
+def _age(look: BulkRun | None) -> str:
+    """Say how old our copy of Clerk's side is."""
+    if look is None:
+        return "Nobody has looked at all of Clerk's users yet: clerk_diff --refresh does."
+    past = age(timezone.now() - look.started_at)
+    return f"Clerk's users were all looked at {past} ago; single ones perhaps since."
 
 
 def _summary(found: list[Difference]) -> dict[str, int]:

@@ -19,6 +19,7 @@ class Command(BulkCommand):
         "else to the one with their email as its verified primary address. In doubt nothing is "
         "linked, and why is said. " + (BulkCommand.__doc__ or "")
     )
+    examples = ("clerk_link", "clerk_link --drift match --apply")
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_choice(parser)

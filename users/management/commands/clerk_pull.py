@@ -17,6 +17,7 @@ class Command(BulkCommand):
     help = "The database takes the names and emails that Clerk holds, where the two differ. " + (
         BulkCommand.__doc__ or ""
     )
+    examples = ("clerk_pull --email mary@example.com", "clerk_pull --drift name --apply")
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_choice(parser)

@@ -19,6 +19,7 @@ class Command(BulkCommand):
         "the two differ. An email is replaced at once, as verified: you vouch for it. "
         + (BulkCommand.__doc__ or "")
     )
+    examples = ('clerk_push --group "Oak Hill"', "clerk_push --field email --plan-out emails.json")
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_choice(parser)

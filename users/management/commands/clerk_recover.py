@@ -6,12 +6,15 @@ import json
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
+from users.management.bulk import as_command_errors
+from users.management.terminal import EngineerCommand
 from users.sync import upkeep
+from users.sync.showing import visible
 
 
-class Command(BaseCommand):
+class Command(EngineerCommand):
     help = (
         "Settle every open attempt by what Clerk has: applied or dropped; a user whose save is "
         "alive is left alone. Then try kept events again, and do what is due: send waiting "
@@ -19,17 +22,19 @@ class Command(BaseCommand):
         "Exit code 0: nothing is open any more; 2: some stay open, and why is said; 1: it could "
         "not run."
     )
+    examples = ("clerk_recover", "clerk_recover --json")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        report = upkeep.run()
+        with as_command_errors(self.stderr):
+            report = upkeep.run()
         if options["json"]:
             self.stdout.write(json.dumps(_document(report)))
         else:
             for line in _lines(report):
-                self.stdout.write(line)
+                self.stdout.write(visible(line))
         if report.left:
             sys.exit(2)
 

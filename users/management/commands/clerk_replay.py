@@ -6,20 +6,24 @@ import json
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from users.management.bulk import as_command_errors
+from users.management.terminal import EngineerCommand
 from users.models import WebhookDelivery
 from users.sync import deliveries
 from users.sync.deliveries import Outcome, Received
+from users.sync.showing import visible
 
 
-class Command(BaseCommand):
+class Command(EngineerCommand):
     help = (
         "Try events from Clerk again that could not take effect: the named ones, else all that "
         "wait. Events that can never be applied are listed, and tried again only when they are "
         "named. Exit code 0: none waits, and all named ones took effect; 2: some did not, and "
         "why is said; 1: it could not run."
     )
+    examples = ("clerk_replay", "clerk_replay msg_2xA1bC3dE5fG7hI9jK1lM3nO5pQ")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("svix_id", nargs="*", help="ids of deliveries; default: all that wait")
@@ -27,15 +31,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         named = options["svix_id"] or None
-        if named is not None:
-            kept = WebhookDelivery.objects.filter(pk__in=named, payload__isnull=False)
-            if unknown := set(named) - set(kept.values_list("pk", flat=True)):
-                raise CommandError(
-                    f"Not kept, because unknown or processed: {', '.join(sorted(unknown))}."
-                )
-        results = deliveries.retry(named)
-        left = [result for result in results if not result.done]
-        results += [] if named else _set_aside({result.svix_id for result in results})
+        with as_command_errors(self.stderr):
+            results = _retry(named)
+            left = [result for result in results if not result.done]
+            results += [] if named else _set_aside({result.svix_id for result in results})
         if options["json"]:
             self.stdout.write(json.dumps({"left": len(left), "deliveries": [
                 {"svix_id": result.svix_id, "done": result.done, "error": result.error,
@@ -45,11 +44,22 @@ class Command(BaseCommand):
         else:
             for result in results:
                 said = "done" if result.done else result.report
-                self.stdout.write(f"{result.svix_id}: {said}")
+                self.stdout.write(visible(f"{result.svix_id}: {said}"))
             if not results:
                 self.stdout.write("Nothing is kept.")
         if left:
             sys.exit(2)
+
+
+def _retry(named: list[str] | None) -> list[Received]:
+    """Raises `CommandError` for deliveries that are not kept."""
+    if named is not None:
+        kept = WebhookDelivery.objects.filter(pk__in=named, payload__isnull=False)
+        if unknown := set(named) - set(kept.values_list("pk", flat=True)):
+            raise CommandError(
+                f"Not kept, because unknown or processed: {', '.join(sorted(unknown))}."
+            )
+    return deliveries.retry(named)
 
 
 def _set_aside(tried: set[str]) -> list[Received]:

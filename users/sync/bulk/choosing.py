@@ -20,6 +20,7 @@ from users.models import Operation as Kind
 from users.sync import differences
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.inbound import reconcile
+from users.sync.inbound.facts import unfit_name
 from users.sync.mirror import comparison, store
 from users.sync.mirror.comparison import taken_by_another
 from users.sync.operations.following import changes_from
@@ -38,6 +39,11 @@ class Choice:
     groups: Sequence[str] = ()
     roles: Sequence[str] = ()
     drift: Sequence[differences.Kind] = ()
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is given, so that not everybody is meant."""
+        return any((self.ids, self.emails, self.groups, self.roles, self.drift))
 
     def users(self) -> QuerySet[BuilderUser]:
         """Raises `BulkRefused` naming every id, email, group and role that does not exist."""
@@ -148,6 +154,9 @@ def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
         changes = changes_from(user, store.user_of(account))
         if changes := {field: change for field, change in changes.items() if field in fields}:
             rows.append(Planned.on(user, Kind.FOLLOW, changes))
+        theirs = names.join(account.first_name, account.last_name)
+        if "name" in fields and (why := unfit_name(theirs)):
+            notes.append(f"{user}: {why} It is not copied from Clerk.")
         if "email" in fields and (other := taken_by_another(user, account.email)):
             notes.append(f"{user}: Clerk's email {account.email} belongs to {other} here.")
     return Plan("clerk_pull", tuple(rows), tuple(notes))

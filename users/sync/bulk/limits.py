@@ -51,7 +51,7 @@ class Tally:
         return ""
 
 
-class CircuitBreaker:
+class FailureLimit:
     """Stop a run at 20 failures in a row, or at over 10 % failures once 100 rows have ended.
 
     Rows count in the order in which they start. The result of a row is buffered until every

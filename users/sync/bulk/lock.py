@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connection, connections
 from django.utils import timezone
 
 from users.errors import BulkRefused
@@ -13,6 +13,28 @@ from users.models import BulkRun
 
 KEY = 4_317_288_201
 """Of PostgreSQL's advisory locks of this database: any number that nothing else takes."""
+
+
+KILLED = "Its process was killed."
+
+# A run takes the lock before its row is stored, and stores its end before it lets the lock go.
+# So a row that says "running" while nobody has the lock is of a process that was killed.
+_MARK_KILLED = """
+UPDATE users_bulkrun SET state = %s, message = %s, finished_at = now()
+WHERE state = %s AND NOT EXISTS (
+    SELECT FROM pg_locks JOIN pg_database ON pg_locks.database = pg_database.oid
+    WHERE datname = current_database() AND locktype = 'advisory' AND granted
+        AND classid = %s AND objid = %s AND objsubid = 1
+)
+"""
+
+
+def mark_killed_runs() -> None:
+    """Mark the runs as interrupted whose process was killed. Takes no lock: a command that
+    starts meanwhile is not kept from it."""
+    states = BulkRun.State.INTERRUPTED.value, KILLED, BulkRun.State.RUNNING.value
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK_KILLED, [*states, KEY >> 32, KEY & 0xFFFFFFFF])
 
 
 class Lease:
@@ -61,7 +83,7 @@ def one_at_a_time() -> Iterator[Lease]:
             )
         BulkRun.objects.filter(state=BulkRun.State.RUNNING).update(
             state=BulkRun.State.INTERRUPTED,
-            message="Its process was killed.",
+            message=KILLED,
             finished_at=timezone.now(),
         )
         yield lease

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from django.utils import timezone
 from users.models import BuilderUser
 from users.models import Operation as Kind
 from users.sync.operations.base import Changes
+from users.sync.showing import group_names
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Planned:
     operation: str
     changes: Changes
     line: int | None = None
+    shown: dict[str, list[str]] = field(default_factory=dict)
+    """What people read in place of the values of a field: the names of groups."""
 
     @classmethod
     def on(
@@ -38,6 +41,36 @@ class Planned:
     @property
     def user_uuid(self) -> uuid.UUID:
         return uuid.UUID(self.user_id)
+
+
+ORDERS: Mapping[str, Callable[[Planned], Any]] = {
+    "kind": lambda row: (row.operation, row.label.casefold()),
+    "line": lambda row: row.line or 0,
+    "user": lambda row: (row.label.casefold(), row.user_id),
+}
+"""What a plan can be sorted by."""
+
+SIGN_IN = "sign_in"
+"""Stands among the changes of a planned user, so that the plan shows it."""
+
+_CALLS = {Kind.REPLACE_EMAIL: 3, Kind.PUSH_EMAIL: 3, Kind.LINK: 0, Kind.UNLINK: 0, Kind.FOLLOW: 0}
+"""Calls of Clerk that a change takes: an email is read back, and the old one looked for."""
+
+
+def _calls(row: Planned) -> int:
+    if row.operation == Kind.UPDATE:
+        return int(bool(row.clerk_id) and "name" in row.changes)
+    if row.operation == Kind.CREATE:
+        return int(row.changes.get(SIGN_IN, [None, "none"])[1] != "none")
+    return _CALLS.get(Kind(row.operation), 1)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}s"
+    count = max(1, round(seconds))
+    return f"{count} second{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -51,7 +84,46 @@ class Plan:
     options: Mapping[str, Any] = field(default_factory=dict)
     made_at: datetime = field(default_factory=timezone.now)
 
+    def only(self, user_ids: Collection[uuid.UUID]) -> Plan:
+        """Return the plan without the changes of other users."""
+        return replace(self, rows=tuple(row for row in self.rows if row.user_uuid in user_ids))
+
+    def with_names(self) -> Plan:
+        """Return the plan with the names of the builder groups in it, for those who approve it."""
+        field = "builder_group"
+        ids = {group for row in self.rows for group in row.changes.get(field, []) if group}
+        names = group_names(ids)
+        return replace(
+            self,
+            rows=tuple(
+                replace(row, shown={field: [names.get(one, "") for one in row.changes[field]]})
+                if field in row.changes
+                else row
+                for row in self.rows
+            ),
+        )
+
+    def sorted_by(self, order: str) -> Plan:
+        """Return the plan in one of `ORDERS`."""
+        return replace(self, rows=tuple(sorted(self.rows, key=ORDERS[order])))
+
+    def summary(self, rate: float) -> str:
+        """Say in one line how much it is, and how long it takes at `rate` calls a second."""
+        deleted = sum(row.operation == Kind.DELETE for row in self.rows)
+        made = sum(row.operation in (Kind.CREATE, Kind.CREATE_INVITED) for row in self.rows)
+        seconds = sum(map(_calls, self.rows)) / rate
+        changed = len(self.rows) - deleted - made
+        return (
+            f"{f'{made} to make, ' if made else ''}{changed} to change, {deleted} to delete, "
+            f"about {_duration(seconds)} at {rate:g} a second."
+        )
+
     def counts(self) -> dict[str, int]:
         """How many changes of each kind, by the kind's name for people."""
         counted = Counter(Kind(row.operation).label for row in self.rows)
         return {str(kind): count for kind, count in counted.most_common()}
+
+
+def counted(number: int, thing: str) -> str:
+    """Say how many: "1 line", "2 lines"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

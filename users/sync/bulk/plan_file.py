@@ -7,6 +7,7 @@ file, and one of another installation, are refused.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,9 @@ from django.utils.dateparse import parse_datetime
 
 from users.errors import BulkRefused
 from users.models import Operation as Kind
+from users.sync.bulk import files
 from users.sync.bulk.plan import Plan, Planned
+from users.validation import CONTROL
 
 MAX_AGE = timedelta(hours=24)
 SALT = "users.sync.bulk.plan_file"
@@ -33,10 +36,13 @@ def write(plan: Plan, file: Path) -> None:
         for key, value in document.items()
     )
     text = f'{{\n{head} "rows": [\n  {rows}\n ],\n "hash": "{hash_of(plan)}"\n}}\n'
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BulkRefused(f"{file} cannot be written: {error.strerror}.") from None
+    with files.written(file) as output:
+        # JSON itself escapes the first of them alone.
+        output.write(CONTROL.sub(_escaped, text))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}"
 
 
 def read(file: Path, *, command: str) -> Plan:

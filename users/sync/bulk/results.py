@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun
+from users.sync.bulk import files
+from users.sync.bulk.rows import follow_attempts
+from users.sync.showing import visible
 
 COLUMNS = ("line", "key", "outcome", "reason")
 FORMULA = ("=", "+", "-", "@", "\t")
@@ -30,16 +34,28 @@ class Result:
     reason: str = ""
 
 
+def path_for(file: Path, run: BulkRun | None = None) -> Path:
+    """Name the result file of a spreadsheet. The number of the run keeps the results before."""
+    return file.with_suffix(f".result.{run.pk}.csv" if run else ".result.csv")
+
+
+def follow(run: BulkRun) -> None:
+    """Bring the rows of a run, and its result file if this machine has it, to what became of
+    its attempts."""
+    follow_attempts(run)
+    file = Path(run.options.get("result", ""))
+    if file.is_file():
+        with suppress(BulkRefused):  # of another user, as that of the worker's
+            write(file, of_run(read(file), run))
+
+
 def write(file: Path, results: Mapping[int, Result]) -> None:
     """Raises `BulkRefused` when the file cannot be written."""
-    try:
-        with file.open("w", encoding="utf-8", newline="") as text:
-            writer = csv.writer(text)
-            writer.writerow(COLUMNS)
-            for line, result in sorted(results.items()):
-                writer.writerow([line, *map(safe, (result.key, result.outcome, result.reason))])
-    except OSError as error:
-        raise BulkRefused(f"{file} cannot be written: {error.strerror}.") from None
+    with files.written(file) as text:
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        for line, result in sorted(results.items()):
+            writer.writerow([line, *map(safe, (result.key, result.outcome, result.reason))])
 
 
 def read(file: Path) -> dict[int, Result]:
@@ -70,5 +86,7 @@ def of_run(results: Mapping[int, Result], run: BulkRun) -> dict[int, Result]:
 
 
 def safe(cell: str) -> str:
-    """A cell that a spreadsheet would take for a formula is quoted (OWASP, "CSV injection")."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+    """A cell without control characters; one that a spreadsheet would take for a formula is quoted
+    (OWASP, "CSV injection")."""
+    text = visible(cell)
+    return f"'{text}" if text.startswith(FORMULA) else text

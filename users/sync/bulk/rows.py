@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.db.models import F, OuterRef, QuerySet, Subquery
 
 from users.clerk import Clerk, Pace, clerk, names
 from users.errors import (
     Busy,
+    BusyInClerk,
     ChangeFailed,
     Conflict,
+    Denied,
     Gone,
+    NotConfigured,
     NothingToChange,
     NotKnown,
     NotSaved,
@@ -21,16 +25,29 @@ from users.errors import (
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Source, Status, SyncAttempt
 from users.models import Operation as Kind
 from users.sync import account, invitations
+from users.sync.bulk import creating
+from users.sync.bulk.circuit import Signal
 from users.sync.dual_write import dual_write
 from users.sync.operations import Operation
 from users.version import same
 
 State = BulkRow.State
 
+OLDEST = timedelta(seconds=2)
+"""How old our copy of an account may be when its row is written. The documentation names it."""
+
 
 def asks_clerk(row: BulkRow) -> bool:
     """Whether it needs a place at Clerk's pace."""
+    if row.operation in creating.KINDS:
+        return creating.asks_clerk(row)
     return row.operation == Kind.INVITE or _operation(row).asks_clerk
+
+
+def reads_first(row: BulkRow) -> bool:
+    """Whether its account must be fresh before it is written."""
+    kind = Operation.kinds.get(row.operation)
+    return bool(kind and kind.reads_first and row.clerk_id and asks_clerk(row))
 
 
 def _operation(row: BulkRow) -> Operation:
@@ -44,34 +61,36 @@ class Result:
     """Result of one try of a row.
 
     A row whose state is still WAITING is tried again in the next round; `reason` says why.
-    `failed` is what the circuit breaker counts; None says nothing about the run.
+    `signal` is for the circuit breaker.
     """
 
     state: State
     reason: str
-    failed: bool | None
+    signal: Signal
 
 
 def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
     """Make the change of one row."""
-    user = row.user
+    user = row.user or creating.new_user(row)
     if user is None:
         return _skipped("The user was deleted since the plan was made.")
-    if moved := _moved_in_clerk(row, user):
+    if moved := _moved_in_clerk(row):
         return _skipped(moved)
     try:
         warnings = _change(row, user, lambda: clerk().paced(rate_limiter))
     except ChangeFailed as failure:
         return _result_of(failure)
-    return Result(State.DONE, " ".join(warnings), failed=False)
+    signal = Signal.ANSWERED if asks_clerk(row) else Signal.ENDED
+    return Result(State.DONE, " ".join(warnings), signal)
 
 
 def _result_of(failure: ChangeFailed) -> Result:
     """Decide whether the row is tried again.
 
     The same values may always be sent again, so an unknown outcome and a Clerk that cannot be
-    reached are tried again. They count as failures all the same: an outage stops the run.
+    reached are tried again. A row fails only for a reason of its own.
     """
+    message = failure.full_message
     match failure:
         case Conflict():
             return _skipped(_moved_here(failure))
@@ -79,17 +98,28 @@ def _result_of(failure: ChangeFailed) -> Result:
             return _skipped(failure.message)
         case Gone():
             return _skipped("The user was deleted since the plan was made.")
+        case Denied() | NotConfigured():
+            return Result(State.WAITING, message, Signal.DENIED)
+        case _ if failure.retry_after is not None:
+            return Result(State.WAITING, message, Signal.NOTHING)
         case NotKnown() | NotSaved():
-            return Result(State.WAITING, failure.full_message, failed=True)
-        case Busy() | Waiting():
-            return Result(State.WAITING, failure.full_message, failed=None)
-    if failure.retry_after is not None:
-        return Result(State.WAITING, failure.full_message, failed=None)
-    return Result(State.FAILED, failure.full_message, failed=True)
+            return Result(State.WAITING, message, Signal.NO_ANSWER)
+        case Busy() | BusyInClerk() | Waiting():
+            return Result(State.WAITING, message, Signal.NOTHING)
+    return Result(State.FAILED, message, Signal.FAILED)
+
+
+def crashed(row: BulkRow, problem: Exception) -> Result:
+    """Result of a row that ended with an error of ours. Its attempt may be pending: then the row
+    waits, and follows the attempt."""
+    mine = row.run.attempts.filter(user_id=row.user_id, operation=row.operation)
+    state = State.WAITING if mine.pending().exists() else State.FAILED
+    reason = f"It failed with {type(problem).__name__}: see the log."
+    return Result(state, reason, Signal.FAILED)
 
 
 def _skipped(reason: str) -> Result:
-    return Result(State.SKIPPED, reason, failed=False)
+    return Result(State.SKIPPED, reason, Signal.ENDED)
 
 
 def store(row: BulkRow, result: Result) -> None:
@@ -123,7 +153,9 @@ def follow_attempts(run: BulkRun | None = None) -> None:
     runs = set(behind.values_list("run_id", flat=True))
     if runs:
         behind.update(state=State.DONE, reason="", attempt_id=F("applied"))
-        _finish(BulkRun.objects.filter(pk__in=runs))
+    if run is not None:
+        runs.add(run.pk)
+    _finish(BulkRun.objects.filter(pk__in=runs))
 
 
 def _finish(runs: QuerySet[BulkRun]) -> None:
@@ -136,15 +168,23 @@ def _finish(runs: QuerySet[BulkRun]) -> None:
 def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
     """What is to be said besides. Raises the `ChangeFailed` family."""
     run = row.run
+    if row.operation in creating.KINDS:
+        return creating.create(row, user, gateway)
     if row.operation == Kind.INVITE:
-        invited = invitations.invite(
-            user, actor=run.actor, email=row.changes["email"][1], source=Source.COMMAND, run=run
-        )
-        waits = invited.waits_until
-        return (f"It is sent after {waits:%Y-%m-%d %H:%M} UTC.",) if waits else ()
+        with invitations.ONE_OF_MANY:
+            invited = invitations.invite(
+                user, actor=run.actor, email=row.changes["email"][1], source=Source.COMMAND, run=run
+            )
+        return invitations.said_of(invited.waits_until)
     operation = _operation(row)
     saved = dual_write(
-        operation, user, actor=run.actor, source=Source.COMMAND, run=run, gateway=gateway
+        operation,
+        user,
+        actor=run.actor,
+        source=Source.COMMAND,
+        run=run,
+        gateway=gateway,
+        fresh=OLDEST,
     )
     if row.operation in (Kind.REPLACE_EMAIL, Kind.PUSH_EMAIL):
         return account.still_found(row.changes["email"][0], gateway)
@@ -159,19 +199,27 @@ def _moved_here(conflict: Conflict) -> str:
     return f"It changed since the plan was made{by}: {now}."
 
 
-def _moved_in_clerk(row: BulkRow, user: BuilderUser) -> str:
-    """Clerk's side of the preconditions, by our copy; the row's side is compared under its lock."""
-    if row.operation in (Kind.PUSH_NAME, Kind.PUSH_EMAIL):
-        index = 0
-    elif row.operation == Kind.FOLLOW:
-        index = 1
-    else:
+_EXPECTED_IN_CLERK: Mapping[str, tuple[int, ...]] = {
+    Kind.PUSH_NAME: (0, 1),
+    Kind.PUSH_EMAIL: (0, 1),
+    Kind.FOLLOW: (1,),
+}
+"""Which of before and after Clerk must hold. A push may have arrived in an earlier try."""
+
+
+def _moved_in_clerk(row: BulkRow) -> str:
+    """Say what our copy of Clerk's side shows to have changed since the plan. A push is compared
+    again under the row's lock."""
+    expected = _EXPECTED_IN_CLERK.get(row.operation)
+    if expected is None:
         return ""
-    known: ClerkAccount | None = getattr(user, "account", None)
+    known = ClerkAccount.objects.filter(pk=row.clerk_id).first()
     if known is None or known.deleted_at:
         return "Its account was deleted in Clerk since the plan was made."
     holds = {"name": names.join(known.first_name, known.last_name), "email": known.email}
     moved = [
-        field for field, pair in row.changes.items() if not same(field, pair[index], holds[field])
+        field
+        for field, change in row.changes.items()
+        if not any(same(field, change[index], holds[field]) for index in expected)
     ]
     return f"Clerk holds another {moved[0]} than when the plan was made." if moved else ""

@@ -7,32 +7,32 @@ run that was killed goes on where it was.
 from __future__ import annotations
 
 import threading
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 
 from users.clerk import Pace
 from users.errors import BulkRefused
-from users.models import BulkRow, BulkRun, Status
+from users.models import BulkRow, BulkRun, ClerkAccount, Status
 from users.sync import recovery
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, rows
-from users.sync.bulk.limits import CircuitBreaker
-from users.sync.bulk.lock import Lease
+from users.sync.bulk.circuit import CircuitBreaker
+from users.sync.bulk.lock import Lease, mark_killed_runs
 from users.sync.bulk.plan import Plan, Planned
+from users.sync.bulk.read_ahead import ReadAhead
 from users.sync.bulk.workers import Workers
 
 State = BulkRow.State
 
 CHUNK = 200
-ROUNDS = 4
-ROUND_PAUSE = 2.0
-"""Seconds before the next round, which tries the rows again that still wait: somebody is saving
+ROUND_PAUSES = (0.0, 2.0, 4.0, 8.0)
+"""Seconds before each round. The later ones try the rows again that still wait: somebody is saving
 the user right now, Clerk took no more requests, or Clerk has not confirmed the change yet."""
 LEASE_CHECKED_EVERY = 100
 
@@ -52,12 +52,12 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
-def start(plan: Plan, *, actor: Actor, **options: Any) -> BulkRun:
-    """Store the plan as a run, `options` with it; nothing is changed yet."""
+def start(plan: Plan, *, actor: Actor) -> BulkRun:
+    """Store the plan as a run; nothing is changed yet."""
     with transaction.atomic():
         run = BulkRun.objects.create(
             command=plan.command,
-            options={**plan.options, **options},
+            options=dict(plan.options),
             actor_id=(actor or service_user()).pk,
             plan_hash=plan_file.hash_of(plan),
             undo_of_id=plan.undo_of,
@@ -90,25 +90,96 @@ def _in_turns(planned: Sequence[Planned]) -> list[Planned]:
     return [row for _, row in sorted(turns, key=lambda turn: turn[0])]
 
 
-def resume(pk: int, *, command: str) -> BulkRun:
-    """Make a run ready to go on that was killed, stopped or interrupted.
+@dataclass(frozen=True)
+class Portion:
+    """Which of the waiting rows are meant: those of some users (None: of all), and of these the
+    first `limit`. With `failed`, the rows that failed are meant as well."""
 
-    Pending attempts are resolved first, so that no row is done twice. Raises `BulkRefused`.
-    """
+    users: Collection[uuid.UUID] | None = None
+    limit: int | None = None
+    failed: bool = False
+
+    @property
+    def _states(self) -> list[str]:
+        return [State.WAITING, State.FAILED] if self.failed else [State.WAITING]
+
+    def rows_of(self, run: BulkRun) -> QuerySet[BulkRow]:
+        """Select the rows that are meant now, and go on to be whatever becomes of them."""
+        meant = run.rows.all()
+        if self.users is not None:
+            meant = meant.filter(user_id__in=self.users)
+        if self.limit is not None:
+            left = meant.filter(state__in=self._states).order_by("position")
+            positions = list(left.values_list("position", flat=True)[: self.limit])
+            meant = meant.filter(position__lte=max(positions, default=-1))
+        return meant
+
+    def left_of(self, run: BulkRun) -> QuerySet[BulkRow]:
+        """Select those of the rows that are still to be done."""
+        return self.rows_of(run).filter(state__in=self._states)
+
+
+ALL = Portion()
+
+
+def find(pk: int, *, command: str) -> BulkRun:
+    """Find a run of this command, its rows as its attempts are now. Raises `BulkRefused`."""
     run = BulkRun.objects.filter(pk=pk).first()
     if run is None:
         raise BulkRefused(f"There is no run {pk}.")
     if run.command != command:
-        raise BulkRefused(f"Run {pk} is of {run.command}: resume it with that command.")
+        raise BulkRefused(f"Run {pk} is of {run.command}: use that command.")
+    rows.follow_attempts(run)
+    run.refresh_from_db()
+    return run
+
+
+def bring_up_to_date(run: BulkRun | None = None) -> None:
+    """Store what became of runs since: killed ones are interrupted, and rows follow their
+    attempts. Call this before runs are shown."""
+    mark_killed_runs()
+    rows.follow_attempts(run)
+
+
+def plan_rest(run: BulkRun, portion: Portion) -> Plan:
+    """Plan what is left to do of a run. Raises `BulkRefused` when nothing is."""
+    left = portion.left_of(run).order_by("position")
+    planned = tuple(
+        Planned(
+            user_id=str(row.user_id or ""),
+            label=row.label,
+            clerk_id=row.clerk_id,
+            operation=row.operation,
+            changes=row.changes,
+            line=row.line,
+        )
+        for row in left.iterator()
+    )
+    if not planned:
+        raise BulkRefused(f"Run {run.pk} has no row left to do.{_failed_hint(run)}")
+    return Plan(run.command, planned, undo_of=run.undo_of_id, options=run.options)
+
+
+def resume(run: BulkRun, portion: Portion) -> None:
+    """Make a run ready to go on that was killed, stopped or interrupted.
+
+    Pending attempts are resolved first, so that no row is done twice. Raises `BulkRefused`.
+    """
     for attempt in run.attempts.filter(status=Status.STARTED):
         recovery.recover(attempt)
     rows.follow_attempts(run)
-    if not run.rows.filter(state=State.WAITING).exists():
-        BulkRun.objects.filter(pk=pk).update(state=BulkRun.State.FINISHED, message="")
-        raise BulkRefused(f"Run {pk} has no row left to do.")
+    portion.left_of(run).filter(state=State.FAILED).update(state=State.WAITING, reason="")
+    if not portion.left_of(run).exists():
+        raise BulkRefused(f"Run {run.pk} has no row left to do.{_failed_hint(run)}")
     run.state, run.message, run.finished_at = BulkRun.State.RUNNING, "", None
     run.save(update_fields=["state", "message", "finished_at"])
-    return run
+
+
+def _failed_hint(run: BulkRun) -> str:
+    failed = run.rows.filter(state=State.FAILED).count()
+    if not failed:
+        return ""
+    return f" Failed rows: {failed}. --retry-failed tries them again."
 
 
 def carry_out(
@@ -119,52 +190,118 @@ def carry_out(
     stop: threading.Event,
     breaker: CircuitBreaker,
     watch: Watch,
+    portion: Portion = ALL,
 ) -> BulkRun:
-    """Do every waiting row, at `rate` calls a second, until all are done, `stop` is set or the
-    circuit breaker opens. Rows in flight always finish.
+    """Do every waiting row of the portion, at `rate` calls a second, until all are done, `stop`
+    is set or the circuit breaker stops the run. Rows in flight always finish.
 
     A row that still waits after the last round stays WAITING, with its reason, for `resume`.
     Raises `BulkRefused` when the lock was lost, and `DatabaseError`; the run can be resumed.
     """
     rate_limiter = Pace(rate, sleep=stop.wait)
-    progress = Progress(run.rows.count(), _counts(run))
     message = "It could not go on."
-
-    def over() -> bool:
-        return stop.is_set() or bool(breaker.reason)
-
-    def collect(*, all_of_them: bool = False) -> None:
-        for number, result in workers.finished(all_of_them=all_of_them):
-            breaker.end(number, failed=result.failed)
-            if result.state != State.WAITING:
-                progress.counts[result.state] += 1
-        watch(progress)
-
     try:
         with Workers(rate_limiter) as workers:
-            for _ in range(ROUNDS):
-                for row in _waiting(run):
-                    # First a worker, then a slot: a slot that waits for a worker is lost.
-                    while breaker.must_wait or not workers.can_take(row):
-                        workers.wait()
-                        collect()
-                    if rows.asks_clerk(row):
-                        rate_limiter.wait(row.clerk_id)
-                    collect()
-                    if row.position % LEASE_CHECKED_EVERY == 0:
-                        lease.check()
-                    if over():
-                        break
-                    workers.take(breaker.start(), row)
-                collect(all_of_them=True)
-                rows.follow_attempts(run)
-                progress.counts = _counts(run)
-                if over() or progress.done == progress.total or stop.wait(ROUND_PAUSE):
-                    break
+            ahead = ReadAhead(rate, rate_limiter)
+            _Execution(
+                run, portion, workers, rate_limiter, ahead, lease, stop, breaker, watch
+            ).all_rounds()
         message = "It was interrupted." if stop.is_set() else ""
     finally:
         _close(run, message, stopped=breaker.reason)
     return run
+
+
+class _Execution:
+    """One process at work on a run. Only the thread that made it calls it."""
+
+    def __init__(
+        self,
+        run: BulkRun,
+        portion: Portion,
+        workers: Workers,
+        rate_limiter: Pace,
+        ahead: ReadAhead,
+        lease: Lease,
+        stop: threading.Event,
+        breaker: CircuitBreaker,
+        watch: Watch,
+    ) -> None:
+        self._run = run
+        self._rows = portion.rows_of(run)
+        self._workers = workers
+        self._rate_limiter = rate_limiter
+        self._ahead = ahead
+        self._lease = lease
+        self._stop = stop
+        self._breaker = breaker
+        self._watch = watch
+        self._progress = Progress(run.rows.count(), _counts(run))
+        self._first_seen: dict[int, ClerkAccount | None] = {}
+
+    @property
+    def _over(self) -> bool:
+        return self._stop.is_set() or bool(self._breaker.reason)
+
+    def all_rounds(self) -> None:
+        for pause in ROUND_PAUSES:
+            if self._stop.wait(pause):
+                return
+            self._round()
+            if self._over or not self._rows.filter(state=State.WAITING).exists():
+                return
+
+    def _round(self) -> None:
+        """Try each waiting row once."""
+        for upcoming in _waiting(self._rows):
+            row = upcoming[0]
+            self._start_from_first_seen(row)
+            self._wait_for_turn(upcoming)
+            if row.position % LEASE_CHECKED_EVERY == 0:
+                self._lease.check()
+            if self._over:
+                break
+            self._workers.take(self._breaker.start(), row)
+        self._collect(all_of_them=True)
+        rows.follow_attempts(self._run)
+        self._progress.counts = _counts(self._run)
+
+    def _start_from_first_seen(self, row: BulkRow) -> None:
+        """Let a row that is tried again start from the account of its first try: what was
+        changed in Clerk in between must not be overwritten."""
+        if row.user is not None and (account := self._first_seen.get(row.pk)):
+            row.user.account = account
+
+    def _wait_for_turn(self, upcoming: Sequence[BulkRow]) -> None:
+        """Wait until Clerk answers, a worker is free and the rate limit has a slot, in this
+        order: a slot that waits for a worker is lost."""
+        row = upcoming[0]
+        self._wait_for_clerk()
+        while self._breaker.must_wait or not self._workers.can_take(row):
+            self._workers.wait()
+            self._collect()
+        self._ahead.before(upcoming)
+        if rows.asks_clerk(row):
+            self._rate_limiter.wait(row.clerk_id)
+        self._collect()
+
+    def _wait_for_clerk(self) -> None:
+        """While Clerk gives no answer, let the rows in flight end, and pause before the next
+        one, which finds out whether Clerk answers again."""
+        if not self._breaker.is_open:
+            return
+        self._collect(all_of_them=True)
+        if self._breaker.is_open and not self._over:
+            self._stop.wait(self._breaker.next_pause())
+
+    def _collect(self, *, all_of_them: bool = False) -> None:
+        for number, row, result in self._workers.finished(all_of_them=all_of_them):
+            self._breaker.end(number, signal=result.signal, reason=result.reason)
+            if result.state == State.WAITING:
+                self._first_seen.setdefault(row.pk, getattr(row.user, "account", None))
+            else:
+                self._progress.counts[result.state] += 1
+        self._watch(self._progress)
 
 
 def _counts(run: BulkRun) -> Counter[str]:
@@ -190,16 +327,17 @@ def _waiting_message(left: int) -> str:
     return f"{waits} to be tried again; the reason stands at each row. Resume the run later."
 
 
-def _waiting(run: BulkRun) -> Iterator[BulkRow]:
-    """The waiting rows in their order, a chunk at a time: the tables may hold very many."""
+def _waiting(meant: QuerySet[BulkRow]) -> Iterator[Sequence[BulkRow]]:
+    """Each waiting row, in their order, with some that follow it. They are read a chunk at a
+    time: the tables may hold very many."""
     position = -1
     while True:
         chunk = list(
-            run.rows.filter(state=State.WAITING, position__gt=position)
+            meant.filter(state=State.WAITING, position__gt=position)
             .select_related("run__actor", "user__account")
             .order_by("position")[:CHUNK]
         )
         if not chunk:
             return
-        yield from chunk
+        yield from (chunk[start:] for start in range(len(chunk)))
         position = chunk[-1].position

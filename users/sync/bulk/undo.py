@@ -11,6 +11,7 @@ from users.models import Operation as Kind
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.rows import follow_attempts
 from users.sync.operations.base import Changes
+from users.version import same
 
 BACK: dict[str, tuple[tuple[str, Kind], ...]] = {
     Kind.UPDATE: (("*", Kind.UPDATE),),
@@ -29,6 +30,9 @@ SAID_FIRST = {
     Kind.PUSH_NAME: "{} names were pushed. Both sides take the name that Clerk had before.",
     Kind.PUSH_EMAIL: "{} emails were pushed. Both sides take the email that Clerk had before.",
     Kind.INVITE: "{} invitations cannot be undone, as they were mailed: revoke them in the admin.",
+    Kind.CREATE: "{} users were created. That cannot be undone here: delete them in the admin.",
+    Kind.CREATE_INVITED: "{} users were created and invited. That cannot be undone here: delete "
+    "them in the admin.",
 }
 
 
@@ -41,7 +45,7 @@ def plan_undo(pk: int, *, command: str) -> Plan:
     if run.command != command:
         raise BulkRefused(f"Run {pk} is of {run.command}: undo it with that command.")
     follow_attempts(run)
-    done = list(run.rows.filter(state=BulkRow.State.DONE).select_related("user"))
+    done = list(run.rows.filter(state=BulkRow.State.DONE).select_related("user", "attempt"))
     rows: list[Planned] = []
     lost: list[str] = []
     # The last change first: two lines may have been about one user.
@@ -51,7 +55,7 @@ def plan_undo(pk: int, *, command: str) -> Plan:
             continue
         back = list(_back(row))
         rows += back
-        if not back and row.operation != Kind.INVITE:
+        if not back and row.operation not in SAID_FIRST:
             lost.append(f"{row.label} cannot be undone: there was no value before.")
     counts = Counter(row.operation for row in done)
     said = [text.format(counts[kind]) for kind, text in SAID_FIRST.items() if counts[kind]]
@@ -59,8 +63,12 @@ def plan_undo(pk: int, *, command: str) -> Plan:
 
 
 def _back(row: BulkRow) -> Iterator[Planned]:
+    """Plan the way back to what the attempt found, which is what Clerk really held."""
+    changed: Changes = row.attempt.changes if row.attempt else row.changes
     reversed_changes: Changes = {
-        field: [after, before] for field, (before, after) in row.changes.items()
+        field: [after, before]
+        for field, (before, after) in changed.items()
+        if not same(field, before, after)
     }
     for field, kind in BACK.get(row.operation, ()):
         changes = {

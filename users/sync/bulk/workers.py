@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Self
@@ -27,7 +26,7 @@ class Workers:
     def __init__(self, rate_limiter: Pace) -> None:
         self._rate_limiter = rate_limiter
         self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="bulk")
-        self._in_flight: dict[Future[Result], tuple[int, uuid.UUID | None]] = {}
+        self._in_flight: dict[Future[Result], tuple[int, BulkRow]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -37,25 +36,25 @@ class Workers:
 
     def can_take(self, row: BulkRow) -> bool:
         """Whether a worker is free, and no other row of this user is in flight."""
-        users = {user_id for _, user_id in self._in_flight.values()}
+        users = {other.user_id for _, other in self._in_flight.values()}
         return len(self._in_flight) < WORKERS and row.user_id not in users
 
     def take(self, number: int, row: BulkRow) -> None:
         """Start a row; `finished` gives its `number` back."""
         future = self._executor.submit(_carry_out, row, self._rate_limiter)
-        self._in_flight[future] = (number, row.user_id)
+        self._in_flight[future] = (number, row)
 
     def wait(self) -> None:
         """Wait until a row in flight has finished."""
         wait(self._in_flight, return_when=FIRST_COMPLETED)
 
-    def finished(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Result]]:
+    def finished(self, *, all_of_them: bool = False) -> Iterator[tuple[int, BulkRow, Result]]:
         """Give what has finished since the last call. Raises what stopped a worker."""
         if all_of_them:
             wait(self._in_flight)
         for future in [future for future in self._in_flight if future.done()]:
-            number, _ = self._in_flight.pop(future)
-            yield number, future.result()
+            number, row = self._in_flight.pop(future)
+            yield number, row, future.result()
 
 
 def _carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
@@ -75,5 +74,4 @@ def _result(row: BulkRow, rate_limiter: Pace) -> Result:
         raise
     except Exception as problem:
         logger.exception("Row %s of run %s failed", row.position, row.run_id)
-        reason = f"It failed with {type(problem).__name__}: see the log."
-        return Result(BulkRow.State.FAILED, reason, failed=True)
+        return rows.crashed(row, problem)

@@ -19,6 +19,7 @@ import orjson
 from users.clerk import ClerkUser, emails
 from users.clerk.metadata import OUR_ID, OUR_INVITATION
 from users.models import BuilderUser
+from users.validation import CONTROL
 
 AHEAD = timedelta(minutes=5)
 """How far an account's `updated_at` may lie after the time at which it was observed: the clocks
@@ -81,7 +82,7 @@ def of_user(user: ClerkUser, *, observed_at: datetime) -> Facts:
     held = (min(updated_at, observed_at), observed_at)
     return Facts(
         snapshot=Told(version, columns),
-        name=Told(version, name) if 0 < len(name) <= LONGEST_NAME else UNTOLD,
+        name=Told(version, name) if name and not unfit_name(name) else UNTOLD,
         email=Told(version, email) if 0 < len(email) <= LONGEST_EMAIL else UNTOLD,
         reference=Told(version, reference) if reference else UNTOLD,
         addresses={email: held} if email and user.email_verified else {},
@@ -116,6 +117,15 @@ def join(one: Facts, other: Facts) -> Facts:
         deleted_at=_unless_answered(_later(one.deleted_at, other.deleted_at), answered_at),
         not_found_at=_unless_answered(_later(one.not_found_at, other.not_found_at), answered_at),
     )
+
+
+def unfit_name(name: str) -> str:
+    """Say why a row never takes this name from Clerk; empty for any other name."""
+    if len(name) > LONGEST_NAME:
+        return f"Its name is longer than {LONGEST_NAME} letters."
+    if CONTROL.search(name):
+        return "Its name has control characters."
+    return ""
 
 
 def holds_now(facts: Facts, address: str) -> bool:

@@ -9,7 +9,7 @@ from datetime import datetime
 from users.clerk import names
 from users.models import LinkedBy
 from users.sync.inbound import addresses
-from users.sync.inbound.facts import LONGEST_NAME
+from users.sync.inbound.facts import unfit_name
 from users.sync.inbound.group import Account, Decisions, Group, Row
 from users.sync.mirror.comparison import normalized_email, same_email
 
@@ -47,9 +47,9 @@ def _why_it_stays(row: Row, account: Account, decisions: Decisions) -> str:
         ]
         notes += [f"Its email belongs to another builder user, {other}." for other in holders]
     columns = account.facts.snapshot.value or {}
-    if len(names.join(columns.get("first_name", ""), columns.get("last_name", ""))) > LONGEST_NAME:
-        notes.append(f"Its name is longer than {LONGEST_NAME} letters.")
-    return " ".join(notes)
+    name = names.join(columns.get("first_name", ""), columns.get("last_name", ""))
+    notes.append(unfit_name(name))
+    return " ".join(filter(None, notes))
 
 
 def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from users.models import SyncAttempt
 from users.sync.operations.actions import AccountAction, Ban, ResetMfa, SignOut, Unban, Unlock
 from users.sync.operations.base import Operation, Seen, Verdict
-from users.sync.operations.edits import Create, Delete, Edit, ReplaceEmail, SetPassword
+from users.sync.operations.edits import (
+    Create,
+    CreateFromClerk,
+    Delete,
+    Edit,
+    ReplaceEmail,
+    SetPassword,
+)
 from users.sync.operations.following import Follow
 from users.sync.operations.inviting import CreateInvited, Invite, Revoke
 from users.sync.operations.linking import Link, Unlink
@@ -15,6 +22,7 @@ __all__ = [
     "AccountAction",
     "Ban",
     "Create",
+    "CreateFromClerk",
     "CreateInvited",
     "Delete",
     "Edit",

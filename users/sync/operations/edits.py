@@ -10,10 +10,10 @@ from django.utils.dateparse import parse_datetime
 from users import guard
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.clerk.metadata import OUR_ID
-from users.errors import ClerkNotFound, ClerkRefused, FieldConflict
+from users.errors import ClerkNotFound, ClerkRefused, Conflict, FieldConflict
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
-from users.sync.mirror import agreements
+from users.sync.mirror import agreements, store
 from users.sync.mirror.comparison import (
     normalized_email,
     normalized_name,
@@ -69,6 +69,7 @@ class Edit(Operation):
 
     def build_on(self, account: ClerkUser) -> None:
         self._clerk_names = account.first_name, account.last_name
+        self.details = self.details | {"clerk_name": names.join(*self._clerk_names)}
 
     @property
     def new_name(self) -> str:
@@ -114,6 +115,7 @@ class ReplaceEmail(Operation):
 
     kind = Kind.REPLACE_EMAIL
     reads_first = True
+    _known_before: str | None = None
 
     @property
     def old(self) -> str:
@@ -131,6 +133,11 @@ class ReplaceEmail(Operation):
     def moves(self) -> bool:
         return not same_email(self.old, self.new)
 
+    def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
+        """Keep the address that our copy showed to staff, whether or not the row has it."""
+        account = getattr(user, "account", None)
+        self._known_before = account.email if account is not None else None
+
     def write(self, row: BuilderUser) -> BuilderUser:
         return write_fields(row, self.changes)
 
@@ -141,15 +148,10 @@ class ReplaceEmail(Operation):
         return seen_after(self, clerk, deadline)
 
     def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
-        known = self._known_before(row)
+        known = self.old if self._known_before is None else self._known_before
         if not account.email or any(same_email(account.email, one) for one in (known, self.new)):
             return []
         return [FieldConflict("email", self.old, account.email, self.new)]
-
-    def _known_before(self, row: BuilderUser) -> str:
-        """The address that our copy shows to staff, whether or not the row has it."""
-        known = getattr(row, "account", None)
-        return known.email if known is not None else self.old
 
     def judge(self, account: ClerkUser) -> Verdict:
         return Verdict.HAS_IT if same_email(account.email, self.new) else Verdict.HAS_NOT
@@ -312,6 +314,32 @@ class Create(Operation):
             with guard.synchronized():
                 row.save(update_fields=["clerk_id", "updated_at"])
             agreements.decide(row, account.id)
+
+
+class CreateFromClerk(Create):
+    """A new user for an account that Clerk has. Nothing is sent."""
+
+    @classmethod
+    def of_account(cls, user: BuilderUser) -> Self:
+        operation = cls.of(user, account="none")
+        operation.clerk_id = user.account_id
+        operation.changes["clerk_id"] = [None, user.clerk_id]
+        return operation
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        """Raises `Conflict` when the account is not as the plan found it."""
+        store.lock()  # an event would link it to another row meanwhile
+        known = ClerkAccount.objects.filter(pk=self.clerk_id).first()
+        moved: list[FieldConflict] = []
+        if known is None or known.deleted_at or known.user_id:
+            moved.append(FieldConflict("account", None, "connected or deleted", self.clerk_id))
+        elif not same_email(known.email, self.email):
+            moved.append(FieldConflict("email", self.email, known.email, self.email))
+        if moved:
+            raise Conflict("The account changed since the plan.", conflicts=tuple(moved))
+        super().write(row)
+        agreements.decide(row, self.clerk_id)
+        return row
 
 
 class Delete(Operation):

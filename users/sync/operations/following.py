@@ -5,11 +5,9 @@ from __future__ import annotations
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.models import BuilderUser
 from users.models import Operation as Kind
+from users.sync.inbound.facts import unfit_name
 from users.sync.mirror import comparison
 from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
-
-LONGEST = BuilderUser._meta.get_field("name").max_length or 10_000
-"""Letters of a name that the row can hold; Clerk takes more than twice as many."""
 
 
 class Follow(Operation):
@@ -44,11 +42,11 @@ class AccountChanged(Follow):
 def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:
     """What differs between the row and its account, `{field: [row's, Clerk's]}`.
 
-    An email that another row has is left out, and a name that is too long: it is drift, shown,
-    not an error.
+    An email that another row has is left out, and a name that a row cannot or must not hold: it is
+    drift, shown, not an error.
     """
     changes: Changes = {}
-    if comparison.name_differs(row.name, account.name) and len(account.name) <= LONGEST:
+    if comparison.name_differs(row.name, account.name) and not unfit_name(account.name):
         changes["name"] = [row.name, account.name]
     moved = comparison.email_differs(row.email, account.email)
     if moved and not comparison.taken_by_another(row, account.email):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from users.clerk import ClerkUser
+from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import FieldConflict
 from users.models import BuilderUser
 from users.models import Operation as Kind
@@ -32,6 +32,10 @@ class PushName(_Push, Edit):
 
     kind = Kind.PUSH_NAME
 
+    def build_on(self, account: ClerkUser) -> None:
+        super().build_on(account)
+        self.changes = {"name": [account.name, self.new_name]}
+
     def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
         known, wanted = (str(value or "") for value in self.changes["name"])
         if any(same_name(account.name, name) for name in (known, wanted)):
@@ -43,3 +47,9 @@ class PushEmail(_Push, ReplaceEmail):
     """The row's email becomes the only one of the Clerk user, verified."""
 
     kind = Kind.PUSH_EMAIL
+
+    def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
+        self._known_before = self.old
+
+    def build_on(self, account: ClerkUser) -> None:
+        self.changes = {"email": [account.email, self.new]}

@@ -1,0 +1,172 @@
+"""What commands write: whole and harmless, wherever it goes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from django.db import OperationalError
+
+from tests.commands import ROOT, environment, run
+from tests.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
+from users.management.commands import clerk_push
+from users.models import BulkRun, ClerkAccount
+from users.sync import deliveries, recovery
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ESCAPE = "\x1b]0;owned\x07Eve\x1b[2K\u202e"
+"""Sets the title of a terminal, clears the line, and turns what follows round."""
+
+
+def push(*arguments):
+    return run("clerk_push", "--no-refresh", *arguments)
+
+
+def harmless(text: str) -> bool:
+    return not any(character in text for character in "\x1b\x07\u202e")
+
+
+@pytest.fixture
+def eve(sandbox):
+    """A user whose name in Clerk has control characters."""
+    user = linked(sandbox, name="Eve Smith", first_name="Eve", last_name="Smith")
+    sandbox.edit(user.clerk_id, first_name=ESCAPE)
+    run("clerk_diff", "--refresh")
+    return user
+
+
+def test_control_characters_reach_no_terminal_no_csv_and_no_plan(sandbox, eve, tmp_path):
+    plan = tmp_path / "plan.json"
+    outputs = [
+        push("--plan-out", plan)[1],
+        run("clerk_diff")[1],
+        run("clerk_diff", "--format", "csv")[1],
+        run("clerk_pull", "--no-refresh")[1],
+        plan.read_text(),
+    ]
+    for output in outputs:
+        assert harmless(output), output
+    assert "\\u001b]0;owned" in outputs[0]
+    assert json.loads(plan.read_text())["rows"][0]["changes"]["name"][0].startswith("\x1b")
+    assert push("--plan", plan, "--apply")[0] == 0
+    assert sandbox.user(eve.clerk_id)["first_name"] == "Eve"
+
+
+def test_control_characters_reach_no_result_file(sandbox, tmp_path):
+    user = linked(sandbox, email="eve@example.com")
+    change_here(user, name=ESCAPE)
+    (tmp_path / "fixes.csv").write_text(f"id,role\n{user.pk},ADMIN\n")
+    assert run("update_users", tmp_path / "fixes.csv", "--no-refresh", "--apply")[0] == 0
+    undone = run("update_users", "--undo", BulkRun.objects.get().pk, "--no-refresh", "--apply",
+                 "--result", tmp_path / "undo.csv")  # fmt: skip
+    assert harmless(undone[1])
+    [row] = csv.DictReader((tmp_path / "undo.csv").read_text().splitlines())
+    assert harmless(row["key"])
+    assert "Eve" in row["key"]
+
+
+def test_control_characters_are_never_pulled_into_the_database(sandbox, eve):
+    code, out = run("clerk_pull", "--no-refresh", "--apply")
+    assert (code, "control characters. It is not copied from Clerk" in out) == (0, True)
+    eve.refresh_from_db()
+    assert eve.name == "Eve Smith"
+    assert ClerkAccount.objects.get().first_name.startswith("\x1b")
+
+
+def test_groups_are_told_by_their_names(sandbox, client, tmp_path):
+    oak, elm = BuilderGroupFactory(name="Oak Hill"), BuilderGroupFactory(name="Elm")
+    user = BuilderUserFactory(builder_group=oak)
+    (tmp_path / "fixes.csv").write_text(f"id,builder_group\n{user.pk},elm\n")
+    plan = tmp_path / "plan.json"
+    update = ("update_users", "--no-refresh")
+    _, out = run(*update, tmp_path / "fixes.csv", "--plan-out", plan)
+    [row] = json.loads(plan.read_text())["rows"]
+    assert row["shown"] == {"builder_group": ["Oak Hill", "Elm"]}
+    assert row["changes"] == {"builder_group": [str(oak.pk), str(elm.pk)]}
+    outputs = [out, run(*update, "--plan", plan)[1]]
+    assert run(*update, "--plan", plan, "--apply")[0] == 0
+    done = BulkRun.objects.get()
+    attempt = done.attempts.get()
+    outputs += [
+        run(*update, "--undo", done.pk)[1],
+        client.get(f"/admin/users/bulkrow/?run__id__exact={done.pk}").content.decode(),
+        client.get(f"/admin/users/syncattempt/{attempt.pk}/change/").content.decode(),
+    ]
+    for output in outputs:
+        assert "Oak Hill" in output
+        assert "Elm" in output
+        assert str(elm.pk) not in output
+
+
+# --- Ends that nobody planned --------------------------------------------------------------------
+
+
+def test_ctrl_c_after_a_run_has_begun_never_says_that_nothing_was_changed(sandbox, monkeypatch):
+    user = linked(sandbox)
+    change_here(user, name="Mary Ann Jones")
+
+    def interrupted(self, run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(clerk_push.Command, "applied", interrupted)
+    code, out = push("--apply")
+    assert code == 130
+    assert "before anything was changed" not in out
+    assert f"Run {BulkRun.objects.get().pk} had begun" in out
+    assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
+
+
+def test_ctrl_c_before_a_run_says_that_nothing_was_changed(sandbox, monkeypatch):
+    def interrupted(self, options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(clerk_push.Command, "plan", interrupted)
+    assert push("--apply") == (130, "Interrupted before anything was changed.\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "function"),
+    [("clerk_recover", recovery, "recover_all"), ("clerk_replay", deliveries, "retry")],
+)
+def test_a_database_that_does_not_answer_is_one_line(monkeypatch, command, module, function):
+    def dead(*arguments):
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(module, function, dead)
+    code, out = run(command)
+    assert (code, "The database does not answer" in out) == (1, True)
+
+
+def piped(sandbox, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "manage.py", *arguments], cwd=ROOT,
+        env=environment(sandbox) | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_a_reader_who_goes_away_neither_stops_the_run_nor_makes_a_traceback(sandbox):
+    users = [linked(sandbox, name=f"Mary Ann Smith{n}") for n in range(5)]
+    for user in users:
+        change_here(user, name=f"{user.name} Jones")
+    process = piped(sandbox, "clerk_push", "--no-refresh", "--apply", "--rate", "1000")
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert (process.wait(), b"Traceback" in errors, b"BrokenPipe" in errors) == (0, False, False)
+    process.stderr.close()
+    assert BulkRun.objects.get().state == "finished"
+
+
+def test_an_output_that_knows_ascii_alone_is_no_traceback(sandbox):
+    user = linked(sandbox)
+    change_here(user, name="Zoë Ångström")
+    process = piped(sandbox, "clerk_push", "--no-refresh", PYTHONIOENCODING="ascii",
+                    PYTHONUTF8="0")  # fmt: skip
+    out, errors = process.communicate()
+    assert (process.returncode, b"Traceback" in errors) == (2, False)
+    assert b"Zo\\xeb" in out
+    assert os.linesep.encode() in out

@@ -1,0 +1,72 @@
+"""An import that is killed again and again makes every person once, here and in Clerk."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from sandbox import Sandbox
+from tests.commands import start
+from tests.patience import PATIENCE, wait_until
+from users.models import BuilderUser, BulkRow, BulkRun, Invitation, SyncAttempt
+from users.sync.invitations import PER_HOUR
+
+ROWS = int(os.environ.get("IMPORT_ROWS", "60"))
+KILLS = int(os.environ.get("IMPORT_KILLS", "3"))
+
+
+def done() -> int:
+    return BulkRow.objects.filter(state="done").count()
+
+
+def killed_and_resumed(sandbox: Sandbox, arguments: list[str]) -> None:
+    """Run a command, kill it at random moments, and resume it each time until it has ended."""
+    for kill in range(KILLS):
+        process = start(sandbox, *arguments)
+        left = BulkRow.objects.filter(state="waiting").count() or ROWS
+        wanted = done() + random.randrange(1, max(2, 2 * left // (KILLS - kill + 1)))
+        wait_until(
+            lambda: done() >= wanted or process.poll() is not None,  # noqa: B023
+            "the run does not go on",
+        )
+        process.kill()
+        process.communicate()
+        arguments = [arguments[0], "--resume", str(BulkRun.objects.get().pk), "--apply",
+                     "--no-refresh", "--rate", "1000"]  # fmt: skip
+    final = start(sandbox, *arguments)
+    output, _ = final.communicate(timeout=PATIENCE)
+    assert final.returncode == 0 or "no row left" in output, output
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("sign_in", ["create", "invite", "none"])
+def test_kills_at_random_moments_make_nobody_twice(sandbox: Sandbox, tmp_path: Path, sign_in):
+    file = tmp_path / "people.csv"
+    lines = [f"new{n}@example.com,Ann Lee{n}" for n in range(ROWS)]
+    file.write_text("\n".join(["email,name", *lines]))
+    sandbox.latency = 0.02
+    arguments = ["import_users", str(file), "--sign-in", sign_in, "--no-refresh", "--apply"]
+    killed_and_resumed(sandbox, [*arguments, "--rate", "1000", "--max-changes", str(ROWS)])
+    emails = {f"new{n}@example.com" for n in range(ROWS)}
+    rows = {user.email: user for user in BuilderUser.objects.all()}
+    assert (set(rows), BuilderUser.objects.count()) == (emails, ROWS)
+    assert BulkRun.objects.get().state == "finished"
+    assert not BulkRow.objects.exclude(state="done").exists()
+    assert not SyncAttempt.objects.filter(status="started").exists()
+    accounts = {account["id"]: account for account in sandbox.users()}
+    invited = [one["email_address"] for one in sandbox.invitations()]
+    if sign_in == "create":
+        assert len(accounts) == ROWS
+        for user in rows.values():
+            assert accounts[user.clerk_id]["public_metadata"] == {"cascade_user_id": str(user.pk)}
+    elif sign_in == "invite":
+        waiting = set(Invitation.objects.filter(status="waiting").values_list("email", flat=True))
+        assert len(invited) == len(set(invited)) <= PER_HOUR + KILLS
+        assert (set(invited) | waiting, set(invited) & waiting) == (emails, set())
+        assert Invitation.objects.count() == ROWS
+    else:
+        assert not accounts
+        assert not invited

@@ -1,0 +1,133 @@
+"""Runs, looked at from the command line; what the bulk commands tell machines and cron."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import jsonschema
+import pytest
+from django.core.management import load_command_class
+
+from tests.commands import ROOT, run
+from tests.factories import change_here, linked
+from users.models import BulkRun
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+COMMANDS = ("clerk_check", "clerk_diff", "clerk_import", "clerk_link", "clerk_pull", "clerk_push",
+            "clerk_recover", "clerk_replay", "import_users", "runs", "update_users")  # fmt: skip
+
+
+def push(*arguments):
+    return run("clerk_push", "--no-refresh", "--rate", "1000", *arguments)
+
+
+def document(*arguments) -> dict:
+    """What a command tells machines, valid by the schema of the documentation."""
+    out = run(*arguments, "--json")[1]
+    found = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+    text = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+    jsonschema.validate(found, json.loads(text.split("```json")[1].split("```")[0]))
+    return found
+
+
+@pytest.fixture
+def two_differ(sandbox):
+    """One user whose name can be pushed, and one whose account Clerk refuses to change."""
+    users = [linked(sandbox, name=f"Mary Ann Smith{n}") for n in range(2)]
+    for user in users:
+        change_here(user, name="Mary Ann Jones")
+    sandbox.fault("PATCH /users/{user_id}", "status", status=409, code="user_managed_by_scim",
+                  user_id=users[1].clerk_id, times=None)  # fmt: skip
+    return users
+
+
+def test_runs_are_listed_shown_and_exported(sandbox, two_differ, tmp_path):
+    push("--apply")
+    done = BulkRun.objects.get()
+    code, out = run("runs")
+    assert code == 0
+    for text in (str(done.pk), "clerk_push", "Finished", "1 done, 1 failed"):
+        assert text in out
+    for arguments in (["show"], ["show", done.pk]):
+        code, out = run("runs", *arguments)
+        assert (code, "Failed: Mary Ann Jones" in out, "SCIM" in out) == (0, True, True)
+    code, out = run("runs", "export")
+    rows = list(csv.DictReader(out.splitlines()))
+    assert {row["user_id"]: row["state"] for row in rows} == {
+        str(two_differ[0].pk): "done",
+        str(two_differ[1].pk): "failed",
+    }
+    file = tmp_path / "run.csv"
+    assert run("runs", "export", done.pk, "--out", file)[0] == 0
+    assert list(csv.DictReader(file.read_text().splitlines())) == rows
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert json.loads(run("runs", "--json")[1])["runs"][0]["id"] == done.pk
+
+
+def test_a_run_that_does_not_exist_is_said(sandbox):
+    assert "There is no run yet" in run("runs", "show")[1]
+    assert "There is no run 99999" in run("runs", "export", "99999")[1]
+
+
+def test_machines_get_plans_runs_and_errors_in_one_documented_form(sandbox, two_differ):
+    plan = document("clerk_push", "--no-refresh")
+    assert (len(plan["plan"]["rows"]), plan["run"], plan["error"]) == (2, None, None)
+    applied = document("clerk_push", "--no-refresh", "--apply")
+    assert applied["run"]["counts"] == {"Done": 1, "Failed": 1}
+    assert "SCIM" in applied["run"]["not_done"][0]["reason"]
+    assert document("runs", "show")["run"] == applied["run"]
+    refused = document("clerk_push", "--no-refresh", "--apply", "--max-changes", "0")
+    assert "--max-changes" in refused["error"]
+    assert (refused["plan"], refused["run"]) == (None, None)
+    sandbox.clear_faults()
+    sandbox.fault("*", "status", status=401, code="clerk_key_invalid", times=None)
+    stopped = document("clerk_push", "--no-refresh", "--apply")
+    assert stopped["run"]["state"] == "stopped"
+    assert "CLERK_SECRET_KEY" in stopped["run"]["message"]
+
+
+def test_machines_get_the_faults_of_a_spreadsheet_in_the_same_form(sandbox, tmp_path):
+    file = tmp_path / "fixes.csv"
+    file.write_text("email,name\nmary@example.com,Mary Smith\n", encoding="utf-8")
+    refused = document("update_users", file)
+    [fault] = refused["errors"]
+    assert (fault["line"], fault["column"]) == (2, "email")
+    assert "Nothing was changed" in refused["error"]
+    assert (refused["plan"], refused["run"]) == (None, None)
+
+
+def test_the_last_line_of_a_plan_tells_new_users_from_changes(sandbox, tmp_path):
+    file = tmp_path / "new.csv"
+    file.write_text("email,name\nmary@example.com,Mary Smith\n", encoding="utf-8")
+    out = run("import_users", file, "--no-refresh", "--sign-in", "create", "--rate", "0.01")[1]
+    assert "1 to make, 0 to change, 0 to delete, about 100 seconds at 0.01 a second." in out
+
+
+def test_the_last_line_of_a_plan_sums_it_up(sandbox, two_differ):
+    out = run("clerk_push", "--no-refresh", "--rate", "0.01")[1]
+    assert "2 to change, 0 to delete, about 3 minutes at 0.01 a second." in out
+
+
+def test_cron_hears_only_of_what_is_not_done(sandbox, two_differ):
+    assert push("--quiet") == (2, "")
+    first, _ = two_differ
+    assert push("--quiet", "--apply", "--id", str(first.pk)) == (0, "")
+    code, out = push("--quiet", "--apply")
+    assert (code, "Failed: Mary Ann Jones" in out) == (2, True)
+
+
+def test_a_plan_is_sorted_as_it_is_asked_for(sandbox):
+    for name in ("zoe Smith", "Ann Smith", "Mary Smith"):
+        change_here(linked(sandbox), name=name)
+    rows = document("clerk_push", "--no-refresh", "--sort", "user")["plan"]["rows"]
+    assert [row["label"] for row in rows] == ["Ann Smith", "Mary Smith", "zoe Smith"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_has_two_examples(name):
+    text = load_command_class("users", name).create_parser("manage.py", name).format_help()
+    examples = text.split("Examples:\n")[1].strip().splitlines()
+    assert len(examples) >= 2
+    assert all(example.strip().startswith(f"manage.py {name}") for example in examples)

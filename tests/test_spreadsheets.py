@@ -1,0 +1,152 @@
+"""Spreadsheets as people have them: each file of `tests/spreadsheets` and its exact report.
+
+`UPDATE_REPORTS=1 python -m pytest tests/test_spreadsheets.py` writes the reports anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import run
+from tests.factories import BuilderGroupFactory, BuilderUserFactory
+from tests.spreadsheets import make
+from users.models import BuilderUser
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NAMES = sorted(make.files())
+
+
+@pytest.fixture
+def people() -> None:
+    BuilderGroupFactory(name=make.GROUP, pk=make.GROUP_ID)
+    for pk, (name, email) in make.PEOPLE.items():
+        BuilderUserFactory(pk=pk, name=name, email=email)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def report_of(name: str, *arguments: str) -> str:
+    """What the command says of a file, for people to read: notes, then faults or changes."""
+    code, out = run("update_users", name, "--no-refresh", "--json", *arguments)
+    lines: list[str] = []
+    for text in out.splitlines():
+        lines += _told(json.loads(text)) if text.startswith("{") else [text]
+    return "\n".join([*lines, f"exit code {code}", ""])
+
+
+def _told(document: dict[str, Any]) -> list[str]:
+    plan = document["plan"] or {}
+    lines = list(plan.get("notes", document.get("notes", [])))
+    for error in document.get("errors", []):
+        column = f", {error['column']}" if error["column"] else ""
+        lines.append(f"line {error['line']}{column}: {error['message']}")
+    for row in plan.get("rows", []):
+        for field, (before, after) in row["changes"].items():
+            lines.append(f"line {row['line']}: {field}: {before} → {after}")
+    return lines
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_awkward_file_has_its_exact_report(name, people, folder, sandbox):
+    before = list(BuilderUser.objects.order_by("pk").values())
+    shutil.copy(make.FOLDER / name, folder)
+    report = report_of(name)
+    expected = make.FOLDER / f"{name}.report"
+    if os.environ.get("UPDATE_REPORTS"):
+        expected.write_text(report, encoding="utf-8")
+    assert report == expected.read_text(encoding="utf-8")
+    assert list(BuilderUser.objects.order_by("pk").values()) == before
+    assert not sandbox.requests()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_files_are_as_the_script_makes_them(name):
+    made, stored = make.files()[name], (make.FOLDER / name).read_bytes()
+    if zipfile.is_zipfile(BytesIO(made)):  # it holds the time at which it was made
+        assert sheets_of(made) == sheets_of(stored)
+    elif name.endswith(".csv"):
+        assert made == stored
+
+
+def sheets_of(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        names = [name for name in archive.namelist() if not name.startswith("docProps/")]
+        return {name: archive.read(name) for name in names}
+
+
+# --- Faults --------------------------------------------------------------------------------------
+
+
+def test_faults_stand_in_the_result_file_and_clerk_is_not_asked(people, folder, sandbox):
+    shutil.copy(make.FOLDER / "all-wrong.csv", folder)
+    code, out = run("update_users", "all-wrong.csv", "--apply")
+    assert code == 1
+    assert "line 2, name: A name cannot hold < or >." in out
+    assert "All of it stands in all-wrong.result.csv." in out
+    with Path("all-wrong.result.csv").open(encoding="utf-8", newline="") as text:
+        rows = {row["line"]: row for row in csv.DictReader(text)}
+    assert {row["outcome"] for row in rows.values()} == {"wrong"}
+    assert "name: A name cannot hold < or >.; email: Enter a valid" in rows["2"]["reason"]
+    assert rows["7"]["reason"] == "id: no id"
+    assert not sandbox.requests()
+
+
+def test_machines_get_every_fault_with_its_line_and_column(people, folder):
+    shutil.copy(make.FOLDER / "unknown-columns.csv", folder)
+    out = run("update_users", "unknown-columns.csv", "--json")[1]
+    document = json.loads(out.splitlines()[0])
+    assert [(error["line"], error["column"]) for error in document["errors"]] == [
+        (1, "column C"), (1, "column D"), (3, "name"),
+    ]  # fmt: skip
+
+
+def test_unknown_columns_are_left_out_when_that_is_asked_for(people, folder):
+    shutil.copy(make.FOLDER / "unknown-columns.csv", folder)
+    Path("unknown-columns.csv").write_text(
+        Path("unknown-columns.csv").read_text().replace("<b>", "John Roe")
+    )
+    code, out = run("update_users", "unknown-columns.csv", "--no-refresh",
+                    "--ignore-unknown-columns", "--apply")  # fmt: skip
+    assert code == 0, out
+    assert "Not read: “Phone”, “Shoe size”." in out
+    assert BuilderUser.objects.get(pk=make.JOHN).name == "John Roe"
+
+
+def test_the_encoding_can_be_given(people, folder):
+    shutil.copy(make.FOLDER / "windows-1251.csv", folder)
+    arguments = "update_users", "windows-1251.csv", "--no-refresh", "--apply", "--encoding"
+    assert "There is no encoding klingon" in run(*arguments, "klingon")[1]
+    assert "is not UTF-8 throughout" in run(*arguments, "utf-8")[1]
+    code, out = run(*arguments, "windows-1251")
+    assert code == 0, out
+    assert BuilderUser.objects.get(pk=make.MARY).name == "Мария Иванова"
+
+
+def test_the_file_that_is_read_is_never_written_over(people, folder):
+    shutil.copy(make.FOLDER / "utf-8.csv", folder)
+    code, out = run("update_users", "utf-8.csv", "--no-refresh", "--apply", "--result", "utf-8.csv")
+    assert (code, "the same file" in out) == (1, True)
+    assert Path("utf-8.csv").read_bytes() == make.files()["utf-8.csv"]
+
+
+def test_many_faults_are_all_in_the_result_file(people, folder):
+    lines = [f"{number},Jane Roe" for number in range(250)]
+    Path("many.csv").write_text("\n".join(["id,name", *lines]))
+    out = run("update_users", "many.csv")[1]
+    assert "… and 150 more." in out
+    assert "250 things are wrong with many.csv." in out
+    assert len(Path("many.result.csv").read_text().splitlines()) == 251

@@ -1,0 +1,59 @@
+"""New people from a spreadsheet: `manage.py import_users FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from users.errors import BulkRefused
+from users.management.bulk import BulkCommand
+from users.management.options import add_defaults, defaults_of
+from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand
+from users.models import BulkRun
+from users.sync import invitations
+from users.sync.bulk.creating import WAYS
+from users.sync.bulk.plan import Plan
+from users.sync.bulk.spreadsheet import newcomers
+from users.sync.bulk.spreadsheet.reading import Options
+
+
+class Command(SpreadsheetCommand):
+    name = "import_users"
+    help = (
+        "Make users of the people in a spreadsheet. Its columns: email, name (or first and last "
+        "name), and any of role, internal_role, builder_group (by name or id). People who are "
+        "here already are named and left to update_users; those who have an account in Clerk "
+        "alone are left to clerk_import. " + ABOUT_FILES + (BulkCommand.__doc__ or "")
+    )
+    examples = (
+        "import_users new.xlsx --sign-in invite",
+        "import_users new.csv --sign-in create --apply",
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--sign-in", choices=list(WAYS),
+            help="how they sign in: an invitation by mail (Clerk takes 100 an hour, the others "
+            "wait), a Clerk account made at once, or not at all yet",
+        )  # fmt: skip
+        add_defaults(parser, "of people whose line names none")
+        super().add_arguments(parser)
+
+    def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
+        if options["sign_in"] is None:
+            raise BulkRefused("Say how they sign in: --sign-in invite, create or none.")
+        self._newcomers = newcomers.read(file, options=how, defaults=defaults_of(options))
+
+    def plan(self, options: dict[str, Any]) -> Plan:
+        plan, self.lines = self._newcomers.plan(sign_in=options["sign_in"])
+        return plan
+
+    def applied(self, run: BulkRun) -> None:
+        super().applied(run)
+        if not self._quiet and (last := invitations.last_sent_at()):
+            self.stderr.write(
+                f"Invitations wait, as Clerk takes {invitations.PER_HOUR} an hour. The worker "
+                f"sends them; the last one about {last:%Y-%m-%d %H:%M} UTC."
+            )

@@ -1,0 +1,107 @@
+"""What became of bulk runs: `manage.py runs [list | show | export] [RUN]`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+from rich.table import Table
+
+from users.errors import BulkRefused
+from users.management import report
+from users.management.bulk import as_command_errors
+from users.management.options import whole_number
+from users.management.terminal import EngineerCommand, print_table
+from users.models import BulkRun
+from users.sync.bulk import files
+from users.sync.bulk.results import safe
+from users.sync.bulk.run import bring_up_to_date
+from users.sync.showing import visible
+
+COLUMNS = ("position", "line", "user_id", "label", "clerk_id", "operation", "state", "reason")
+LISTED = 20
+
+
+class Command(EngineerCommand):
+    help = (
+        "Look at bulk runs: list the newest, show one with the rows that are not done, or export "
+        "all its rows as CSV. Without RUN the newest one is meant. Nothing is changed. Exit code "
+        "0: shown; 1: there is no such run."
+    )
+    examples = ("runs", "runs show", "runs export 12 --out run-12.csv")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("action", nargs="?", choices=["list", "show", "export"], default="list")
+        parser.add_argument("run", nargs="?", type=whole_number, metavar="RUN")
+        parser.add_argument("--out", type=Path, metavar="FILE", help="export: default is stdout")
+        parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with as_command_errors(self.stderr):
+            bring_up_to_date()
+            if options["action"] == "list":
+                self._list(options)
+            elif options["action"] == "show":
+                self._show(_find(options["run"]), options)
+            else:
+                self._export(_find(options["run"]), options["out"])
+
+    def _list(self, options: dict[str, Any]) -> None:
+        newest = list(BulkRun.objects.select_related("actor").order_by("-pk")[:LISTED])
+        if options["json"]:
+            runs = [report.result_of(run) for run in newest]
+            self.stdout.write(json.dumps({"version": report.VERSION, "runs": runs}))
+            return
+        table = Table()
+        for column in ("Run", "Command", "Started (UTC)", "State", "Rows", "By"):
+            table.add_column(column, overflow="fold")
+        for run in newest:
+            table.add_row(
+                str(run.pk), run.command, f"{run.started_at:%Y-%m-%d %H:%M}",
+                run.get_state_display(), _counted(run), str(run.actor or ""),
+            )  # fmt: skip
+        print_table(self.stdout, table)
+
+    def _show(self, run: BulkRun, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(report.document(run.command, run=run)))
+            return
+        result = report.result_of(run)
+        for row in result["not_done"]:
+            self.stdout.write(visible(f"{row['state']}: {row['label']}. {row['reason']}"))
+        state = run.get_state_display().lower()
+        self.stdout.write(f"Run {run.pk} ({run.command}): {state}. {_counted(run)}.")
+        if run.message:
+            self.stdout.write(visible(run.message))
+
+    def _export(self, run: BulkRun, out: Path | None) -> None:
+        text = StringIO()
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        for row in run.rows.order_by("position").values_list(*COLUMNS).iterator():
+            writer.writerow(safe("" if cell is None else str(cell)) for cell in row)
+        if out is None:
+            self.stdout.write(text.getvalue())
+            return
+        with files.written(out) as file:
+            file.write(text.getvalue())
+
+
+def _find(pk: int | None) -> BulkRun:
+    """The run, or the newest one that has rows. Raises `BulkRefused`."""
+    if pk is None:
+        run = BulkRun.objects.filter(rows__isnull=False).order_by("-pk").first()
+    else:
+        run = BulkRun.objects.filter(pk=pk).first()
+    if run is None:
+        raise BulkRefused(f"There is no run {pk}." if pk is not None else "There is no run yet.")
+    return run
+
+
+def _counted(run: BulkRun) -> str:
+    counts = report.counts_of(run)
+    return ", ".join(f"{count} {state.lower()}" for state, count in counts.items()) or "no rows"

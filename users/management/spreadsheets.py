@@ -1,0 +1,102 @@
+"""What the commands that read a spreadsheet share: its options, its faults, its result file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from users.errors import BulkRefused
+from users.management.bulk import SHOWN, BulkCommand
+from users.models import BulkRun
+from users.sync.bulk import results
+from users.sync.bulk.results import Result
+from users.sync.bulk.spreadsheet.reading import FileRefused, Options
+from users.sync.showing import visible
+
+ABOUT_FILES = (
+    "The file is CSV (UTF-8, UTF-16 or Windows-1252; commas, semicolons or tabs) or an Excel "
+    "workbook (.xlsx). Its first line names the columns; usual other names are understood, and "
+    "the plan says how. Everything that is wrong is said at once, with line and column, before "
+    "Clerk is asked anything; it stands in the result file as well. "
+)
+
+
+class SpreadsheetCommand(BulkCommand):
+    """A bulk command whose plan comes from a file."""
+
+    lines: Mapping[int, Result] = {}
+    """The lines of the file that was read, as they end if nothing is done for them."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", type=Path, nargs="?", help="CSV or .xlsx")
+        parser.add_argument(
+            "--ignore-unknown-columns", action="store_true",
+            help="leave out columns that are not known; the plan names them",
+        )  # fmt: skip
+        parser.add_argument(
+            "--encoding", default="", help="of a CSV file; by default it is found out"
+        )
+        parser.add_argument("--result", type=Path, help="a new file; default: FILE.result.RUN.csv")
+        super().add_arguments(parser)
+
+    def read(self, options: dict[str, Any]) -> None:
+        file: Path | None = options["file"]
+        if file is None:
+            raise BulkRefused(f"Name the spreadsheet: manage.py {self.name} FILE.csv")
+        if (result := options["result"]) and result.exists():
+            raise BulkRefused(f"{result} exists. Nothing was changed; give --result a new name.")
+        how = Options(options["encoding"], options["ignore_unknown_columns"])
+        try:
+            self.read_file(file, how, options)
+        except FileRefused as refused:
+            self._tell(refused, result or results.path_for(file), options)
+            raise
+
+    def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
+        """Read the file. Raises `FileRefused` with all its faults, and `BulkRefused`."""
+        raise NotImplementedError
+
+    def _tell(self, refused: FileRefused, file: Path, options: dict[str, Any]) -> None:
+        """Say every fault: in the result file, and in the document or on the terminal."""
+        wrong: dict[int, Result] = {}
+        for fault in refused.faults:
+            said = f"{fault.column}: {fault.message}" if fault.column else fault.message
+            before = wrong.get(fault.line)
+            reason = f"{before.reason}; {said}" if before else said
+            wrong[fault.line] = Result("", "wrong", reason)
+        results.write(file, wrong)
+        if options["json"]:
+            self._refused = refused
+            return
+        for text in (*refused.notes, *map(str, refused.faults[:SHOWN])):
+            self.stderr.write(visible(text))
+        if (more := len(refused.faults) - SHOWN) > 0:
+            self.stderr.write(f"… and {more} more.")
+        self.stderr.write(f"All of it stands in {file}.")
+
+    def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
+        """Write the result file before the first change, so that it can be written."""
+        source = options["file"] or options["plan_file"] or Path(f"undo-of-{options['undo']}.csv")
+        file = options["result"] or results.path_for(source, run)
+        planned = run.rows.filter(line__isnull=False).values_list("line", "label")
+        lines = self.lines or {line: Result(label) for line, label in planned if line is not None}
+        results.write(file, lines)
+        run.options["result"] = str(file.resolve())
+        run.save(update_fields=["options"])
+
+    def nothing_to_do(self, options: dict[str, Any]) -> None:
+        if options["file"]:
+            results.write(options["result"] or results.path_for(options["file"]), self.lines)
+
+    def applied(self, run: BulkRun) -> None:
+        file = Path(run.options["result"])
+        try:
+            results.write(file, results.of_run(results.read(file), run))
+        except BulkRefused as problem:
+            self.stderr.write(f"{problem} The rows of run {run.pk} in the admin say the same.")
+        else:
+            if not self._quiet:
+                self.stderr.write(f"What became of each line stands in {file}.")

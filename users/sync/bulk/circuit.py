@@ -1,0 +1,86 @@
+"""The circuit breaker of a run: what stops it, or holds it back, while its rows are carried out."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from users.sync.bulk.limits import FailureLimit
+
+OPENS_AT = 5
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0, 60.0)
+"""Seconds before each row that finds out whether Clerk answers again. With its calls, Clerk has
+more than six minutes to come back."""
+
+
+class Signal(Enum):
+    """What the result of a row says about the other rows of its run."""
+
+    ANSWERED = "Clerk took the change, so it answers"
+    ENDED = "the row ended without asking Clerk"
+    FAILED = "the row was refused for a reason of its own"
+    NO_ANSWER = "Clerk could not be reached, or its outcome is not known"
+    DENIED = "Clerk would refuse every row"
+    NOTHING = "nothing"
+
+
+FAILED = {Signal.ANSWERED: False, Signal.ENDED: False, Signal.FAILED: True}
+"""What counts for the limit of failures; the other signals say nothing there."""
+
+
+class CircuitBreaker:
+    """Decide after each row whether the next one may start.
+
+    - DENIED stops the run at once: the key or the plan must be mended first.
+    - NO_ANSWER five times in a row opens the circuit. Then one row at a time starts, each after
+      a longer pause, until Clerk answers. After the last pause the run stops.
+    - FAILED counts for the limit of failures, unless `failures` is switched off.
+    """
+
+    def __init__(self, failures: FailureLimit | None = None) -> None:
+        self._failures = failures or FailureLimit()
+        self._without_answer = 0
+        self._probes = 0
+        self._reason = ""
+
+    def start(self) -> int:
+        """Number the next row."""
+        return self._failures.start()
+
+    def end(self, number: int, *, signal: Signal, reason: str) -> None:
+        """Take the result of a row that has started."""
+        self._failures.end(number, failed=FAILED.get(signal))
+        if signal is Signal.DENIED:
+            self._reason = self._reason or reason
+        elif signal is Signal.NO_ANSWER:
+            self._count_without_answer(reason)
+        elif signal in (Signal.ANSWERED, Signal.FAILED):
+            self._without_answer = self._probes = 0
+
+    def _count_without_answer(self, reason: str) -> None:
+        self._without_answer += 1
+        if self._probes >= len(PAUSES):
+            self._reason = self._reason or (
+                f"Clerk gave no answer to {self._without_answer} rows in a row. The last one: "
+                f"{reason}"
+            )
+
+    @property
+    def reason(self) -> str:
+        """Why the run must stop; empty while it need not."""
+        return self._reason or self._failures.reason
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether the rows in flight could still stop the run."""
+        return self._failures.must_wait
+
+    @property
+    def is_open(self) -> bool:
+        """Whether Clerk gives no answer, so that one row at a time may start."""
+        return self._without_answer >= OPENS_AT
+
+    def next_pause(self) -> float:
+        """Count one more probe; return the seconds to wait before it."""
+        pause = PAUSES[min(self._probes, len(PAUSES) - 1)]
+        self._probes += 1
+        return pause

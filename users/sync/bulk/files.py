@@ -1,0 +1,53 @@
+"""Files that bulk commands write: whole or not at all, and readable by their owner alone."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from users.errors import BulkRefused
+
+
+@contextmanager
+def written(file: Path) -> Iterator[TextIO]:
+    """Write beside `file`, and rename at the end: the file before stays if anything fails.
+
+    The mode is 0600, as plans and results hold personal data. Raises `BulkRefused` when the file
+    cannot be written.
+    """
+    file = file.resolve()
+    temporary = None
+    try:
+        if file.exists() and not file.is_file():
+            raise BulkRefused(f"{file} cannot be written: it is not a file.")
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as text:
+            yield text
+            text.flush()
+            os.fsync(text.fileno())
+        os.replace(temporary, file)
+        temporary = None
+    except OSError as error:
+        raise BulkRefused(f"{file} cannot be written: {error.strerror}.") from None
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+def refuse_overwriting(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) -> None:
+    """Raise `BulkRefused` if a file would be read and written, or written twice."""
+    seen = {file.resolve(): name for name, file in inputs.items() if file is not None}
+    for name, file in outputs.items():
+        if file is None:
+            continue
+        if other := seen.get(file.resolve()):
+            raise BulkRefused(
+                f"{name} and {other} name the same file, {file}. Nothing was changed; give "
+                f"{name} another name."
+            )
+        seen[file.resolve()] = name

@@ -1,0 +1,153 @@
+"""CSV in the encodings and with the separators that spreadsheets write."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import TextIOWrapper
+from itertools import chain
+from typing import BinaryIO
+
+from charset_normalizer import from_bytes
+
+from users.errors import BulkRefused
+from users.sync.bulk.spreadsheet.sheet import Row, Sheet, Unreadable
+
+BLOCK = 1 << 16
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?\Z', re.IGNORECASE)
+"""What Excel writes and reads as a first line, in place of a header."""
+
+MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
+         (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+ASSUMED = ("cp1252", "utf_16_le", "utf_16_be")
+"""What a file without a mark may be written in when it is not UTF-8."""
+NAMES = {
+    "utf-8": "UTF-8",
+    "utf-8-sig": "UTF-8",
+    "utf-16": "UTF-16",
+    "utf_16_le": "UTF-16",
+    "utf_16_be": "UTF-16",
+    "cp1252": "Windows-1252 (Western European)",
+}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """`assumed`: the file itself does not say it."""
+
+    codec: str
+    assumed: bool = False
+
+    @property
+    def name(self) -> str:
+        return NAMES.get(self.codec, self.codec)
+
+
+def opened(raw: BinaryIO, name: str, *, encoding: str) -> Sheet:
+    """Raises `BulkRefused` when the encoding cannot be told."""
+    found = _given(encoding) if encoding else _found(raw, name)
+    text = TextIOWrapper(raw, encoding=found.codec, newline="")
+    try:
+        above, first = _first_line(text)
+    except UnicodeError:
+        raise _other_encoding(name, found) from None
+    if given := SEPARATOR_LINE.match(first):
+        above, first, separator = above + 1, "", given[1]
+    else:
+        separator = max(SEPARATORS, key=lambda one: len(_split(first, one)))
+    lines = chain([first] if first else [], text)
+    read_as = (
+        f"{name} was read as CSV in {found.name}, separated by "
+        f"{SEPARATORS.get(separator, f'“{separator}”')}."
+    )
+    if found.assumed:
+        read_as += (
+            " The file does not say in which encoding it is written: check the names with "
+            "accents, or give --encoding."
+        )
+    return Sheet(_rows(lines, separator, above, name, found), read_as, full_rows=True)
+
+
+def _first_line(text: TextIOWrapper) -> tuple[int, str]:
+    """The first line that holds anything, and how many lines stand above it."""
+    above = 0
+    while line := text.readline():
+        if line.strip():
+            return above, line
+        above += 1
+    return above, ""
+
+
+def _split(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator), [])
+
+
+def _rows(
+    lines: Iterator[str], separator: str, above: int, name: str, encoding: Encoding
+) -> Iterator[Row]:
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    while True:
+        line = above + reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            reason = f"this is not CSV ({error}). Nothing below it could be read"
+            raise Unreadable(line, reason) from None
+        except UnicodeError:
+            raise _other_encoding(name, encoding) from None
+        if cells is None:
+            return
+        yield Row(line, tuple(cells))
+
+
+# --- Encodings -----------------------------------------------------------------------------------
+
+
+def _found(raw: BinaryIO, name: str) -> Encoding:
+    """Find out the encoding: by its mark, else UTF-8 if all of it is, else by its letters."""
+    start = raw.read(BLOCK)
+    raw.seek(0)
+    for mark, codec in MARKS:
+        if start.startswith(mark):
+            return Encoding(codec)
+    if b"\0" not in start and _is_utf_8(raw):
+        return Encoding("utf-8")
+    best = from_bytes(raw.read(), cp_isolation=list(ASSUMED)).best()
+    raw.seek(0)
+    if best is None:
+        raise BulkRefused(
+            f"{name} is not a spreadsheet in an encoding that can be told. Save it as .xlsx or as "
+            "“CSV UTF-8”, or give --encoding."
+        )
+    return Encoding(best.encoding, assumed=True)
+
+
+def _is_utf_8(raw: BinaryIO) -> bool:
+    """Whether all of it is valid UTF-8; a block at a time, as files may be large."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while block := raw.read(BLOCK):
+            decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    finally:
+        raw.seek(0)
+    return True
+
+
+def _given(encoding: str) -> Encoding:
+    try:
+        return Encoding(codecs.lookup(encoding).name)
+    except LookupError:
+        raise BulkRefused(f"There is no encoding {encoding}: try utf-8 or cp1252.") from None
+
+
+def _other_encoding(name: str, encoding: Encoding) -> BulkRefused:
+    return BulkRefused(
+        f"{name} is not {encoding.name} throughout. Save it as .xlsx or as “CSV UTF-8”."
+    )

@@ -1,0 +1,39 @@
+"""Opening a file by what it holds, whatever its name says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from users.errors import BulkRefused
+from users.sync.bulk.spreadsheet import csv_file, workbook
+from users.sync.bulk.spreadsheet.sheet import Sheet
+
+ZIP, OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+
+
+@contextmanager
+def open_sheet(file: Path, *, encoding: str = "") -> Iterator[Sheet]:
+    """Open a CSV file or an Excel workbook.
+
+    `encoding` is that of a CSV file; by default it is found out. Raises `BulkRefused`; reading
+    the rows raises `Unreadable`.
+    """
+    try:
+        raw = file.open("rb")
+        start = raw.read(len(ZIP))
+        raw.seek(0)
+    except OSError as error:
+        raise BulkRefused(f"{file} cannot be read: {error.strerror}.") from None
+    with raw:
+        if start == OLD_EXCEL:
+            raise BulkRefused(
+                f"{file} is an old Excel file (.xls), or protected by a password. Save it as .xlsx "
+                "or as “CSV UTF-8”."
+            )
+        if start == ZIP:
+            with workbook.opened(raw, file.name) as sheet:
+                yield sheet
+        else:
+            yield csv_file.opened(raw, file.name, encoding=encoding)

@@ -1,0 +1,200 @@
+"""A spreadsheet of new people, for `import_users`.
+
+The email is what tells whether somebody is here already. An `id` or a `clerk_id`, as exports hold
+them, tells it as well; a new person gets an id of their own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db.models import Q
+
+from users.models import BuilderUser, ClerkAccount
+from users.sync import invitations
+from users.sync.bulk.creating import Defaults, left_out, plan_new
+from users.sync.bulk.plan import Plan, Planned
+from users.sync.bulk.results import Result
+from users.sync.bulk.spreadsheet import reading
+from users.sync.bulk.spreadsheet.cells import Cells, name_of
+from users.sync.bulk.spreadsheet.header import PARTS, Header
+from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
+from users.sync.bulk.spreadsheet.sheet import Fault
+from users.sync.mirror import comparison
+from users.validation import clean_roles
+
+KEYS = ("id", "clerk_id")
+FIELDS = ("name", "email", "role", "internal_role", "builder_group")
+NEEDED = ("name", "email")
+
+
+@dataclass
+class Newcomers:
+    """The people of a file, read and without faults; nobody was looked for yet."""
+
+    sheet: Reading
+    people: list[Newcomer] = field(default_factory=list)
+
+    def plan(self, *, sign_in: str) -> tuple[Plan, Mapping[int, Result]]:
+        """Plan those who are not here yet, and say what becomes of the other lines.
+
+        Somebody with a row is left to `update_users`, somebody with an account in Clerk alone to
+        `clerk_import`: neither must get a second one.
+        """
+        rows: list[Planned] = []
+        others: dict[str, list[str]] = defaultdict(list)
+        for start in range(0, len(self.people), reading.CHUNK):
+            chunk = self.people[start : start + reading.CHUNK]
+            found = _Found(chunk)
+            for person in chunk:
+                outcome = Result(person.email)
+                if user := found.row_of(person):
+                    others["update_users"].append(f"line {person.line} ({user}, {user.email})")
+                    outcome = Result(person.email, reason=f"{user} is here already.")
+                elif account := found.account_of(person):
+                    others["clerk_import"].append(f"line {person.line} ({account})")
+                    outcome = Result(person.email, reason=f"Clerk has {account.pk} already.")
+                else:
+                    rows.append(plan_new(person.user, sign_in, person.line))
+                self.sheet.results[person.line] = outcome
+        notes = [
+            *self.sheet.notes,
+            *(left_out(people, "line", f"left to {command}") for command, people in others.items()),
+            *_queue(len(rows) if sign_in == "invite" else 0),
+        ]
+        options = {"file": self.sheet.file.name, "sign_in": sign_in}
+        return Plan("import_users", tuple(rows), tuple(notes), options=options), self.sheet.results
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """One line. `user` is not stored; `keys` are the ids that the line gives."""
+
+    line: int
+    user: BuilderUser
+    keys: tuple[str, ...]
+
+    @property
+    def email(self) -> str:
+        return self.user.email
+
+
+def read(file: Path, *, options: Options, defaults: Defaults) -> Newcomers:
+    """Read all of a file. Raises `FileRefused` with everything that is wrong with it, and
+    `BulkRefused` when it cannot be read at all."""
+    newcomers = Newcomers(Reading(file))
+    _Reader(newcomers, defaults).read(options)
+    newcomers.sheet.check()
+    return newcomers
+
+
+class _Reader:
+    """Lines made into people, a chunk at a time."""
+
+    known = frozenset({*KEYS, *FIELDS, *PARTS})
+
+    def __init__(self, newcomers: Newcomers, defaults: Defaults) -> None:
+        self._newcomers = newcomers
+        self._defaults = defaults
+        self._cells = Cells()
+        self._header: Header | None = None
+
+    def read(self, options: Options) -> None:
+        sheet = self._newcomers.sheet
+        reading.read(sheet, options, self)
+        if self._header is not None:
+            emails = ((person.line, person.email) for person in self._newcomers.people)
+            sheet.add(*reading.doubled(emails, self._header))
+
+    def lacks(self, header: Header) -> Iterator[str]:
+        for needed in NEEDED:
+            if needed not in header.fields:
+                yield f"no column {needed}"
+
+    def take(self, header: Header, lines: list[Line]) -> None:
+        self._header = header
+        for line in lines:
+            faults: list[Fault] = []
+            values = dict(self._values(header, line, faults))
+            if faults:
+                self._newcomers.sheet.add(*faults)
+                continue
+            values["builder_group_id"] = values.pop("builder_group")
+            keys = tuple(filter(None, (line.cells.get(key, "") for key in KEYS)))
+            user = BuilderUser(pk=uuid.uuid4(), **values)
+            self._newcomers.people.append(Newcomer(line.number, user, keys))
+
+    def _values(self, header: Header, line: Line, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
+        values: dict[str, Any] = {
+            "internal_role": None,
+            "role": self._defaults.role,
+            "builder_group": str(self._defaults.group.pk) if self._defaults.group else None,
+        }
+        for column in (one for one in FIELDS if one in header.fields):
+            try:
+                cell = name_of(line.cells) if column == "name" else line.cells[column]
+                if cell:
+                    values[column] = self._cells.value(column, cell)
+                elif column in NEEDED:
+                    raise ValidationError(f"no {column}")
+            except ValidationError as error:
+                faults.append(Fault(line.number, " ".join(error.messages), header.label(column)))
+        try:
+            if not faults:
+                clean_roles(values["role"], values["internal_role"])
+        except ValidationError as error:
+            message = " ".join(error.messages)
+            faults.append(Fault(line.number, message, header.label("internal_role")))
+        yield from values.items()
+
+
+class _Found:
+    """Who of some people is here already, or in Clerk alone by our copy of its side."""
+
+    def __init__(self, people: Sequence[Newcomer]) -> None:
+        emails = [person.email for person in people]
+        texts = [key for person in people for key in person.keys]
+        ids = Q(pk__in=[key for key in texts if _is_uuid(key)]) | Q(clerk_id__in=texts)
+        rows = BuilderUser.objects.all()
+        self._rows: dict[str, BuilderUser] = {}
+        for user in rows.filter(ids):
+            self._rows |= {str(user.pk): user, str(user.clerk_id): user}
+        self._by_email = {
+            comparison.normalized_email(user.email): user
+            for user in comparison.with_email(rows, *emails)
+        }
+        living = ClerkAccount.objects.filter(deleted_at=None)
+        self._accounts = {
+            comparison.normalized_email(account.email): account
+            for account in comparison.with_email(living, *emails)
+        }
+
+    def row_of(self, person: Newcomer) -> BuilderUser | None:
+        by_key = (self._rows.get(key.lower()) or self._rows.get(key) for key in person.keys)
+        by_email = self._by_email.get(comparison.normalized_email(person.email))
+        return next(filter(None, (*by_key, by_email)), None)
+
+    def account_of(self, person: Newcomer) -> ClerkAccount | None:
+        return self._accounts.get(comparison.normalized_email(person.email))
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _queue(count: int) -> Iterator[str]:
+    if count and (last := invitations.last_sent_at(count)):
+        yield (
+            f"Clerk takes {invitations.PER_HOUR} invitations an hour. The others wait in the "
+            f"queue of the worker; the last one is sent about {last:%Y-%m-%d %H:%M} UTC."
+        )

@@ -1,0 +1,208 @@
+"""A spreadsheet of corrections, compared with the users that its lines mean.
+
+The key is `id`, else `clerk_id`, else `email`; a `clerk_id` beside `id` is compared, so that an
+export of another instance is noticed. An empty cell leaves a field as it is; `(none)` empties a
+group or an internal role.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from django.core.exceptions import ValidationError
+
+from users.models import BuilderUser
+from users.models import Operation as Kind
+from users.sync.bulk.plan import Plan, Planned
+from users.sync.bulk.results import Result
+from users.sync.bulk.spreadsheet import reading
+from users.sync.bulk.spreadsheet.cells import NONE, Cells, name_of
+from users.sync.bulk.spreadsheet.header import PARTS, Header
+from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
+from users.sync.bulk.spreadsheet.sheet import Fault
+from users.sync.mirror import comparison
+from users.sync.operations.base import Changes
+from users.validation import clean_roles
+from users.version import same, value_of
+
+KEYS = ("id", "clerk_id", "email")
+FIELDS = ("name", "email", "role", "internal_role", "builder_group")
+NEW_ADDRESS = "new_address"
+WAYS = {"replace": Kind.REPLACE_EMAIL, "invite": Kind.INVITE}
+"""What becomes of the sign-in of a linked user with a new address, as on *Change email*."""
+
+
+def read(
+    file: Path, *, options: Options, new_address: str = ""
+) -> tuple[Plan, Mapping[int, Result]]:
+    """Read all of a file and compare it with the rows: the plan, and what becomes of the lines
+    that change nothing.
+
+    `new_address` is the way of `WAYS` for lines that name none. Raises `FileRefused` with
+    everything that is wrong with it, and `BulkRefused` when it cannot be read at all.
+    """
+    sheet = Reading(file)
+    updates = _Updates(sheet, new_address)
+    reading.read(sheet, options, updates)
+    updates.check_addresses()
+    sheet.check()
+    plan = Plan(
+        "update_users", tuple(updates.rows), tuple(sheet.notes), options={"file": file.name}
+    )
+    return plan, sheet.results
+
+
+class _Updates:
+    """Lines held against the rows that they mean, a chunk at a time."""
+
+    known = frozenset({*KEYS, *FIELDS, *PARTS, NEW_ADDRESS})
+
+    def __init__(self, sheet: Reading, new_address: str) -> None:
+        self.rows: list[Planned] = []
+        self._sheet = sheet
+        self._new_address = new_address
+        self._cells = Cells()
+        self._first_lines: dict[str, int] = {}
+        self._header: Header | None = None
+        self._fields: list[str] = []
+
+    def lacks(self, header: Header) -> Iterator[str]:
+        key = _key_of(header)
+        if not key:
+            yield f"no key: one of the columns {', '.join(KEYS)} is needed"
+        elif not header.fields & set(FIELDS) - {key}:
+            yield f"nothing to change: none of the columns {', '.join(FIELDS)}"
+
+    def take(self, header: Header, lines: list[Line]) -> None:
+        self._header = header
+        key = _key_of(header)
+        self._fields = [one for one in FIELDS if one in header.fields - {key}]
+        users = self._users(key, lines)
+        for line in lines:
+            self._sheet.add(*self._take(line, key, users, header))
+
+    def _take(
+        self, line: Line, key: str, users: Mapping[str, BuilderUser], header: Header
+    ) -> Iterator[Fault]:
+        text = line.cells[key]
+        user = users.get(_normal(key, text))
+        if not text:
+            yield Fault(line.number, f"no {key}", header.label(key))
+        elif user is None:
+            yield Fault(line.number, f"no user has the {key} “{text}”", header.label(key))
+        elif (first := self._first_lines.setdefault(str(user.pk), line.number)) != line.number:
+            yield Fault(line.number, f"the same user as in line {first}", header.label(key))
+        else:
+            faults: list[Fault] = []
+            self.rows += self._compare(user, line, header, faults)
+            self._sheet.results[line.number] = Result(text)
+            yield from faults
+
+    def _users(self, key: str, lines: list[Line]) -> dict[str, BuilderUser]:
+        keys = {_normal(key, line.cells[key]) for line in lines} - {""}
+        users = BuilderUser.objects.all()
+        if key == "id":
+            found = users.in_bulk([uuid.UUID(one) for one in keys])
+            return {str(pk): user for pk, user in found.items()}
+        if key == "clerk_id":
+            return {user.clerk_id or "": user for user in users.filter(clerk_id__in=keys)}
+        found_by_email = comparison.with_email(users, *keys)
+        return {comparison.normalized_email(user.email): user for user in found_by_email}
+
+    def _compare(
+        self, user: BuilderUser, line: Line, header: Header, faults: list[Fault]
+    ) -> Iterator[Planned]:
+        """What the line changes of its user."""
+
+        def wrong(field: str, message: str) -> None:
+            faults.append(Fault(line.number, message, header.label(field)))
+
+        given = line.cells.get("clerk_id")
+        if given and given != (user.clerk_id or ""):
+            wrong("clerk_id", f"{user} has another clerk_id: is this an export of this instance?")
+        changes: Changes = {}
+        for field in self._fields:
+            try:
+                if change := self._change(user, field, line):
+                    changes[field] = change
+            except ValidationError as error:
+                wrong(field, " ".join(error.messages))
+        if "role" in changes or "internal_role" in changes:
+            try:
+                clean_roles(
+                    changes.get("role", [None, user.role])[1],
+                    changes.get("internal_role", [None, user.internal_role])[1],
+                )
+            except ValidationError as error:
+                wrong("internal_role", f"{' '.join(error.messages)} Give it as {NONE}.")
+        way = line.cells.get(NEW_ADDRESS) or self._new_address
+        if way and way not in WAYS:
+            wrong(NEW_ADDRESS, f"it must be {' or '.join(WAYS)}, not “{way}”")
+        if user.linked and "email" in changes:
+            email = changes.pop("email")
+            if not way:
+                wrong(
+                    "email",
+                    f"{user} signs in with another address: say {' or '.join(WAYS)} in the column "
+                    f"{NEW_ADDRESS}, or with --new-address",
+                )
+            elif way in WAYS:
+                yield Planned.on(user, WAYS[way], {"email": email}, line.number)
+        if changes:
+            yield Planned.on(user, Kind.UPDATE, changes, line.number)
+
+    def _change(self, user: BuilderUser, field: str, line: Line) -> list[object] | None:
+        """The value before and after, None where the cell changes nothing. Raises
+        `ValidationError`."""
+        cell = name_of(line.cells) if field == "name" else line.cells[field]
+        before = value_of(user, field)
+        # What is stored may be kept as it is: today's rules do not bind it.
+        if not cell or cell == str(before or "").strip():
+            return None
+        wanted = self._cells.value(field, cell)
+        return None if same(field, before, wanted) else [before, wanted]
+
+    def check_addresses(self) -> None:
+        """Find new addresses that another user has, or that two lines give."""
+        wanted = [row for row in self.rows if "email" in row.changes]
+        if not wanted or self._header is None:
+            return
+        owners = _owners([row.changes["email"][1] for row in wanted])
+        for row in wanted:
+            email = row.changes["email"][1]
+            if owners.get(comparison.normalized_email(email), row.user_id) != row.user_id:
+                self._sheet.add(
+                    Fault(row.line or 0, f"another builder user has {email}",
+                          self._header.label("email"))
+                )  # fmt: skip
+        lines = [(row.line or 0, row.changes["email"][1]) for row in wanted]
+        self._sheet.add(*reading.doubled(lines, self._header))
+
+
+def _key_of(header: Header) -> str:
+    return next((key for key in KEYS if key in header.fields), "")
+
+
+def _normal(key: str, text: str) -> str:
+    """The key as it is compared; "" for what cannot be one."""
+    if key == "id":
+        try:
+            return str(uuid.UUID(text))
+        except ValueError:
+            return ""
+    if "\0" in text:
+        return ""
+    return comparison.normalized_email(text) if key == "email" else text
+
+
+def _owners(emails: list[str]) -> dict[str, str]:
+    """The ids of the users who have these addresses, by the address as it is compared."""
+    owners: dict[str, str] = {}
+    for start in range(0, len(emails), reading.CHUNK):
+        chunk = emails[start : start + reading.CHUNK]
+        taken = comparison.with_email(BuilderUser.objects.all(), *chunk)
+        for email, pk in taken.values_list("email", "pk"):
+            owners[comparison.normalized_email(email)] = str(pk)
+    return owners

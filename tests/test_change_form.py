@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import html
+from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.contrib.messages import get_messages
+from django.db.models.functions import Now
 from django.urls import reverse
 
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, linked
+from tests.html_form import fields_of
 from tests.patience import deadline_for
 from tests.unknown import NOT_CONFIRMED
-from users.models import BuilderGroup, BuilderUser, SyncAttempt
+from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
 from users.sync import steps
 from users.version import version_of
 
@@ -88,6 +92,21 @@ class TestSaved:
         entry = LogEntry.objects.get()
         assert (entry.user, entry.object_id) == (staff, str(user.pk))
         assert entry.get_change_message() == "Changed Name."
+
+    def test_a_save_asks_clerk_twice_and_takes_at_most_23_statements(
+        self, client, sandbox, django_assert_max_num_queries
+    ):
+        user = linked(sandbox)
+        ContentType.objects.get_for_model(BuilderUser)  # known to a process after its first save
+        fields = fields_of(client.get(page_of(user)))
+        ClerkAccount.objects.update(seen_at=Now() - timedelta(hours=1))
+        with django_assert_max_num_queries(23):
+            response = client.post(page_of(user), fields | {"name": "Mary Ann Jones"})
+        assert "Saved here and in Clerk." in said(response)[0]
+        assert stored(user).name == "Mary Ann Jones"
+        assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+        assert [request.method for request in sandbox.requests()] == ["GET", "PATCH"]
+        assert str(SyncAttempt.objects.get().token) == fields["token"]
 
     def test_our_copy_of_clerks_side_follows(self, client, sandbox):
         user = linked(sandbox)

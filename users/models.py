@@ -408,6 +408,17 @@ class SyncAttemptQuerySet(models.QuerySet["SyncAttempt"]):
         return self.filter(Q(status=Status.STARTED) | Q(late_until__gt=Now()))
 
 
+class DatabaseTimeField(models.DateTimeField):
+    """A time by the database's clock. The INSERT returns what an expression became."""
+
+    db_returning = True
+
+    def deconstruct(self) -> Any:
+        """Be a plain `DateTimeField` in migrations: the column is one."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.DateTimeField", args, kwargs
+
+
 class SyncAttempt(models.Model):
     """One intended change: who wanted what, and how it ended.
 
@@ -442,7 +453,7 @@ class SyncAttempt(models.Model):
     error_code = models.TextField(blank=True, default="")
     message = models.TextField(blank=True, default="")
     trace_id = models.TextField("Clerk's trace id", blank=True, default="")
-    late_until = models.DateTimeField("Clerk may take it until", null=True, blank=True)
+    late_until = DatabaseTimeField("Clerk may take it until", null=True, blank=True)
     token = models.UUIDField(
         "one-time token of the form", null=True, blank=True, unique=True, editable=False
     )

@@ -39,7 +39,6 @@ from users.sync.exchange import (
     refusal_of,
 )
 from users.sync.operations import Operation
-from users.version import base_of
 
 __all__ = ["Gateway", "Saved", "dual_write", "refuse"]
 
@@ -50,7 +49,7 @@ def dual_write(
     *,
     actor: Actor,
     source: Source,
-    version: str | None = None,
+    base: Base = None,
     run: BulkRun | None = None,
     token: uuid.UUID | None = None,
     gateway: Gateway = clerk,
@@ -60,21 +59,19 @@ def dual_write(
     """Make one change on both sides, or on none.
 
     The attempt is committed before Clerk is asked, so that it is resolved whatever happens;
-    `exchange` makes the change under the locks. `version` is the edit token of the form; without
-    it the values that the change starts from are compared. `token` is the one-time token of a
-    page: a repeated POST gets the outcome of the first. `gateway` gives the client, one with a
-    rate limit for bulk work. Clerk is read before the write when our copy is older than `fresh`.
-    Raises the `ChangeFailed` family. Must not run inside a
-    transaction: the attempt would vanish with its rollback.
+    `exchange` makes the change under the locks. `base` holds the shown values that the form was
+    opened with; without it the values that the change starts from are compared. `token` is the
+    one-time token of a page: a repeated POST gets the outcome of the first. `gateway` gives the
+    client, one with a rate limit for bulk work. Clerk is read before the write when our copy is
+    older than `fresh`. Raises the `ChangeFailed` family. Must not run inside a transaction: the
+    attempt would vanish with its rollback.
     """
-    base = base_of(version, user) if version is not None else None
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
-    # Before the first attempt is looked for: else one that is recorded in between would count
-    # as another change that has the token.
-    usable = repeats.usable(token)
-    if token and (first := repeats.first_of(token, operation)):
+    first = repeats.attempt_of(token)
+    if first and repeats.is_repeated(first, operation):
         return repeats.outcome_of(first, deadline)
-    origin = {"actor": actor, "source": source, "run": run, "token": usable}
+    unused = None if first else token  # with a token that an attempt has, this one has none
+    origin = {"actor": actor, "source": source, "run": run, "token": unused}
     write = _Write(operation, user, base, origin, gateway, deadline, fresh)
     try:
         return write.on_both_sides() if operation.asks_clerk else write.here()

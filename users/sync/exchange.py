@@ -166,8 +166,11 @@ def lock_row(
     operation: Operation, user: BuilderUser, deadline: Deadline
 ) -> tuple[BuilderUser, list[SyncAttempt]]:
     """Lock the row of a change; list the attempts in flight of its user."""
-    locks.prepare_transaction(wait=deadline.remaining())
-    row = user if operation.creates_row else locks.lock_user(user.pk)
+    wait, row = deadline.remaining(), user
+    if operation.creates_row:
+        locks.prepare_transaction(wait=wait)
+    else:
+        row = locks.lock_user(user.pk, wait=wait)
     return row, pending.in_flight(user.pk)
 
 

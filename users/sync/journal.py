@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.admin.models import ADDITION, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection
 from django.db.models.functions import Now
 from django.utils import timezone
 from psycopg.types.json import Jsonb
@@ -44,7 +44,7 @@ def record(
     and CLERK_SETTLE_SECONDS are over. `failure` is why an attempt that is `refused` at once was.
     """
     with _as_repeated() if token else nullcontext():
-        attempt = SyncAttempt.objects.create(
+        return SyncAttempt.objects.create(
             user_id=operation.user_id,
             label=operation.label,
             clerk_id=operation.clerk_id,
@@ -61,17 +61,14 @@ def record(
             message=failure.full_message[:MESSAGE_LENGTH] if failure else "",
             settled_at=None if status == Status.STARTED else timezone.now(),
         )
-    if deadline:
-        attempt.refresh_from_db(fields=["late_until"])  # as the database's clock made it
-    return attempt
 
 
 @contextmanager
 def _as_repeated() -> Iterator[None]:
-    """Raise `Repeated` for a one-time token that another attempt has."""
+    """Raise `Repeated` for a one-time token that another attempt has. A transaction around it
+    must end with that: there is no savepoint."""
     try:
-        with transaction.atomic():
-            yield
+        yield
     except IntegrityError as error:
         constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") or ""
         if "token" not in constraint:

@@ -7,7 +7,6 @@ lock says nothing about a request that its owner may have sent: `users.sync.pend
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from django.db import OperationalError, connection
 
@@ -17,10 +16,11 @@ from users.models import BuilderUser, SyncAttempt
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 
 
-def lock_user(pk: uuid.UUID) -> BuilderUser:
-    """Lock the user's row until the transaction ends. Raises `Busy` and `Gone`."""
+def lock_user(pk: uuid.UUID, *, wait: float) -> BuilderUser:
+    """Prepare the transaction, as `prepare_transaction` does it, and lock the user's row until it
+    ends, in one round trip. Raises `Busy` and `Gone`."""
     try:
-        row = _locked("id = %s", [pk], wait="NOWAIT")
+        row = _locked(f"{_settings(wait)}; {_LOCKED} NOWAIT", pk)
     except OperationalError as error:
         raise_unless_locked(error)
         raise busy() from None
@@ -31,20 +31,24 @@ def lock_user(pk: uuid.UUID) -> BuilderUser:
 
 def lock_free_user(pk: uuid.UUID) -> BuilderUser | None:
     """Lock the user's row; None when it is gone or somebody else has it."""
-    return _locked("id = %s", [pk], wait="SKIP LOCKED")
+    return _locked(f"{_LOCKED} SKIP LOCKED", pk)
 
 
 # In SQL: saves and events come by the thousand, and making the query took Django longer than
 # PostgreSQL the answer. FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no
 # other editor.
-_LOCKED = """
-SELECT {columns} FROM users WHERE {{lookup}} FOR NO KEY UPDATE {{wait}}
-""".format(columns=", ".join(f'"{field.column}"' for field in BuilderUser._meta.concrete_fields))
+_NAMES = [field.attname for field in BuilderUser._meta.concrete_fields]
+_COLUMNS = ", ".join(f'"{field.column}"' for field in BuilderUser._meta.concrete_fields)
+_LOCKED = f"SELECT {_COLUMNS} FROM users WHERE id = %s FOR NO KEY UPDATE"
 
 
-def _locked(lookup: str, params: list[Any], *, wait: str) -> BuilderUser | None:
-    query = _LOCKED.format(lookup=lookup, wait=wait)
-    return next(iter(BuilderUser.objects.raw(query, params)), None)
+def _locked(statements: str, pk: uuid.UUID) -> BuilderUser | None:
+    with connection.cursor() as cursor:
+        cursor.execute(statements, [pk])
+        while cursor.nextset():  # the last statement is the one that selects
+            pass
+        values = cursor.fetchone()
+    return BuilderUser.from_db(connection.alias, _NAMES, values) if values else None
 
 
 def busy() -> Busy:
@@ -59,9 +63,13 @@ def prepare_transaction(*, wait: float) -> None:
     deferred, and at the commit Clerk has been told. And nothing waits longer than `wait`
     seconds for another transaction: rows are not waited for at all, but a unique key that
     another one has just taken is."""
-    milliseconds = max(1, int(wait * 1000))
     with connection.cursor() as cursor:
-        cursor.execute(f"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL lock_timeout = {milliseconds}")
+        cursor.execute(_settings(wait))
+
+
+def _settings(wait: float) -> str:
+    milliseconds = max(1, int(wait * 1000))
+    return f"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL lock_timeout = {milliseconds}"
 
 
 def lock_attempt(attempt: SyncAttempt) -> bool:

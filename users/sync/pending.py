@@ -28,7 +28,7 @@ TRIES = 5
 def in_flight(user_id: uuid.UUID, *, apart_from: SyncAttempt | None = None) -> list[SyncAttempt]:
     """List the attempts of a user that are pending or may still arrive, oldest first. The row
     may not exist yet, or no more."""
-    attempts = SyncAttempt.objects.in_flight().filter(user=user_id).select_related("actor")
+    attempts = SyncAttempt.objects.in_flight().filter(user=user_id)
     return [attempt for attempt in attempts.order_by("id") if attempt != apart_from]
 
 

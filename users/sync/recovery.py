@@ -124,8 +124,7 @@ def _recover(attempt: SyncAttempt, deadline: Deadline, send_again: bool) -> Reco
     operation = from_attempt(attempt)
     try:
         with transaction.atomic(durable=True):
-            locks.prepare_transaction(wait=deadline.remaining())
-            row = _lock(operation)
+            row = _lock(operation, deadline)
             if not locks.lock_attempt(attempt):
                 return _meanwhile(attempt)
             over = pending.is_over(attempt)  # before Clerk is read, else it proves nothing
@@ -135,11 +134,13 @@ def _recover(attempt: SyncAttempt, deadline: Deadline, send_again: bool) -> Reco
         return _send_again(operation, attempt, again, deadline)
 
 
-def _lock(operation: Operation) -> BuilderUser | None:
+def _lock(operation: Operation, deadline: Deadline) -> BuilderUser | None:
+    wait = deadline.remaining()
     if operation.user_id is None:
+        locks.prepare_transaction(wait=wait)
         return None
     try:
-        return locks.lock_user(operation.user_id)
+        return locks.lock_user(operation.user_id, wait=wait)
     except Gone:
         return None
 
@@ -330,10 +331,9 @@ def take_over(
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     with transaction.atomic(durable=True):
-        locks.prepare_transaction(wait=deadline.remaining())
         if token:
             repeats.wait_for_turn(token, deadline)
-        row = locks.lock_user(user.pk)
+        row = locks.lock_user(user.pk, wait=deadline.remaining())
         attempts = [one for one in pending.in_flight(user.pk) if one.pending]
         if late := [one for one in attempts if not pending.is_over(one)]:
             raise wording.must_wait(late[-1])

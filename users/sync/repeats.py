@@ -35,38 +35,40 @@ waited_for: set[int] = set()
 _lock = threading.Lock()
 
 
+def attempt_of(token: uuid.UUID | None) -> SyncAttempt | None:
+    """Find the attempt that the same page has already made, whatever it was about."""
+    return SyncAttempt.objects.filter(token=token).first() if token else None
+
+
 def first_of(
     token: uuid.UUID, operation: Operation, *, apart_from: SyncAttempt | None = None
 ) -> SyncAttempt | None:
-    """Find the attempt that the same page has already made of the same change.
+    """Find the attempt that the same page has already made of the same change."""
+    first = attempt_of(token)
+    if first is None or first == apart_from or not is_repeated(first, operation):
+        return None
+    return first
+
+
+def is_repeated(first: SyncAttempt, operation: Operation) -> bool:
+    """Tell whether the operation is the change of this attempt, which the same page has made.
 
     A page that was opened again from the browser's history has the old token and new values:
     that is another change. Passwords cannot be compared, so only a repeat within the time of a
     save counts for them.
     """
-    wanted = SyncAttempt.objects.filter(token=token, operation=operation.kind)
+    if first.operation != operation.kind:
+        return False
     if operation.has_secrets:
         # `started_at` is of our clock: the database's may differ by more than the time of a save.
         since = timezone.now() - timedelta(seconds=settings.CLERK_EDIT_DEADLINE)
-        wanted = wanted.filter(started_at__gt=since)
-    first = wanted.first()
-    if first is None or first == apart_from or not _is_same(first, operation):
-        return None
-    return first
-
-
-def _is_same(first: SyncAttempt, operation: Operation) -> bool:
+        if first.started_at <= since:
+            return False
     if not operation.creates_row and first.user_id not in (operation.user_id, None):
         return False
     return {field: after for field, (_, after) in first.changes.items()} == {
         field: after for field, (_, after) in operation.changes.items()
     }
-
-
-def usable(token: uuid.UUID | None) -> uuid.UUID | None:
-    """Give the token unless an attempt has it: then this one is recorded without."""
-    used = token is not None and SyncAttempt.objects.filter(token=token).exists()
-    return None if used else token
 
 
 def part_of(token: uuid.UUID | None, part: str) -> uuid.UUID | None:
@@ -98,13 +100,13 @@ def wait_for_turn(token: uuid.UUID, deadline: Deadline) -> None:
         raise Busy(ALREADY_BEING_SAVED) from None
 
 
-def saved_by(token: uuid.UUID | None, user: BuilderUser) -> dict[str, Any]:
+def saved_by(first: SyncAttempt | None, user: BuilderUser) -> dict[str, Any]:
     """Return the values that the same page has saved already: its author knows of these."""
-    edits = SyncAttempt.objects.filter(
-        token=token, user=user, operation=Kind.UPDATE, status=Status.APPLIED
-    )
-    first = edits.first() if token else None
-    return {field: after for field, (_, after) in first.changes.items()} if first else {}
+    if first is None or first.user_id != user.pk:
+        return {}
+    if first.operation != Kind.UPDATE or first.status != Status.APPLIED:
+        return {}
+    return {field: after for field, (_, after) in first.changes.items()}
 
 
 def deletion_by(token: uuid.UUID | None, user_id: str) -> SyncAttempt | None:

@@ -15,7 +15,7 @@ from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.operations import Create, Edit
 from users.sync.operations.base import Changes
-from users.version import UnreadableToken, base_of, same, token_of, value_of, values_of
+from users.version import UnreadableToken, base_of, same, value_of, values_of
 
 EDITABLE = ("name", "email", "role", "internal_role", "builder_group")
 
@@ -44,12 +44,11 @@ def save_user(
     except Conflict as conflict:
         operation = Edit.on(user, _changes(values_of(user), wanted))
         raise refuse(operation, conflict, actor=actor, source=source) from None
-    # Read before the first attempt is looked for: it may be committed in between.
-    saved_before = repeats.saved_by(token, user)
-    if token and (first := repeats.first_of(token, Edit.on(user, _changes(base, wanted)))):
+    first = repeats.attempt_of(token)
+    if first and repeats.is_repeated(first, Edit.on(user, _changes(base, wanted))):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if version is not None:
-        base |= saved_before
+        base |= repeats.saved_by(first, user)
     # A held field is no change and no conflict, even if somebody else stored it meanwhile.
     base |= {
         field: value_of(user, field)
@@ -68,7 +67,7 @@ def save_user(
             user,
             actor=actor,
             source=source,
-            version=token_of(user, base) if version is not None else None,
+            base=base if version is not None else None,
             token=token,
         )
     except NothingToChange:

@@ -174,6 +174,11 @@ def keep(user: ClerkUser) -> Kept:
     return keep_facts(user.id, _fact(user))
 
 
+def keep_answer(user: ClerkUser) -> Kept:
+    """Join the answer to a change of ours, with the lock held: it always tells something new."""
+    return _join_locked({user.id: _fact(user)})[user.id]
+
+
 def keep_deleted(clerk_id: str, *, deleted_at: datetime | None = None) -> Kept:
     """Join a deletion: by an event of our instance, our own, or a complete scan; never a 404."""
     return keep_facts(clerk_id, facts.of_deletion(deleted_at or timezone.now()))
@@ -229,19 +234,23 @@ def known(clerk_ids: Sequence[str]) -> Mapping[str, Facts]:
 
 
 def _join(page: Mapping[str, Facts], *, in_bulk: bool = False) -> dict[str, Kept]:
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         lock()
-        agreements.observe_accounts(list(page))
-        known = _known(list(page))
-        joined = {
-            clerk_id: facts.join(known[clerk_id], fact) if clerk_id in known else fact
-            for clerk_id, fact in page.items()
-        }
-        changed = [one for one in joined if one not in known or joined[one] != known[one]]
-        _write(joined, known, changed, in_bulk=in_bulk)
-        agreed = agreements.follow(page)
-        mattering = {one for one in changed if _matters(known.get(one), joined[one])} | agreed
-        due = _mark_due(sorted(mattering)) if mattering else set()
+        return _join_locked(page, in_bulk=in_bulk)
+
+
+def _join_locked(page: Mapping[str, Facts], *, in_bulk: bool = False) -> dict[str, Kept]:
+    agreements.observe_accounts(list(page))
+    known = _known(list(page))
+    joined = {
+        clerk_id: facts.join(known[clerk_id], fact) if clerk_id in known else fact
+        for clerk_id, fact in page.items()
+    }
+    changed = [one for one in joined if one not in known or joined[one] != known[one]]
+    _write(joined, known, changed, in_bulk=in_bulk)
+    agreed = agreements.follow(page)
+    mattering = {one for one in changed if _matters(known.get(one), joined[one])} | agreed
+    due = _mark_due(sorted(mattering)) if mattering else set()
     return {
         clerk_id: Kept(known.get(clerk_id), after, clerk_id in due)
         for clerk_id, after in joined.items()

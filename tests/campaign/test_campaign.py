@@ -76,7 +76,7 @@ class TestPlantedBugs:
         monkeypatch.setattr(
             recovery,
             "_lock",
-            lambda operation: BuilderUser.objects.filter(pk=operation.user_id).first(),
+            lambda operation, deadline: BuilderUser.objects.filter(pk=operation.user_id).first(),
         )
         monkeypatch.setattr(locks, "lock_attempt", lambda attempt: True)
         find()

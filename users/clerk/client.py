@@ -11,10 +11,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from users.clerk import emails
+from users.clerk import clock, emails
 from users.clerk.deadline import Deadline
 from users.clerk.pace import Pace
 from users.clerk.reads import Params, Reader
@@ -66,9 +65,9 @@ class Clerk:
 
     def get_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
         """Raises `ClerkNotFound` when Clerk does not have the user."""
-        path, asked_at = f"/users/{_checked(clerk_id, USER_ID)}", timezone.now()
+        path, call = f"/users/{_checked(clerk_id, USER_ID)}", clock.Call()
         data = self._get(path, deadline=deadline)
-        user = _parsed(partial(ClerkUser.parse, asked_at=asked_at), data)
+        user = _parsed(partial(ClerkUser.parse, asked_at=call.asked_at()), data)
         if user.id != clerk_id:
             raise ClerkUnknown("Clerk answered with another user than the one asked for")
         return user
@@ -151,7 +150,7 @@ class Clerk:
         deadline: Deadline,
     ) -> ClerkUser:
         """A new user with a verified address and no password yet."""
-        parse = partial(ClerkUser.parse, asked_at=timezone.now())
+        asked = clock.Call()
         return self._write(
             lambda sdk: sdk.users.create(
                 email_address=[email],
@@ -160,7 +159,7 @@ class Clerk:
                 public_metadata=dict(public_metadata),
                 skip_password_requirement=True,
             ),
-            parse,
+            lambda data: ClerkUser.parse(data, asked_at=asked.asked_at()),
             deadline,
         )
 
@@ -312,20 +311,20 @@ class Clerk:
         return self._reader.get(path, params, deadline=deadline, pace=self._pace)
 
     def _get_page(self, params: Params, deadline: Deadline) -> UserPage:
-        asked_at = timezone.now()
+        call = clock.Call()
         data = self._get("/users", params, deadline=deadline)
         if not isinstance(data, list):
             raise ClerkUnknown("Clerk's answer cannot be read")
-        return UserPage(data, asked_at)
+        return UserPage(data, call.asked_at())
 
     def _write_user(
         self, clerk_id: str, call: Callable[[Any], Any], deadline: Deadline
     ) -> ClerkUser:
         _checked(clerk_id, USER_ID)
-        asked_at = timezone.now()
+        asked = clock.Call()
 
         def parse(data: Any) -> ClerkUser:
-            user = ClerkUser.parse(data, asked_at=asked_at)
+            user = ClerkUser.parse(data, asked_at=asked.asked_at())
             if user.id != clerk_id:
                 raise ValueError("another user than the one that was written")
             return user

@@ -18,6 +18,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from users.clerk.answers import error_of, http_date
+from users.clerk.clock import Call
 from users.clerk.deadline import Deadline
 from users.clerk.pace import Pace
 from users.clerk.transport import left, until
@@ -92,6 +93,7 @@ class Reader:
         seconds = mine.remaining()
         if seconds <= 0:
             raise ClerkUnknown("Clerk did not answer in time")
+        call = Call()
         try:
             with (
                 until(mine),
@@ -103,6 +105,7 @@ class Reader:
                     stream=True,
                 ) as answer,
             ):
+                call.learn(http_date(answer.headers.get("Date", "")))
                 data = _json_of(answer.status_code, _body(answer), answer.headers)
                 return data, answer.headers
         except requests.ConnectTimeout:

@@ -17,6 +17,8 @@ from typing import Any
 import httpcore
 import httpx
 
+from users.clerk.answers import http_date
+from users.clerk.clock import Call
 from users.clerk.deadline import Deadline
 from users.errors import ClerkUnknown, ClerkUnreachable
 
@@ -50,6 +52,7 @@ class DeadlineTransport(httpx.BaseTransport):
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        call = Call()
         try:
             answer = self._pool.handle_request(
                 httpcore.Request(
@@ -71,7 +74,11 @@ class DeadlineTransport(httpx.BaseTransport):
             raise ClerkUnknown("Clerk did not answer in time") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
             raise ClerkUnknown("The connection to Clerk broke before the answer came") from None
-        return httpx.Response(answer.status, headers=answer.headers, content=body, request=request)
+        response = httpx.Response(
+            answer.status, headers=answer.headers, content=body, request=request
+        )
+        call.learn(http_date(response.headers.get("Date", "")))
+        return response
 
     def close(self) -> None:
         self._pool.close()

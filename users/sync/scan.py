@@ -18,7 +18,7 @@ from django.db import OperationalError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from users.clerk import Clerk, Deadline, UserPage
+from users.clerk import Clerk, Deadline, UserPage, clock
 from users.errors import BulkRefused, ClerkError, ClerkRefused, ClerkUnknown
 from users.models import BulkRun, ClerkAccount
 from users.sync import locks
@@ -91,7 +91,7 @@ def scan(
     # A page of users brings on collections, and each would look through the whole process.
     gc.freeze()
     try:
-        result = _scan(client, run.started_at, windows, _Tally(on_page), accept_missing)
+        result = _scan(client, windows, _Tally(on_page), accept_missing)
         store.mark_due()
         if reconcile:
             reconciliation.reconcile_due()
@@ -122,10 +122,9 @@ def _close(run: BulkRun, state: str, **fields: Any) -> None:
     BulkRun.objects.filter(pk=run.pk).update(state=state, finished_at=timezone.now(), **fields)
 
 
-def _scan(
-    client: Clerk, started_at: datetime, windows: int, tally: _Tally, accept_missing: bool
-) -> Scan:
+def _scan(client: Clerk, windows: int, tally: _Tally, accept_missing: bool) -> Scan:
     _check_instance(client, accept_missing)
+    started_at = clock.now()
     known = ClerkAccount.objects.filter(deleted_at=None, not_found_at=None).count()
     agreements.observe_all()
     expected = _read_all(client, _bounds(client, windows), tally)
@@ -150,7 +149,7 @@ def _bounds(client: Clerk, windows: int) -> list[Bounds]:
     if not edges:
         oldest = client.list_users(newest_first=False, limit=1, deadline=Deadline(PAGE_SECONDS))
         start = _milliseconds(oldest.users[0].created_at) if oldest.users else 0
-        length = (_milliseconds(timezone.now()) - start) // windows
+        length = (_milliseconds(clock.now()) - start) // windows
         edges = [start + length * number for number in range(1, windows)]
     return list(zip([0, *edges], [*edges, None], strict=True))
 
@@ -309,6 +308,6 @@ def _mark_gone(client: Clerk, unseen: QuerySet[ClerkAccount]) -> int:
         _keep(page)
         there = {user.id for user in page.users} | {clerk_id for clerk_id, _ in page.unreadable}
         missing = set(asked) - there
-        store.keep_all_deleted(missing, deleted_at=page.asked_at or timezone.now())
+        store.keep_all_deleted(missing, deleted_at=clock.latest())
         gone += len(missing)
     return gone

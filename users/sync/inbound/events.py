@@ -11,13 +11,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
-from users.clerk import ClerkUser
+from users.clerk import ClerkUser, clock
 from users.clerk.metadata import OUR_ID
 from users.clerk.types import time_from
 from users.errors import CascadeError
@@ -92,10 +91,14 @@ def time_of(payload: Payload) -> datetime | None:
     return time_from(timestamp)
 
 
+FURTHEST = timedelta(days=1)
+"""How far an event's time may lie ahead of ours, and is still Clerk's clock, not a mistake."""
+
+
 def _observed_at(payload: Payload) -> datetime:
-    """When Clerk had it so. Nothing was observed after now."""
-    now = timezone.now()
-    return min(time_of(payload) or now, now)
+    """When Clerk had it so."""
+    at, now = time_of(payload), clock.now()
+    return now if at is None or at > now + FURTHEST else at
 
 
 # --- Effects -------------------------------------------------------------------------------------

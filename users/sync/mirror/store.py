@@ -15,9 +15,8 @@ from typing import Any
 
 import orjson
 from django.db import connection, transaction
-from django.utils import timezone
 
-from users.clerk import ClerkUser
+from users.clerk import ClerkUser, clock
 from users.ids import USER_ID
 from users.models import ClerkAccount
 from users.sync.inbound import facts
@@ -181,12 +180,12 @@ def keep_answer(user: ClerkUser) -> Kept:
 
 def keep_deleted(clerk_id: str, *, deleted_at: datetime | None = None) -> Kept:
     """Join a deletion: by an event of our instance, our own, or a complete scan; never a 404."""
-    return keep_facts(clerk_id, facts.of_deletion(deleted_at or timezone.now()))
+    return keep_facts(clerk_id, facts.of_deletion(deleted_at or clock.latest()))
 
 
 def keep_not_found(clerk_id: str) -> Kept:
     """Join a 404 of our own instance."""
-    return keep_facts(clerk_id, facts.of_not_found(timezone.now()))
+    return keep_facts(clerk_id, facts.of_not_found(clock.now()))
 
 
 def keep_facts(clerk_id: str, fact: Facts) -> Kept:
@@ -225,7 +224,7 @@ def mark_due() -> None:
 
 
 def _fact(user: ClerkUser) -> Facts:
-    return facts.of_user(user, observed_at=user.asked_at or user.told_at or timezone.now())
+    return facts.of_user(user, observed_at=user.asked_at or user.told_at or clock.now())
 
 
 def known(clerk_ids: Sequence[str]) -> Mapping[str, Facts]:

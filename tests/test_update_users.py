@@ -185,7 +185,9 @@ def test_what_was_edited_in_clerk_since_the_plan_is_skipped_however_well_it_is_k
     assert (user.name, user.email) == before
 
 
-def test_a_plan_shows_what_clerk_holds_where_that_is_not_what_the_row_holds(sandbox, update):
+def test_a_plan_shows_what_clerk_holds_where_that_is_not_what_the_row_holds(
+    sandbox, update, tmp_path
+):
     user = linked(sandbox)
     change_here(user, name="Mary Ann Brown")
     lines = ["id,name", f"{user.pk},Mary Ann Jones"]
@@ -199,9 +201,8 @@ def test_a_plan_shows_what_clerk_holds_where_that_is_not_what_the_row_holds(sand
     assert user.name == "Mary Ann Jones"
     assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
     assert SyncAttempt.objects.get().changes == {"name": ["Mary Ann Brown", "Mary Ann Jones"]}
-    assert (
-        run("update_users", "--undo", BulkRun.objects.get().pk, "--apply", "--no-refresh")[0] == 0
-    )
+    undo = ["--undo", BulkRun.objects.get().pk, "--result", tmp_path / "undone.csv"]
+    assert run("update_users", *undo, "--apply", "--no-refresh")[0] == 0
     user.refresh_from_db()
     assert user.name == "Mary Ann Brown"
 

@@ -219,6 +219,32 @@ def test_deleted_and_made_again_the_living_account_has_the_row(stories, known):
     assert note_of(living) == doubt_of(row) == ""
 
 
+def test_an_account_made_again_that_is_deleted_too_leaves_the_decided_one(stories):
+    """Nobody decided for the second account: without it all is as if it had never been."""
+    row = stories.linked("max@example.com")
+    stories.begin()
+    decided = row.clerk_id
+    stories.sandbox.edit(decided, last_name="Newman")
+    stories.sandbox.delete(decided)
+    stories.sandbox.delete(stories.account("max@example.com", first_name="Maximilian"))
+    stories.tell_in_every_order()
+    assert stored(row) == ("Mary Ann Newman", "max@example.com", decided)
+
+
+def test_who_loses_a_passed_on_account_has_the_decided_one_again(stories):
+    """The second account had the other row's address first: for a moment it seems to be of both."""
+    first = stories.linked("max@example.com")
+    other = stories.row("eve@example.com")
+    stories.begin()
+    decided = first.clerk_id
+    account = stories.account("eve@example.com")
+    stories.sandbox.delete(decided)
+    stories.sandbox.edit(account, email="max@example.com")
+    stories.tell_in_every_order()
+    assert place(first) == ("max@example.com", decided)
+    assert place(other) == ("eve@example.com", account)
+
+
 def test_deleted_and_made_again_an_administrator_waits_for_a_person(stories):
     row = stories.linked("max@example.com", role="ADMIN")
     stories.begin()

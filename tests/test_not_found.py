@@ -14,6 +14,7 @@ from tests.test_change_form import page_of, said, stored, submit, text_of
 from tests.unknown import NOT_CONFIRMED, time_is_over
 from users.models import BuilderUser, ClerkAccount, RememberedInstance, SyncAttempt
 from users.sync import upkeep
+from users.sync.inbound import reconcile
 from users.sync.mirror import instance, store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -208,3 +209,18 @@ class TestDeleted:
         arrive(sandbox)
         assert stored(user).account.first_name == "Marie"
         assert deleted()
+
+    def test_an_account_that_lives_after_all_has_its_row_again(self, sandbox):
+        """Meanwhile a second one with its address had got the row."""
+        user = linked(sandbox, email="max@example.com")
+        decided = user.clerk_id
+        happened(sandbox)
+        store.keep_deleted(decided)
+        sandbox.edit(decided, email="max.home@example.com")
+        second = sandbox.add_user(email="max@example.com")["id"]
+        arrive(sandbox)
+        assert stored(user).clerk_id == second
+        run("clerk_diff", "--refresh")
+        reconcile.reconcile_due()
+        assert stored(user).clerk_id == decided
+        assert stored(user).email == "max.home@example.com"

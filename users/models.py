@@ -16,6 +16,7 @@ from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
+from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Lower, Now
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
@@ -339,10 +340,20 @@ class Agreement(models.Model):
     own_email = models.TextField("email by itself")
     own_email_since = models.DateTimeField("has it since")
     note = models.TextField("why its account is in doubt", blank=True, default="", db_default="")
+    decided_link = models.JSONField(
+        "decided before, while it has the account that had its address",
+        null=True,
+        blank=True,
+    )
 
     class Meta:
         indexes = [
             models.Index(fields=["own_email"], name="agreement_own_email"),
+            models.Index(
+                KeyTextTransform("clerk_id", "decided_link"),
+                condition=Q(decided_link__isnull=False),
+                name="agreement_decided_account",
+            ),
             models.Index(fields=["user"], condition=~Q(note=""), name="agreement_note"),
         ]
 

@@ -117,6 +117,7 @@ class Office:
             linked_by=LinkedBy.STAFF,
             linked_since=now,
             linked_at=None,
+            decided_link=None,
             agreed_name=row.name if names_agree else None,
             agreed_name_version=name.version if names_agree else "",
             agreed_email=row.email if emails_agree else None,

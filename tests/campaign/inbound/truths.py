@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.campaign.inbound.clerk import Told
+from tests.campaign.inbound.clerk import Clerk, Told
 from tests.campaign.inbound.office import Office
 from users.models import LinkedBy
 from users.sync.inbound.group import Row
-from users.sync.mirror.comparison import same_name
+from users.sync.mirror.comparison import same_email, same_name
 
 
 @dataclass
@@ -70,6 +70,21 @@ class Truths:
             assert newer or freed or elsewhere, f"a decision about {row} was undone"
 
     @staticmethod
+    def check_scanned(row: Row, office: Office, clerk: Clerk) -> None:
+        """After a scan a row has what Clerk has, or it is seen that it has not, and why."""
+        if row.clerk_id is None:
+            return
+        user, account = clerk.users.get(row.clerk_id), office.accounts[row.clerk_id]
+        assert account.deleted == (user is None), f"{row}: {row.clerk_id} is not as in Clerk"
+        if user is None:
+            return
+        moved = row.agreed_email is None or not same_email(row.email, row.agreed_email)
+        explained = moved or bool(office.notes.get(row.clerk_id))
+        assert not user.email or same_email(row.email, user.email) or explained, f"{row}: {user}"
+        moved = row.agreed_name is None or not same_name(row.name, row.agreed_name)
+        assert not user.name or same_name(row.name, user.name) or moved, f"{row}: {user}"
+
+    @staticmethod
     def end(office: Office) -> dict[str, Any]:
         """What must not depend on the order."""
         return {
@@ -87,17 +102,6 @@ class Truths:
                 if not account.deleted  # it makes no difference whether it was replaced before
             },
         }  # fmt: skip
-
-
-def came_and_went(start: Office, before: Office, after: Office) -> bool:
-    """Whether a row whose decided account was deleted had another one, and lost it again: it
-    cannot go back, so here alone the order may be seen."""
-    return any(
-        start.rows[row.id].decided
-        and before.rows[row.id].linked_by == LinkedBy.ADDRESS
-        and before.rows[row.id].clerk_id != row.clerk_id
-        for row in after.rows.values()
-    )
 
 
 def _once(values: list[Any], problem: str) -> None:

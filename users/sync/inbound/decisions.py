@@ -7,6 +7,7 @@ changes, so that nothing is decided for ever by what happened to be known first.
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import datetime
 
 from users.models import Invitation, LinkedBy
@@ -26,6 +27,25 @@ def derive(group: Group, *, now: datetime) -> Decisions:
     3. Which name and email the rows have. 4. What is left to be shown.
     """
     group = _sorted(group)
+    decided = _derive_once(group, now)
+    for _ in range(MOST_TURNS):
+        before, group = group, _carried_out(group, decided)
+        if group == before:
+            break
+        again = _derive_once(group, now)
+        again.accepted |= decided.accepted
+        again.closed |= decided.closed
+        again.replaced = decided.replaced | again.replaced
+        decided = again
+    return decided
+
+
+MOST_TURNS = 10
+"""One decision makes the next one possible: whoever releases an address lets another one have it.
+The end comes after two or three turns."""
+
+
+def _derive_once(group: Group, now: datetime) -> Decisions:
     refused: set[uuid.UUID] = set()
     while True:
         decisions = Links(group, now, refused).decide()
@@ -36,6 +56,28 @@ def derive(group: Group, *, now: datetime) -> Decisions:
     _settle_invitations(group, decisions, now)
     explain(group, decisions, now)
     return decisions
+
+
+def _carried_out(group: Group, decided: Decisions) -> Group:
+    """The group as it is once these decisions are applied."""
+    status = dict.fromkeys(decided.accepted, State.ACCEPTED) | dict.fromkeys(
+        decided.closed, State.REVOKED
+    )
+    return Group(
+        accounts={
+            one: replace(account, released=account.released or one in decided.replaced)
+            for one, account in group.accounts.items()
+        },
+        rows={
+            row.id: row
+            if row.linked_at == group.rows[row.id].linked_at
+            else replace(row, touched=False)
+            for row in decided.rows.values()
+        },
+        invitations=[
+            replace(one, status=status.get(one.reference, one.status)) for one in group.invitations
+        ],
+    )
 
 
 def _sorted(group: Group) -> Group:
@@ -74,7 +116,8 @@ def _came_from(account: Account, row: Row, invitation: Invited) -> bool:
 def _is_overruled(row: Row, account: Account | None, invitation: Invited, now: datetime) -> bool:
     """Whether somebody decided since what the invitation was to bring about. A link that may still
     move is no decision: who accepted may be heard of later."""
-    if row.decided and row.linked_since is not None and row.linked_since > invitation.sent_at:
+    decided_at = row.decision.linked_since if row.decision is not None else None
+    if decided_at is not None and decided_at > invitation.sent_at:
         return True
     if invitation.purpose == Purpose.NEW_ACCOUNT and row.clerk_id:
         return row.decided or account is None or not may_move(row, account, now)

@@ -65,6 +65,20 @@ class Account:
 
 
 @dataclass(frozen=True)
+class DecidedLink:
+    """The link, or none, that a person decided for a row, and what the row and that account agree
+    on. It is kept while the row has another account by its address, and is given back with it."""
+
+    clerk_id: str | None
+    linked_by: str
+    linked_since: datetime | None
+    agreed_name: str | None
+    agreed_name_version: str
+    agreed_email: str | None
+    agreed_email_version: str
+
+
+@dataclass(frozen=True)
 class Row:
     """A row with what is known of it beside its columns (`users.models.Agreement`).
 
@@ -89,6 +103,7 @@ class Row:
     own_email: str = ""
     own_email_since: datetime | None = None
     note: str = ""
+    decided_link: DecidedLink | None = None
     busy: bool = False
     touched: bool = False
     created_here: bool = False
@@ -100,6 +115,16 @@ class Row:
     def decided(self) -> bool:
         """Whether a person decided its link, or its having none."""
         return self.linked_by not in ("", LinkedBy.ADDRESS)
+
+    @property
+    def decision(self) -> Row | DecidedLink | None:
+        """What a person decided last about its link."""
+        return self if self.decided else self.decided_link
+
+    def is_given_back(self, earlier: Row) -> bool:
+        """Tell whether it has the decided account again, in place of one that it had since."""
+        link = earlier.decided_link
+        return link is not None and link.clerk_id is not None and self.clerk_id == link.clerk_id
 
 
 @dataclass(frozen=True)

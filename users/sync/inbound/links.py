@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from users.models import Invitation, LinkedBy, Role
 from users.sync.inbound.facts import UNTOLD
-from users.sync.inbound.group import Account, Decisions, Group, Invited, Row
+from users.sync.inbound.group import Account, DecidedLink, Decisions, Group, Invited, Row
 from users.sync.mirror.comparison import normalized_email, same_email, same_name
 
 MOVES_WITHIN = timedelta(hours=28)
@@ -32,6 +32,7 @@ class _Link:
     by: str
     since: datetime | None
     invitation: Invited | None = None
+    given_back: bool = False
 
 
 class Links:
@@ -127,11 +128,7 @@ class Links:
             return
         if link is not None and link.account == account.id and link.by == LinkedBy.INVITATION:
             return
-        decided_at = link.since if link and link.invitation else row.linked_since
-        decided = (row.decided and not self._is_guess(row, invitation)) or (
-            link and link.invitation
-        )
-        if decided and (decided_at is None or decided_at >= invitation.sent_at):
+        if self._is_decided_since(row, invitation):
             return
         if any(
             other.account == account.id and other_id != row.id and not self._is_open(other_id)
@@ -140,6 +137,16 @@ class Links:
             return
         self._free(account.id)
         self.links[row.id] = _Link(account.id, LinkedBy.INVITATION, invitation.sent_at, invitation)
+
+    def _is_decided_since(self, row: Row, invitation: Invited) -> bool:
+        link, decision = self.links.get(row.id), row.decision
+        if link is not None and link.invitation is not None:
+            decided_at = link.since
+        elif decision is not None and not self._is_guess(row, invitation):
+            decided_at = decision.linked_since
+        else:
+            return False
+        return decided_at is None or decided_at >= invitation.sent_at
 
     def _replaced(
         self, pairs: Sequence[tuple[Invited, Account]]
@@ -159,7 +166,7 @@ class Links:
             if before and link.invitation and not self._is_provisional(row, link.invitation):
                 older.append(before)
             for account in older:
-                if account.id != link.account and not account.deleted and not account.released:
+                if account.id != link.account and not account.released:
                     yield account.id, row.id
 
     # Claims by address
@@ -170,7 +177,7 @@ class Links:
     def _claim(self, in_doubt: Collection[str]) -> None:
         """Give the rows that have no decided account those that held their address, the
         earliest claim first."""
-        self._free_unusable()
+        self._undo_links()
         own = Counter(normalized_email(row.own_email) for row in self.group.rows.values())
         open_rows = [
             row
@@ -203,21 +210,39 @@ class Links:
                 self._free(account_id)
                 self.links[row.id] = _Link(account_id, LinkedBy.ADDRESS, self._real(claimed_at))
 
-    def _free_unusable(self) -> None:
+    def _undo_links(self) -> None:
         """An account that we linked by its address, and that cannot be used any more, would never
-        have been linked had we known: so the link goes, while it may."""
+        have been linked had we known; nor in place of a decided one that lives after all. So the
+        link goes, while it may, and the decided one is back."""
         for row in self.group.rows.values():
             link = self.links.get(row.id)
             account = self.group.accounts.get(link.account) if link else None
             if (
-                link
-                and account
-                and link.by == LinkedBy.ADDRESS
-                and not account.usable
-                and not row.busy
-                and is_untouched(row, account, self.now)
+                link is None
+                or account is None
+                or link.by != LinkedBy.ADDRESS
+                or row.busy
+                or not is_untouched(row, account, self.now)
             ):
-                del self.links[row.id]
+                continue
+            decided = self._decided_account(row)
+            if not account.usable or (decided is not None and not decided.deleted):
+                self._undo(row)
+
+    def _decided_account(self, row: Row) -> Account | None:
+        """The account that was decided before the row got the one that had its address."""
+        decided = row.decided_link
+        account = self.group.accounts.get(decided.clerk_id or "") if decided else None
+        return None if account is None or account.released else account
+
+    def _undo(self, row: Row) -> None:
+        """Take the account from the row, and give it back the one that was decided before."""
+        del self.links[row.id]
+        decided, account = row.decided_link, self._decided_account(row)
+        held = {link.account for link in self.links.values()}
+        if decided and account and account.id not in held:
+            by, since = decided.linked_by, decided.linked_since
+            self.links[row.id] = _Link(account.id, by, since, given_back=True)
 
     def _waits_for_a_person(self, row: Row) -> bool:
         """An administrator's row whose account was deleted or banned gets no other one from us."""
@@ -272,7 +297,7 @@ class Links:
     def _free(self, account_id: str) -> None:
         for row_id, link in list(self.links.items()):
             if link.account == account_id:
-                del self.links[row_id]
+                self._undo(self.group.rows[row_id])
 
     def _linked(self, row: Row) -> Row:
         """The row with its link, and what the two agree on because of it."""
@@ -283,6 +308,8 @@ class Links:
             return _unlinked(row, undone=self._is_undone(row))
         if link.account == row.clerk_id:
             return replace(row, linked_by=link.by, linked_since=link.since)
+        if link.given_back:
+            return _given_back(row)
         own, since = row.own_email, row.own_email_since
         if link.invitation is not None and not same_email(link.invitation.email, own):
             own, since = normalized_email(link.invitation.email), link.invitation.sent_at
@@ -302,6 +329,7 @@ class Links:
             agreed_email_version="",
             own_email=own,
             own_email_since=since,
+            decided_link=_decided_link(row) if link.by == LinkedBy.ADDRESS else None,
         )
 
     def _is_undone(self, row: Row) -> bool:
@@ -336,10 +364,44 @@ def is_untouched(row: Row, account: Account, now: datetime) -> bool:
 
 
 def _unlinked(row: Row, *, undone: bool) -> Row:
+    """The row without an account: as it was decided, if it was."""
+    decision = row.decided_link if row.decided_link and not row.decided_link.clerk_id else None
     return replace(
         row, name=row.own_name if undone else row.name,
-        clerk_id=None, linked_by="", linked_since=None, linked_at=None,
+        clerk_id=None, linked_at=None, decided_link=None,
+        linked_by=decision.linked_by if decision else "",
+        linked_since=decision.linked_since if decision else None,
         agreed_name=None, agreed_name_version="", agreed_email=None, agreed_email_version="",
+    )  # fmt: skip
+
+
+def _decided_link(row: Row) -> DecidedLink | None:
+    """What to give back if the account that the row gets by its address is taken from it."""
+    if not row.decided:
+        return row.decided_link
+    names_agree = row.agreed_name is not None and same_name(row.name, row.agreed_name)
+    emails_agree = row.agreed_email is not None and same_email(row.email, row.agreed_email)
+    return DecidedLink(
+        row.clerk_id,
+        row.linked_by,
+        row.linked_since,
+        agreed_name=row.own_name if names_agree else row.agreed_name,
+        agreed_name_version=row.agreed_name_version,
+        agreed_email=row.own_email if emails_agree else row.agreed_email,
+        agreed_email_version=row.agreed_email_version,
+    )
+
+
+def _given_back(row: Row) -> Row:
+    """The row with its decided account, as it was without the one that it had since. Its email
+    is solved with those of all others."""
+    link = row.decided_link
+    assert link is not None, row
+    return replace(
+        row, name=row.own_name, linked_at=None, decided_link=None,
+        clerk_id=link.clerk_id, linked_by=link.linked_by, linked_since=link.linked_since,
+        agreed_name=link.agreed_name, agreed_name_version=link.agreed_name_version,
+        agreed_email=link.agreed_email, agreed_email_version=link.agreed_email_version,
     )  # fmt: skip
 
 

@@ -117,7 +117,8 @@ def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -
         )
     if row.clerk_id is None:
         gone = [
-            f"Its Clerk account {account.id} was {'deleted' if account.deleted else 'banned'}."
+            f"{account.id}, which has had its email, was "
+            f"{'deleted' if account.deleted else 'banned'} in Clerk."
             for account in group.accounts.values()
             if not account.usable
             and not account.released

@@ -3,10 +3,12 @@ transaction of that change."""
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from django.db import DatabaseError, connection, transaction
@@ -18,7 +20,7 @@ from users.clerk import ClerkUser, emails
 from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, LinkedBy, Source
 from users.sync import journal
 from users.sync.inbound.decisions import derive
-from users.sync.inbound.group import Account, Decisions, Group, Invited, Row
+from users.sync.inbound.group import Account, DecidedLink, Decisions, Group, Invited, Row
 from users.sync.mirror import agreements, comparison, store
 from users.sync.operations import Follow, Link, Unlink
 
@@ -135,6 +137,10 @@ _ROWS = """
 SELECT id FROM users
 WHERE id = ANY(%(rows)s) OR clerk_id = ANY(%(accounts)s) OR lower(email) = ANY(%(emails)s)
     OR id IN (SELECT user_id FROM users_agreement WHERE own_email = ANY(%(emails)s))
+    OR id IN (
+        SELECT user_id FROM users_agreement
+        WHERE decided_link IS NOT NULL AND decided_link ->> 'clerk_id' = ANY(%(accounts)s)
+    )
     OR id IN (  -- a note names the account that it is about
         SELECT user_id FROM users_agreement
         WHERE note <> ''
@@ -149,6 +155,7 @@ SELECT {", ".join(f'users."{field.column}"' for field in BuilderUser._meta.concr
     agreement.linked_at, agreement.name AS agreed_name, agreement.name_version,
     agreement.email AS agreed_email, agreement.email_version, agreement.own_name,
     agreement.own_email, agreement.own_email_since, agreement.note,
+    agreement.decided_link, agreement.decided_link ->> 'clerk_id' AS decided_account,
     EXISTS (
         SELECT FROM users_syncattempt WHERE user_id = users.id AND status = 'started'
     ) AS pending,
@@ -278,6 +285,8 @@ class _Loader:
             self.emails |= {emails.normalized(user.email), user.own_email} - {""}  # type: ignore[attr-defined]
             if user.account_id:
                 self.accounts.add(user.account_id)
+            if user.decided_account:  # type: ignore[attr-defined]
+                self.accounts.add(user.decided_account)  # type: ignore[attr-defined]
         return [*locked, *others], {user.pk for user in others}
 
 
@@ -303,10 +312,24 @@ def _row(user: Any, *, busy: bool) -> Row:
         own_email=user.own_email,
         own_email_since=user.own_email_since,
         note=user.note,
+        decided_link=_decided_link(user.decided_link),
         busy=busy or user.pending,
         touched=bool(user.touched),
         created_here=user.created_here,
     )
+
+
+def _decided_link(stored: str | None) -> DecidedLink | None:
+    if stored is None:
+        return None
+    fields = json.loads(stored)
+    since = fields.pop("linked_since")
+    return DecidedLink(**fields, linked_since=since and datetime.fromisoformat(since))
+
+
+def _stored(link: DecidedLink | None) -> dict[str, Any] | None:
+    since = link and link.linked_since and link.linked_since.isoformat()
+    return asdict(link) | {"linked_since": since} if link else None
 
 
 def _invited(invitation: Invitation) -> Invited:
@@ -393,6 +416,7 @@ class _Apply:
             own_email=row.own_email,
             own_email_since=row.own_email_since,
             note=row.note,
+            decided_link=_stored(row.decided_link),
         )
 
     def _settle_invitations(self) -> None:
@@ -417,10 +441,11 @@ class _Apply:
                 ClerkAccount.objects.filter(pk=clerk_id).update(note=note, reconcile_due=due)
 
     def _replace(self, clerk_id: str, row_id: uuid.UUID) -> None:
+        account = self.loaded.group.accounts[clerk_id]
         ClerkAccount.objects.filter(pk=clerk_id).update(
             released_at=timezone.now(),
             replaced_for=row_id,
-            ban_due=not self.loaded.group.accounts[clerk_id].banned,
+            ban_due=not (account.banned or account.deleted),
         )
 
 
@@ -440,7 +465,9 @@ def _operations(
         else:
             if row.linked_by == LinkedBy.INVITATION and "email" in followed:
                 link["email"] = followed.pop("email")
-            yield Link.on(user, link), {"reason": REASONS[LinkedBy(row.linked_by)]}
+            given_back = row.is_given_back(before)
+            reason = TAKEN_BACK if given_back else REASONS[LinkedBy(row.linked_by)]
+            yield Link.on(user, link), {"reason": reason}
     if followed:
         operation = Follow.on(user, followed)
         operation.clerk_id = row.clerk_id or ""

@@ -29,6 +29,9 @@ def follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | Non
             taken[row.id] = row.email
             continue
         row = decisions.rows[row.id] = _with_name(row, account)
+        if row.is_given_back(group.rows[row.id]):
+            wishes[row.id] = _wishes_of_the_given_back(row, account)
+            continue
         newly = row.clerk_id != group.rows[row.id].clerk_id
         newly_invited = newly and row.linked_by == LinkedBy.INVITATION
         if wish := _wishes(row, account, newly_invited=newly_invited):
@@ -49,7 +52,7 @@ def follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | Non
         decisions.rows[row_id] = replace(
             row,
             email=row.email if same_email(row.email, email) else email,
-            agreed_email=email if row.clerk_id else None,
+            agreed_email=_agreed(row, email, given_back=row.is_given_back(group.rows[row.id])),
             agreed_email_version=max(wishes[row_id].version, row.agreed_email_version),
         )
     return None
@@ -117,6 +120,13 @@ def _at_home(before: Row, row: Row, wish: Wishes) -> Wishes:
     return replace(wish, addresses=others) if undone and foreign and others else wish
 
 
+def _agreed(row: Row, email: str, *, given_back: bool) -> str | None:
+    if row.clerk_id is None:
+        return None
+    stays = given_back and not same_email(row.agreed_email, row.own_email)
+    return row.agreed_email if stays else email
+
+
 FIRST = "~"
 """Greater than all versions."""
 
@@ -127,3 +137,10 @@ def _wishes_of_the_unlinked(before: Row) -> Wishes:
     followed = same_email(before.email, before.agreed_email)
     wished = [before.own_email, before.email] if followed else [before.email]
     return Wishes(FIRST, list(dict.fromkeys(wished)))
+
+
+def _wishes_of_the_given_back(row: Row, account: Account) -> Wishes:
+    """What it would have, had it never left its decided account; in need what it has now."""
+    without = replace(row, email=row.own_email)
+    wish = _wishes(without, account, newly_invited=False) or Wishes(FIRST, [row.own_email])
+    return replace(wish, addresses=list(dict.fromkeys([*wish.addresses, row.email])))

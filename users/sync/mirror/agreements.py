@@ -66,7 +66,7 @@ ON CONFLICT (user_id) DO NOTHING
 _OTHER_ACCOUNT = f"""
 UPDATE users_agreement AS agreement SET
     clerk_id = {_LINKED}, linked_by = 'inherited', linked_since = now(), linked_at = NULL,
-    own_name = users.name, own_email = {_email("users.email")},
+    decided_link = NULL, own_name = users.name, own_email = {_email("users.email")},
     own_email_since = CASE
         WHEN own_email = {_email("users.email")} THEN own_email_since ELSE now()
     END,
@@ -225,6 +225,7 @@ def decide(row: BuilderUser, clerk_id: str | None) -> None:
         email=row.email if emails_agree else None,
         email_version=account.known_email_version if account and emails_agree else "",
         note="",
+        decided_link=None,
     )
 
 

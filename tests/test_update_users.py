@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.commands import run
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
+from tests.factories import (
+    BuilderGroupFactory,
+    BuilderUserFactory,
+    StaffFactory,
+    change_here,
+    linked,
+)
 from tests.test_change_form import form_of, page_of, text_of
 from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
 from users.sync import exchange
+from users.sync.bulk import results
 from users.sync.bulk import run as runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -148,6 +155,56 @@ def test_a_line_with_a_new_name_and_a_new_address_is_two_changes(sandbox, update
     account = sandbox.find("b@example.com")[0]
     assert (account["id"], account["last_name"]) == (user.clerk_id, "Jones")
     assert outcomes(tmp_path) == {2: ("changed", "")}
+
+
+NEW_NAME, NEW_ADDRESS = (
+    "id,name\n{},Mary Ann Jones",
+    "id,email,new_address\n{},new@example.com,replace",
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "edited"),
+    [(NEW_NAME, {"last_name": "Own"}), (NEW_ADDRESS, {"email": "own@example.com"})],
+    ids=["name", "email"],
+)
+def test_what_was_edited_in_clerk_since_the_plan_is_skipped_however_well_it_is_known(
+    sandbox, update, tmp_path, lines, edited
+):
+    user, plan = linked(sandbox), tmp_path / "plan.json"
+    assert update(lines.format(user.pk), "--plan-out", plan)[0] == 2
+    sandbox.edit(user.clerk_id, **edited)
+    account = sandbox.user(user.clerk_id)
+    sandbox.clear_requests()
+    code, out = run("update_users", "--plan", plan, "--apply")  # it scans before: our copy knows
+    assert (code, "It changed since the plan was made" in out) == (2, True), out
+    assert sandbox.user(user.clerk_id) == account
+    assert not sandbox.writes()
+    before = user.name, user.email
+    user.refresh_from_db()
+    assert (user.name, user.email) == before
+
+
+def test_a_plan_shows_what_clerk_holds_where_that_is_not_what_the_row_holds(
+    sandbox, update, tmp_path
+):
+    user = linked(sandbox)
+    change_here(user, name="Mary Ann Brown")
+    lines = ["id,name", f"{user.pk},Mary Ann Jones"]
+    _, out = update(lines, "--json")
+    assert json.loads(out)["plan"]["rows"][0]["changes"] == {
+        "name": ["Mary Ann Brown", "Mary Ann Jones"],
+        "clerk_name": ["Mary Ann Smith", "Mary Ann Jones"],
+    }
+    assert update(lines, "--apply")[0] == 0
+    user.refresh_from_db()
+    assert user.name == "Mary Ann Jones"
+    assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
+    assert SyncAttempt.objects.get().changes == {"name": ["Mary Ann Brown", "Mary Ann Jones"]}
+    undo = ["--undo", BulkRun.objects.get().pk, "--result", tmp_path / "undone.csv"]
+    assert run("update_users", *undo, "--apply", "--no-refresh")[0] == 0
+    user.refresh_from_db()
+    assert user.name == "Mary Ann Brown"
 
 
 def test_a_group_and_an_internal_role_can_be_emptied(sandbox, update):
@@ -375,6 +432,20 @@ def test_a_line_whose_change_was_applied_after_all_is_told_as_changed(
     assert outcomes(tmp_path) == {2: ("changed", "")}
     user.refresh_from_db()
     assert user.name == "Mary Ann Jones"
+
+
+@pytest.mark.parametrize("looking", [("update_users", "--resume"), ("runs", "show")])
+def test_the_result_file_of_a_run_killed_after_its_last_row_is_written_by_who_looks_next(
+    sandbox, update, tmp_path, looking
+):
+    user = linked(sandbox)
+    assert update(["id,name", f"{user.pk},Mary Ann Jones"], "--apply")[0] == 0
+    killed = BulkRun.objects.get()
+    results.write(Path(killed.options["result"]), {2: results.Result(str(user.pk))})
+    BulkRun.objects.update(state="running", finished_at=None)
+    run(*looking, killed.pk)
+    assert outcomes(tmp_path) == {2: ("changed", "")}
+    assert BulkRun.objects.get().state == "finished"
 
 
 def test_undo_brings_back_what_was_there(sandbox, update, tmp_path):

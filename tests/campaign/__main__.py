@@ -19,7 +19,7 @@ def main() -> int:
         "CAMPAIGN_SCENARIOS": str(options.scenarios),
         "CAMPAIGN_HISTORIES": str(options.histories),
         "CAMPAIGN_KILLS": str(options.kills),
-        "BULK_ROWS": "2000",
+        "BULK_ROWS": "500",
         "BULK_KILLS": "20",
     }
     return pytest.main(["-v", "--durations=0", "tests/campaign", "tests/test_bulk_kills.py"])

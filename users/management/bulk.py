@@ -33,6 +33,7 @@ from users.sync import wording
 from users.sync.bulk import files, plan_file, undo
 from users.sync.bulk import run as runs
 from users.sync.bulk.circuit import CircuitBreaker
+from users.sync.bulk.clerk_values import with_clerk_values
 from users.sync.bulk.limits import FailureLimit, check_size
 from users.sync.bulk.lock import Lease, one_at_a_time
 from users.sync.bulk.plan import ORDERS, Plan
@@ -183,9 +184,9 @@ class BulkCommand(EngineerCommand):
         if options["plan_file"]:
             plan = plan_file.read(options["plan_file"], command=self.name)
         elif options["undo"] is not None:
-            plan = undo.plan_undo(options["undo"], command=self.name)
+            plan = with_clerk_values(undo.plan_undo(options["undo"], command=self.name))
         else:
-            plan = self.plan(options)
+            plan = with_clerk_values(self.plan(options))
         if options["sort"]:
             plan = plan.sorted_by(options["sort"])
         return (plan if portion.users is None else plan.only(portion.users)).with_names()

@@ -28,6 +28,7 @@ from users.models import (
 )
 from users.sync import deliveries, invitations, recovery
 from users.sync.bulk import results
+from users.sync.bulk.run import follow_killed
 from users.sync.deliveries import Received
 from users.sync.dual_write import dual_write
 from users.sync.inbound.reconcile import reconcile_due
@@ -58,14 +59,15 @@ def run() -> Report:
     """Do what is due.
 
     1. Learn which Clerk instance is ours. 2. Resolve pending attempts; the rows and result files
-    of bulk runs follow. 3. Reconcile what waited for those, and try kept events again. 4. Send,
-    check and expire invitations. 5. Ban accounts that were replaced, and give a new account its
-    name.
+    of bulk runs follow, those of killed runs too. 3. Reconcile what waited for those, and try
+    kept events again. 4. Send, check and expire invitations. 5. Ban accounts that were replaced,
+    and give a new account its name.
     """
     remember_instance()
     resolved = list(recovery.recover_all())
     for bulk_run in BulkRun.objects.filter(pk__in={one.attempt.run_id for one in resolved}):
         results.follow(bulk_run)
+    follow_killed()
     reconcile_due()
     return Report(
         attempts=resolved,

@@ -26,15 +26,17 @@ WHERE state = %s AND NOT EXISTS (
     WHERE datname = current_database() AND locktype = 'advisory' AND granted
         AND classid = %s AND objid = %s AND objsubid = 1
 )
+RETURNING id
 """
 
 
-def mark_killed_runs() -> None:
-    """Mark the runs as interrupted whose process was killed. Takes no lock: a command that
-    starts meanwhile is not kept from it."""
+def mark_killed_runs() -> list[int]:
+    """Mark the runs as interrupted whose process was killed; return their ids. Takes no lock: a
+    command that starts meanwhile is not kept from it."""
     states = BulkRun.State.INTERRUPTED.value, KILLED, BulkRun.State.RUNNING.value
     with connection.cursor() as cursor:
         cursor.execute(_MARK_KILLED, [*states, KEY >> 32, KEY & 0xFFFFFFFF])
+        return [pk for (pk,) in cursor.fetchall()]
 
 
 class Lease:

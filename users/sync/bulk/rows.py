@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import F, OuterRef, QuerySet, Subquery
 
@@ -25,7 +26,7 @@ from users.errors import (
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Source, Status, SyncAttempt
 from users.models import Operation as Kind
 from users.sync import account, invitations
-from users.sync.bulk import creating
+from users.sync.bulk import clerk_values, creating
 from users.sync.bulk.circuit import Signal
 from users.sync.dual_write import dual_write
 from users.sync.operations import Operation
@@ -51,8 +52,15 @@ def reads_first(row: BulkRow) -> bool:
 
 
 def _operation(row: BulkRow) -> Operation:
+    changes, details = row.changes, dict[str, Any]()
+    if row.clerk_id and row.operation in clerk_values.FIELDS:
+        changes, details = clerk_values.apart(row.changes)
     return Operation.kinds[row.operation](
-        user_id=row.user_id, label=row.label, clerk_id=row.clerk_id, changes=row.changes
+        user_id=row.user_id,
+        label=row.label,
+        clerk_id=row.clerk_id,
+        changes=changes,
+        details=details,
     )
 
 

@@ -18,10 +18,10 @@ from django.utils import timezone
 
 from users.clerk import Pace
 from users.errors import BulkRefused
-from users.models import BulkRow, BulkRun, ClerkAccount, Status
+from users.models import BulkRow, BulkRun, Status
 from users.sync import recovery
 from users.sync.actors import Actor, service_user
-from users.sync.bulk import plan_file, rows
+from users.sync.bulk import plan_file, results, rows
 from users.sync.bulk.circuit import CircuitBreaker
 from users.sync.bulk.lock import Lease, mark_killed_runs
 from users.sync.bulk.plan import Plan, Planned
@@ -123,21 +123,28 @@ ALL = Portion()
 
 
 def find(pk: int, *, command: str) -> BulkRun:
-    """Find a run of this command, its rows as its attempts are now. Raises `BulkRefused`."""
+    """Find a run of this command, its rows and its result file as its attempts are now. Raises
+    `BulkRefused`."""
     run = BulkRun.objects.filter(pk=pk).first()
     if run is None:
         raise BulkRefused(f"There is no run {pk}.")
     if run.command != command:
         raise BulkRefused(f"Run {pk} is of {run.command}: use that command.")
-    rows.follow_attempts(run)
+    results.follow(run)
     run.refresh_from_db()
     return run
+
+
+def follow_killed() -> None:
+    """Mark the runs whose process was killed, and write the result files that it could not."""
+    for run in BulkRun.objects.filter(pk__in=mark_killed_runs()):
+        results.follow(run)
 
 
 def bring_up_to_date(run: BulkRun | None = None) -> None:
     """Store what became of runs since: killed ones are interrupted, and rows follow their
     attempts. Call this before runs are shown."""
-    mark_killed_runs()
+    follow_killed()
     rows.follow_attempts(run)
 
 
@@ -163,14 +170,12 @@ def plan_rest(run: BulkRun, portion: Portion) -> Plan:
 def resume(run: BulkRun, portion: Portion) -> None:
     """Make a run ready to go on that was killed, stopped or interrupted.
 
-    Pending attempts are resolved first, so that no row is done twice. Raises `BulkRefused`.
+    Pending attempts are resolved first, so that no row is done twice. That may leave no row.
     """
     for attempt in run.attempts.filter(status=Status.STARTED):
         recovery.recover(attempt)
     rows.follow_attempts(run)
     portion.left_of(run).filter(state=State.FAILED).update(state=State.WAITING, reason="")
-    if not portion.left_of(run).exists():
-        raise BulkRefused(f"Run {run.pk} has no row left to do.{_failed_hint(run)}")
     run.state, run.message, run.finished_at = BulkRun.State.RUNNING, "", None
     run.save(update_fields=["state", "message", "finished_at"])
 
@@ -237,7 +242,6 @@ class _Execution:
         self._breaker = breaker
         self._watch = watch
         self._progress = Progress(run.rows.count(), _counts(run))
-        self._first_seen: dict[int, ClerkAccount | None] = {}
 
     @property
     def _over(self) -> bool:
@@ -255,7 +259,6 @@ class _Execution:
         """Try each waiting row once."""
         for upcoming in _waiting(self._rows):
             row = upcoming[0]
-            self._start_from_first_seen(row)
             self._wait_for_turn(upcoming)
             if row.position % LEASE_CHECKED_EVERY == 0:
                 self._lease.check()
@@ -265,12 +268,6 @@ class _Execution:
         self._collect(all_of_them=True)
         rows.follow_attempts(self._run)
         self._progress.counts = _counts(self._run)
-
-    def _start_from_first_seen(self, row: BulkRow) -> None:
-        """Let a row that is tried again start from the account of its first try: what was
-        changed in Clerk in between must not be overwritten."""
-        if row.user is not None and (account := self._first_seen.get(row.pk)):
-            row.user.account = account
 
     def _wait_for_turn(self, upcoming: Sequence[BulkRow]) -> None:
         """Wait until Clerk answers, a worker is free and the rate limit has a slot, in this
@@ -295,11 +292,9 @@ class _Execution:
             self._stop.wait(self._breaker.next_pause())
 
     def _collect(self, *, all_of_them: bool = False) -> None:
-        for number, row, result in self._workers.finished(all_of_them=all_of_them):
+        for number, result in self._workers.finished(all_of_them=all_of_them):
             self._breaker.end(number, signal=result.signal, reason=result.reason)
-            if result.state == State.WAITING:
-                self._first_seen.setdefault(row.pk, getattr(row.user, "account", None))
-            else:
+            if result.state != State.WAITING:
                 self._progress.counts[result.state] += 1
         self._watch(self._progress)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun
 from users.models import Operation as Kind
+from users.sync.bulk.clerk_values import apart
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.rows import follow_attempts
 from users.sync.operations.base import Changes
@@ -64,7 +65,7 @@ def plan_undo(pk: int, *, command: str) -> Plan:
 
 def _back(row: BulkRow) -> Iterator[Planned]:
     """Plan the way back to what the attempt found, which is what Clerk really held."""
-    changed: Changes = row.attempt.changes if row.attempt else row.changes
+    changed: Changes = row.attempt.changes if row.attempt else apart(row.changes)[0]
     reversed_changes: Changes = {
         field: [after, before]
         for field, (before, after) in changed.items()

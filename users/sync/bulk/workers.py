@@ -48,13 +48,13 @@ class Workers:
         """Wait until a row in flight has finished."""
         wait(self._in_flight, return_when=FIRST_COMPLETED)
 
-    def finished(self, *, all_of_them: bool = False) -> Iterator[tuple[int, BulkRow, Result]]:
+    def finished(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Result]]:
         """Give what has finished since the last call. Raises what stopped a worker."""
         if all_of_them:
             wait(self._in_flight)
         for future in [future for future in self._in_flight if future.done()]:
-            number, row = self._in_flight.pop(future)
-            yield number, row, future.result()
+            number, _ = self._in_flight.pop(future)
+            yield number, future.result()
 
 
 def _carry_out(row: BulkRow, rate_limiter: Pace) -> Result:

@@ -57,15 +57,16 @@ class Edit(Operation):
         return not same_name(self.new_name, self.details.get("clerk_name", ""))
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Keep the name that Clerk was known to have: of our copy, else the row's."""
+        """Keep the name that Clerk was known to have: of a plan, else our copy, else the row."""
         account = getattr(user, "account", None)
         if account is None or account.clerk_id != self.clerk_id:
             account = ClerkAccount.objects.filter(pk=self.clerk_id).first()
         if account is not None:
             self._clerk_names = account.first_name, account.last_name
-            self.details["clerk_name"] = names.join(*self._clerk_names)
+            known = names.join(*self._clerk_names)
         else:
-            self.details["clerk_name"] = str(self.changes["name"][0] or "")
+            known = str(self.changes["name"][0] or "")
+        self.details.setdefault("clerk_name", known)
 
     def build_on(self, account: ClerkUser) -> None:
         self._clerk_names = account.first_name, account.last_name
@@ -134,9 +135,11 @@ class ReplaceEmail(Operation):
         return not same_email(self.old, self.new)
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Keep the address that our copy showed to staff, whether or not the row has it."""
+        """Keep the address that a plan or our copy showed to staff, whether or not the row has
+        it."""
         account = getattr(user, "account", None)
-        self._known_before = account.email if account is not None else None
+        shown = account.email if account is not None else None
+        self._known_before = self.details.get("clerk_email", shown)
 
     def write(self, row: BuilderUser) -> BuilderUser:
         return write_fields(row, self.changes)

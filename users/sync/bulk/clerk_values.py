@@ -1,0 +1,68 @@
+"""What Clerk holds when a plan of edits is made, where that is not what the row holds.
+
+It stands in the plan beside the change: whoever approves the plan sees what Clerk loses, and a
+row whose account holds something else when its turn comes is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from users.clerk import names
+from users.models import ClerkAccount
+from users.models import Operation as Kind
+from users.sync.bulk.plan import Plan, Planned
+from users.sync.operations.base import Changes
+from users.version import same
+
+CHUNK = 1000
+FIELDS = {Kind.UPDATE: "name", Kind.REPLACE_EMAIL: "email"}
+"""The kinds of change whose plan comes from the row, and the field that Clerk has too."""
+
+_HELD: Mapping[str, Callable[[ClerkAccount], str]] = {
+    "name": lambda account: names.join(account.first_name, account.last_name),
+    "email": lambda account: account.email,
+}
+
+
+def with_clerk_values(plan: Plan) -> Plan:
+    """Return the plan with Clerk's value beside each value of a row that is another one."""
+    rows: list[Planned] = []
+    for start in range(0, len(plan.rows), CHUNK):
+        chunk = plan.rows[start : start + CHUNK]
+        accounts = ClerkAccount.objects.in_bulk([row.clerk_id for row in chunk if _field_of(row)])
+        rows += [_with_value(row, accounts.get(row.clerk_id)) for row in chunk]
+    return replace(plan, rows=tuple(rows))
+
+
+def apart(row_changes: Changes) -> tuple[Changes, dict[str, Any]]:
+    """Separate the changes of a planned edit from what Clerk held then: a value for each field
+    of `FIELDS` that changes, as an operation's `details` name it."""
+    changes = {field: change for field, change in row_changes.items() if field not in _KEYS}
+    held = {
+        key: row_changes.get(key, changes[field])[0]
+        for key, field in _KEYS.items()
+        if field in changes
+    }
+    return changes, held
+
+
+_KEYS = {f"clerk_{field}": field for field in _HELD}
+
+
+def _field_of(row: Planned) -> str:
+    field = FIELDS.get(Kind(row.operation), "")
+    return field if row.clerk_id and field in row.changes else ""
+
+
+def _with_value(row: Planned, account: ClerkAccount | None) -> Planned:
+    field = _field_of(row)
+    if not field or account is None:
+        return row
+    before, after = row.changes[field]
+    held = _HELD[field](account)
+    if same(field, before, held):
+        return row
+    return replace(row, changes=row.changes | {f"clerk_{field}": [held, after]})

@@ -113,7 +113,7 @@ class Command(BaseCommand):
             try:
                 if requests.get(url, timeout=5).ok:
                     return
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 pass
             time.sleep(0.1)
         raise CommandError(f"{url} did not answer within {READY_SECONDS} seconds.")

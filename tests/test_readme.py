@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import requests
@@ -106,13 +107,15 @@ def second_terminal(folder: Path, *lines: str) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Iterator[Demo]:
-    demo = Demo(checkout(tmp_path_factory.mktemp("demo") / "cascade"))
-    try:
-        demo.wait()
-        yield demo
-    finally:
-        demo.stop()
+def demo() -> Iterator[Demo]:
+    # Not pytest's folder: its mode keeps out the user that PostgreSQL runs as when root tests.
+    with TemporaryDirectory() as folder:
+        demo = Demo(checkout(Path(folder) / "cascade"))
+        try:
+            demo.wait()
+            yield demo
+        finally:
+            demo.stop()
 
 
 ACTIVATE = "source .venv/bin/activate"

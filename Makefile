@@ -14,8 +14,9 @@ install: .venv/installed
 	@$(BIN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+# The demo is an installation of its own: what .env says of another one must not reach it.
 demo: install
-	@DEBUG=1 PORT=$(PORT) SANDBOX_PORT=$(SANDBOX_PORT) exec $(BIN) -W ignore manage.py demo
+	@DEBUG=1 DATABASE_URL='$(DATABASE_URL)' ALLOWED_HOSTS= CSRF_TRUSTED_ORIGINS= PORT=$(PORT) SANDBOX_PORT=$(SANDBOX_PORT) exec $(BIN) -W ignore manage.py demo
 
 test: install browser pgbouncer
 	@$(BIN) -m pytest

@@ -47,16 +47,16 @@ def test_who_is_in_step_is_no_difference(sandbox):
     linked(sandbox, name="Mary  Ann Smith")  # an old row's double space is none
     BuilderUserFactory()
     code, out = run("clerk_diff")
-    assert (code, "No difference in what was looked at." in out) == (0, True)
+    assert (code, "No difference in what was read." in out) == (0, True)
 
 
 def test_it_says_how_old_our_copy_is(sandbox):
     linked(sandbox)
-    assert "Nobody has looked at all of Clerk's users yet" in run("clerk_diff")[1]
+    assert "Not all of Clerk's users have been read yet" in run("clerk_diff")[1]
     assert json.loads(run("clerk_diff", "--json")[1])["looked_at"] is None
     run("clerk_diff", "--refresh")
     BulkRun.objects.update(started_at=timezone.now() - timedelta(hours=3, minutes=5))
-    assert "Clerk's users were all looked at 3 h 5 min ago" in run("clerk_diff")[1]
+    assert "All of Clerk's users were last read 3 h 5 min ago" in run("clerk_diff")[1]
     looked_at = json.loads(run("clerk_diff", "--json")[1])["looked_at"]
     assert looked_at == BulkRun.objects.get().started_at.isoformat()
 

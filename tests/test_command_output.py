@@ -142,6 +142,32 @@ def test_a_database_that_does_not_answer_is_one_line(monkeypatch, command, modul
     assert (code, "The database does not answer" in out) == (1, True)
 
 
+def test_a_database_that_dies_during_a_run_says_how_to_go_on(sandbox, monkeypatch):
+    change_here(linked(sandbox), name="Mary Ann Jones")
+
+    def dead(*arguments, **options):
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(clerk_push.Command, "applied", dead)
+    code, out = push("--apply")
+    assert code == 1
+    assert f"--resume {BulkRun.objects.get().pk}" in out
+    assert "run this command again" not in out
+
+
+@pytest.mark.parametrize(
+    ("key", "url", "words"),
+    [
+        ("", "http://127.0.0.1:9/v1", "Set CLERK_SECRET_KEY, then run this command again."),
+        ("sk_test_x", "http://127.0.0.1:9/v1", "Check CLERK_API_URL (http://127.0.0.1:9/v1)"),
+    ],
+)
+def test_a_failure_of_clerk_tells_an_engineer_what_to_set(settings, sandbox, key, url, words):
+    settings.CLERK_SECRET_KEY, settings.CLERK_API_URL = key, url
+    code, out = run("clerk_diff", "--refresh")
+    assert (code, words in out, "save again" in out) == (1, True, False), out
+
+
 def piped(sandbox, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "manage.py", *arguments], cwd=ROOT,
@@ -159,6 +185,47 @@ def test_a_reader_who_goes_away_neither_stops_the_run_nor_makes_a_traceback(sand
     assert (process.wait(), b"Traceback" in errors, b"BrokenPipe" in errors) == (0, False, False)
     process.stderr.close()
     assert BulkRun.objects.get().state == "finished"
+
+
+def test_a_full_disk_is_said_once_and_does_not_end_the_run(sandbox):
+    user = linked(sandbox)
+    change_here(user, name="Mary Ann Jones")
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-W", "ignore", "manage.py", "clerk_push", "--no-refresh", "--apply"],
+            cwd=ROOT, env=environment(sandbox), stdout=full, stderr=subprocess.PIPE, text=True,
+            check=False,
+        )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == (
+        "The rest of the output could not be written: No space left on device.\n"
+    )
+    assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["clerk_push", "--drift", "nmae"], "invalid choice: 'nmae' (choose from 'name', "),
+        (["clerk_push", "someuser"], "unrecognized arguments: someuser"),
+        (["clerk_push", "--resume", "last"], "“last” is not a whole number"),
+        (["clerk_push", "--limit", "0", "--apply"], "0 is too few: give 1 or more"),
+        (["runs", "sohw"], "invalid choice: 'sohw'"),
+    ],
+)
+def test_wrong_options_could_not_run_and_lead_to_the_help(sandbox, arguments, words):
+    process = piped(sandbox, *arguments)
+    out, errors = process.communicate()
+    assert (process.returncode, out) == (1, b"")
+    assert words in errors.decode()
+    assert errors.decode().endswith(f"\nSee manage.py {arguments[0]} --help.\n")
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_one_line(sandbox, tmp_path):
+    (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt\n")
+    process = piped(sandbox, "runs", PYTHONPATH=str(tmp_path), DJANGO_SETTINGS_MODULE="interrupted")
+    assert process.communicate() == (b"", b"Interrupted.\n")
+    assert process.returncode == 130
 
 
 def test_an_output_that_knows_ascii_alone_is_no_traceback(sandbox):

@@ -79,7 +79,7 @@ class TestTheCommand:
         attempt.refresh_from_db()
         assert attempt.status == "applied"
         assert LogEntry.objects.get().user == actor
-        assert "Nothing is open." in recover(capsys)
+        assert "No change is pending." in recover(capsys)
         assert LogEntry.objects.count() == 1
 
     def test_clerk_has_it_not_and_gets_it_again(self, sandbox, capsys):

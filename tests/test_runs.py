@@ -131,3 +131,33 @@ def test_the_help_of_each_command_has_two_examples(name):
     examples = text.split("Examples:\n")[1].strip().splitlines()
     assert len(examples) >= 2
     assert all(example.strip().startswith(f"manage.py {name}") for example in examples)
+
+
+def test_what_an_action_would_ignore_is_refused(sandbox, tmp_path):
+    assert run("runs", "list", "3") == (1, "“list” takes no RUN. Use: manage.py runs show 3")
+    assert "--out is for “export”" in run("runs", "show", "--out", tmp_path / "run.csv")[1]
+    assert "“export” writes CSV" in run("runs", "export", "--json")[1]
+
+
+def test_rows_that_a_limit_left_out_are_not_said_to_have_been_tried(sandbox):
+    for number in range(3):
+        change_here(linked(sandbox, name=f"Mary Ann Smith{number}"), name="Mary Ann Jones")
+    code, out = push("--apply", "--limit", "1")
+    assert (code, "2 rows were not tried yet. Resume the run later." in out) == (2, True), out
+    assert "tried again" not in out
+    assert "1 done, 2 waiting" in run("runs", "show")[1].lower()
+
+
+@pytest.mark.parametrize("option", ["--undo", "--resume"])
+def test_a_scan_is_neither_undone_nor_resumed(sandbox, option):
+    linked(sandbox)
+    run("clerk_diff", "--refresh")
+    looked = BulkRun.objects.get()
+    code, out = push(option, looked.pk)
+    assert (code, out) == (1, f"Run {looked.pk} (scan) changed nothing. See: manage.py runs")
+
+
+def test_a_folder_that_does_not_exist_is_said_before_the_work(sandbox, tmp_path):
+    code, out = run("clerk_push", "--plan-out", tmp_path / "nowhere" / "plan.json")
+    assert (code, "the folder" in out, "does not exist" in out) == (1, True, True)
+    assert not BulkRun.objects.exists()

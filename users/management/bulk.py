@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, transaction
 from rich.table import Table
 
 from users.clerk import Pace, clerk
-from users.errors import BulkRefused, ClerkError
+from users.errors import BulkRefused, ClerkError, ClerkNotConfigured, ClerkUnreachable
 from users.management import report
 from users.management.options import (
     actor_of,
     call_rate,
     choice_of,
+    positive_number,
     refuse_together,
     whole_number,
 )
@@ -46,7 +48,7 @@ SHOWN = 100
 
 
 class BulkCommand(EngineerCommand):
-    """A command that shows what it would do, and does it with --apply.
+    """Without --apply, nothing is changed: the command shows its plan.
 
     Exit codes: 0 nothing to do, or all done; 2 a plan that was not applied, or rows that failed
     or were skipped; 1 it could not run; 130 interrupted.
@@ -78,23 +80,29 @@ class BulkCommand(EngineerCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         acting = parser.add_argument_group("acting")
-        acting.add_argument("--apply", action="store_true", help="do it; without, only the plan")
+        acting.add_argument("--apply", action="store_true", help="carry out the plan")
         acting.add_argument(
-            "--limit", type=whole_number, metavar="N",
+            "--limit", type=positive_number, metavar="N",
             help="do only the first N changes of the plan; --resume does the rest",
         )  # fmt: skip
-        acting.add_argument("--actor", metavar="USERNAME", help="in whose name; default: cascade")
+        acting.add_argument(
+            "--actor",
+            metavar="USERNAME",
+            help="staff user recorded as the author; default: cascade",
+        )
         acting.add_argument("--plan-out", type=Path, metavar="FILE", help="keep the plan in a file")
         acting.add_argument(
             "--plan", type=Path, metavar="FILE", dest="plan_file",
             help="do exactly what this file says; rows that changed since are skipped and named",
         )  # fmt: skip
-        acting.add_argument("--resume", type=int, metavar="RUN", help="go on with a run")
+        acting.add_argument("--resume", type=whole_number, metavar="RUN", help="go on with a run")
         acting.add_argument(
             "--retry-failed", action="store_true",
-            help="with --resume: try the rows again that failed, too",
+            help="with --resume: also try the failed rows again",
         )  # fmt: skip
-        acting.add_argument("--undo", type=int, metavar="RUN", help="plan the reverse of a run")
+        acting.add_argument(
+            "--undo", type=whole_number, metavar="RUN", help="plan the reverse of a run"
+        )
         acting.add_argument(
             "--no-refresh", action="store_true",
             help="trust our copy of Clerk's side, without looking at all its users first",
@@ -102,19 +110,19 @@ class BulkCommand(EngineerCommand):
         limits = parser.add_argument_group("limits")
         limits.add_argument(
             "--max-changes", type=whole_number, metavar="N",
-            help="changes of one kind that are not too many; default: 5 %% of the users or 50",
+            help="allow N changes of one type; default: 5 %% of the users, or 50 if that is more",
         )  # fmt: skip
         limits.add_argument(
             "--keep-going", action="store_true",
-            help="do not stop after 20 failures in a row, or at over 10 %% of failures",
+            help="do not stop after 20 failures in a row, nor when over 10 %% of the rows fail",
         )  # fmt: skip
         limits.add_argument(
             "--accept-missing", action="store_true",
-            help="believe Clerk when very many of the accounts that we know are gone from it",
+            help="accept that very many of the accounts that we know are gone from Clerk",
         )  # fmt: skip
         limits.add_argument(
             "--rate", type=float, metavar="N",
-            help="calls of Clerk a second; default: 90 %% of CLERK_RATE_LIMIT",
+            help="requests to Clerk a second; default: 90 %% of CLERK_RATE_LIMIT",
         )  # fmt: skip
         parser.add_argument(
             "--sort", choices=sorted(ORDERS), help="the order of the plan; default: as it comes"
@@ -216,7 +224,7 @@ class BulkCommand(EngineerCommand):
     def _begin(self, run: BulkRun) -> None:
         """From here on Ctrl-C interrupts what may have changed something."""
         self._begun = (
-            f"Interrupted. Run {run.pk} had begun, and what it did is kept. See what is left: "
+            f"Run {run.pk} had begun, and what it did is kept. See what is left: "
             f"manage.py {self.name} --resume {run.pk}"
         )
 
@@ -261,7 +269,8 @@ class BulkCommand(EngineerCommand):
             self.stdout.write(f"… and {more} more; all are in the admin under Bulk runs.")
         if self._quiet and set(result["counts"]) == {"Done"}:
             return
-        table = Table(title=f"Run {run.pk}: {run.get_state_display().lower()}")
+        self.stdout.write(f"Run {run.pk}: {run.get_state_display().lower()}")
+        table = Table()
         table.add_column("Outcome")
         table.add_column("Rows", justify="right")
         for state, count in result["counts"].items():
@@ -336,22 +345,37 @@ def _chosen(options: dict[str, Any]) -> frozenset[uuid.UUID] | None:
 
 @contextmanager
 def as_command_errors(stderr: Any, begun: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """What a command cannot go on with, in one line. `begun` says what Ctrl-C has interrupted;
-    empty while nothing was changed."""
+    """Turn what a command cannot go on with into one line. `begun` says what was changed before;
+    empty while nothing was."""
     try:
         yield
     except BulkRefused as refusal:
         raise CommandError(str(refusal)) from None
     except ClerkError as error:
-        raise CommandError(wording.refused(error).full_message) from None
+        raise CommandError(_clerk_failed(error)) from None
     except (OperationalError, InterfaceError) as error:
-        raise CommandError(
-            f"The database does not answer ({type(error).__name__}). What was done is kept; "
-            "run this again when it does, a run that had begun with --resume."
-        ) from None
+        failed = f"The database does not answer ({type(error).__name__})."
+        again = "Check DATABASE_URL and PostgreSQL, then run this command again."
+        raise CommandError(f"{failed} {begun() or again}") from None
     except KeyboardInterrupt:
-        stderr.write(begun() or "Interrupted before anything was changed.")
+        done = begun()
+        stderr.write(f"Interrupted. {done}" if done else "Interrupted before anything was changed.")
         sys.exit(130)
+
+
+def _clerk_failed(error: ClerkError) -> str:
+    """Say what failed to an engineer, who can mend it."""
+    match error:
+        case ClerkNotConfigured():
+            mend = "Set CLERK_SECRET_KEY, then run this command again."
+        case ClerkUnreachable():
+            mend = (
+                f"Check CLERK_API_URL ({settings.CLERK_API_URL}) and the network, then run this "
+                "command again."
+            )
+        case _:
+            return wording.refused(error).full_message
+    return f"{error.summary.rstrip('.')}. {mend}"
 
 
 def refresh(stderr: Any, *, rate: float, accept_missing: bool, quiet: bool = False) -> None:

@@ -64,6 +64,15 @@ PLACES = [
 ]
 KINDS = ["Homes", "Builders"]
 
+RENAMED = {12: "Grace Jensen", 86: "Ingrid Smith-Rossi", 180: "Ahmed Haddad"}
+"""New names of people, by number, of which Clerk knows nothing."""
+
+ONLY_IN_CLERK = [
+    ("Mei", "Tanaka", "mei.tanaka@example.org"),
+    ("Jonas", "Weber", "jonas.weber@example.org"),
+]
+"""First name, last name and email of Clerk accounts that no user has."""
+
 
 @dataclass(frozen=True)
 class Person:
@@ -98,7 +107,7 @@ def _person(chance: random.Random, number: int) -> Person:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     address = ".".join("".join(filter(str.isalpha, word)) for word in plain.split())
     return Person(
-        name=name,
+        name=RENAMED.get(number, name),
         email=f"{address or 'person'}.{number}@example.com",
         role="ADMIN" if number % 40 == 7 else "BUILDER",
         group=chance.randrange(20) if number % 11 else None,

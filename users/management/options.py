@@ -26,7 +26,7 @@ def add_choice(parser: CommandParser) -> None:
     choosing = parser.add_argument_group(
         "choosing", "Users that fit all of what is given; nothing given is everybody."
     )
-    choosing.add_argument("--id", action="append", default=[], help="ours or Clerk's; repeatable")
+    choosing.add_argument("--id", action="append", default=[], help="our id or Clerk's; repeatable")
     choosing.add_argument("--ids-from", type=Path, metavar="FILE", help="CSV: ids in column one")
     choosing.add_argument("--email", action="append", default=[], help="repeatable")
     choosing.add_argument("--group", action="append", default=[], help="name or id; repeatable")
@@ -59,8 +59,10 @@ def choice_of(options: dict[str, Any]) -> Choice:
 def _ids_in(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BulkRefused(f"{file} cannot be read: {error}.") from None
+    except OSError as error:
+        raise BulkRefused(f"{file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise BulkRefused(f"{file} is not text in UTF-8. Nothing was planned.") from None
     cells = [line.replace(";", ",").split(",")[0].strip().strip('"') for line in lines]
     if cells and cells[0].lower() in ("id", "clerk_id"):
         del cells[0]
@@ -92,7 +94,7 @@ def actor_of(username: str | None) -> Actor:
         return None
     actor = get_user_model().objects.filter(username=username).first()
     if actor is None:
-        raise BulkRefused(f"There is no staff member {username}.")
+        raise BulkRefused(f"No staff user has the username “{username}”. Nothing was changed.")
     return actor
 
 
@@ -109,6 +111,13 @@ def whole_number(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         raise ArgumentTypeError(f"“{text}” is not a whole number of 0 or more")
     return int(text)
+
+
+def positive_number(text: str) -> int:
+    """Read a count that is not 0, for argparse."""
+    if not (number := whole_number(text)):
+        raise ArgumentTypeError("0 is too few: give 1 or more")
+    return number
 
 
 def refuse_together(options: dict[str, Any], one: str, others: Sequence[str]) -> None:

@@ -9,7 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    DjangoHelpFormatter,
+)
 from rich import progress
 from rich.console import Console
 from rich.table import Table
@@ -21,8 +26,8 @@ Tell = Callable[[int, int, str], None]
 
 
 class Steady:
-    """A stream whose reader may go away (`| head`), and whose encoding may lack a character: the
-    work of a command must not end by that."""
+    """A stream whose reader may go away (`| head`), whose disk may be full, and whose encoding
+    may lack a character: the work of a command must not end by that."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -32,21 +37,25 @@ class Steady:
 
     def write(self, text: str) -> None:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        with self._reader_may_be_gone():
+        with self._nobody_may_take_it():
             self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             self._stream.flush()
 
     def flush(self) -> None:
-        with self._reader_may_be_gone():
+        with self._nobody_may_take_it():
             self._stream.flush()
 
     @contextmanager
-    def _reader_may_be_gone(self) -> Iterator[None]:
+    def _nobody_may_take_it(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except OSError as error:
             # What is still in the buffer goes nowhere, at the end of the process too.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if not isinstance(error, BrokenPipeError):
+                _steady(sys.stderr).write(
+                    f"The rest of the output could not be written: {error.strerror}.\n"
+                )
 
 
 EXAMPLES = "Examples:"
@@ -73,6 +82,16 @@ class EngineerCommand(BaseCommand):
 
     def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
         super().__init__(stdout or _steady(sys.stdout), stderr or _steady(sys.stderr), **options)
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Refuse wrong options with exit code 1: argparse's own 2 means here that something
+        differs, or is not done."""
+        try:
+            self.create_parser(argv[0], argv[1]).parse_args(argv[2:])
+        except CommandError as error:
+            self.stderr.write(f"{error}\nSee manage.py {argv[1]} --help.")
+            sys.exit(1)
+        super().run_from_argv(argv)
 
 
 def _steady(stream: TextIO) -> TextIO:

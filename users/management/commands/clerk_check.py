@@ -21,8 +21,8 @@ from users.sync.mirror import instance
 
 class Command(EngineerCommand):
     help = (
-        "Look at the key, Clerk, the clock, the webhook secret, the database, the worker and what "
-        "is unfinished, and say what mends what is wrong. Exit code 0: nothing is broken; 1: "
+        "Check the key, Clerk, the clock, the webhook secret, the database, the worker and what "
+        "is unfinished, and say how to fix what is wrong. Exit code 0: nothing is broken; 1: "
         "something is."
     )
     examples = ("clerk_check", "clerk_check --json")

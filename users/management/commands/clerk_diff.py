@@ -29,20 +29,22 @@ COLUMNS = ("kind", "user_id", "label", "clerk_id", "ours", "theirs", "cause")
 
 class Command(EngineerCommand):
     help = (
-        "Say where the database and Clerk are out of step, and the likely cause of each "
-        "difference, from our copy of Clerk's side; --refresh looks at all of Clerk's users "
-        "first. Exit code 0: no difference; 2: some; 1: it could not run."
+        "List the differences between the database and our copy of Clerk's side, with the likely "
+        "cause of each. --refresh reads all of Clerk's users first. Exit code 0: no difference; "
+        "2: some; 1: it could not run."
     )
     examples = ("clerk_diff --refresh", "clerk_diff --kind name --format csv")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--refresh", action="store_true", help="look at Clerk's users first")
+        parser.add_argument(
+            "--refresh", action="store_true", help="read all of Clerk's users first"
+        )
         parser.add_argument("--kind", action="append", choices=Kind.values, help="repeatable")
         parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
         parser.add_argument("--json", action="store_const", dest="format", const="json")
-        parser.add_argument("--rate", type=float, metavar="N", help="calls of Clerk a second")
+        parser.add_argument("--rate", type=float, metavar="N", help="requests to Clerk a second")
         parser.add_argument("--accept-missing", action="store_true",
-                            help="believe Clerk when very many accounts are gone")  # fmt: skip
+                            help="accept that very many accounts are gone from Clerk")  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         with as_command_errors(self.stderr):
@@ -62,7 +64,7 @@ class Command(EngineerCommand):
     def _table(self, found: list[Difference], look: BulkRun | None) -> None:
         self.stdout.write(_age(look))
         if not found:
-            self.stdout.write("No difference in what was looked at.")
+            self.stdout.write("No difference in what was read.")
             return
         table = Table()
         for column in ("What", "User", "Here", "In Clerk", "Likely cause"):
@@ -105,9 +107,9 @@ class Command(EngineerCommand):
 def _age(look: BulkRun | None) -> str:
     """Say how old our copy of Clerk's side is."""
     if look is None:
-        return "Nobody has looked at all of Clerk's users yet: clerk_diff --refresh does."
+        return "Not all of Clerk's users have been read yet. Run: manage.py clerk_diff --refresh"
     past = age(timezone.now() - look.started_at)
-    return f"Clerk's users were all looked at {past} ago; single ones perhaps since."
+    return f"All of Clerk's users were last read {past} ago. Some may have been read since."
 
 
 def _summary(found: list[Difference]) -> dict[str, int]:

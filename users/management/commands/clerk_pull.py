@@ -14,7 +14,7 @@ from users.sync.bulk.plan import Plan
 
 class Command(BulkCommand):
     name = "clerk_pull"
-    help = "The database takes the names and emails that Clerk holds, where the two differ. " + (
+    help = "Copy names and emails from Clerk to the database, where the two differ. " + (
         BulkCommand.__doc__ or ""
     )
     examples = ("clerk_pull --email mary@example.com", "clerk_pull --drift name --apply")

@@ -15,8 +15,8 @@ from users.sync.bulk.plan import Plan
 class Command(BulkCommand):
     name = "clerk_push"
     help = (
-        "Clerk takes the names (and with --field email the emails) that the database holds, where "
-        "the two differ. An email is replaced at once, as verified: you vouch for it. "
+        "Copy names (with --field email: emails) from the database to Clerk, where the two "
+        "differ. An email is replaced at once, as verified: you vouch for the address. "
         + (BulkCommand.__doc__ or "")
     )
     examples = ('clerk_push --group "Oak Hill"', "clerk_push --field email --plan-out emails.json")

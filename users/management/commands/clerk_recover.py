@@ -16,11 +16,10 @@ from users.sync.showing import visible
 
 class Command(EngineerCommand):
     help = (
-        "Settle every open attempt by what Clerk has: applied or dropped; a user whose save is "
-        "alive is left alone. Then try kept events again, and do what is due: send waiting "
-        "invitations, ban replaced accounts. The background worker does the same every minute. "
-        "Exit code 0: nothing is open any more; 2: some stay open, and why is said; 1: it could "
-        "not run."
+        "Resolve pending changes by what Clerk has; a save that is still running is left alone. "
+        "Then try waiting events again, send waiting invitations and ban replaced accounts. The "
+        "background worker does the same every minute. Exit code 0: no change is pending; 2: some "
+        "stay pending, with the reason of each; 1: it could not run."
     )
     examples = ("clerk_recover", "clerk_recover --json")
 
@@ -45,7 +44,7 @@ def _lines(report: upkeep.Report) -> list[str]:
         for result in report.attempts
     ]
     lines += [f"Event {event.svix_id}: {event.error or 'done'}" for event in report.events]
-    return lines + report.notes or ["Nothing is open."]
+    return lines + report.notes or ["No change is pending."]
 
 
 def _document(report: upkeep.Report) -> dict[str, Any]:

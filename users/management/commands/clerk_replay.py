@@ -46,7 +46,7 @@ class Command(EngineerCommand):
                 said = "done" if result.done else result.report
                 self.stdout.write(visible(f"{result.svix_id}: {said}"))
             if not results:
-                self.stdout.write("Nothing is kept.")
+                self.stdout.write("No event waits.")
         if left:
             sys.exit(2)
 
@@ -56,9 +56,8 @@ def _retry(named: list[str] | None) -> list[Received]:
     if named is not None:
         kept = WebhookDelivery.objects.filter(pk__in=named, payload__isnull=False)
         if unknown := set(named) - set(kept.values_list("pk", flat=True)):
-            raise CommandError(
-                f"Not kept, because unknown or processed: {', '.join(sorted(unknown))}."
-            )
+            listed = ", ".join(sorted(unknown))
+            raise CommandError(f"These events are not known, or do not wait: {listed}.")
     return deliveries.retry(named)
 
 

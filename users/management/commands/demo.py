@@ -23,8 +23,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, transaction
 from django.utils import timezone
 
+from cascade import demo_environment, embedded_postgres
 from users.clerk import ClerkUser
-from users.management.demo_people import groups, people
+from users.management.demo_people import ONLY_IN_CLERK, Person, groups, people
 from users.models import BuilderGroup, BuilderUser
 from users.sync.mirror import store
 
@@ -39,17 +40,21 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """1. migrate; 2. start the sandbox; 3. load people where there are none; 4. start the
-        admin and the worker; 5. say when it is ready and wait. Whatever ends it, it stops what
-        it started; so does the death of the `make` that it runs under."""
+        admin and the worker; 5. share the environment with other terminals; 6. say when it is
+        ready and wait. Whatever ends it, it stops what it started; so does the death of the
+        `make` that it runs under."""
         if not settings.DEBUG:
             raise CommandError("The demo runs with DEBUG=1 alone: it uses a known login.")
-        port, sandbox_port = _port("PORT", 8000), _port("SANDBOX_PORT", 8001)
-        folder = settings.BASE_DIR / ".demo"
+        folder: Path = settings.DEMO_DIR
         folder.mkdir(exist_ok=True)
+        if demo_environment.running(folder):
+            raise CommandError("The demo runs in this checkout already. Stop it first.")
+        port, sandbox_port = _port("PORT", 8000), _port("SANDBOX_PORT", 8001)
         for number in STOPPING:  # a shell's background job ignores INT
             signal.signal(number, _interrupt)
         self.children: list[tuple[str, subprocess.Popen[bytes]]] = []
-        environment = _environment(folder, sandbox_port)
+        own = _own_environment(folder, sandbox_port)
+        environment = {**os.environ, **own}
         try:
             call_command("migrate", verbosity=0)
             self._start(
@@ -71,20 +76,20 @@ class Command(BaseCommand):
             )  # fmt: skip
             self._start("The worker", ["manage.py", "procrastinate", "worker"], environment)
             self._wait_for(f"http://127.0.0.1:{port}/readyz/")
-            self.stdout.write(
-                f"\nCascade is ready.\n\n  Admin    http://127.0.0.1:{port}/admin/"
-                f"   sign in as {LOGIN}, password {password}\n  Sandbox  {sandbox}/"
-                "   Clerk's side: users, faults, inbox\n\nCtrl-C stops both."
-            )
-            self.stdout.flush()
-            started_by = os.getppid()
-            while not (os.environ.get("MAKELEVEL") and os.getppid() != started_by):
-                self._check_children()
-                time.sleep(0.5)
+            with demo_environment.shared(folder, own):
+                self.stdout.write(_ready(port, sandbox, password))
+                self.stdout.flush()
+                self._wait_for_the_end()
         except KeyboardInterrupt:
             self.stdout.write("\nStopping.")
         finally:
             self._stop()
+
+    def _wait_for_the_end(self) -> None:
+        started_by = os.getppid()
+        while not (os.environ.get("MAKELEVEL") and os.getppid() != started_by):
+            self._check_children()
+            time.sleep(0.5)
 
     def _start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
         child = subprocess.Popen(
@@ -108,7 +113,7 @@ class Command(BaseCommand):
             try:
                 if requests.get(url, timeout=5).ok:
                     return
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 pass
             time.sleep(0.1)
         raise CommandError(f"{url} did not answer within {READY_SECONDS} seconds.")
@@ -151,10 +156,12 @@ def _port(name: str, default: int) -> int:
     return int(text)
 
 
-def _environment(folder: Path, sandbox_port: int) -> dict[str, str]:
+def _own_environment(folder: Path, sandbox_port: int) -> dict[str, str]:
+    """Return the variables of the demo's own installation."""
     return {
-        **os.environ,
         "DEBUG": "1",
+        "DATABASE_URL": os.environ.get("DATABASE_URL")
+        or embedded_postgres.url(settings.BASE_DIR / ".postgres"),
         "CLERK_SECRET_KEY": _kept(folder / "clerk-key", f"sk_test_{secrets.token_hex(16)}"),
         "CLERK_API_URL": f"http://127.0.0.1:{sandbox_port}/v1",
         "CLERK_WEBHOOK_SIGNING_SECRET": _kept(
@@ -162,6 +169,18 @@ def _environment(folder: Path, sandbox_port: int) -> dict[str, str]:
             "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
         ),
     }
+
+
+def _ready(port: int, sandbox: str, password: str) -> str:
+    return (
+        "\nCascade is ready.\n\n"
+        f"  Admin     http://127.0.0.1:{port}/admin/"
+        f"   sign in as {LOGIN}, password {password}\n"
+        f"  Sandbox   {sandbox}/   Clerk's side: users, faults, inbox\n"
+        "  Commands  in a second terminal, in this folder: source .venv/bin/activate,\n"
+        "            then for example python manage.py clerk_check\n\n"
+        "Ctrl-C stops the demo."
+    )
 
 
 def _kept(file: Path, value: str) -> str:
@@ -186,27 +205,14 @@ def _days_ago(days: int | None) -> int | None:
 
 
 def _load(sandbox: str) -> None:
-    """About 200 people in 20 groups, in step on both sides; what is there stays."""
+    """Load about 200 people in 20 groups, unless there are users already.
+
+    Nearly all of them match Clerk. The others give the bulk commands something to do.
+    """
     if BuilderUser.objects.exists():
         return
     everybody = people()
-    answer = requests.post(
-        f"{sandbox}/_sandbox/users",
-        json=[
-            {
-                "email": person.email,
-                "first_name": person.clerk_name[0],
-                "last_name": person.clerk_name[1],
-                "password_enabled": True,
-                "last_sign_in_at": _days_ago(person.signed_in),
-            }
-            for person in everybody
-            if person.clerk_name
-        ],
-        timeout=60,
-    )
-    asked_at = timezone.now()
-    known = [ClerkUser.parse(entry, asked_at=asked_at) for entry in answer.json()]
+    known = _make_accounts(sandbox, everybody)
     accounts = iter(known)
     with transaction.atomic():
         rows = [BuilderGroup.objects.create(name=name) for name in groups()]
@@ -222,3 +228,28 @@ def _load(sandbox: str) -> None:
             )
     store.keep_all(known)
     connection.close()
+
+
+def _make_accounts(sandbox: str, everybody: list[Person]) -> list[ClerkUser]:
+    """Make the Clerk accounts: those of `everybody` in their order, then those without a user."""
+    wanted = [
+        _account(person.email, *person.clerk_name, signed_in=person.signed_in)
+        for person in everybody
+        if person.clerk_name
+    ]
+    wanted += [_account(email, first, last) for first, last, email in ONLY_IN_CLERK]
+    answer = requests.post(f"{sandbox}/_sandbox/users", json=wanted, timeout=60)
+    asked_at = timezone.now()
+    return [ClerkUser.parse(entry, asked_at=asked_at) for entry in answer.json()]
+
+
+def _account(
+    email: str, first_name: str, last_name: str, *, signed_in: int | None = None
+) -> dict[str, Any]:
+    return {
+        "email": email,
+        "first_name": first_name,
+        "last_name": last_name,
+        "password_enabled": True,
+        "last_sign_in_at": _days_ago(signed_in),
+    }

@@ -29,8 +29,8 @@ LISTED = 20
 class Command(EngineerCommand):
     help = (
         "Look at bulk runs: list the newest, show one with the rows that are not done, or export "
-        "all its rows as CSV. Without RUN the newest one is meant. Nothing is changed. Exit code "
-        "0: shown; 1: there is no such run."
+        "all its rows as CSV. Without RUN, show and export take the newest one that has rows. "
+        "Nothing is changed. Exit code 0: shown; 1: there is no such run."
     )
     examples = ("runs", "runs show", "runs export 12 --out run-12.csv")
 
@@ -42,6 +42,7 @@ class Command(EngineerCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         with as_command_errors(self.stderr):
+            _refuse_ignored(options)
             bring_up_to_date()
             if options["action"] == "list":
                 self._list(options)
@@ -74,7 +75,7 @@ class Command(EngineerCommand):
         for row in result["not_done"]:
             self.stdout.write(visible(f"{row['state']}: {row['label']}. {row['reason']}"))
         state = run.get_state_display().lower()
-        self.stdout.write(f"Run {run.pk} ({run.command}): {state}. {_counted(run)}.")
+        self.stdout.write(f"Run {run.pk} ({run.command}): {state}, {_counted(run)}.")
         if run.message:
             self.stdout.write(visible(run.message))
 
@@ -89,6 +90,17 @@ class Command(EngineerCommand):
             return
         with files.written(out) as file:
             file.write(text.getvalue())
+
+
+def _refuse_ignored(options: dict[str, Any]) -> None:
+    """Raise `BulkRefused` for what the action would ignore."""
+    action = options["action"]
+    if action == "list" and options["run"] is not None:
+        raise BulkRefused(f"“list” takes no RUN. Use: manage.py runs show {options['run']}")
+    if action != "export" and options["out"]:
+        raise BulkRefused(f"“{action}” writes no file: --out is for “export”.")
+    if action == "export" and options["json"]:
+        raise BulkRefused("“export” writes CSV. Use “show” with --json.")
 
 
 def _find(pk: int | None) -> BulkRun:

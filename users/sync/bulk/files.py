@@ -40,7 +40,8 @@ def written(file: Path) -> Iterator[TextIO]:
 
 
 def refuse_overwriting(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) -> None:
-    """Raise `BulkRefused` if a file would be read and written, or written twice."""
+    """Raise `BulkRefused` if a file would be read and written, or written twice, or if there is
+    no folder for it: that is said before the work, not after."""
     seen = {file.resolve(): name for name, file in inputs.items() if file is not None}
     for name, file in outputs.items():
         if file is None:
@@ -50,4 +51,6 @@ def refuse_overwriting(outputs: dict[str, Path | None], inputs: dict[str, Path |
                 f"{name} and {other} name the same file, {file}. Nothing was changed; give "
                 f"{name} another name."
             )
+        if not file.resolve().parent.is_dir():
+            raise BulkRefused(f"{name} {file}: the folder {file.parent} does not exist.")
         seen[file.resolve()] = name

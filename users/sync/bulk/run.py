@@ -129,6 +129,8 @@ def find(pk: int, *, command: str) -> BulkRun:
     if run is None:
         raise BulkRefused(f"There is no run {pk}.")
     if run.command != command:
+        if not run.rows.exists():
+            raise BulkRefused(f"Run {pk} ({run.command}) changed nothing. See: manage.py runs")
         raise BulkRefused(f"Run {pk} is of {run.command}: use that command.")
     results.follow(run)
     run.refresh_from_db()
@@ -312,14 +314,21 @@ def _close(run: BulkRun, message: str, *, stopped: str) -> None:
     elif stopped:
         run.state, run.message = BulkRun.State.STOPPED, stopped
     else:
-        run.state, run.message = BulkRun.State.INTERRUPTED, message or _waiting_message(left)
+        run.state, run.message = BulkRun.State.INTERRUPTED, message or _waiting_message(run)
     run.finished_at = timezone.now()
     run.save(update_fields=["state", "message", "finished_at"])
 
 
-def _waiting_message(left: int) -> str:
-    waits = "1 row waits" if left == 1 else f"{left} rows wait"
-    return f"{waits} to be tried again; the reason stands at each row. Resume the run later."
+def _waiting_message(run: BulkRun) -> str:
+    """Tell rows that were tried from those that a limit, or a choice of users, left out."""
+    waiting = run.rows.filter(state=State.WAITING)
+    said = []
+    if tried := waiting.exclude(reason="").count():
+        waits = "1 row waits" if tried == 1 else f"{tried} rows wait"
+        said.append(f"{waits} to be tried again; the reason stands at each row.")
+    if untried := waiting.filter(reason="").count():
+        said.append(f"{untried} row{' was' if untried == 1 else 's were'} not tried yet.")
+    return " ".join([*said, "Resume the run later."])
 
 
 def _waiting(meant: QuerySet[BulkRow]) -> Iterator[Sequence[BulkRow]]:

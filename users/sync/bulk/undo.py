@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from users.errors import BulkRefused
-from users.models import BulkRow, BulkRun
+from users.models import BulkRow
 from users.models import Operation as Kind
 from users.sync.bulk.clerk_values import apart
 from users.sync.bulk.plan import Plan, Planned
-from users.sync.bulk.rows import follow_attempts
+from users.sync.bulk.run import find
 from users.sync.operations.base import Changes
 from users.version import same
 
@@ -40,12 +39,7 @@ SAID_FIRST = {
 def plan_undo(pk: int, *, command: str) -> Plan:
     """The reverse of run `pk`, its notes saying first what cannot be undone. Raises
     `BulkRefused`."""
-    run = BulkRun.objects.filter(pk=pk).first()
-    if run is None:
-        raise BulkRefused(f"There is no run {pk}.")
-    if run.command != command:
-        raise BulkRefused(f"Run {pk} is of {run.command}: undo it with that command.")
-    follow_attempts(run)
+    run = find(pk, command=command)
     done = list(run.rows.filter(state=BulkRow.State.DONE).select_related("user", "attempt"))
     rows: list[Planned] = []
     lost: list[str] = []

@@ -15,9 +15,9 @@ from users.sync.bulk.plan import Plan
 class Command(BulkCommand):
     name = "clerk_link"
     help = (
-        "Users without a Clerk account are linked to the one that names them in its metadata, "
-        "else to the one with their email as its verified primary address. In doubt nothing is "
-        "linked, and why is said. " + (BulkCommand.__doc__ or "")
+        "Users without a Clerk account are linked to the one that has their email as its verified "
+        "primary address; of several, to the one that had it first. In doubt nothing is linked, "
+        "and why is said. " + (BulkCommand.__doc__ or "")
     )
     examples = ("clerk_link", "clerk_link --drift match --apply")
 

@@ -1,15 +1,18 @@
-"""Bulk work beside its floor: `python -m bench.bulk [push] [update] [scan] [drift]`.
+"""Bulk work beside its floor: `python -m bench.bulk [push] [update] [scan] [drift] [plan]`.
 
 `push`: 2,000 changed names; the floor is what Clerk's rate limit takes for as many writes.
 `update`: a spreadsheet of 100,000 lines of which 500 change, process and scan included.
 `scan`: 100,000 users; the floor fetches the same pages in the same windows and does nothing.
 `drift`: of 100,000 users; the floor is the bare SQL.
+`plan`: what push, pull and link would do about 1,000 differences among BENCH_ROWS users (default:
+1,000,000); the floor is `clerk_diff`.
 The sandbox is a process of its own, answers after 50 ms and has production's limits.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -20,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +295,106 @@ def drift(count: int = 100_000, apart: int = 300) -> None:
     )
 
 
+# --- Plan ----------------------------------------------------------------------------------------
+
+FILL = """
+INSERT INTO users (id, clerk_id, name, email, role, created_at, updated_at)
+SELECT gen_random_uuid(), 'user_' || n, 'Mary Ann Smith' || n, 'm' || n || '@example.com',
+    'BUILDER', now(), now()
+FROM generate_series(1, %(rows)s) AS n;
+
+INSERT INTO users_clerkaccount (
+    clerk_id, user_id, email, email_verified, first_name, last_name, image_url, banned, locked,
+    two_factor_enabled, password_enabled, providers, seen_at, version, known_name, known_email,
+    addresses
+)
+SELECT clerk_id, id, email, true, 'Mary Ann', substr(name, 10), '', false, false,
+    false, true, '[]', now(), '1', name, email,
+    jsonb_build_object(email, jsonb_build_array(
+        extract(epoch FROM now())::bigint * 1000000, extract(epoch FROM now())::bigint * 1000000
+    ))
+FROM users;
+
+INSERT INTO users_agreement (
+    user_id, clerk_id, linked_by, linked_since, name, name_version, email, email_version,
+    own_name, own_email, own_email_since, note
+)
+SELECT id, clerk_id, 'inherited', now(), name, '1', email, '1', name, email, now(), ''
+FROM users;
+"""
+
+SET_APART = """
+UPDATE users SET name = replace(name, 'Smith', 'Jones') WHERE clerk_id IN (
+    SELECT 'user_' || n * %(step)s FROM generate_series(1, 400) AS n
+);
+UPDATE users SET email = 'x' || email WHERE clerk_id IN (
+    SELECT 'user_' || n * %(step)s FROM generate_series(401, 700) AS n
+);
+UPDATE users_clerkaccount SET user_id = NULL WHERE clerk_id IN (
+    SELECT 'user_' || n * %(step)s FROM generate_series(701, 1000) AS n
+);
+UPDATE users_agreement SET clerk_id = NULL, linked_by = '' WHERE clerk_id IN (
+    SELECT 'user_' || n * %(step)s FROM generate_series(701, 1000) AS n
+);
+UPDATE users SET clerk_id = NULL WHERE clerk_id IN (
+    SELECT 'user_' || n * %(step)s FROM generate_series(701, 1000) AS n
+);
+"""
+"""400 names, 300 emails, 300 rows without the account that is theirs."""
+
+PLANNING = {
+    "clerk_diff": ["clerk_diff"],
+    "clerk_push": ["clerk_push", "--no-refresh", "--field", "name", "--field", "email"],
+    "clerk_pull": ["clerk_pull", "--no-refresh"],
+    "clerk_link": ["clerk_link", "--no-refresh"],
+    "clerk_push --role": ["clerk_push", "--no-refresh", "--role", "BUILDER"],
+    "clerk_push --drift": ["clerk_push", "--no-refresh", "--drift", "name"],
+}
+ROUNDS = 2
+NOBODY = "http://127.0.0.1:9"
+"""Planning asks no Clerk."""
+
+
+def plan(count: int | None = None) -> None:
+    from django.db import connection
+
+    count = count or int(os.environ.get("BENCH_ROWS", "1000000"))
+    with connection.cursor() as cursor:
+        cursor.execute(FILL % {"rows": count})
+        cursor.execute(SET_APART % {"step": count // 1000})
+        cursor.execute("VACUUM ANALYZE")
+    # The least of several rounds, each command in turn: other work on the machine slows all alike.
+    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in PLANNING}
+    for _ in range(ROUNDS):
+        for name, arguments in PLANNING.items():
+            output = process(NOBODY, "-m", "bench.bulk", "--command-only", *arguments)[1]
+            measured[name].append(json.loads(output))
+    seconds = {name: min(one["seconds"] for one in rounds) for name, rounds in measured.items()}
+    for name, rounds in measured.items():
+        print(
+            f"{name} of {count} users: {rounds[0]['found']} found in {seconds[name]:.2f} s, ratio "
+            f"to clerk_diff {seconds[name] / seconds['clerk_diff']:.2f}; memory over start "
+            f"{max(one['memory'] for one in rounds):.0f} MB"
+        )
+
+
+def command_only(*arguments: str) -> None:
+    """In a process of its own: a command, and the memory that it took at most."""
+    from django.core.management import call_command, load_command_class
+    from django.db import connection
+
+    load_command_class("users", arguments[0])
+    connection.ensure_connection()
+    out = io.StringIO()
+    before, started = _memory("VmRSS"), time.perf_counter()
+    with suppress(SystemExit):  # there are differences
+        call_command(*arguments, "--json", stdout=out)
+    seconds, memory = time.perf_counter() - started, _memory("VmHWM") - before
+    document = json.loads(out.getvalue())
+    found = document["differences"] if "differences" in document else document["plan"]["rows"]
+    print(json.dumps({"seconds": seconds, "memory": memory, "found": len(found)}))
+
+
 def _now() -> Any:
     from django.utils import timezone
 
@@ -311,10 +414,13 @@ def _memory(what: str) -> float:
 
 
 def _empty() -> None:
-    from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
+    from users.models import Agreement, BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
 
-    for model in (BulkRow, ClerkAccount, SyncAttempt, BulkRun, BuilderUser):
+    for model in (BulkRow, ClerkAccount, Agreement, SyncAttempt, BulkRun, BuilderUser):
         model.objects.all()._raw_delete("default")
+
+
+PARTS = {"push": push, "update": update, "scan": scan, "drift": drift, "plan": plan}
 
 
 def main(parts: list[str]) -> None:
@@ -324,8 +430,8 @@ def main(parts: list[str]) -> None:
     connection.settings_dict["TEST"]["NAME"] = "bench_bulk"
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
     try:
-        for part in parts or ["push", "update", "scan", "drift"]:
-            {"push": push, "update": update, "scan": scan, "drift": drift}[part]()
+        for part in parts or PARTS:
+            PARTS[part]()
             _empty()
     finally:
         connection.creation.destroy_test_db(own, verbosity=0)
@@ -338,5 +444,7 @@ if __name__ == "__main__":
         scan_only()
     elif sys.argv[1:] == ["--fetch-only"]:
         fetch_only()
+    elif sys.argv[1:2] == ["--command-only"]:
+        command_only(*sys.argv[2:])
     else:
         main(sys.argv[1:])

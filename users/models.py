@@ -67,9 +67,6 @@ class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
         """Without a Clerk account. A text that is not a valid id counts as none."""
         return self.filter(~LINKED)
 
-    def with_invalid_id(self) -> Self:
-        return self.not_linked().filter(clerk_id__isnull=False)
-
     def update(self, **values: Any) -> int:
         self._refuse_bypass(values)
         return super().update(**values)

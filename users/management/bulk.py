@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +33,7 @@ from users.models import Operation as Kind
 from users.sync import wording
 from users.sync.bulk import files, plan_file, undo
 from users.sync.bulk import run as runs
+from users.sync.bulk.choosing import Choice
 from users.sync.bulk.circuit import CircuitBreaker
 from users.sync.bulk.clerk_values import with_clerk_values
 from users.sync.bulk.limits import FailureLimit, check_size
@@ -66,7 +66,7 @@ class BulkCommand(EngineerCommand):
         """Read what the plan is made from, before Clerk is asked. Raises `BulkRefused`."""
 
     def plan(self, options: dict[str, Any]) -> Plan:
-        """What would be done. Raises `BulkRefused`."""
+        """What would be done, for the users that are chosen. Raises `BulkRefused`."""
         raise NotImplementedError
 
     def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
@@ -147,11 +147,12 @@ class BulkCommand(EngineerCommand):
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
         _refuse_combinations(options)
         actor, rate = actor_of(options["actor"]), call_rate(options["rate"])
-        portion = Portion(_chosen(options), options["limit"], options["retry_failed"])
+        choice = choice_of(options)
+        choice.users()  # raises for users that do not exist, before Clerk is asked
         if options["resume"] is not None:
-            self._resume(lease, rate, portion, options)
+            self._resume(lease, rate, choice, options)
             return
-        plan = self._plan(rate, portion, options)
+        plan = self._plan(rate, choice, options)
         if not self._quiet:
             self._show(plan, rate)
         if options["plan_out"]:
@@ -162,13 +163,15 @@ class BulkCommand(EngineerCommand):
                 with transaction.atomic():
                     run = runs.start(plan, actor=actor)
                     self.begin(run, options)
-                self._carry_out(run, lease, rate, portion, options, plan)
+                self._carry_out(run, lease, rate, Portion(limit=options["limit"]), options, plan)
                 return
             self.nothing_to_do(options)
         self._end_without_run(plan, options)
 
-    def _resume(self, lease: Lease, rate: float, portion: Portion, options: dict[str, Any]) -> None:
+    def _resume(self, lease: Lease, rate: float, choice: Choice, options: dict[str, Any]) -> None:
         run = runs.find(options["resume"], command=self.name)
+        users = choice.among(run.rows.values("user_id")) if choice.given else None
+        portion = Portion(users, options["limit"], options["retry_failed"])
         plan = runs.plan_rest(run, portion).with_names()
         if not self._quiet:
             self._show(plan, rate)
@@ -179,7 +182,7 @@ class BulkCommand(EngineerCommand):
         else:
             self._end_without_run(plan, options)
 
-    def _plan(self, rate: float, portion: Portion, options: dict[str, Any]) -> Plan:
+    def _plan(self, rate: float, choice: Choice, options: dict[str, Any]) -> Plan:
         if not options["plan_file"] and options["undo"] is None:
             self.read(options)
         if not options["no_refresh"]:
@@ -190,14 +193,15 @@ class BulkCommand(EngineerCommand):
                 quiet=self._quiet,
             )
         if options["plan_file"]:
-            plan = plan_file.read(options["plan_file"], command=self.name)
+            plan = choice.only(plan_file.read(options["plan_file"], command=self.name))
         elif options["undo"] is not None:
-            plan = with_clerk_values(undo.plan_undo(options["undo"], command=self.name))
+            undone = choice.only(undo.plan_undo(options["undo"], command=self.name))
+            plan = with_clerk_values(undone)
         else:
             plan = with_clerk_values(self.plan(options))
         if options["sort"]:
             plan = plan.sorted_by(options["sort"])
-        return (plan if portion.users is None else plan.only(portion.users)).with_names()
+        return plan.with_names()
 
     def _end_without_run(self, plan: Plan, options: dict[str, Any]) -> None:
         if options["json"]:
@@ -335,12 +339,6 @@ def _refuse_combinations(options: dict[str, Any]) -> None:
             "--ids-from": options.get("ids_from"),
         },
     )
-
-
-def _chosen(options: dict[str, Any]) -> frozenset[uuid.UUID] | None:
-    """The users that the options choose, None for everybody. Raises `BulkRefused`."""
-    choice = choice_of(options)
-    return frozenset(choice.users().values_list("pk", flat=True)) if choice.given else None
 
 
 @contextmanager

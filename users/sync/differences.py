@@ -27,7 +27,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, Coalesce
 
-from users.models import BuilderUser, BulkRun, ClerkAccount, Status, SyncAttempt
+from users.models import LINKED, BuilderUser, BulkRun, ClerkAccount, Status, SyncAttempt
 from users.sync import drift
 from users.sync.mirror import comparison
 from users.version import same
@@ -87,8 +87,26 @@ def find(kinds: Sequence[Kind] = ()) -> Iterator[Difference]:
 
 def statement(kinds: Sequence[Kind] = ()) -> QuerySet[Any, Any]:
     """All of it in one: a part for each kind."""
-    first, *others = [_rows_of(kind) for kind in Kind if not kinds or kind in kinds]
-    return first.union(*others, all=True).order_by("rank", "label_")
+    parts = [_rows_of(kind) for kind in Kind if not kinds or kind in kinds]
+    return _union(parts).order_by("rank", "label_")
+
+
+def user_ids(kinds: Sequence[Kind]) -> QuerySet[Any, Any]:
+    """The ids of the users who have a difference of one of these kinds, as a subquery; NULL for a
+    difference that is nobody's."""
+    return _union([_QUERIES[kind]().order_by().values_list("user_id_") for kind in kinds])
+
+
+def matches(users: QuerySet[BuilderUser]) -> QuerySet[Any, tuple[str, uuid.UUID]]:
+    """The accounts of the kind MATCH, each with the one of these users to whom it seems to
+    belong."""
+    found = _match().filter(fits__in=users.values("pk"))
+    return found.order_by("pk").values_list("pk", "fits")
+
+
+def _union(parts: Sequence[QuerySet[Any, Any]]) -> QuerySet[Any, Any]:
+    first, *others = parts
+    return first.union(*others, all=True)
 
 
 def _cause(kind: Kind, row: _Row) -> str:
@@ -125,11 +143,35 @@ CLAIMED = "Its metadata names this user. That alone is no proof: link it on the 
 UNVERIFIED = "Its email is not verified, so clerk_link leaves it: link it on the user's form."
 
 
+# --- Conditions of rows --------------------------------------------------------------------------
+
+
+def _last_look() -> Any:
+    """When the newest complete look at Clerk's users began, in SQL; long ago if there is none."""
+    looks = BulkRun.objects.filter(command="scan", state=BulkRun.State.FINISHED)
+    newest = looks.order_by("-started_at").values("started_at")[:1]
+    return Coalesce(Subquery(newest), Value(LONG_AGO, output_field=DateTimeField()))
+
+
+_LIVING = drift.HAS_COPY & Q(account__deleted_at=None)
+_WITHOUT_COPY = LINKED & drift.HAS_NO_COPY
+
+WHERE = {
+    Kind.NAME: _LIVING & drift.NAME_DIFFERS,
+    Kind.EMAIL: _LIVING & drift.EMAIL_DIFFERS,
+    Kind.MISSING: _WITHOUT_COPY & Q(updated_at__lt=_last_look()),
+    # Nobody can have seen the account: no look at all of Clerk's users began since.
+    Kind.UNSEEN: _WITHOUT_COPY & Q(updated_at__gte=_last_look()),
+    Kind.DELETED: drift.HAS_COPY & Q(account__deleted_at__isnull=False),
+    Kind.INVALID_ID: ~LINKED & Q(clerk_id__isnull=False),
+}
+"""The kinds that are about a row and its account, as conditions of `BuilderUser`. The plans of
+push and pull select by them, so that no plan says anything else than `clerk_diff`."""
+
+
 # --- One query a kind ----------------------------------------------------------------------------
 
 _COLUMNS = ("rank", "user_id_", "label_", "clerk_id_", "ours", "theirs", "note_", "agreed")
-
-Living = Q(account__deleted_at=None, account__isnull=False)
 
 
 def _rows_of(kind: Kind) -> QuerySet[Any, Any]:
@@ -146,7 +188,7 @@ def _of_users(
         clerk_id_=Coalesce(F("clerk_id"), _text("")),
         ours=ours or _text(""),
         theirs=theirs or _text(""),
-        note_=Coalesce(F("account__note"), _text("")),
+        note_=Case(When(drift.HAS_COPY, then=F("account__note")), default=_text("")),
         agreed=F(f"agreement__{field}") if field else _none(TextField()),
     )
 
@@ -179,43 +221,8 @@ def _none(output_field: Any) -> Cast:
     return Cast(Value(None), output_field=output_field)
 
 
-def _name() -> QuerySet[BuilderUser]:
-    users = BuilderUser.objects.filter(Living).filter(drift.NAME_DIFFERS)
-    return _of_users(users, ours=F("name"), theirs=drift.clerk_name(), field="name")
-
-
-def _email() -> QuerySet[BuilderUser]:
-    users = BuilderUser.objects.filter(Living).filter(drift.EMAIL_DIFFERS)
-    return _of_users(users, ours=F("email"), theirs=F("account__email"), field="email")
-
-
-def _missing() -> QuerySet[BuilderUser]:
-    return _of_users(_without_copy().filter(updated_at__lt=_last_look()))
-
-
-def _unseen() -> QuerySet[BuilderUser]:
-    """Rows whose account nobody can have seen: no look at all of Clerk's users began since they
-    were written."""
-    return _of_users(_without_copy().filter(updated_at__gte=_last_look()))
-
-
-def _last_look() -> Any:
-    """When the newest complete look at Clerk's users began, in SQL; long ago if there is none."""
-    looks = BulkRun.objects.filter(command="scan", state=BulkRun.State.FINISHED)
-    newest = looks.order_by("-started_at").values("started_at")[:1]
-    return Coalesce(Subquery(newest), Value(LONG_AGO, output_field=DateTimeField()))
-
-
-def _without_copy() -> QuerySet[BuilderUser]:
-    return BuilderUser.objects.linked().filter(account=None)
-
-
-def _deleted() -> QuerySet[BuilderUser]:
-    return _of_users(BuilderUser.objects.filter(account__deleted_at__isnull=False))
-
-
-def _invalid_id() -> QuerySet[BuilderUser]:
-    return _of_users(BuilderUser.objects.with_invalid_id())
+def _where(kind: Kind, **columns: Any) -> Callable[[], QuerySet[BuilderUser]]:
+    return lambda: _of_users(BuilderUser.objects.filter(WHERE[kind]), **columns)
 
 
 def _unfinished() -> QuerySet[SyncAttempt]:
@@ -245,7 +252,7 @@ def _fitting(field: str) -> Coalesce:
     return Coalesce(Subquery(mailed.values(field)[:1]), Subquery(claimed.values(field)[:1]))
 
 
-def _match() -> QuerySet[ClerkAccount]:
+def _match() -> QuerySet[Any, Any]:
     """Banned accounts are linked by nobody."""
     claimed = BuilderUser.objects.filter(pk=OuterRef("claimed_id"))
     note = Case(
@@ -254,10 +261,10 @@ def _match() -> QuerySet[ClerkAccount]:
         When(Exists(claimed), then=_text(CLAIMED)),
         default=_text(UNVERIFIED),
     )
-    accounts = _unlinked_accounts().alias(fits=_fitting("pk")).filter(banned=False)
+    accounts = _unlinked_accounts().annotate(fits=_fitting("pk")).filter(banned=False)
     return _of_accounts(
         accounts.filter(fits__isnull=False),
-        user=_fitting("pk"),
+        user=F("fits"),
         label=_fitting("name"),
         ours=_fitting("email"),
         note=note,
@@ -280,12 +287,12 @@ def _twin_rows() -> QuerySet[BuilderUser]:
 
 
 _QUERIES: dict[Kind, Callable[[], QuerySet[Any, Any]]] = {
-    Kind.NAME: _name,
-    Kind.EMAIL: _email,
-    Kind.MISSING: _missing,
-    Kind.UNSEEN: _unseen,
-    Kind.DELETED: _deleted,
-    Kind.INVALID_ID: _invalid_id,
+    Kind.NAME: _where(Kind.NAME, ours=F("name"), theirs=drift.clerk_name(), field="name"),
+    Kind.EMAIL: _where(Kind.EMAIL, ours=F("email"), theirs=F("account__email"), field="email"),
+    Kind.MISSING: _where(Kind.MISSING),
+    Kind.UNSEEN: _where(Kind.UNSEEN),
+    Kind.DELETED: _where(Kind.DELETED),
+    Kind.INVALID_ID: _where(Kind.INVALID_ID),
     Kind.UNFINISHED: _unfinished,
     Kind.MATCH: _match,
     Kind.ONLY_IN_CLERK: _only_in_clerk,

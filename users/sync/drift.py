@@ -45,6 +45,10 @@ def clerk_name(prefix: str = "account__") -> NormalizedName:
     return NormalizedName(_joined(prefix))
 
 
+# Another application may have given a row another id: then our copy is not of its account.
+HAS_COPY = Q(account__clerk_id=F("clerk_id"))
+HAS_NO_COPY = Q(account=None) | ~HAS_COPY
+
 NAME_DIFFERS = where_name_differs(F("name"), _joined("account__"))
 EMAIL_DIFFERS = where_email_differs(F("email"), F("account__email"))
 
@@ -56,7 +60,7 @@ def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
         clerk_state=Case(
             When(Exists(open_attempts), then=Value(State.OPEN)),
             When(~LINKED, then=Value(State.NOT_LINKED)),
-            When(Q(account=None) | ~Q(account__clerk_id=F("clerk_id")), then=Value(State.UNSEEN)),
+            When(HAS_NO_COPY, then=Value(State.UNSEEN)),
             When(account__deleted_at__isnull=False, then=Value(State.DELETED)),
             When(account__not_found_at__isnull=False, then=Value(State.NOT_FOUND)),
             When(account__banned=True, then=Value(State.BANNED)),

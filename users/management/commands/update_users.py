@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from users.management.bulk import BulkCommand
-from users.management.options import add_choice
+from users.management.options import add_choice, choice_of
 from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet import updates
@@ -40,4 +40,4 @@ class Command(SpreadsheetCommand):
         self._read, self.lines = updates.read(file, options=how, new_address=options["new_address"])
 
     def plan(self, options: dict[str, Any]) -> Plan:
-        return self._read
+        return choice_of(options).only(self._read)

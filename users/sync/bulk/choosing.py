@@ -7,26 +7,41 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
+from operator import or_
 from typing import Any
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import (
+    BooleanField,
+    Count,
+    ExpressionWrapper,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    TextField,
+    Value,
+)
+from django.db.models.functions import Coalesce, NullIf
 
 from users.clerk import names
 from users.errors import BulkRefused
-from users.models import LINKED, BuilderGroup, BuilderUser, ClerkAccount, Role
+from users.models import LINKED, BuilderGroup, BuilderUser, Role
 from users.models import Operation as Kind
 from users.sync import differences
 from users.sync.bulk.plan import Plan, Planned
+from users.sync.differences import Kind as Difference
 from users.sync.inbound import reconcile
 from users.sync.inbound.facts import unfit_name
-from users.sync.mirror import comparison, store
-from users.sync.mirror.comparison import taken_by_another
-from users.sync.operations.following import changes_from
+from users.sync.mirror import comparison
+from users.sync.operations.base import Changes
 
 FIELDS = ("name", "email")
-CHUNK = 1000
+LOT = 200
+"""Matches that are decided together."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Choice:
     emails: Sequence[str] = ()
     groups: Sequence[str] = ()
     roles: Sequence[str] = ()
-    drift: Sequence[differences.Kind] = ()
+    drift: Sequence[Difference] = ()
 
     @property
     def given(self) -> bool:
@@ -59,13 +74,23 @@ class Choice:
             unknown += [f"role {role}" for role in self.roles if role not in Role.values]
             chosen = chosen.filter(role__in=self.roles)
         if self.drift:
-            found = differences.find(self.drift)
-            chosen = chosen.filter(pk__in={one.user_id for one in found if one.user_id})
+            chosen = chosen.filter(pk__in=differences.user_ids(self.drift))
         if unknown:
             shown = ", ".join(unknown[:20])
             more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
             raise BulkRefused(f"Not found: {shown}{more}. Nothing was planned.")
         return chosen
+
+    def among(self, user_ids: Collection[uuid.UUID] | QuerySet[Any, Any]) -> frozenset[uuid.UUID]:
+        """Select those of the users who are meant. Raises `BulkRefused`."""
+        return frozenset(self.users().filter(pk__in=user_ids).values_list("pk", flat=True))
+
+    def only(self, plan: Plan) -> Plan:
+        """Return the plan without the changes of users who are not meant. Raises
+        `BulkRefused`."""
+        if not self.given:
+            return plan
+        return plan.only(self.among({row.user_uuid for row in plan.rows}))
 
 
 def _ids(wanted: Sequence[str], unknown: list[str]) -> list[uuid.UUID]:
@@ -132,63 +157,95 @@ def _folded(name: str) -> str:
 
 # --- The plans -----------------------------------------------------------------------------------
 
+# All of them take what the queries of `clerk_diff` find, and load nothing else: of very many users
+# nearly all match Clerk.
+
 
 def plan_push(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
     """Clerk takes what the rows hold."""
     rows: list[Planned] = []
-    notes = _notes_on_left_out(users)
-    for user, account in _linked(users):
-        theirs = names.join(account.first_name, account.last_name)
-        if "name" in fields and comparison.name_differs(user.name, theirs):
-            rows.append(Planned.on(user, Kind.PUSH_NAME, {"name": [theirs, user.name]}))
-        if "email" in fields and comparison.email_differs(user.email, account.email):
-            rows.append(Planned.on(user, Kind.PUSH_EMAIL, {"email": [account.email, user.email]}))
-    return Plan("clerk_push", tuple(rows), tuple(notes))
+    for user in _differing(users, fields):
+        if user.name_differs:
+            rows.append(Planned.on(user, Kind.PUSH_NAME, {"name": [_clerk_name(user), user.name]}))
+        if user.email_differs:
+            change = [user.account.email, user.email]
+            rows.append(Planned.on(user, Kind.PUSH_EMAIL, {"email": change}))
+    return Plan("clerk_push", tuple(rows), _notes_on_left_out(users))
 
 
 def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
-    """The rows take what Clerk holds."""
+    """The rows take what Clerk holds. An email that another row has is left out, and a name that a
+    row cannot or must not hold."""
     rows: list[Planned] = []
-    notes = _notes_on_left_out(users)
-    for user, account in _linked(users):
-        changes = changes_from(user, store.user_of(account))
-        if changes := {field: change for field, change in changes.items() if field in fields}:
-            rows.append(Planned.on(user, Kind.FOLLOW, changes))
-        theirs = names.join(account.first_name, account.last_name)
-        if "name" in fields and (why := unfit_name(theirs)):
+    notes: list[str] = []
+    other = comparison.others_with_email(OuterRef("pk"), OuterRef("account__email"))
+    label = Coalesce(NullIf("name", Value("")), "email", output_field=TextField())
+    holder = Subquery(other.annotate(_label=label).values("_label")[:1])
+    for user in _differing(users.annotate(holder=holder), fields):
+        changes: Changes = {}
+        if user.name_differs and (why := unfit_name(_clerk_name(user))):
             notes.append(f"{user}: {why} It is not copied from Clerk.")
-        if "email" in fields and (other := taken_by_another(user, account.email)):
-            notes.append(f"{user}: Clerk's email {account.email} belongs to {other} here.")
-    return Plan("clerk_pull", tuple(rows), tuple(notes))
+        elif user.name_differs:
+            changes["name"] = [user.name, _clerk_name(user)]
+        if user.email_differs and user.holder:
+            theirs = user.account.email
+            notes.append(f"{user}: Clerk's email {theirs} belongs to {user.holder} here.")
+        elif user.email_differs:
+            changes["email"] = [user.email, user.account.email]
+        if changes:
+            rows.append(Planned.on(user, Kind.FOLLOW, changes))
+    return Plan("clerk_pull", tuple(rows), (*_notes_on_left_out(users), *notes))
 
 
 def plan_link(users: QuerySet[BuilderUser]) -> Plan:
     """Rows without an account take the one that is certainly theirs, by the same derivation as
     events do. In doubt they get none."""
-    found, notes = reconcile.derived_links()
-    chosen = set(users.values_list("pk", flat=True))
-    rows = [
-        Planned.on(user, Kind.LINK, {"clerk_id": [user.clerk_id, clerk_id]})
-        for user, clerk_id in found
-        if user.pk in chosen
-    ]
-    return Plan("clerk_link", tuple(rows), tuple(notes))
+    found: dict[uuid.UUID, Planned] = {}
+    notes: dict[str, str] = {}
+    matches = differences.matches(users).iterator()
+    while lot := dict(islice(matches, LOT)):
+        links, said = reconcile.derived_links(lot)
+        notes |= said
+        for user, clerk_id in links:
+            found[user.pk] = Planned.on(user, Kind.LINK, {"clerk_id": [user.clerk_id, clerk_id]})
+    chosen = set(users.filter(pk__in=found).values_list("pk", flat=True))
+    rows = (planned for pk, planned in found.items() if pk in chosen)
+    return Plan("clerk_link", tuple(rows), tuple(notes.values()))
 
 
-def _linked(users: QuerySet[BuilderUser]) -> Iterator[tuple[BuilderUser, ClerkAccount]]:
-    """Users with an account that lives, and the copy of it; a chunk at a time."""
-    living = users.filter(account__isnull=False, account__deleted_at=None)
-    pks = list(living.filter(account__clerk_id=F("clerk_id")).values_list("pk", flat=True))
-    for start in range(0, len(pks), CHUNK):
-        for user in users.filter(pk__in=pks[start : start + CHUNK]):
-            yield user, user.account
+def _differing(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Iterator[Any]:
+    """Users of whom one of the fields differs, each with its account and `<field>_differs` for
+    all of `FIELDS`."""
+    where = {field: differences.WHERE[Difference(field)] for field in fields}
+    marks = {
+        f"{field}_differs": ExpressionWrapper(where[field], output_field=BooleanField())
+        if field in where
+        else Value(False)
+        for field in FIELDS
+    }
+    return users.filter(reduce(or_, where.values())).annotate(**marks).iterator()
 
 
-def _notes_on_left_out(users: QuerySet[BuilderUser]) -> list[str]:
-    left_out: list[tuple[str, Any]] = [
-        ("without a Clerk account", ~LINKED),
-        ("whose account was not seen yet (--no-refresh?)", LINKED & Q(account=None)),
-        ("whose account was deleted in Clerk", Q(account__deleted_at__isnull=False)),
-    ]
-    counted = [(why, users.filter(condition).count()) for why, condition in left_out]
-    return [f"Left out: {count} {why}." for why, count in counted if count]
+def _clerk_name(user: BuilderUser) -> str:
+    return names.join(user.account.first_name, user.account.last_name)
+
+
+LEFT_OUT = [
+    ("without a Clerk account", ~LINKED),
+    ("whose account was not seen yet (--no-refresh?)", differences.WHERE[Difference.UNSEEN]),
+    ("whose account is not among all of Clerk's users", differences.WHERE[Difference.MISSING]),
+    ("whose account was deleted in Clerk", differences.WHERE[Difference.DELETED]),
+]
+
+
+def _notes_on_left_out(users: QuerySet[BuilderUser]) -> tuple[str, ...]:
+    counted = {
+        f"left_out_{position}": Count("pk", filter=where)
+        for position, (_, where) in enumerate(LEFT_OUT)
+    }
+    counts = users.aggregate(**counted).values()
+    return tuple(
+        f"Left out: {count} {why}."
+        for count, (why, _) in zip(counts, LEFT_OUT, strict=True)
+        if count
+    )

@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.db import DatabaseError, connection, transaction
-from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from users import guard
@@ -21,13 +20,14 @@ from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, Linke
 from users.sync import journal
 from users.sync.inbound.decisions import derive
 from users.sync.inbound.group import Account, DecidedLink, Decisions, Group, Invited, Row
-from users.sync.mirror import agreements, comparison, store
+from users.sync.mirror import agreements, store
 from users.sync.operations import Follow, Link, Unlink
 
 logger = logging.getLogger(__name__)
 
 LARGEST_GROUP = 1000
 """Rows and accounts that are decided together; who has to do with more waits for a person."""
+TOO_LARGE = "Too many users and accounts belong together with it. Nothing was linked."
 CHUNK = 200
 PARKED = "{}@moving.invalid"
 """Where rows stand while they swap addresses, inside the transaction: nobody ever sees it."""
@@ -87,38 +87,43 @@ def _reconcile_lot(clerk_ids: list[str], source: Source) -> bool:
         return False
 
 
-def derived_links() -> tuple[list[tuple[BuilderUser, str]], list[str]]:
-    """Give the rows without an account that should have one, and notes on accounts that look like
-    one of ours. Nothing is changed."""
-    related = BuilderUser.objects.not_linked()
-    accounts = ClerkAccount.objects.filter(
-        Exists(comparison.with_email_of(related, OuterRef("email")))
-        | Exists(related.filter(pk=OuterRef("claimed_id"))),
-        user=None,
-        deleted_at=None,
-        released_at=None,
-    ).order_by("pk")
-    ids = list(accounts.values_list("pk", flat=True))
-    links: list[tuple[BuilderUser, str]] = []
-    notes: list[str] = []
-    for start in range(0, len(ids), CHUNK):
-        with transaction.atomic():
-            store.lock()
-            loaded = _Loader().load(accounts=ids[start : start + CHUNK], rows=(), addresses=())
-            if loaded is None:
-                continue
-            decisions = derive(loaded.group, now=timezone.now())
-        links += [
-            (loaded.users[row.id], row.clerk_id)
-            for row in decisions.rows.values()
-            if row.clerk_id and loaded.group.rows[row.id].clerk_id is None
-        ]
-        notes += [
-            f"{loaded.records[clerk_id]} ({clerk_id}): {note}"
-            for clerk_id, note in decisions.notes.items()
-            if note and clerk_id in ids
-        ]
+def derived_links(
+    matches: Mapping[str, uuid.UUID],
+) -> tuple[list[tuple[BuilderUser, str]], dict[str, str]]:
+    """Give the links that follow from these accounts, each of which seems to belong to a row
+    without one, and a note on each account that stays without. Nothing is changed."""
+    with transaction.atomic():
+        store.lock()
+        loaded = _Loader().load(accounts=matches, rows=matches.values(), addresses=())
+        if loaded is None:
+            return [], {clerk_id: f"{clerk_id}: {TOO_LARGE}" for clerk_id in matches}
+        decisions = derive(loaded.group, now=timezone.now())
+    new = {
+        row.id: row.clerk_id
+        for row in decisions.rows.values()
+        if row.clerk_id and loaded.group.rows[row.id].clerk_id is None
+    }
+    matched, linked = set(matches.values()), set(new.values())
+    links = [
+        (loaded.users[row_id], clerk_id)
+        for row_id, clerk_id in new.items()
+        if clerk_id in matches or row_id in matched
+    ]
+    notes = {
+        clerk_id: f"{loaded.records[clerk_id]} ({clerk_id}): "
+        + (decisions.notes.get(clerk_id) or _why_not_linked(decisions.rows[row_id]))
+        for clerk_id, row_id in matches.items()
+        if clerk_id not in linked and row_id in decisions.rows
+    }
     return links, notes
+
+
+def _why_not_linked(row: Row) -> str:
+    """Why a row does not get the account that seems to belong to it, where the account's own note
+    does not say it."""
+    if row.busy:
+        return f"{row} is being saved, or has a pending change. Nothing was linked."
+    return row.note or f"It is not certain to belong to {row}. Nothing was linked."
 
 
 # --- What belongs together -----------------------------------------------------------------------

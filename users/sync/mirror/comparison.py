@@ -11,6 +11,7 @@ SQL. Nothing else compares the two copies.
 from __future__ import annotations
 
 import string
+import uuid
 from typing import Any, TypeVar
 
 from django.db.models import (
@@ -148,12 +149,17 @@ def _keyed(records: QuerySet[Any]) -> QuerySet[Any]:
 
 
 def taken_by_another(row: BuilderUser, email: str) -> BuilderUser | None:
-    """Another row whose email keeps this row from taking `email`: the unique index on
-    lower(email) decides it, and may hold two mailboxes for one."""
+    """Another row whose email keeps this row from taking `email`."""
     if normalized_email(email) == "" or same_email(email, row.email):
         return None
-    others = BuilderUser.objects.alias(_lower=Lower("email")).exclude(pk=row.pk)
-    return others.filter(_lower=Lower(Value(email))).first()
+    return others_with_email(row.pk, Value(email)).first()
+
+
+def others_with_email(row: uuid.UUID | OuterRef, email: Combinable) -> QuerySet[BuilderUser]:
+    """The rows beside `row` that the unique index on lower(email) would not let in beside one
+    with `email`: it may hold two mailboxes for one."""
+    others = BuilderUser.objects.alias(_lower=Lower("email")).exclude(pk=row)
+    return others.filter(_lower=Lower(email))
 
 
 def accounts_sharing_an_email(accounts: QuerySet[ClerkAccount]) -> QuerySet[ClerkAccount]:

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 import os
-import random
 from pathlib import Path
 
 import pytest
 
 from sandbox import Sandbox
-from tests.commands import start
-from tests.patience import PATIENCE, wait_until
+from tests.kills import killed_and_resumed
 from users.models import BuilderUser, BulkRow, BulkRun, Invitation, SyncAttempt
 from users.sync.invitations import PER_HOUR
 
 ROWS = int(os.environ.get("IMPORT_ROWS", "60"))
 KILLS = int(os.environ.get("IMPORT_KILLS", "3"))
-
-
-def done() -> int:
-    return BulkRow.objects.filter(state="done").count()
-
-
-def killed_and_resumed(sandbox: Sandbox, arguments: list[str]) -> None:
-    """Run a command, kill it at random moments, and resume it each time until it has ended."""
-    for kill in range(KILLS):
-        process = start(sandbox, *arguments)
-        left = BulkRow.objects.filter(state="waiting").count() or ROWS
-        wanted = done() + random.randrange(1, max(2, 2 * left // (KILLS - kill + 1)))
-        wait_until(
-            lambda: done() >= wanted or process.poll() is not None,  # noqa: B023
-            "the run does not go on",
-        )
-        process.kill()
-        process.communicate()
-        arguments = [arguments[0], "--resume", str(BulkRun.objects.get().pk), "--apply",
-                     "--no-refresh", "--rate", "1000"]  # fmt: skip
-    final = start(sandbox, *arguments)
-    output, _ = final.communicate(timeout=PATIENCE)
-    assert final.returncode == 0 or "no row left" in output, output
 
 
 @pytest.mark.django_db(transaction=True)
@@ -49,7 +24,12 @@ def test_kills_at_random_moments_make_nobody_twice(sandbox: Sandbox, tmp_path: P
     file.write_text("\n".join(["email,name", *lines]))
     sandbox.latency = 0.02
     arguments = ["import_users", str(file), "--sign-in", sign_in, "--no-refresh", "--apply"]
-    killed_and_resumed(sandbox, [*arguments, "--rate", "1000", "--max-changes", str(ROWS)])
+    killed_and_resumed(
+        sandbox, [*arguments, "--rate", "1000", "--max-changes", str(ROWS)],
+        rows=ROWS, kills=KILLS,
+        resume=lambda run: ["import_users", "--resume", str(run.pk), "--apply", "--no-refresh",
+                            "--rate", "1000"],
+    )  # fmt: skip
     emails = {f"new{n}@example.com" for n in range(ROWS)}
     rows = {user.email: user for user in BuilderUser.objects.all()}
     assert (set(rows), BuilderUser.objects.count()) == (emails, ROWS)

@@ -19,10 +19,13 @@ from django.utils import timezone
 from users.clerk import Pace
 from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun, ClerkAccount, Status
+from users.models import Operation as Kind
 from users.sync import recovery
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, rows
+from users.sync.bulk.attempts import follow_attempts
 from users.sync.bulk.circuit import CircuitBreaker
+from users.sync.bulk.limits import apply_flags
 from users.sync.bulk.lock import Lease, mark_killed_runs
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.read_ahead import ReadAhead
@@ -129,7 +132,7 @@ def find(pk: int, *, command: str) -> BulkRun:
         raise BulkRefused(f"There is no run {pk}.")
     if run.command != command:
         raise BulkRefused(f"Run {pk} is of {run.command}: use that command.")
-    rows.follow_attempts(run)
+    follow_attempts(run)
     run.refresh_from_db()
     return run
 
@@ -138,7 +141,7 @@ def bring_up_to_date(run: BulkRun | None = None) -> None:
     """Store what became of runs since: killed ones are interrupted, and rows follow their
     attempts. Call this before runs are shown."""
     mark_killed_runs()
-    rows.follow_attempts(run)
+    follow_attempts(run)
 
 
 def plan_rest(run: BulkRun, portion: Portion) -> Plan:
@@ -160,6 +163,14 @@ def plan_rest(run: BulkRun, portion: Portion) -> Plan:
     return Plan(run.command, planned, undo_of=run.undo_of_id, options=run.options)
 
 
+def resume_command(run: BulkRun, *, failed: bool = False) -> str:
+    """What to type to go on with a run; with `failed`, to try its failed rows again as well."""
+    left = Portion(failed=failed).left_of(run)
+    flags = apply_flags(left.filter(operation=Kind.DELETE).count())
+    retry = " --retry-failed" if failed else ""
+    return f"manage.py {run.command} --resume {run.pk} {flags}{retry}"
+
+
 def resume(run: BulkRun, portion: Portion) -> None:
     """Make a run ready to go on that was killed, stopped or interrupted.
 
@@ -167,7 +178,7 @@ def resume(run: BulkRun, portion: Portion) -> None:
     """
     for attempt in run.attempts.filter(status=Status.STARTED):
         recovery.recover(attempt)
-    rows.follow_attempts(run)
+    follow_attempts(run)
     portion.left_of(run).filter(state=State.FAILED).update(state=State.WAITING, reason="")
     if not portion.left_of(run).exists():
         raise BulkRefused(f"Run {run.pk} has no row left to do.{_failed_hint(run)}")
@@ -263,7 +274,7 @@ class _Execution:
                 break
             self._workers.take(self._breaker.start(), row)
         self._collect(all_of_them=True)
-        rows.follow_attempts(self._run)
+        follow_attempts(self._run)
         self._progress.counts = _counts(self._run)
 
     def _start_from_first_seen(self, row: BulkRow) -> None:

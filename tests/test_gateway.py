@@ -503,6 +503,17 @@ def test_a_429_of_anybody_makes_bulk_work_wait(settings, sandbox, name, body):
     assert sum(slept) == pytest.approx(30, abs=0.1)
 
 
+def test_sessions_that_are_ended_count_for_the_rate_and_wait_for_no_place(sandbox, gateway, mary):
+    slept: list[float] = []
+    pace = Pace(1, clock=lambda: sum(slept), sleep=slept.append)
+    paced = gateway.paced(pace)
+    for session in [sandbox.sign_in(mary) for _ in range(5)]:
+        paced.revoke_session(session["id"], deadline=soon())
+    assert not slept
+    pace.wait()
+    assert sum(slept) == pytest.approx(5)
+
+
 def test_a_429_makes_all_at_this_pace_wait(sandbox, gateway, mary):
     """The one who met it is told at once: no lock is held while Clerk wants no more."""
     sandbox.fault("*", "status", status=429, retry_after=3)

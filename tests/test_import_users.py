@@ -299,6 +299,6 @@ def test_a_pending_create_of_a_form_is_waited_for(sandbox, import_, client, monk
 def test_undo_says_that_people_are_deleted_in_the_admin(import_):
     import_(TWO, "--sign-in", "none", "--apply")
     code, out = run("import_users", "--undo", BulkRun.objects.get().pk, "--no-refresh")
-    assert code == 0
+    assert code == 1
     assert "2 users were created. That cannot be undone here" in out
     assert BuilderUser.objects.count() == 2

@@ -713,7 +713,7 @@ class BulkRow(models.Model):
     line = models.PositiveIntegerField(null=True, blank=True)
     user = models.ForeignKey(
         BuilderUser,
-        on_delete=models.SET_NULL,
+        on_delete=models.DO_NOTHING,  # the row of a deletion must still say whose it was
         null=True,
         blank=True,
         related_name="+",

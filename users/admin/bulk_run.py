@@ -11,7 +11,8 @@ from django.utils.http import urlencode
 
 from users.admin.base import ReadOnlyAdmin, link_to
 from users.models import BulkRow, BulkRun
-from users.sync.bulk.run import bring_up_to_date
+from users.sync.bulk import undo
+from users.sync.bulk.run import bring_up_to_date, resume_command
 from users.sync.showing import shown_changes, with_group_names
 
 
@@ -78,8 +79,8 @@ class BulkRunAdmin(ReadOnlyAdmin):
         if run.command == "scan":
             return "—"
         if run.rows_waiting and run.state != BulkRun.State.RUNNING:
-            return format_html("<code>manage.py {} --resume {} --apply</code>", run.command, run.pk)
-        if run.rows_done:
+            return format_html("<code>{}</code>", resume_command(run))
+        if undo.is_possible(run):
             return format_html("<code>manage.py {} --undo {}</code>", run.command, run.pk)
         return "—"
 

@@ -301,6 +301,8 @@ class Clerk:
 
     def revoke_session(self, session_id: str, *, deadline: Deadline) -> None:
         _checked(session_id, SESSION_ID)
+        if self._pace is not None:  # a person may have many, and their row is locked meanwhile
+            self._pace.count()
         self._write(
             lambda sdk: sdk.sessions.revoke(session_id=session_id), _saying(id=session_id), deadline
         )

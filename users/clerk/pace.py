@@ -45,6 +45,11 @@ class Pace:
                 place = self._free_for(user_id, place)
         self._sleep_until(place)
 
+    def count(self) -> None:
+        """Count a request that is sent without waiting for a place: the next one waits for it."""
+        with self._lock:
+            self._next += self._interval
+
     def pause(self, seconds: float) -> None:
         """Nobody sends anything for `seconds`."""
         with self._lock:

@@ -36,7 +36,7 @@ from users.sync.bulk import run as runs
 from users.sync.bulk.choosing import Choice
 from users.sync.bulk.circuit import CircuitBreaker
 from users.sync.bulk.clerk_values import with_clerk_values
-from users.sync.bulk.limits import FailureLimit, check_size
+from users.sync.bulk.limits import FailureLimit, apply_flags, check_deletions, check_size
 from users.sync.bulk.lock import Lease, one_at_a_time
 from users.sync.bulk.plan import ORDERS, Plan
 from users.sync.bulk.run import Portion
@@ -159,6 +159,7 @@ class BulkCommand(EngineerCommand):
             plan_file.write(plan, options["plan_out"])
         if options["apply"]:
             check_size(plan, options["max_changes"])
+            check_deletions(plan, options.get("confirm"))
             if plan.rows:
                 with transaction.atomic():
                     run = runs.start(plan, actor=actor)
@@ -176,6 +177,7 @@ class BulkCommand(EngineerCommand):
         if not self._quiet:
             self._show(plan, rate)
         if options["apply"]:
+            check_deletions(plan, options.get("confirm"))
             self._begin(run)
             runs.resume(run, portion)
             self._carry_out(run, lease, rate, portion, options, plan)
@@ -211,7 +213,8 @@ class BulkCommand(EngineerCommand):
         elif not plan.rows:
             self.stdout.write("Nothing to do.")
         else:
-            self.stdout.write("Nothing was changed. Run it again with --apply to do this.")
+            flags = apply_flags(plan.deletions)
+            self.stdout.write(f"Nothing was changed. Run it again with {flags} to do this.")
             if options["resume"] is None:
                 self._warn_of_size(plan, options["max_changes"])
         if plan.rows:
@@ -282,13 +285,12 @@ class BulkCommand(EngineerCommand):
         print_table(self.stdout, table)
         if run.message:
             self.stdout.write(run.message)
-        resume = f"manage.py {self.name} --resume {run.pk} --apply"
         if result["counts"].get("Waiting"):
-            self.stdout.write(f"Go on with: {resume}")
+            self.stdout.write(f"Go on with: {runs.resume_command(run)}")
         if result["counts"].get("Failed"):
             self.stdout.write(
                 f"Failed rows are not tried again by themselves. When what they name is mended: "
-                f"{resume} --retry-failed"
+                f"{runs.resume_command(run, failed=True)}"
             )
 
     # --- Showing ---------------------------------------------------------------------------
@@ -314,7 +316,7 @@ class BulkCommand(EngineerCommand):
         self.stdout.write(plan.summary(rate))
 
 
-PLANNED_ELSEWHERE = ("file", "field", "new_address", "sign_in")
+PLANNED_ELSEWHERE = ("action", "file", "all", "field", "new_address", "sign_in")
 """What a plan is made from: of no meaning for one that is made already."""
 
 
@@ -329,8 +331,9 @@ def _refuse_combinations(options: dict[str, Any]) -> None:
     refuse_together(options, "plan_file", [*PLANNED_ELSEWHERE, "sort"])
     if options["retry_failed"] and options["resume"] is None:
         raise BulkRefused("--retry-failed needs --resume RUN.")
-    if options["limit"] is not None and not options["apply"]:
-        raise BulkRefused("--limit needs --apply.")
+    for needing in ("limit", "confirm"):
+        if options.get(needing) is not None and not options["apply"]:
+            raise BulkRefused(f"--{needing} needs --apply.")
     files.refuse_overwriting(
         {"--plan-out": options["plan_out"], "--result": options.get("result")},
         {

@@ -21,10 +21,11 @@ from users.sync.bulk.choosing import Choice, Groups
 from users.sync.bulk.creating import Defaults
 
 
-def add_choice(parser: CommandParser) -> None:
-    """Who is meant, for the commands that choose."""
+def add_choice(parser: CommandParser, *, otherwise: str = "nothing given is everybody") -> None:
+    """Who is meant, for the commands that choose; `otherwise` is for the case that nobody is
+    named."""
     choosing = parser.add_argument_group(
-        "choosing", "Users that fit all of what is given; nothing given is everybody."
+        "choosing", f"Users that fit all of what is given; {otherwise}."
     )
     choosing.add_argument("--id", action="append", default=[], help="our id or Clerk's; repeatable")
     choosing.add_argument("--ids-from", type=Path, metavar="FILE", help="CSV: ids in column one")
@@ -130,5 +131,5 @@ def refuse_together(options: dict[str, Any], one: str, others: Sequence[str]) ->
 
 
 def _spelled(name: str) -> str:
-    spelled = {"file": "FILE", "plan_file": "--plan"}
+    spelled = {"action": "ACTION", "file": "FILE", "plan_file": "--plan"}
     return spelled.get(name, f"--{name.replace('_', '-')}")

@@ -11,6 +11,8 @@ from django.core.management.base import CommandParser
 from users.errors import BulkRefused
 from users.management.bulk import SHOWN, BulkCommand
 from users.models import BulkRun
+from users.models import Operation as Kind
+from users.sync import invitations
 from users.sync.bulk import results
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet.reading import FileRefused, Options
@@ -22,6 +24,15 @@ ABOUT_FILES = (
     "the plan says how. Everything that is wrong is said at once, with line and column, before "
     "Clerk is asked anything; it stands in the result file as well. "
 )
+
+
+def refuse_result(options: dict[str, Any]) -> None:
+    """Raise `BulkRefused` for a result file of a plan that came from no spreadsheet."""
+    if options["result"]:
+        raise BulkRefused(
+            "--result needs a spreadsheet, as it has a line for each of its lines. Nothing was "
+            "changed; `runs export` writes the rows of a run."
+        )
 
 
 class SpreadsheetCommand(BulkCommand):
@@ -78,11 +89,15 @@ class SpreadsheetCommand(BulkCommand):
         self.stderr.write(f"All of it stands in {file}.")
 
     def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
-        """Write the result file before the first change, so that it can be written."""
-        source = options["file"] or options["plan_file"] or Path(f"undo-of-{options['undo']}.csv")
-        file = options["result"] or results.path_for(source, run)
+        """Write the result file before the first change, so that it can be written; none for a
+        plan that came from no file."""
         planned = run.rows.filter(line__isnull=False).values_list("line", "label")
         lines = self.lines or {line: Result(label) for line, label in planned if line is not None}
+        if not lines:
+            refuse_result(options)
+            return
+        source = options["file"] or options["plan_file"] or Path(f"undo-of-{options['undo']}.csv")
+        file = options["result"] or results.path_for(source, run)
         results.write(file, lines)
         run.options["result"] = str(file.resolve())
         run.save(update_fields=["options"])
@@ -92,7 +107,19 @@ class SpreadsheetCommand(BulkCommand):
             results.write(options["result"] or results.path_for(options["file"]), self.lines)
 
     def applied(self, run: BulkRun) -> None:
-        file = Path(run.options["result"])
+        if run.rows.filter(operation__in=[Kind.INVITE, Kind.CREATE_INVITED]).exists():
+            self._tell_what_waits()
+        if "result" in run.options:
+            self._write_result(run, Path(run.options["result"]))
+
+    def _tell_what_waits(self) -> None:
+        if not self._quiet and (last := invitations.last_sent_at()):
+            self.stderr.write(
+                f"Invitations wait, as Clerk takes {invitations.PER_HOUR} an hour. The worker "
+                f"sends them; the last one about {last:%Y-%m-%d %H:%M} UTC."
+            )
+
+    def _write_result(self, run: BulkRun, file: Path) -> None:
         try:
             results.write(file, results.of_run(results.read(file), run))
         except BulkRefused as problem:

@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_variables
 from users.clerk import ClerkUser, Deadline, clerk, names
 from users.errors import ChangeFailed, ClerkError, ClerkNotFound, NotKnown, Refused
 from users.ids import USER_ID
-from users.models import BuilderUser, ClerkAccount, Invitation, Source
+from users.models import BuilderUser, BulkRun, ClerkAccount, Invitation, Source
 from users.sync import invitations, pending, repeats, wording
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write, refuse
@@ -110,7 +110,9 @@ def delete_user(
     *,
     actor: Actor,
     source: Source = Source.ADMIN,
+    run: BulkRun | None = None,
     token: uuid.UUID | None = None,
+    gateway: Gateway = clerk,
 ) -> Saved:
     """Delete in Clerk, then here.
 
@@ -118,15 +120,14 @@ def delete_user(
     `ChangeFailed` family; its message says whether the invitation is revoked.
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    origin: dict[str, Any] = {"actor": actor, "source": source, "run": run, "gateway": gateway}
     invitation = invitations.open_of(user)
     if invitation is not None:
-        _revoke_first(invitation, actor, token, deadline)
+        _revoke_first(invitation, origin, token, deadline)
         # An accepted one has brought an account; and somebody else may have deleted the user.
         user = BuilderUser.objects.filter(pk=user.pk).first() or user
     try:
-        return dual_write(
-            Delete.of(user), user, actor=actor, source=source, token=token, deadline=deadline
-        )
+        return dual_write(Delete.of(user), user, token=token, deadline=deadline, **origin)
     except ChangeFailed as failure:
         if invitation is not None:
             failure.message = (
@@ -137,13 +138,16 @@ def delete_user(
 
 
 def _revoke_first(
-    invitation: Invitation, actor: Actor, token: uuid.UUID | None, deadline: Deadline
+    invitation: Invitation,
+    origin: dict[str, Any],
+    token: uuid.UUID | None,
+    deadline: Deadline,
 ) -> None:
     """Revoke before the user is deleted. One that was accepted is closed, too. What is not
     confirmed is the revocation: the deletion waits for it like for any other earlier change."""
     try:
         invitations.revoke(
-            invitation, actor=actor, token=repeats.part_of(token, "revoke"), deadline=deadline
+            invitation, token=repeats.part_of(token, "revoke"), deadline=deadline, **origin
         )
     except Refused as refusal:
         if refusal.code != invitations.ALREADY_ACCEPTED:

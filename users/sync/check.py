@@ -25,7 +25,7 @@ from users.clerk import Clerk, Deadline, clerk, signatures
 from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefused
 from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
 from users.sync import differences
-from users.sync.bulk.run import bring_up_to_date
+from users.sync.bulk.run import bring_up_to_date, resume_command
 from users.sync.differences import Kind
 from users.sync.mirror import instance
 from users.sync.status import Events, MirrorStatus, status
@@ -318,7 +318,7 @@ def _runs() -> Findings:
     ).distinct()
     for run in cut.order_by("pk"):
         meaning = f"Run {run.pk} did not come to its end. {run.message}"
-        yield _warning("Bulk run", meaning, f"manage.py {run.command} --resume {run.pk} --apply")
+        yield _warning("Bulk run", meaning, resume_command(run))
 
 
 def _mirror() -> Findings:

@@ -66,12 +66,14 @@ def invite(
     source: Source = Source.ADMIN,
     run: BulkRun | None = None,
     token: uuid.UUID | None = None,
+    reference: uuid.UUID | None = None,
     deadline: Deadline | None = None,
 ) -> Invited:
     """Invite to a first account, or a linked user to a new email.
 
     The person signs in as before until they accept. The same again, while an earlier invitation
-    is pending, keeps its reference. Raises the `ChangeFailed` family.
+    is pending, keeps its reference; `reference` is for a new one, by default a random one.
+    Raises the `ChangeFailed` family.
     """
     purpose = Purpose.EMAIL_CHANGE if user.linked else Purpose.NEW_ACCOUNT
     email = email or user.email
@@ -79,7 +81,7 @@ def invite(
         email,
         purpose,
         invited_by=actor.pk if actor else None,
-        reference=_reference_of(pending.invite_of(user.pk, email)),
+        reference=_reference_of(pending.invite_of(user.pk, email)) or str(reference or ""),
     )
     operation = Invite.of(user, details)
     if token and (first := repeats.first_of(token, operation)):
@@ -215,7 +217,10 @@ def revoke(
     invitation: Invitation,
     *,
     actor: Actor,
+    source: Source = Source.ADMIN,
+    run: BulkRun | None = None,
     token: uuid.UUID | None = None,
+    gateway: Gateway = clerk,
     deadline: Deadline | None = None,
 ) -> Saved:
     """Revoke an invitation that is not accepted yet.
@@ -227,8 +232,8 @@ def revoke(
     operation = Revoke.of(invitation)
     try:
         return dual_write(
-            operation, invitation.user, actor=actor, source=Source.ADMIN, token=token,
-            deadline=deadline,
+            operation, invitation.user, actor=actor, source=source, run=run, token=token,
+            gateway=gateway, deadline=deadline,
         )  # fmt: skip
     except Refused as refusal:
         if refusal.code == ALREADY_ACCEPTED:
@@ -374,6 +379,17 @@ def last_sent_at(more: int = 0) -> datetime | None:
         last = max(now, sent[0] + AN_HOUR) if len(sent) == PER_HOUR else now
         sent.append(last)
     return last if last > now else None
+
+
+def queue_note(more: int) -> str:
+    """Say when the last of `more` invitations is sent; "" if none of them has to wait."""
+    last = last_sent_at(more) if more else None
+    return (
+        f"Clerk takes {PER_HOUR} invitations an hour. The others wait in the queue of the worker; "
+        f"the last one is sent about {last:%Y-%m-%d %H:%M} UTC."
+        if last
+        else ""
+    )
 
 
 def said_of(waits_until: datetime | None) -> tuple[str, ...]:

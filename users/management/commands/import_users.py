@@ -11,8 +11,6 @@ from users.errors import BulkRefused
 from users.management.bulk import BulkCommand
 from users.management.options import add_defaults, defaults_of
 from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand
-from users.models import BulkRun
-from users.sync import invitations
 from users.sync.bulk.creating import WAYS
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet import newcomers
@@ -49,11 +47,3 @@ class Command(SpreadsheetCommand):
     def plan(self, options: dict[str, Any]) -> Plan:
         plan, self.lines = self._newcomers.plan(sign_in=options["sign_in"])
         return plan
-
-    def applied(self, run: BulkRun) -> None:
-        super().applied(run)
-        if not self._quiet and (last := invitations.last_sent_at()):
-            self.stderr.write(
-                f"Invitations wait, as Clerk takes {invitations.PER_HOUR} an hour. The worker "
-                f"sends them; the last one about {last:%Y-%m-%d %H:%M} UTC."
-            )

@@ -36,11 +36,13 @@ class Defaults:
     group: BuilderGroup | None = None
 
 
-def left_out(names: Sequence[str], thing: str, why: str) -> str:
-    """Say how many are left out and why, naming some."""
+def left_out(names: Sequence[str], thing: str, why: str, *, total: int | None = None) -> str:
+    """Say how many are left out and why, naming some; `names` are all of them, or the first of
+    `total`."""
+    count = len(names) if total is None else total
     shown = ", ".join(names[:NAMED])
-    more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{counted(len(names), thing)} {why}: {shown}{more}."
+    more = f", and {count - NAMED} more" if count > NAMED else ""
+    return f"{counted(count, thing)} {why}: {shown}{more}."
 
 
 def plan_new(user: BuilderUser, sign_in: str, line: int | None = None) -> Planned:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from users.errors import BulkRefused
 from users.models import BuilderUser
-from users.sync.bulk.plan import Plan
+from users.sync.bulk.plan import Plan, counted
 
 SHARE, AT_LEAST = 0.05, 50
 IN_A_ROW, FAILED_SHARE, SHARE_COUNTS_FROM = 20, 0.10, 100
@@ -25,6 +25,23 @@ def check_size(plan: Plan, limit: int | None = None) -> None:
             f"The plan has {named}; the limit is {most} of each type. Nothing was changed. Use "
             f"--max-changes {max(over.values())} to allow them."
         )
+
+
+def check_deletions(plan: Plan, confirmed: int | None) -> None:
+    """Raise `BulkRefused` unless the number of users that the plan deletes was typed."""
+    count = plan.deletions
+    if (confirmed or 0) == count:
+        return
+    typed = f", not {confirmed}" if confirmed is not None else ""
+    allow = f"Use --confirm {count} to allow that." if count else "Leave out --confirm."
+    raise BulkRefused(
+        f"The plan deletes {counted(count, 'user')}{typed}. Nothing was changed. {allow}"
+    )
+
+
+def apply_flags(deletions: int) -> str:
+    """What to type to carry out a plan with so many deletions."""
+    return f"--apply --confirm {deletions}" if deletions else "--apply"
 
 
 @dataclass(frozen=True)

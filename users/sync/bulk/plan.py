@@ -53,13 +53,17 @@ ORDERS: Mapping[str, Callable[[Planned], Any]] = {
 SIGN_IN = "sign_in"
 """Stands among the changes of a planned user, so that the plan shows it."""
 
-_CALLS = {Kind.REPLACE_EMAIL: 3, Kind.PUSH_EMAIL: 3, Kind.LINK: 0, Kind.UNLINK: 0, Kind.FOLLOW: 0}
-"""Calls of Clerk that a change takes: an email is read back, and the old one looked for."""
+_CALLS = {Kind.REPLACE_EMAIL: 3, Kind.PUSH_EMAIL: 3, Kind.SIGN_OUT: 3, Kind.LINK: 0, Kind.UNLINK: 0,
+          Kind.FOLLOW: 0}  # fmt: skip
+"""Calls of Clerk that a change takes: an email is read back, and the old one looked for; sessions
+are listed, and one or two are ended."""
 
 
 def _calls(row: Planned) -> int:
     if row.operation == Kind.UPDATE:
         return int(bool(row.clerk_id) and "name" in row.changes)
+    if row.operation == Kind.DELETE:
+        return int(bool(row.clerk_id)) + int("invitation" in row.changes)
     if row.operation == Kind.CREATE:
         return int(row.changes.get(SIGN_IN, [None, "none"])[1] != "none")
     return _CALLS.get(Kind(row.operation), 1)
@@ -109,7 +113,7 @@ class Plan:
 
     def summary(self, rate: float) -> str:
         """Say in one line how much it is, and how long it takes at `rate` calls a second."""
-        deleted = sum(row.operation == Kind.DELETE for row in self.rows)
+        deleted = self.deletions
         made = sum(row.operation in (Kind.CREATE, Kind.CREATE_INVITED) for row in self.rows)
         seconds = sum(map(_calls, self.rows)) / rate
         changed = len(self.rows) - deleted - made
@@ -117,6 +121,11 @@ class Plan:
             f"{f'{made} to make, ' if made else ''}{changed} to change, {deleted} to delete, "
             f"about {_duration(seconds)} at {rate:g} a second."
         )
+
+    @property
+    def deletions(self) -> int:
+        """How many users it deletes."""
+        return sum(row.operation == Kind.DELETE for row in self.rows)
 
     def counts(self) -> dict[str, int]:
         """How many changes of each kind, by the kind's name for people."""

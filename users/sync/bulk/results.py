@@ -11,7 +11,7 @@ from pathlib import Path
 from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun
 from users.sync.bulk import files
-from users.sync.bulk.rows import follow_attempts
+from users.sync.bulk.attempts import follow_attempts
 from users.sync.showing import visible
 
 COLUMNS = ("line", "key", "outcome", "reason")

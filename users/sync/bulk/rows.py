@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models import Subquery
 
 from users.clerk import Clerk, Pace, clerk, names
 from users.errors import (
@@ -23,10 +23,11 @@ from users.errors import (
     NotSaved,
     Waiting,
 )
-from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Source, Status, SyncAttempt
+from users.models import BuilderUser, BulkRow, ClerkAccount, Source
 from users.models import Operation as Kind
 from users.sync import account, invitations
-from users.sync.bulk import clerk_values, creating
+from users.sync.bulk import actions, clerk_values, creating
+from users.sync.bulk.attempts import attempts_of
 from users.sync.bulk.circuit import Signal
 from users.sync.dual_write import dual_write
 from users.sync.operations import Operation
@@ -42,7 +43,9 @@ def asks_clerk(row: BulkRow) -> bool:
     """Whether it needs a place at Clerk's pace."""
     if row.operation in creating.KINDS:
         return creating.asks_clerk(row)
-    return row.operation == Kind.INVITE or _operation(row).asks_clerk
+    if row.operation == Kind.INVITE or "invitation" in row.changes:  # sent, or revoked first
+        return True
+    return _operation(row).asks_clerk
 
 
 def reads_first(row: BulkRow) -> bool:
@@ -82,8 +85,8 @@ def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
     user = row.user or creating.new_user(row)
     if user is None:
         return _skipped("The user was deleted since the plan was made.")
-    if moved := _moved_in_clerk(row):
-        return _skipped(moved)
+    if reason := _moved_in_clerk(row) or actions.obstacle_to(row, user):
+        return _skipped(reason)
     try:
         warnings = _change(row, user, lambda: clerk().paced(rate_limiter))
     except ChangeFailed as failure:
@@ -120,8 +123,7 @@ def _result_of(failure: ChangeFailed) -> Result:
 def crashed(row: BulkRow, problem: Exception) -> Result:
     """Result of a row that ended with an error of ours. Its attempt may be pending: then the row
     waits, and follows the attempt."""
-    mine = row.run.attempts.filter(user_id=row.user_id, operation=row.operation)
-    state = State.WAITING if mine.pending().exists() else State.FAILED
+    state = State.WAITING if attempts_of(row).pending().exists() else State.FAILED
     reason = f"It failed with {type(problem).__name__}: see the log."
     return Result(state, reason, Signal.FAILED)
 
@@ -132,45 +134,12 @@ def _skipped(reason: str) -> Result:
 
 def store(row: BulkRow, result: Result) -> None:
     """Store the result of a row, with the newest attempt that was made for the row."""
-    attempts = row.run.attempts.filter(user_id=row.user_id, operation=row.operation)
+    attempts = attempts_of(row)
     BulkRow.objects.filter(pk=row.pk).update(
         state=result.state,
         reason=result.reason,
         attempt=Subquery(attempts.order_by("-pk").values("pk")[:1]),
     )
-
-
-def follow_attempts(run: BulkRun | None = None) -> None:
-    """Mark rows as done whose attempt was applied after their run had given them up.
-
-    Recovery resolves an attempt without knowing of runs. Call this before rows are shown,
-    exported, resumed or undone. Without `run` it follows the attempts of all runs.
-    """
-    applied = SyncAttempt.objects.filter(
-        run=OuterRef("run"),
-        user_id=OuterRef("user_id"),
-        operation=OuterRef("operation"),
-        status=Status.APPLIED,
-    ).order_by("-pk")
-    behind = BulkRow.objects.exclude(state=State.DONE).annotate(
-        applied=Subquery(applied.values("pk")[:1])
-    )
-    behind = behind.filter(applied__isnull=False)
-    if run is not None:
-        behind = behind.filter(run=run)
-    runs = set(behind.values_list("run_id", flat=True))
-    if runs:
-        behind.update(state=State.DONE, reason="", attempt_id=F("applied"))
-    if run is not None:
-        runs.add(run.pk)
-    _finish(BulkRun.objects.filter(pk__in=runs))
-
-
-def _finish(runs: QuerySet[BulkRun]) -> None:
-    """Mark those of the runs as finished that have ended and have no waiting row left."""
-    ended = runs.filter(state__in=[BulkRun.State.STOPPED, BulkRun.State.INTERRUPTED])
-    waiting = BulkRow.objects.filter(state=State.WAITING).values("run")
-    ended.exclude(pk__in=waiting).update(state=BulkRun.State.FINISHED, message="")
 
 
 def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
@@ -179,11 +148,11 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
     if row.operation in creating.KINDS:
         return creating.create(row, user, gateway)
     if row.operation == Kind.INVITE:
-        with invitations.ONE_OF_MANY:
-            invited = invitations.invite(
-                user, actor=run.actor, email=row.changes["email"][1], source=Source.COMMAND, run=run
-            )
-        return invitations.said_of(invited.waits_until)
+        return _invite(row, user)
+    if row.operation == Kind.DELETE:
+        return account.delete_user(
+            user, actor=run.actor, source=Source.COMMAND, run=run, gateway=gateway
+        ).warnings
     operation = _operation(row)
     saved = dual_write(
         operation,
@@ -197,6 +166,24 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
     if row.operation in (Kind.REPLACE_EMAIL, Kind.PUSH_EMAIL):
         return account.still_found(row.changes["email"][0], gateway)
     return saved.warnings
+
+
+def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
+    """Invite, unless an earlier try has: an invitation that waits for Clerk's limit leaves no
+    attempt."""
+    if (earlier := actions.invitation_of(row)) is not None:
+        return invitations.said_of(earlier.send_after)
+    wanted = row.changes.get("invitation") or row.changes["email"]
+    with invitations.ONE_OF_MANY:
+        invited = invitations.invite(
+            user,
+            actor=row.run.actor,
+            email=wanted[1],
+            source=Source.COMMAND,
+            run=row.run,
+            reference=actions.reference_of(row),
+        )
+    return invitations.said_of(invited.waits_until)
 
 
 def _moved_here(conflict: Conflict) -> str:

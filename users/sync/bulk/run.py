@@ -19,10 +19,13 @@ from django.utils import timezone
 from users.clerk import Pace
 from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun, Status
+from users.models import Operation as Kind
 from users.sync import recovery
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, results, rows
+from users.sync.bulk.attempts import follow_attempts
 from users.sync.bulk.circuit import CircuitBreaker
+from users.sync.bulk.limits import apply_flags
 from users.sync.bulk.lock import Lease, mark_killed_runs
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.read_ahead import ReadAhead
@@ -147,7 +150,7 @@ def bring_up_to_date(run: BulkRun | None = None) -> None:
     """Store what became of runs since: killed ones are interrupted, and rows follow their
     attempts. Call this before runs are shown."""
     follow_killed()
-    rows.follow_attempts(run)
+    follow_attempts(run)
 
 
 def plan_rest(run: BulkRun, portion: Portion) -> Plan:
@@ -169,6 +172,14 @@ def plan_rest(run: BulkRun, portion: Portion) -> Plan:
     return Plan(run.command, planned, undo_of=run.undo_of_id, options=run.options)
 
 
+def resume_command(run: BulkRun, *, failed: bool = False) -> str:
+    """What to type to go on with a run; with `failed`, to try its failed rows again as well."""
+    left = Portion(failed=failed).left_of(run)
+    flags = apply_flags(left.filter(operation=Kind.DELETE).count())
+    retry = " --retry-failed" if failed else ""
+    return f"manage.py {run.command} --resume {run.pk} {flags}{retry}"
+
+
 def resume(run: BulkRun, portion: Portion) -> None:
     """Make a run ready to go on that was killed, stopped or interrupted.
 
@@ -176,7 +187,7 @@ def resume(run: BulkRun, portion: Portion) -> None:
     """
     for attempt in run.attempts.filter(status=Status.STARTED):
         recovery.recover(attempt)
-    rows.follow_attempts(run)
+    follow_attempts(run)
     portion.left_of(run).filter(state=State.FAILED).update(state=State.WAITING, reason="")
     run.state, run.message, run.finished_at = BulkRun.State.RUNNING, "", None
     run.save(update_fields=["state", "message", "finished_at"])
@@ -268,7 +279,7 @@ class _Execution:
                 break
             self._workers.take(self._breaker.start(), row)
         self._collect(all_of_them=True)
-        rows.follow_attempts(self._run)
+        follow_attempts(self._run)
         self._progress.counts = _counts(self._run)
 
     def _wait_for_turn(self, upcoming: Sequence[BulkRow]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from users.models import BulkRow
+from users.errors import BulkRefused
+from users.models import BulkRow, BulkRun
 from users.models import Operation as Kind
 from users.sync.bulk.clerk_values import apart
 from users.sync.bulk.plan import Plan, Planned
@@ -20,6 +21,8 @@ BACK: dict[str, tuple[tuple[str, Kind], ...]] = {
     Kind.PUSH_NAME: (("name", Kind.UPDATE),),
     Kind.PUSH_EMAIL: (("email", Kind.REPLACE_EMAIL),),
     Kind.LINK: (("clerk_id", Kind.UNLINK),),
+    Kind.BAN: (("banned", Kind.UNBAN),),
+    Kind.UNBAN: (("banned", Kind.BAN),),
 }
 """What undoes each kind, field by field; "*" stands for all fields at once."""
 
@@ -33,20 +36,30 @@ SAID_FIRST = {
     Kind.CREATE: "{} users were created. That cannot be undone here: delete them in the admin.",
     Kind.CREATE_INVITED: "{} users were created and invited. That cannot be undone here: delete "
     "them in the admin.",
+    Kind.SIGN_OUT: "Users signed out: {}. That cannot be undone: they sign in again themselves.",
+    Kind.DELETE: "Users deleted: {}. That cannot be undone: Clerk has forgotten their accounts. "
+    "import_users makes such users anew, with new accounts.",
 }
+
+IRREVERSIBLE = SAID_FIRST.keys() - BACK.keys()
 
 
 def plan_undo(pk: int, *, command: str) -> Plan:
-    """The reverse of run `pk`, its notes saying first what cannot be undone. Raises
-    `BulkRefused`."""
+    """The reverse of run `pk`, its notes saying first what cannot be undone. Raises `BulkRefused`,
+    also when nothing of it can be."""
     run = find(pk, command=command)
     done = list(run.rows.filter(state=BulkRow.State.DONE).select_related("user", "attempt"))
     rows: list[Planned] = []
     lost: list[str] = []
     # The last change first: two lines may have been about one user.
     for row in reversed(done):
+        if row.operation in IRREVERSIBLE:
+            continue
         if row.user is None:
             lost.append(f"{row.label} cannot be undone: the user was deleted.")
+            continue
+        if row.operation in (Kind.BAN, Kind.UNBAN) and row.user.account_id != row.clerk_id:
+            lost.append(f"{row.label} cannot be undone: the user has another Clerk account now.")
             continue
         back = list(_back(row))
         rows += back
@@ -54,7 +67,14 @@ def plan_undo(pk: int, *, command: str) -> Plan:
             lost.append(f"{row.label} cannot be undone: there was no value before.")
     counts = Counter(row.operation for row in done)
     said = [text.format(counts[kind]) for kind, text in SAID_FIRST.items() if counts[kind]]
+    if done and counts.keys() <= IRREVERSIBLE:
+        raise BulkRefused(f"Run {pk} cannot be undone. {' '.join(said)}")
     return Plan(command, tuple(rows), (*said, *lost), undo_of=run.pk)
+
+
+def is_possible(run: BulkRun) -> bool:
+    """Whether anything of a run can be undone."""
+    return run.rows.filter(state=BulkRow.State.DONE, operation__in=list(BACK)).exists()
 
 
 def _back(row: BulkRow) -> Iterator[Planned]:

@@ -109,16 +109,18 @@ class Header:
 
 
 def read_header(
-    row: Row, *, known: Collection[str], ignore_unknown: bool
+    row: Row, *, known: Collection[str], unread: Collection[str], ignore_unknown: bool
 ) -> tuple[Header, list[Fault]]:
-    """Find the `known` fields in the columns, and everything that is wrong with them."""
+    """Find the `known` fields in the columns, and everything that is wrong with them. Columns of
+    the fields in `unread` are left out."""
     columns: list[Column] = []
     left_out: list[str] = []
     faults: list[Fault] = []
     named = [(index, cell.strip()) for index, cell in enumerate(row.cells) if cell.strip()]
     for index, header in named:
         field = FIELD_OF.get(_folded(header), "")
-        if field in NEVER_READ or (field not in known and ignore_unknown):
+        left = field in NEVER_READ or field in unread
+        if left or (field not in known and ignore_unknown):
             left_out.append(header)
         elif field not in known:
             unknown = f"unknown column “{header}”; --ignore-unknown-columns leaves it out"

@@ -66,7 +66,7 @@ class Newcomers:
         notes = [
             *self.sheet.notes,
             *(left_out(people, "line", f"left to {command}") for command, people in others.items()),
-            *_queue(len(rows) if sign_in == "invite" else 0),
+            *filter(None, [invitations.queue_note(len(rows) if sign_in == "invite" else 0)]),
         ]
         options = {"file": self.sheet.file.name, "sign_in": sign_in}
         return Plan("import_users", tuple(rows), tuple(notes), options=options), self.sheet.results
@@ -98,6 +98,7 @@ class _Reader:
     """Lines made into people, a chunk at a time."""
 
     known = frozenset({*KEYS, *FIELDS, *PARTS})
+    unread: frozenset[str] = frozenset()
 
     def __init__(self, newcomers: Newcomers, defaults: Defaults) -> None:
         self._newcomers = newcomers
@@ -190,11 +191,3 @@ def _is_uuid(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _queue(count: int) -> Iterator[str]:
-    if count and (last := invitations.last_sent_at(count)):
-        yield (
-            f"Clerk takes {invitations.PER_HOUR} invitations an hour. The others wait in the "
-            f"queue of the worker; the last one is sent about {last:%Y-%m-%d %H:%M} UTC."
-        )

@@ -75,6 +75,10 @@ class Purpose(Protocol):
     def known(self) -> Collection[str]:
         """The fields that its columns may hold."""
 
+    @property
+    def unread(self) -> Collection[str]:
+        """Other fields of ours that its columns may hold, and that it does not read."""
+
     def lacks(self, header: Header) -> Iterator[str]:
         """Say what the columns lack to be of use."""
 
@@ -98,7 +102,12 @@ def _read(sheet: Sheet, reading: Reading, options: Options, purpose: Purpose) ->
     first = next(rows, None)
     if first is None:
         raise BulkRefused(f"The file is empty: {reading.file} holds no text. Nothing was planned.")
-    header, faults = read_header(first, known=purpose.known, ignore_unknown=options.ignore_unknown)
+    header, faults = read_header(
+        first,
+        known=purpose.known,
+        unread=purpose.unread,
+        ignore_unknown=options.ignore_unknown,
+    )
     lacking = [Fault(header.line, reason) for reason in purpose.lacks(header)]
     reading.add(*faults, *lacking)
     if header.note:

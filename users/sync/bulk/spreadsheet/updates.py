@@ -7,7 +7,6 @@ group or an internal role.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet import reading
 from users.sync.bulk.spreadsheet.cells import NONE, Cells, name_of
 from users.sync.bulk.spreadsheet.header import PARTS, Header
+from users.sync.bulk.spreadsheet.keys import KEYS, Keyed, key_of, lacks_key
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
 from users.sync.bulk.spreadsheet.sheet import Fault
 from users.sync.mirror import comparison
@@ -27,7 +27,6 @@ from users.sync.operations.base import Changes
 from users.validation import clean_roles
 from users.version import same, value_of
 
-KEYS = ("id", "clerk_id", "email")
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
 NEW_ADDRESS = "new_address"
 WAYS = {"replace": Kind.REPLACE_EMAIL, "invite": Kind.INVITE}
@@ -58,58 +57,34 @@ class _Updates:
     """Lines held against the rows that they mean, a chunk at a time."""
 
     known = frozenset({*KEYS, *FIELDS, *PARTS, NEW_ADDRESS})
+    unread: frozenset[str] = frozenset()
 
     def __init__(self, sheet: Reading, new_address: str) -> None:
         self.rows: list[Planned] = []
         self._sheet = sheet
         self._new_address = new_address
         self._cells = Cells()
-        self._first_lines: dict[str, int] = {}
+        self._keyed = Keyed()
         self._header: Header | None = None
         self._fields: list[str] = []
 
     def lacks(self, header: Header) -> Iterator[str]:
-        key = _key_of(header)
-        if not key:
-            yield f"no key: one of the columns {', '.join(KEYS)} is needed"
-        elif not header.fields & set(FIELDS) - {key}:
+        yield from lacks_key(header)
+        if (key := key_of(header)) and not header.fields & set(FIELDS) - {key}:
             yield f"nothing to change: none of the columns {', '.join(FIELDS)}"
 
     def take(self, header: Header, lines: list[Line]) -> None:
         self._header = header
-        key = _key_of(header)
+        key = key_of(header)
         self._fields = [one for one in FIELDS if one in header.fields - {key}]
-        users = self._users(key, lines)
-        for line in lines:
-            self._sheet.add(*self._take(line, key, users, header))
-
-    def _take(
-        self, line: Line, key: str, users: Mapping[str, BuilderUser], header: Header
-    ) -> Iterator[Fault]:
-        text = line.cells[key]
-        user = users.get(_normal(key, text))
-        if not text:
-            yield Fault(line.number, f"no {key}", header.label(key))
-        elif user is None:
-            yield Fault(line.number, f"no user has the {key} “{text}”", header.label(key))
-        elif (first := self._first_lines.setdefault(str(user.pk), line.number)) != line.number:
-            yield Fault(line.number, f"the same user as in line {first}", header.label(key))
-        else:
+        for line, found in self._keyed.find(header, lines):
+            if isinstance(found, Fault):
+                self._sheet.add(found)
+                continue
             faults: list[Fault] = []
-            self.rows += self._compare(user, line, header, faults)
-            self._sheet.results[line.number] = Result(text)
-            yield from faults
-
-    def _users(self, key: str, lines: list[Line]) -> dict[str, BuilderUser]:
-        keys = {_normal(key, line.cells[key]) for line in lines} - {""}
-        users = BuilderUser.objects.all()
-        if key == "id":
-            found = users.in_bulk([uuid.UUID(one) for one in keys])
-            return {str(pk): user for pk, user in found.items()}
-        if key == "clerk_id":
-            return {user.clerk_id or "": user for user in users.filter(clerk_id__in=keys)}
-        found_by_email = comparison.with_email(users, *keys)
-        return {comparison.normalized_email(user.email): user for user in found_by_email}
+            self.rows += self._compare(found, line, header, faults)
+            self._sheet.results[line.number] = Result(line.cells[key])
+            self._sheet.add(*faults)
 
     def _compare(
         self, user: BuilderUser, line: Line, header: Header, faults: list[Fault]
@@ -179,22 +154,6 @@ class _Updates:
                 )  # fmt: skip
         lines = [(row.line or 0, row.changes["email"][1]) for row in wanted]
         self._sheet.add(*reading.doubled(lines, self._header))
-
-
-def _key_of(header: Header) -> str:
-    return next((key for key in KEYS if key in header.fields), "")
-
-
-def _normal(key: str, text: str) -> str:
-    """The key as it is compared; "" for what cannot be one."""
-    if key == "id":
-        try:
-            return str(uuid.UUID(text))
-        except ValueError:
-            return ""
-    if "\0" in text:
-        return ""
-    return comparison.normalized_email(text) if key == "email" else text
 
 
 def _owners(emails: list[str]) -> dict[str, str]:

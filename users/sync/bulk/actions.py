@@ -1,0 +1,261 @@
+"""Actions on many users at once, for `clerk_action`: who can be acted on, and why the others not.
+
+One rule, in SQL, decides it for the plan, and again when a row's turn comes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import (
+    Case,
+    Exists,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+    When,
+)
+
+from users.models import LINKED, BuilderUser, BulkRow, ClerkAccount, Invitation, Role, Status
+from users.models import Operation as Kind
+from users.sync import invitations
+from users.sync.bulk.attempts import attempts_of
+from users.sync.bulk.creating import NAMED, left_out
+from users.sync.bulk.plan import Plan, Planned, counted
+from users.sync.bulk.results import Result
+from users.sync.mirror import comparison
+from users.sync.operations import Ban, SignOut, Unban
+from users.sync.operations.base import Changes
+
+COMMAND = "clerk_action"
+CHUNK = 1000
+
+_OPEN = Invitation.objects.filter(
+    user=OuterRef("pk"), status__in=[Invitation.State.WAITING, Invitation.State.PENDING]
+)
+_LIVING = ClerkAccount.objects.filter(deleted_at=None, not_found_at=None)
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why an action makes no sense for some users: `many` says it of several of them, `one` is a
+    sentence about one."""
+
+    where: Q
+    many: str
+    one: str
+
+
+ADMINISTRATOR = Obstacle(
+    Q(role=Role.ADMIN),
+    "with the role Admin (act on each of them in the admin)",
+    "The role is Admin: act on this user in the admin.",
+)
+NOT_LINKED = Obstacle(~LINKED, "without a Clerk account", "This user has no Clerk account.")
+NOT_SEEN = Obstacle(
+    Q(account=None) | ~Q(account__clerk_id=F("clerk_id")),
+    "whose account was not seen yet (--no-refresh?)",
+    "The account of this user was not seen in Clerk yet.",
+)
+DELETED = Obstacle(
+    Q(account__deleted_at__isnull=False),
+    "whose account was deleted in Clerk",
+    "The account of this user was deleted in Clerk.",
+)
+BANNED = Obstacle(Q(account__banned=True), "already banned", "This user is banned already.")
+NOT_BANNED = Obstacle(Q(account__banned=False), "not banned", "This user is not banned.")
+LINKED_ALREADY = Obstacle(
+    LINKED, "with a Clerk account already", "This user has a Clerk account already."
+)
+INVITED = Obstacle(
+    Q(Exists(_OPEN)), "with an open invitation", "This user has an open invitation already."
+)
+IN_CLERK = Obstacle(
+    Q(Exists(comparison.with_email_of(_LIVING, OuterRef("email")))),
+    "whose email has an account in Clerk already (see clerk_link)",
+    "Clerk has an account with this email already: see clerk_link.",
+)
+
+
+@dataclass(frozen=True)
+class Action:
+    """What `clerk_action` can do. `obstacles` are asked in their order, and the first one counts;
+    `changes` are what a plan shows."""
+
+    kind: Kind
+    obstacles: tuple[Obstacle, ...]
+    changes: Callable[[Any], Changes]
+
+    def split(self, users: QuerySet[BuilderUser]) -> QuerySet[Any]:
+        """Add `_obstacle`, the number of the first obstacle or None, and `_invited`, the email of
+        the open invitation or None."""
+        whens = [
+            When(obstacle.where, then=Value(number))
+            for number, obstacle in enumerate(self.obstacles)
+        ]
+        return users.annotate(
+            _obstacle=Case(*whens, default=None, output_field=IntegerField()),
+            _invited=Subquery(_OPEN.values("email")[:1]),
+        )
+
+
+def _deleted(user: Any) -> Changes:
+    changes: Changes = {"email": [user.email, None]}
+    return changes | ({"invitation": [user._invited, None]} if user._invited else {})
+
+
+ACTIONS: Mapping[str, Action] = {
+    "invite": Action(
+        Kind.INVITE,
+        (LINKED_ALREADY, INVITED, IN_CLERK),
+        lambda user: {"invitation": [None, user.email]},
+    ),
+    "ban": Action(
+        Kind.BAN,
+        (ADMINISTRATOR, NOT_LINKED, DELETED, NOT_SEEN, BANNED),
+        lambda user: dict(Ban.effect),
+    ),
+    "unban": Action(
+        Kind.UNBAN, (NOT_LINKED, DELETED, NOT_SEEN, NOT_BANNED), lambda user: dict(Unban.effect)
+    ),
+    "sign_out": Action(Kind.SIGN_OUT, (NOT_LINKED, DELETED), lambda user: dict(SignOut.effect)),
+    "delete": Action(Kind.DELETE, (ADMINISTRATOR,), _deleted),
+}
+_OF_KIND = {action.kind: action for action in ACTIONS.values()}
+
+
+# --- The plan ------------------------------------------------------------------------------------
+
+
+@dataclass
+class People:
+    """Users of a spreadsheet: the line of each, what becomes of the lines, and how it was read."""
+
+    lines: dict[uuid.UUID, int] = field(default_factory=dict)
+    results: dict[int, Result] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    file: str = ""
+
+
+def plan_action(name: str, users: QuerySet[BuilderUser], people: People | None = None) -> Plan:
+    """Plan one of `ACTIONS` for these users; of those in a spreadsheet alone, if there is one.
+
+    The notes name those who cannot be acted on, and `people.results` says it at their lines.
+    """
+    action = ACTIONS[name]
+    planning = _Planning(action, people or People())
+    for part in _parts(users, people):
+        planning.take(part)
+    options = {"action": name} | ({"file": people.file} if people else {})
+    return Plan(COMMAND, tuple(planning.rows), tuple(planning.notes()), options=options)
+
+
+def _parts(users: QuerySet[BuilderUser], people: People | None) -> Iterator[QuerySet[BuilderUser]]:
+    if people is None:
+        yield users
+        return
+    pks = list(people.lines)
+    for start in range(0, len(pks), CHUNK):
+        yield users.filter(pk__in=pks[start : start + CHUNK])
+
+
+class _Planning:
+    """Users held against the obstacles of an action."""
+
+    def __init__(self, action: Action, people: People) -> None:
+        self.rows: list[Planned] = []
+        self._action = action
+        self._people = people
+        self._left_out: dict[int, list[str]] = defaultdict(list)
+        self._counts: dict[int, int] = defaultdict(int)
+
+    def take(self, users: QuerySet[BuilderUser]) -> None:
+        split = self._action.split(users)
+        for user in split.filter(_obstacle=None).iterator(CHUNK):
+            line = self._people.lines.get(user.pk)
+            changes = self._action.changes(user)
+            self.rows.append(Planned.on(user, self._action.kind, changes, line))
+        for user in split.filter(_obstacle__isnull=False).iterator(CHUNK):
+            self._leave_out(user, user._obstacle)
+
+    def _leave_out(self, user: BuilderUser, number: int) -> None:
+        self._counts[number] += 1
+        if len(self._left_out[number]) < NAMED:
+            self._left_out[number].append(f"{user} ({user.email})")
+        if line := self._people.lines.get(user.pk):
+            key = self._people.results[line].key
+            self._people.results[line] = Result(key, "skipped", self._action.obstacles[number].one)
+
+    def notes(self) -> Iterable[str]:
+        yield from self._people.notes
+        for number, names in sorted(self._left_out.items()):
+            why = self._action.obstacles[number].many
+            yield f"Left out: {left_out(names, 'user', why, total=self._counts[number])}"
+        if self._action.kind == Kind.INVITE and (note := invitations.queue_note(len(self.rows))):
+            yield note
+        if self._action.kind == Kind.DELETE and self.rows:
+            linked = sum(bool(row.clerk_id) for row in self.rows)
+            yield (
+                f"{counted(len(self.rows), 'user')} to delete, {linked} of them in Clerk too. "
+                "That cannot be undone. Open invitations are revoked first."
+            )
+
+
+# --- A row's turn --------------------------------------------------------------------------------
+
+
+def reference_of(row: BulkRow) -> uuid.UUID:
+    """The reference of the invitation of a row, so that a row which is tried again after a kill
+    finds its own."""
+    assert row.user_id is not None
+    return uuid.uuid5(row.user_id, f"bulk run {row.run_id}")
+
+
+def invitation_of(row: BulkRow) -> Invitation | None:
+    """Find the invitation that an earlier try of the row has stored."""
+    return (
+        Invitation.objects.filter(reference=reference_of(row))
+        .exclude(status=Invitation.State.REFUSED)
+        .first()
+    )
+
+
+def obstacle_to(row: BulkRow, user: BuilderUser) -> str:
+    """Say why the action of a row makes no sense any more; "" when it does, or when an earlier
+    try of this very row is the reason."""
+    action = _OF_KIND.get(Kind(row.operation)) if row.run.command == COMMAND else None
+    if action is None:
+        return ""
+    return _moved(row, user) or _obstacle_now(row, user, action)
+
+
+def _moved(row: BulkRow, user: BuilderUser) -> str:
+    """Compare what the plan started from with the user."""
+    if user.account_id != row.clerk_id:
+        return "It changed since the plan was made: another Clerk account, or none, is theirs now."
+    planned = {Kind.DELETE: ("email", 0), Kind.INVITE: ("invitation", 1)}.get(Kind(row.operation))
+    if planned and user.email != row.changes[planned[0]][planned[1]]:
+        return f"It changed since the plan was made: email is {user.email} now."
+    return ""
+
+
+def _obstacle_now(row: BulkRow, user: BuilderUser, action: Action) -> str:
+    users = BuilderUser.objects.filter(pk=user.pk)
+    number = action.split(users).values_list("_obstacle", flat=True).first()
+    if number is None or _was_tried(row):
+        return ""
+    return action.obstacles[number].one
+
+
+def _was_tried(row: BulkRow) -> bool:
+    if row.operation == Kind.INVITE and invitation_of(row) is not None:
+        return True
+    return attempts_of(row).exclude(status__in=[Status.REFUSED, Status.DROPPED]).exists()

@@ -1,0 +1,67 @@
+"""The attempts that a run made of its rows: a row follows what became of them."""
+
+from __future__ import annotations
+
+from django.db.models import CharField, Exists, F, OuterRef, QuerySet, Subquery
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast
+
+from users.models import BuilderUser, BulkRow, BulkRun, Status, SyncAttempt, SyncAttemptQuerySet
+from users.models import Operation as Kind
+
+State = BulkRow.State
+
+
+def attempts_of(row: BulkRow) -> SyncAttemptQuerySet:
+    """Select the attempts of a row. That of a deletion names its user in its details alone: its
+    reference to the user goes with the user."""
+    attempts = row.run.attempts.filter(operation=row.operation)
+    if row.operation == Kind.DELETE:
+        return attempts.filter(details__user_id=str(row.user_id))
+    return attempts.filter(user_id=row.user_id)
+
+
+def follow_attempts(run: BulkRun | None = None) -> None:
+    """Mark rows as done whose attempt was applied after their run had given them up.
+
+    Recovery resolves an attempt without knowing of runs. Call this before rows are shown,
+    exported, resumed or undone. Without `run` it follows the attempts of all runs.
+    """
+    behind = BulkRow.objects.exclude(state=State.DONE)
+    if run is not None:
+        behind = behind.filter(run=run)
+    applied = SyncAttempt.objects.filter(
+        run=OuterRef("run"), operation=OuterRef("operation"), status=Status.APPLIED
+    )
+    runs = _follow(behind, applied.filter(user_id=OuterRef("user_id")))
+    deleted = applied.annotate(_user=KT("details__user_id")).filter(
+        _user=Cast(OuterRef("user_id"), CharField())
+    )
+    runs |= _follow(_without_user(behind.filter(operation=Kind.DELETE)), deleted)
+    if run is not None:
+        runs.add(run.pk)
+    _finish(BulkRun.objects.filter(pk__in=runs))
+
+
+def _without_user(rows: QuerySet[BulkRow]) -> QuerySet[BulkRow]:
+    """Narrow to the few rows whose user is gone: no index finds an attempt by its details."""
+    there = BuilderUser.objects.filter(pk=OuterRef("user_id"))
+    gone = rows.filter(~Exists(there)).values_list("pk", flat=True)
+    return BulkRow.objects.filter(pk__in=list(gone))
+
+
+def _follow(behind: QuerySet[BulkRow], applied: QuerySet[SyncAttempt]) -> set[int]:
+    """Mark the rows that have an applied attempt as done. Return the ids of their runs."""
+    newest = Subquery(applied.order_by("-pk").values("pk")[:1])
+    behind = behind.annotate(applied=newest).filter(applied__isnull=False)
+    runs = set(behind.values_list("run_id", flat=True))
+    if runs:
+        behind.update(state=State.DONE, reason="", attempt_id=F("applied"))
+    return runs
+
+
+def _finish(runs: QuerySet[BulkRun]) -> None:
+    """Mark those of the runs as finished that have ended and have no waiting row left."""
+    ended = runs.filter(state__in=[BulkRun.State.STOPPED, BulkRun.State.INTERRUPTED])
+    waiting = BulkRow.objects.filter(state=State.WAITING).values("run")
+    ended.exclude(pk__in=waiting).update(state=BulkRun.State.FINISHED, message="")

@@ -1,0 +1,76 @@
+"""Which user each line of a spreadsheet means: by `id`, else `clerk_id`, else `email`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+
+from users.models import BuilderUser
+from users.sync.bulk.spreadsheet.header import Header
+from users.sync.bulk.spreadsheet.reading import Line
+from users.sync.bulk.spreadsheet.sheet import Fault
+from users.sync.mirror import comparison
+
+KEYS = ("id", "clerk_id", "email")
+
+
+def key_of(header: Header) -> str:
+    """The column that is the key of a file, "" for none."""
+    return next((key for key in KEYS if key in header.fields), "")
+
+
+def lacks_key(header: Header) -> Iterator[str]:
+    """Say that a file has no key."""
+    if not key_of(header):
+        yield f"no key: one of the columns {', '.join(KEYS)} is needed"
+
+
+def normalized(key: str, text: str) -> str:
+    """The key as it is compared; "" for what cannot be one."""
+    if key == "id":
+        try:
+            return str(uuid.UUID(text))
+        except ValueError:
+            return ""
+    if "\0" in text:
+        return ""
+    return comparison.normalized_email(text) if key == "email" else text
+
+
+class Keyed:
+    """Finds the users of lines. No two lines may mean the same one."""
+
+    def __init__(self) -> None:
+        self._first_lines: dict[uuid.UUID, int] = {}
+
+    def find(self, header: Header, lines: list[Line]) -> Iterator[tuple[Line, BuilderUser | Fault]]:
+        """Give each line with its user, or with what is wrong with its key."""
+        key = key_of(header)
+        users = _users(key, lines)
+        for line in lines:
+            yield line, self._user_of(line, key, users, header.label(key))
+
+    def _user_of(
+        self, line: Line, key: str, users: Mapping[str, BuilderUser], label: str
+    ) -> BuilderUser | Fault:
+        text = line.cells[key]
+        user = users.get(normalized(key, text))
+        if not text:
+            return Fault(line.number, f"no {key}", label)
+        if user is None:
+            return Fault(line.number, f"no user has the {key} “{text}”", label)
+        if (first := self._first_lines.setdefault(user.pk, line.number)) != line.number:
+            return Fault(line.number, f"the same user as in line {first}", label)
+        return user
+
+
+def _users(key: str, lines: list[Line]) -> dict[str, BuilderUser]:
+    keys = {normalized(key, line.cells[key]) for line in lines} - {""}
+    users = BuilderUser.objects.all()
+    if key == "id":
+        found = users.in_bulk([uuid.UUID(one) for one in keys])
+        return {str(pk): user for pk, user in found.items()}
+    if key == "clerk_id":
+        return {user.clerk_id or "": user for user in users.filter(clerk_id__in=keys)}
+    found_by_email = comparison.with_email(users, *keys)
+    return {comparison.normalized_email(user.email): user for user in found_by_email}

@@ -146,7 +146,7 @@ def test_rows_that_a_limit_left_out_are_not_said_to_have_been_tried(sandbox):
     code, out = push("--apply", "--limit", "1")
     assert (code, "2 rows were not tried yet. Resume the run later." in out) == (2, True), out
     assert "tried again" not in out
-    assert "1 done, 2 waiting" in run("runs", "show")[1].lower()
+    assert "2 waiting, 1 done" in run("runs", "show")[1]
 
 
 @pytest.mark.parametrize("option", ["--undo", "--resume"])

@@ -158,7 +158,12 @@ class _Lines:
 def print_table(stdout: Any, table: Table) -> None:
     """As wide as the terminal; elsewhere wide enough that no value is broken."""
     terminal = getattr(stdout, "isatty", lambda: False)()
-    console = Console(width=None if terminal else 200, markup=False, force_terminal=terminal)
+    console = Console(
+        file=_steady(sys.stdout),  # it flushes this file, also while it is captured
+        width=None if terminal else 200,
+        markup=False,
+        force_terminal=terminal,
+    )
     with console.capture() as captured:
         console.print(table)
     stdout.write(captured.get())

@@ -9,9 +9,10 @@ import csv
 import json
 import os
 import random
+import shlex
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
@@ -28,6 +29,7 @@ from tests.events import post
 from tests.patience import PATIENCE, wait_until
 from tests.unknown import time_is_over
 from users.models import BulkRow, BulkRun, SyncAttempt
+from users.sync.bulk.run import resume_command
 
 ROWS = int(os.environ.get("BULK_ROWS", "24"))
 KILLS = int(os.environ.get("BULK_KILLS", "2"))
@@ -36,6 +38,8 @@ ROWS_A_DEED = 3
 LAST_TRIES = 5
 NO_DATABASE = "The database does not answer"
 """How a run ends, to be resumed, that gets no connection in time on a slow machine."""
+NOTHING_LEFT = "has no row left to do"
+"""How a run ends whose last attempts were resolved since it was killed."""
 
 
 def ended() -> int:
@@ -51,8 +55,8 @@ def killed_and_resumed(sandbox: Sandbox, *arguments: str | Path) -> int:
     """Run a command, kill it at random moments, and resume it each time while rows wait; return
     how often it was killed."""
     killed = 0
-    rate = ("--apply", "--rate", "1000")
-    command: tuple[str | Path, ...] = (*arguments, *rate, "--max-changes", str(ROWS))
+    rate = ("--rate", "1000")
+    command: Sequence[str | Path] = [*arguments, "--apply", *rate, "--max-changes", str(ROWS)]
     for kill in range(KILLS):
         process = start(sandbox, *command)
         left = BulkRow.objects.filter(state="waiting").count() or ROWS
@@ -63,27 +67,34 @@ def killed_and_resumed(sandbox: Sandbox, *arguments: str | Path) -> int:
         )
         process.kill()
         output, _ = process.communicate()
-        assert process.returncode in (-SIGKILL, 0, 2) or NO_DATABASE in output, output
+        fine = (NO_DATABASE, NOTHING_LEFT)
+        assert process.returncode in (-SIGKILL, 0, 2) or any(one in output for one in fine), output
         killed += process.returncode < 0
         if not BulkRow.objects.filter(state="waiting").exists():
             break
-        command = (arguments[0], "--resume", str(the_run().pk), *rate)
+        command = [*_resuming(the_run()), *rate]
     return killed
 
 
 def finished(sandbox: Sandbox) -> BulkRun:
     """Resume the run until no row waits. What is not confirmed yet is so by then."""
     bulk_run = the_run()
-    again = (bulk_run.command, "--resume", str(bulk_run.pk), "--apply", "--rate", "1000")
+    again = [*_resuming(bulk_run), "--rate", "1000"]
     for _ in range(LAST_TRIES):
         if not BulkRow.objects.filter(state="waiting").exists():
             break
         last = start(sandbox, *again)
         output, _ = last.communicate(timeout=PATIENCE)
-        assert last.returncode in (0, 2) or NO_DATABASE in output, output
+        fine = (NO_DATABASE, NOTHING_LEFT)
+        assert last.returncode in (0, 2) or any(one in output for one in fine), output
         time_is_over()
         run("clerk_recover")
     return the_run()
+
+
+def _resuming(bulk_run: BulkRun) -> list[str]:
+    """Return the command that the run itself advises, without `manage.py`."""
+    return shlex.split(resume_command(bulk_run))[1:]
 
 
 # --- What happens meanwhile ------------------------------------------------------------------

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections import Counter
 
 import pytest
 
 from sandbox import Sandbox
 from tests.factories import BuilderUserFactory, linked
-from tests.kills import killed_and_resumed
-from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Invitation, SyncAttempt
-from users.sync.bulk.run import resume_command
+from tests.killed_runs import KILLS, ROWS, finished, killed_and_resumed
+from users.models import BuilderUser, BulkRow, ClerkAccount, Invitation, SyncAttempt
 from users.sync.invitations import PER_HOUR
-
-ROWS = int(os.environ.get("ACTION_ROWS", "60"))
-KILLS = int(os.environ.get("ACTION_KILLS", "3"))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -28,15 +22,9 @@ def test_kills_at_random_moments_lose_nobody(sandbox: Sandbox, action):
         for user in users:
             sandbox.sign_in(user.clerk_id)
     sandbox.latency = 0.02
-    common = ["--no-refresh", "--rate", "1000"]
-    first = ["clerk_action", action, "--all", "--apply", "--max-changes", str(ROWS), *common]
-    if action == "delete":
-        first += ["--confirm", str(ROWS)]
-    killed_and_resumed(
-        sandbox, first, rows=ROWS, kills=KILLS,
-        resume=lambda run: shlex.split(resume_command(run))[1:] + common,
-    )  # fmt: skip
-    assert BulkRun.objects.get().state == "finished"
+    confirmed = ["--confirm", str(ROWS)] if action == "delete" else []
+    killed_and_resumed(sandbox, "clerk_action", action, "--all", "--no-refresh", *confirmed)
+    assert finished(sandbox).state == "finished"
     assert Counter(BulkRow.objects.values_list("state", flat=True)) == {"done": ROWS}
     assert set(BulkRow.objects.values_list("user_id", flat=True)) == {user.pk for user in users}
     assert not SyncAttempt.objects.filter(status="started").exists()

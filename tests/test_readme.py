@@ -30,6 +30,7 @@ SAID = {
     "update_users": (2, "3 to change"),
     "import_users": (2, "3 to make"),
     "clerk_import": (2, "2 to make"),
+    "clerk_action": (2, "to change"),
     "runs": (0, "scan"),
 }
 """Exit code and words of each command that README prints."""

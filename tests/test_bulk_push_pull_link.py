@@ -449,19 +449,19 @@ def test_a_canary_is_the_first_rows_of_the_plan_and_the_rest_comes_by_resume(san
 
 
 def test_chosen_users_alone_are_undone_applied_and_resumed(sandbox, tmp_path):
-    one, two, three = users = differing(sandbox, 3)
+    one, _, two, three = users = differing(sandbox, 4)
     file = tmp_path / "plan.json"
     push("--plan-out", file)
     assert push("--plan", file, "--email", one.email, "--apply")[0] == 0
-    assert [clerk_name(sandbox, user) == user.name for user in users] == [True, False, False]
-    push("--apply", "--limit", "0")
+    assert [clerk_name(sandbox, user) == user.name for user in users] == [True, False, False, False]
+    push("--apply", "--limit", "1", "--sort", "user")
     rest = BulkRun.objects.first()
     assert push("--resume", str(rest.pk), "--id", str(three.pk), "--apply")[0] == 2
-    assert [clerk_name(sandbox, user) == user.name for user in users] == [True, False, True]
+    assert [clerk_name(sandbox, user) == user.name for user in users] == [True, True, False, True]
     assert push("--resume", str(rest.pk), "--apply")[0] == 0
     code, out = push("--undo", str(rest.pk), "--email", two.email, "--apply")
     assert (code, three.name in out) == (0, False)
-    assert clerk_name(sandbox, two) == "Mary Ann Smith1"
+    assert clerk_name(sandbox, two) == "Mary Ann Smith2"
     assert clerk_name(sandbox, three) == three.name
 
 

@@ -354,7 +354,7 @@ def test_a_file_that_is_not_there_or_a_result_that_cannot_be_written(sandbox, tm
     code, out = update(
         ["id,name", f"{user.pk},Jane Roe"], "--apply", "--result", tmp_path / "none" / "r.csv"
     )
-    assert (code, "cannot be written" in out) == (1, True)
+    assert (code, f"the folder {tmp_path / 'none'} does not exist" in out) == (1, True)
     assert not sandbox.writes()
 
 

@@ -21,6 +21,7 @@ from users.sync import (
     journal,
     locks,
     pending,
+    permissions,
     recovery,
     repeats,
     steps,
@@ -67,6 +68,7 @@ def dual_write(
     Raises the `ChangeFailed` family. Must not run inside a
     transaction: the attempt would vanish with its rollback.
     """
+    permissions.authorize(operation, user, actor=actor, source=source)
     base = base_of(version, user) if version is not None else None
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     # Before the first attempt is looked for: else one that is recorded in between would count
@@ -124,6 +126,7 @@ class _Write:
             row, others = lock_row(operation, self.user, self.deadline)
             if blocking := pending.in_the_way(operation, others):
                 raise InTheWay(blocking)
+            self._authorize(row)
             if not operation.creates_row:
                 conflicts.check(operation, row, self.base)
             written = operation.write(row)
@@ -163,7 +166,13 @@ class _Write:
             gateway=self.gateway,
             deadline=self.deadline,
             fresh=self.fresh,
+            authorize=self._authorize,
         )
+
+    def _authorize(self, row: BuilderUser) -> None:
+        """Check again under the lock: the user may be an administrator since."""
+        actor, source = self.origin["actor"], self.origin["source"]
+        permissions.require(self.operation, row, actor=actor, source=source)
 
     def _resolving_first(self, write: Callable[[], Saved]) -> Saved:
         """Run `write`; if attempts are in its way, resolve them and run it once more."""

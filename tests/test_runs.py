@@ -16,7 +16,8 @@ from users.models import BulkRun
 pytestmark = pytest.mark.django_db(transaction=True)
 
 COMMANDS = ("clerk_check", "clerk_diff", "clerk_import", "clerk_link", "clerk_pull", "clerk_push",
-            "clerk_recover", "clerk_replay", "import_users", "runs", "update_users")  # fmt: skip
+            "clerk_recover", "clerk_replay", "import_users", "runs", "staff_groups",
+            "update_users")  # fmt: skip
 
 
 def push(*arguments):

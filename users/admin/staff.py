@@ -55,6 +55,16 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
             return fields
         return [*fields, *POWERS, *(OWN if obj == request.user else ())]
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out the password, which leads to a page that changes it, for who may not."""
+        fieldsets: Any = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fieldsets
+        return [
+            (name, {**options, "fields": [one for one in options["fields"] if one != "password"]})
+            for name, options in fieldsets
+        ]
+
 
 @admin.register(Group)
 class GroupAdmin(RankedAdmin, DjangoGroupAdmin):  # type: ignore[misc]  # its stub names no `Any`

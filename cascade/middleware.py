@@ -1,4 +1,5 @@
-"""A database that is down or hangs is a page that says so, never a traceback or a long wait."""
+"""What stands around every request: the wait for a database that is down or hangs, and the size
+of a body."""
 
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ PAGE = """<!doctype html><html lang="en"><title>Database not available · Cascad
 <p>If you were saving, the state of that change is not known on this page. Wait a minute, reload,
 and look at the user: an unfinished change is shown there and finished by itself.</p></html>"""
 
+TOO_LARGE = "The request is larger than 1 MiB. Nothing was saved.\n"
+
 
 class DatabaseDownMiddleware:
     """Outermost, because sessions and logins ask the database too. PostgreSQL's own pool error
@@ -36,3 +39,21 @@ class DatabaseDownMiddleware:
         logger.error("The database is not available: %s", error)
         connection.close()
         return HttpResponse(PAGE, status=503, headers={"Retry-After": "30"})
+
+
+class BodyLimitMiddleware:
+    """Answer 413 to a body over `DATA_UPLOAD_MAX_MEMORY_SIZE` before anything reads it.
+
+    Django's own limit does not count files, which it writes to disk, and the CSRF check reads the
+    whole body of whoever sends it. A chunked body needs no limit: Django reads none, and the one
+    view that does has its own. A page that takes files must raise the limit for itself here.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if length.isdecimal() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return HttpResponse(TOO_LARGE, status=413, content_type="text/plain")
+        return self.get_response(request)

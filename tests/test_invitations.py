@@ -101,12 +101,16 @@ class TestNewUser:
 
     def test_who_may_not_invite_creates(self, sandbox):
         other = StaffFactory(is_superuser=False)
-        other.user_permissions.set(Permission.objects.filter(codename="add_builderuser"))
+        other.user_permissions.set(
+            Permission.objects.filter(codename__in=["add_builderuser", "create_account"])
+        )
         client = Client()
         client.force_login(other)
         assert "Invite:" not in text_of(client.get(ADD))
         refused = client.post(ADD, new(account="invite"))
-        assert "account" in refused.context["adminform"].form.errors
+        [why] = refused.context["adminform"].form.errors["account"]
+        assert why.startswith("You don't have permission for this. Ask an administrator.")
+        assert not BuilderUser.objects.exists()
         client.post(ADD, new())
         assert BuilderUser.objects.get().linked
         assert not Invitation.objects.exists()

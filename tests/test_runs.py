@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 COMMANDS = ("clerk_action", "clerk_check", "clerk_diff", "clerk_import", "clerk_link",
             "clerk_pull", "clerk_push", "clerk_recover", "clerk_replay", "import_users",
-            "runs", "update_users")  # fmt: skip
+            "runs", "staff_groups", "update_users")  # fmt: skip
 
 
 def push(*arguments):

@@ -158,6 +158,12 @@ class Refused(ChangeFailed):
     code = "refused"
 
 
+class NotAllowed(Refused):
+    """The acting person lacks a permission. Clerk was not asked."""
+
+    code = "not_allowed"
+
+
 class Denied(Refused):
     """Clerk does not accept our key, or the plan or a setting of the instance lacks what the
     change needs. The same change of another user ends alike."""

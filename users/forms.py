@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -99,6 +99,28 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
     """
 
     untouched: Mapping[str, Any] = MappingProxyType({})
+    locked: Collection[str] = frozenset()
+    """Fields that this person may not change."""
+    withheld: Mapping[str, Collection[str]] = MappingProxyType({})
+    """Choices that are not offered to this person. A value that is sent all the same is valid
+    here: the service refuses it, with the reason."""
+    notes: Mapping[str, str] = MappingProxyType({})
+    """Help texts that say what is not offered, and why."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in self.locked:
+            self.fields[name].widget.attrs["disabled"] = True
+        for name, why in self.notes.items():
+            self.fields[name].help_text = why
+        self._withhold()
+
+    def _withhold(self) -> None:
+        """Leave choices out of the page. To be called again after the choices of a field are
+        set."""
+        for name, values in self.withheld.items():
+            field: Any = self.fields[name]
+            field.widget.choices = [one for one in field.choices if one[0] not in values]
 
     class Meta:
         model = BuilderUser
@@ -151,6 +173,8 @@ class ChangeForm(BuilderUserForm):
     version = forms.Field(widget=forms.HiddenInput, required=False)
     again: Mapping[str, Any] = MappingProxyType({})
     """What the author had typed into a change that was not saved, to be shown again."""
+    email_refused = ""
+    """Why this person may not open the page *Change email*; "" if they may."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -158,12 +182,26 @@ class ChangeForm(BuilderUserForm):
         self.stored = copy.copy(self.instance)
         self.fields["version"].initial = version_of(self.stored)
         self.opened, self.comparable = self._opened()
+        self._fill_in_locked()
         self.conflicts: list[FieldConflict] = []
         if isinstance(self.failure, Conflict):
             self.conflicts = self._conflicts()
             self._show_stored()
         self._offer_unknown_values()
+        self._withhold()
         self.untouched = self._untouched()
+
+    def _fill_in_locked(self) -> None:
+        """A browser does not send a disabled field: it says what it was opened with."""
+        if not self.is_bound:
+            return
+        unsent = {
+            self.add_prefix(field): self.opened[field] or ""
+            for field in self.locked
+            if self.add_prefix(field) not in self.data
+        }
+        if unsent:
+            self.data = {**dict(self.data.items()), **unsent}
 
     def _opened(self) -> tuple[dict[str, Any], bool]:
         """Return what the form was opened with, and whether its token says so. Without a readable
@@ -271,7 +309,11 @@ class ChangeForm(BuilderUserForm):
 
     def show_failure(self) -> None:
         super().show_failure()
-        if self.failure is not None and self.failure.code == "email_guarded":
+        if self.failure is None or self.failure.code != "email_guarded":
+            return
+        if self.email_refused:
+            self.add_error("email", ValidationError(self.email_refused))
+        else:
             page = reverse("admin:users_builderuser_email", args=[self.stored.pk])
             link = format_html(
                 '<a href="{}?{}">Change email of this user</a>',
@@ -292,17 +334,14 @@ class AddForm(BuilderUserForm):
         ("create", "Create the Clerk account now: you vouch for the address, no mail is sent"),
         ("none", "No sign-in yet: only the record here"),
     ]
-    may_invite = True
     account = forms.ChoiceField(
         choices=ACCOUNTS, required=False, widget=forms.RadioSelect, label="Sign-in"
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        account = self.fields["account"]
-        assert isinstance(account, forms.ChoiceField)
-        account.choices = self.ACCOUNTS if self.may_invite else self.ACCOUNTS[1:]
-        account.initial = account.choices[0][0]
+        account: Any = self.fields["account"]
+        account.initial = next(value for value, _ in account.widget.choices)
 
     def clean_account(self) -> str:
         return self.cleaned_data["account"] or str(self.fields["account"].initial)

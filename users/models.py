@@ -149,6 +149,10 @@ class BuilderUser(models.Model):
             ("reset_mfa", "Can reset two-factor sign-in"),
             ("sign_out", "Can sign people out everywhere"),
             ("link", "Can link to and unlink from a Clerk account"),
+            ("set_password", "Can set passwords"),
+            ("create_account", "Can create Clerk accounts without an invitation"),
+            ("change_role", "Can change roles"),
+            ("manage_admins", "Can manage the sign-in and role of users with the role Admin"),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -631,6 +635,7 @@ class WebhookDelivery(models.Model):
     class Meta:
         verbose_name = "webhook delivery"
         verbose_name_plural = "webhook deliveries"
+        permissions = [("replay_webhook", "Can replay webhook deliveries")]
         ordering = ["-received_at"]
         indexes = [
             models.Index(

@@ -7,6 +7,7 @@ from users.admin import (
     bulk_run,
     clerk_account,
     invitation,
+    staff,
     webhook_delivery,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "bulk_run",
     "clerk_account",
     "invitation",
+    "staff",
     "webhook_delivery",
 ]

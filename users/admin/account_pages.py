@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +25,15 @@ from users.errors import ChangeFailed
 from users.forms import ChangeEmailForm, SetPasswordForm
 from users.models import BuilderUser
 from users.models import Operation as Kind
-from users.sync import account, invitations, unseen
+from users.sync import account, invitations, permissions, unseen
+from users.sync.permissions import NOTHING
 
 
 @dataclass(frozen=True)
 class Way:
     """`effect` says what it does to the person."""
 
-    permission: str
+    kind: Kind
     label: str
     run: Callable[..., Any]
     effect: str
@@ -40,18 +41,20 @@ class Way:
 
 WAYS = {
     "invite": Way(
-        "users.invite", "Invite", invitations.invite,
+        Kind.INVITE, "Invite", invitations.invite,
         "Clerk mails an invitation to the new address. The person goes on signing in as before "
         "until they accept it; then they sign in with the new address, and their old sign-in is "
         "switched off. It can be revoked and sent again, and expires after 30 days.",
     ),
     "replace": Way(
-        "users.replace_email", "Replace now", account.replace_email,
+        Kind.REPLACE_EMAIL, "Replace now", account.replace_email,
         "From this moment the person signs in with the new address: the old address stops working "
         "and Clerk notifies it. Confirm that the new address is theirs.",
     ),
 }  # fmt: skip
 """By `how`. The first that one may is the default."""
+
+CHANGES_OF_EMAIL = tuple(way.kind for way in WAYS.values())
 
 
 class AccountPages(SafeAdmin):
@@ -71,15 +74,17 @@ class AccountPages(SafeAdmin):
 
     @method_decorator(csrf_protect)
     def email_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        user = self.user_to_change(request, object_id)  # type: ignore[attr-defined]
+        user = self.user_of_page(request, object_id, *CHANGES_OF_EMAIL)
         if user is None:
             return self.missing(request, object_id)
         ways = [
-            (how, way.label) for how, way in WAYS.items() if request.user.has_perm(way.permission)
+            (how, way.label)
+            for how, way in WAYS.items()
+            if permissions.may(request.user, way.kind, user)
         ]
         form = ChangeEmailForm(request.POST or None, ways=ways, initial=_typed(request, user))
         if request.method == "POST":
-            if not ways or not user.linked:
+            if not user.linked:
                 raise PermissionDenied
             if form.is_valid():
                 email, how = form.cleaned_data["email"], form.cleaned_data["how"]
@@ -104,13 +109,14 @@ class AccountPages(SafeAdmin):
             "ways": ways,
             "ways_explained": _explained(form),
             "invitation": invitations.open_of(user),
+            "may_invite": permissions.may(request.user, Kind.INVITE, user),
             "providers": _providers(user),
         }
         return self.render(request, user, "Change email", "email.html", context)
 
     @method_decorator([sensitive_post_parameters(), csrf_protect])
     def password_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        user = self.user_to_change(request, object_id)  # type: ignore[attr-defined]
+        user = self.user_of_page(request, object_id, Kind.SET_PASSWORD)
         if user is None:
             return self.missing(request, object_id)
         form = SetPasswordForm(request.POST or None)
@@ -134,13 +140,30 @@ class AccountPages(SafeAdmin):
     # --- What pages of their own share -----------------------------------------------------------
 
     def user_of_page(
-        self, request: HttpRequest, object_id: str, permission: str
+        self,
+        request: HttpRequest,
+        object_id: str,
+        *kinds: Kind,
+        wanted: Mapping[str, Any] = NOTHING,
     ) -> BuilderUser | None:
-        """The user of a page that needs a permission of its own; None if there is none."""
+        """The user of a page that makes one of these kinds of change; None if there is none.
+
+        Raises `PermissionDenied`, with the reason, for who may make none of them.
+        """
         user = self.get_object(request, unquote(object_id))
-        if not request.user.has_perm(permission) or not self.has_view_permission(request, user):
+        if not self.has_view_permission(request, user):
             raise PermissionDenied
+        if why := self.why_not(request, user, *kinds, wanted=wanted):
+            raise PermissionDenied(why)
         return user
+
+    def why_not(
+        self, request: HttpRequest, user: BuilderUser | None, *kinds: Kind,
+        wanted: Mapping[str, Any] = NOTHING,
+    ) -> str:  # fmt: skip
+        """Say why this person may make none of these kinds of change; "" if one is allowed."""
+        lacking = [permissions.missing(request.user, kind, user, wanted=wanted) for kind in kinds]
+        return permissions.explain(lacking[0]) if all(lacking) else ""
 
     def render(
         self, request: HttpRequest, user: BuilderUser, title: str, template: str,

@@ -1,13 +1,12 @@
-"""What staff may do to a user's account in Clerk: each action with its permission, a page that
+"""What staff may do to a user's account in Clerk: each action with its kind of change, a page that
 says what it does to the person, and an attempt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import path, reverse
 from django.utils.decorators import method_decorator
@@ -20,7 +19,11 @@ from users.admin.one_time import token_of
 from users.errors import ChangeFailed
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
-from users.sync import account, invitations
+from users.sync import account, invitations, permissions
+
+PUSHES = {"name": Kind.PUSH_NAME, "email": Kind.PUSH_EMAIL}
+PULLS = {"name": Kind.FOLLOW, "email": Kind.FOLLOW}
+"""Field of the panel → the kind of change that copies it."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Action:
 
     slug: str
     label: str
-    permission: str
+    kind: Kind
     run: Callable[..., Any]
     effect: str
     done: str
@@ -47,20 +50,20 @@ def _lives(user: BuilderUser, known: ClerkAccount | None) -> bool:
 
 ACTIONS = (
     Action(
-        "sign-out", "Sign out everywhere", "users.sign_out", account.sign_out,
+        "sign-out", "Sign out everywhere", Kind.SIGN_OUT, account.sign_out,
         "Every session of the person ends, on all devices. They can sign in again at once.",
         "{user} is signed out everywhere.",
         _lives,
     ),
     Action(
-        "unlock", "Unlock", "users.unlock", account.unlock,
+        "unlock", "Unlock", Kind.UNLOCK, account.unlock,
         "Clerk locked the account after too many wrong passwords. The person can try again at "
         "once.",
         "{user} can sign in again.",
         lambda user, known: _lives(user, known) and bool(known and known.locked),
     ),
     Action(
-        "reset-mfa", "Reset two-factor sign-in", "users.reset_mfa", account.reset_mfa,
+        "reset-mfa", "Reset two-factor sign-in", Kind.RESET_MFA, account.reset_mfa,
         "All second factors of the person go: authenticator, backup codes, phone. They sign in "
         "without one until they set it up again. Make sure that the request really comes from "
         "them.",
@@ -69,13 +72,13 @@ ACTIONS = (
         danger=True,
     ),
     Action(
-        "unban", "Unban", "users.ban", account.unban,
+        "unban", "Unban", Kind.UNBAN, account.unban,
         "The person can sign in again, as before the ban.",
         "{user} can sign in again.",
         lambda user, known: _lives(user, known) and bool(known and known.banned),
     ),
     Action(
-        "ban", "Ban", "users.ban", account.ban,
+        "ban", "Ban", Kind.BAN, account.ban,
         "Every session of the person ends, and they cannot sign in until somebody unbans them. "
         "The record here stays as it is.",
         "{user} is banned.",
@@ -83,7 +86,7 @@ ACTIONS = (
         danger=True,
     ),
     Action(
-        "unlink", "Unlink", "users.link", account.unlink,
+        "unlink", "Unlink", Kind.UNLINK, account.unlink,
         "The record here forgets the Clerk account. The account stays in Clerk, and the person "
         "can still sign in there, but nothing that is edited here reaches it, and it is not "
         "linked again by itself.",
@@ -92,7 +95,7 @@ ACTIONS = (
         danger=True,
     ),
     Action(
-        "invite", "Invite", "users.invite", invitations.invite,
+        "invite", "Invite", Kind.INVITE, invitations.invite,
         "Clerk mails an invitation to the user's address. Who accepts it makes an account, which "
         "is linked to this user then.",
         "{user} is invited.",
@@ -121,7 +124,7 @@ class AccountActions(AccountPages):
         return [
             (action, reverse(f"admin:{action.url_name}", args=[user.pk]))
             for action in ACTIONS
-            if request.user.has_perm(action.permission) and action.shown(user, known)
+            if permissions.may(request.user, action.kind, user) and action.shown(user, known)
         ]
 
     def _view_of(self, action: Action) -> Callable[..., HttpResponse]:
@@ -132,7 +135,7 @@ class AccountActions(AccountPages):
         return view
 
     def action_view(self, request: HttpRequest, object_id: str, action: Action) -> HttpResponse:
-        user = self.user_of_page(request, object_id, action.permission)
+        user = self.user_of_page(request, object_id, action.kind)
         if user is None:
             return self.missing(request, object_id)
         failure = None
@@ -150,7 +153,7 @@ class AccountActions(AccountPages):
     @method_decorator(csrf_protect)
     def link_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Search at Clerk, then take one of what was found."""
-        user = self.user_of_page(request, object_id, "users.link")
+        user = self.user_of_page(request, object_id, Kind.LINK)
         if user is None:
             return self.missing(request, object_id)
         again = typed(again_of(request, [Kind.LINK], user_id=user.pk)).get("clerk_id")
@@ -173,25 +176,26 @@ class AccountActions(AccountPages):
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/push/<str:field>/", view(self.copy_view),
-                 {"run": account.push, "done": "The {field} was copied to Clerk."},
+                 {"run": account.push, "kinds": PUSHES,
+                  "done": "The {field} was copied to Clerk."},
                  name="users_builderuser_push"),
             path("<path:object_id>/pull/<str:field>/", view(self.copy_view),
-                 {"run": account.pull, "done": "The {field} was copied from Clerk."},
+                 {"run": account.pull, "kinds": PULLS,
+                  "done": "The {field} was copied from Clerk."},
                  name="users_builderuser_pull"),
         ]  # fmt: skip
 
     @method_decorator(csrf_protect)
     def copy_view(
-        self, request: HttpRequest, object_id: str, field: str, run: Callable[..., Any], done: str
-    ) -> HttpResponse:
+        self, request: HttpRequest, object_id: str, field: str, run: Callable[..., Any],
+        kinds: Mapping[str, Kind], done: str,
+    ) -> HttpResponse:  # fmt: skip
         """One field from one copy to the other; a button of the panel."""
-        if field not in ("name", "email"):
+        if field not in kinds:
             raise Http404
-        user = self.user_to_change(request, object_id)  # type: ignore[attr-defined]
+        user = self.user_of_page(request, object_id, kinds[field], wanted={field: None})
         if user is None:
             return self.missing(request, object_id)
-        if run is account.push and field == "email" and not may_replace(request):
-            raise PermissionDenied
         if request.method == "POST":
             try:
                 result = run(user, actor=request.user, field=field, token=token_of(request))
@@ -200,7 +204,3 @@ class AccountActions(AccountPages):
             else:
                 self.tell(request, done.format(field=field), result)
         return self.back(user)
-
-
-def may_replace(request: HttpRequest) -> bool:
-    return request.user.has_perm("users.replace_email")

@@ -13,42 +13,48 @@ from django.utils.http import urlencode
 
 from users.models import Invitation, SyncAttempt
 from users.models import Operation as Kind
+from users.sync import permissions
 
 CREATES = (Kind.CREATE, Kind.CREATE_INVITED)
 
-_FORM = ("change", "users.change_builderuser")
-
-PAGES: dict[str, tuple[str, str]] = {
-    Kind.CREATE: ("add", "users.add_builderuser"),
-    Kind.CREATE_INVITED: ("add", "users.add_builderuser"),
-    Kind.DELETE: ("delete", "users.delete_builderuser"),
-    Kind.REPLACE_EMAIL: ("email", "users.replace_email"),
-    Kind.SET_PASSWORD: ("password", "users.change_builderuser"),
-    Kind.INVITE: ("invite", "users.invite"),
-    Kind.BAN: ("ban", "users.ban"),
-    Kind.UNBAN: ("unban", "users.ban"),
-    Kind.UNLOCK: ("unlock", "users.unlock"),
-    Kind.RESET_MFA: ("reset_mfa", "users.reset_mfa"),
-    Kind.SIGN_OUT: ("sign_out", "users.sign_out"),
-    Kind.LINK: ("link", "users.link"),
-    Kind.UNLINK: ("unlink", "users.link"),
+PAGES: dict[str, str] = {
+    Kind.CREATE: "add",
+    Kind.CREATE_INVITED: "add",
+    Kind.DELETE: "delete",
+    Kind.REPLACE_EMAIL: "email",
+    Kind.SET_PASSWORD: "password",
+    Kind.INVITE: "invite",
+    Kind.BAN: "ban",
+    Kind.UNBAN: "unban",
+    Kind.UNLOCK: "unlock",
+    Kind.RESET_MFA: "reset_mfa",
+    Kind.SIGN_OUT: "sign_out",
+    Kind.LINK: "link",
+    Kind.UNLINK: "unlink",
 }
-"""By the kind of change: the page where it is made, and the permission that it needs. All others
-are made on the form of the user."""
+"""By the kind of change: the page where it is made. All others are made on the form of the user."""
 
 
 def again_url(request: HttpRequest, attempt: SyncAttempt) -> str:
     """Give the address of the page; "" if this person may not use it, or the user is gone."""
-    page, permission = PAGES.get(attempt.operation, _FORM)
+    page = PAGES.get(attempt.operation, "change")
     if _is_change_of_email(attempt):
         page = "email"
-    if not request.user.has_perm(permission):
+    if not _may_be_made(request, attempt):
         return ""
     if page != "add" and attempt.user is None:
         return ""
     args = [] if page == "add" else [attempt.user_id]
     query = urlencode({"again": attempt.pk})
     return f"{reverse(f'admin:users_builderuser_{page}', args=args)}?{query}"
+
+
+def _may_be_made(request: HttpRequest, attempt: SyncAttempt) -> bool:
+    kind, account = Kind(attempt.operation), str(attempt.details.get("account", ""))
+    return permissions.may(
+        request.user, kind, attempt.user, wanted=typed(attempt),
+        account=account if kind in CREATES else "",
+    )  # fmt: skip
 
 
 def again_of(

@@ -25,6 +25,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
     list_display_links = ["started_at"]
     list_filter = ["status", "operation", "source"]
     list_select_related = ["user", "actor"]
+    linked_lookups = ("user__id__exact", "run__id__exact")
     search_fields = ["label", "=clerk_id", "=trace_id"]
     search_help_text = "Name, Clerk id or Clerk's trace id"
     date_hierarchy = None
@@ -38,7 +39,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
 
     @admin.display(description="builder user")
     def user_link(self, attempt: SyncAttempt) -> str:
-        return link_to(attempt.user, attempt.label)
+        return link_to(attempt, attempt.user, attempt.label)
 
     @admin.display(description="changes")
     def changed(self, attempt: SyncAttempt) -> str:
@@ -65,7 +66,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
     def check_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """*Check with Clerk now*: recovery of one attempt."""
         attempt = get_object_or_404(SyncAttempt, pk=pk)
-        if not request.user.has_perm("users.change_builderuser"):
+        if not (self.has_view_permission(request) and may_check(request)):
             raise PermissionDenied
         say_result(request, recovery.recover(attempt, send_again=True))
         return HttpResponseRedirect(reverse("admin:users_syncattempt_change", args=[pk]))
@@ -75,3 +76,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
         attempt = get_object_or_404(SyncAttempt, pk=pk, actor_id=request.user.pk)
         unseen.mark_seen(request.user, [attempt])
         return HttpResponseRedirect(reverse("admin:index"))
+
+
+def may_check(request: HttpRequest) -> bool:
+    return request.user.has_perm("users.change_builderuser")

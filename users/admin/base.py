@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,18 +11,21 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
-from django.db.models import Model, QuerySet
+from django.db.models import ForeignKey, Model, QuerySet, Value
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 
-from users.admin.holder import holder_link
+from users.admin.holder import VIEWERS, holder_link
 from users.errors import ChangeFailed
 from users.models import BuilderUser
 from users.sync import unseen
 from users.sync.recovery import RecoveryResult
 
 EXACT = 10_000
+FILTER_LOOKUPS = frozenset({"exact", "isnull", "isempty", "id__exact", "gte", "lt"})
+"""What Django's filters of a list put after the name of their field."""
 
 
 class CappedPaginator(Paginator):
@@ -35,7 +39,12 @@ class CappedPaginator(Paginator):
 
 class SafeAdmin(admin.ModelAdmin):
     """Whatever stands in an address is an answer, never a 500: PostgreSQL has no NUL, and
-    lookups in the query string reach it as they are."""
+    lookups in the query string reach it as they are.
+
+    `linked_lookups` are those that pages link to, beside those of the filters.
+    """
+
+    linked_lookups: tuple[str, ...] = ()
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
@@ -47,6 +56,12 @@ class SafeAdmin(admin.ModelAdmin):
             return super().get_changelist_instance(request)
         except (DataError, ValueError):
             raise IncorrectLookupParameters from None
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Allow what the page itself offers. Any other lookup reads a hidden column letter by
+        letter: `payload__data__email__startswith=a`."""
+        filters: Any = self.get_list_filter(request)  # type: ignore[arg-type]
+        return lookup in self.linked_lookups or any(_offers(each, lookup) for each in filters)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """No address fills in a form."""
@@ -75,6 +90,13 @@ class ReadOnlyAdmin(SafeAdmin):
     show_full_result_count = False
     list_per_page = 50
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Note on each row whether this person may open users: what is shown gets no request."""
+        return super().get_queryset(request).annotate(opens_user=Value(opens_users(request)))
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return linked_where_allowed(self, request, super().get_fields(request, obj))
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -85,11 +107,56 @@ class ReadOnlyAdmin(SafeAdmin):
         return False
 
 
-def link_to(user: BuilderUser | None, label: str) -> str:
-    """The user as known then, linked while they exist."""
-    if user is None:
+def _offers(offered: Any, lookup: str) -> bool:
+    """Whether a filter of a list makes such addresses."""
+    if isinstance(offered, type) and issubclass(offered, admin.SimpleListFilter):
+        return lookup == offered.parameter_name
+    field = offered if isinstance(offered, str) else offered[0]
+    return lookup.removeprefix(f"{field}__") in FILTER_LOOKUPS and lookup.startswith(f"{field}__")
+
+
+def opens_users(request: HttpRequest) -> bool:
+    return any(map(request.user.has_perm, VIEWERS))
+
+
+def link_to(shown: Any, user: BuilderUser | None, label: str) -> str:
+    """The user as known then, linked while they exist if who sees the row `shown` may open them."""
+    if user is None or not shown.opens_user:
         return label or "—"
     return format_html('<a href="{}">{}</a>', user.get_absolute_url(), label)
+
+
+def linked_where_allowed(
+    model_admin: admin.ModelAdmin, request: HttpRequest, fields: Sequence[Any]
+) -> list[Any]:
+    """Replace relations that are only looked at: Django links them whoever may open the target."""
+    relations = {
+        field.name: field
+        for field in model_admin.model._meta.get_fields()
+        if isinstance(field, ForeignKey)
+    }
+    return [
+        _related(model_admin.admin_site, request, relations[name]) if name in relations else name
+        for name in fields
+    ]
+
+
+def _related(
+    site: admin.AdminSite, request: HttpRequest, field: ForeignKey[Any, Any]
+) -> Callable[[Any], str]:
+    target = field.related_model._meta
+    page = site._registry.get(field.related_model)
+    allowed = page is not None and page.has_view_permission(request)
+
+    @admin.display(description=field.verbose_name)
+    def related(row: Any) -> str:
+        other = getattr(row, field.name)
+        if other is None or not allowed:
+            return str(other or "—")
+        url = reverse(f"admin:{target.app_label}_{target.model_name}_change", args=[other.pk])
+        return format_html('<a href="{}">{}</a>', url, other)
+
+    return related
 
 
 def say(request: HttpRequest, failure: ChangeFailed, about: str = "") -> None:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.db.models import Count, QuerySet
+from django.db.models import Count, QuerySet, Value
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from users.admin.base import SafeAdmin
+from users.admin.base import SafeAdmin, opens_users
 from users.models import BuilderGroup
 
 
@@ -20,12 +20,18 @@ class BuilderGroupAdmin(SafeAdmin):
     list_per_page = 50
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BuilderGroup]:
-        return super().get_queryset(request).annotate(member_count=Count("users"))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(member_count=Count("users"), opens_user=Value(opens_users(request)))
+        )
 
     @admin.display(description="builder users", ordering="member_count")
     def members(self, group: BuilderGroup) -> str:
-        users = reverse("admin:users_builderuser_changelist")
         count = getattr(group, "member_count", 0)
+        if not getattr(group, "opens_user", False):
+            return str(count)
+        users = reverse("admin:users_builderuser_changelist")
         return format_html(
             '<a href="{}?builder_group__id__exact={}">{}</a>', users, group.pk, count
         )

@@ -23,18 +23,34 @@ from django.utils.html import format_html
 from django.utils.timezone import localtime
 from django.views.decorators.csrf import csrf_protect
 
-from users.admin import again
-from users.admin.actions import AccountActions, may_replace
-from users.admin.base import CappedPaginator, say, say_result
+from users.admin import again, offers
+from users.admin.account_pages import CHANGES_OF_EMAIL
+from users.admin.actions import PULLS, PUSHES, AccountActions
+from users.admin.base import (
+    CappedPaginator,
+    linked_where_allowed,
+    opens_users,
+    say,
+    say_result,
+)
 from users.admin.clerk_panel import doubt_of, panel
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.admin.wanted import wanted_of
 from users.errors import ChangeFailed, NothingToChange, NotKnown, NotSaved
-from users.forms import FIELDS, AddForm, ChangeForm, GroupSelect
+from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, GroupSelect
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
 from users.models import Operation as Kind
-from users.sync import account, invitations, pending, recovery, repeats, save, unseen
+from users.sync import (
+    account,
+    invitations,
+    pending,
+    permissions,
+    recovery,
+    repeats,
+    save,
+    unseen,
+)
 from users.sync.actors import name_of
 from users.sync.drift import State, with_state
 from users.sync.status import is_stale, where_stale
@@ -92,6 +108,7 @@ class BuilderUserAdmin(AccountActions):
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
+    linked_lookups = ("builder_group__id__exact",)
     search_fields = ["name", "email", "=id", "=clerk_id"]
     search_help_text = "Name, email, id or Clerk id"
     actions = ["delete_users"]
@@ -140,9 +157,14 @@ class BuilderUserAdmin(AccountActions):
         form = super().get_form(request, obj, change=change, **kwargs)
         form.failure = getattr(request, "failure", None)  # type: ignore[attr-defined]
         form.failure_link = holder_link(request, form.failure, obj)  # type: ignore[attr-defined]
-        form.may_invite = request.user.has_perm("users.invite")  # type: ignore[attr-defined]
-        if change and obj is not None:
-            form.again = again.typed(_edit_again(request, obj))  # type: ignore[attr-defined]
+        if issubclass(form, BuilderUserForm):
+            offered = offers.of_add(request) if obj is None else offers.of_change(request, obj)
+            form.locked, form.withheld, form.notes = (
+                offered.locked, offered.withheld, offered.notes,
+            )  # fmt: skip
+        if obj is not None and issubclass(form, ChangeForm):
+            form.again = again.typed(_edit_again(request, obj))
+            form.email_refused = self.why_not(request, obj, *CHANGES_OF_EMAIL)
         return form
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
@@ -165,7 +187,7 @@ class BuilderUserAdmin(AccountActions):
             return [*FIELDS, "account"]
         if self.has_change_permission(request, obj):
             return [*FIELDS, "version"]
-        return FIELDS
+        return linked_where_allowed(self, request, FIELDS)
 
     @csrf_protect_m
     def changeform_view(
@@ -211,10 +233,11 @@ class BuilderUserAdmin(AccountActions):
         if IS_POPUP_VAR in request.POST:
             return super().response_add(request, user, post_url_continue)
         if isinstance(result, invitations.Invited):
-            messages.success(request, _about(user, "Saved here."))
+            messages.success(request, _about(request, user, "Saved here."))
             self.tell(request, f"{user.email} is invited.", result)
         else:
-            self.tell(request, _about(user, _saved_words(user, result.attempt)), result)
+            words = _saved_words(user, result.attempt)
+            self.tell(request, _about(request, user, words), result)
         return self._after_saving(request, user)
 
     def render_change_form(
@@ -245,12 +268,23 @@ class BuilderUserAdmin(AccountActions):
             "panel": panel(stored),
             "doubt": doubt_of(stored),
             "may_change": self.has_change_permission(request, stored),
-            "may_replace": may_replace(request),
+            "may_push": [
+                field
+                for field, kind in PUSHES.items()
+                if permissions.may(request.user, kind, stored)
+            ],
+            "may_pull": [
+                field
+                for field, kind in PULLS.items()
+                if permissions.may(request.user, kind, stored, wanted={field: None})
+            ],
+            "may_change_email": not self.why_not(request, stored, *CHANGES_OF_EMAIL),
+            "may_set_password": permissions.may(request.user, Kind.SET_PASSWORD, stored),
             "dashboard": settings.CLERK_DASHBOARD_URL,
             "account_actions": self.actions_for(request, stored),
-            "may_link": request.user.has_perm("users.link"),
+            "may_link": permissions.may(request.user, Kind.LINK, stored),
             "invitation": invitations.open_of(stored),
-            "may_invite": request.user.has_perm("users.invite"),
+            "may_invite": permissions.may(request.user, Kind.INVITE, stored),
         }
 
     def response_change(self, request: HttpRequest, obj: BuilderUser) -> HttpResponse:
@@ -259,7 +293,8 @@ class BuilderUserAdmin(AccountActions):
         result = request.saved  # type: ignore[attr-defined]
         user = result.user or obj
         if result.changed:
-            self.tell(request, _about(user, _saved_words(user, result.attempt)), result)
+            words = _saved_words(user, result.attempt)
+            self.tell(request, _about(request, user, words), result)
         else:
             unseen.mark_answered(request.user, None, again=again.again_of(request))
             messages.info(request, NothingToChange().message)
@@ -267,7 +302,7 @@ class BuilderUserAdmin(AccountActions):
 
     def _after_saving(self, request: HttpRequest, user: BuilderUser) -> HttpResponse:
         """Go where the button that was pressed leads to, as Django does."""
-        if "_continue" in request.POST:
+        if "_continue" in request.POST and self.has_view_permission(request, user):
             page = user.get_absolute_url()
         elif "_addanother" in request.POST:
             page = reverse("admin:users_builderuser_add")
@@ -303,6 +338,10 @@ class BuilderUserAdmin(AccountActions):
         if not self.has_delete_permission(request):
             return None
         return repeats.deletion_by(token_of(request), user_id)
+
+    def has_delete_permission(self, request: HttpRequest, obj: BuilderUser | None = None) -> bool:
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and permissions.may(request.user, Kind.DELETE, obj)
 
     def delete_model(self, request: HttpRequest, obj: BuilderUser) -> None:
         deleted = account.delete_user(obj, actor=request.user, token=token_of(request))
@@ -389,7 +428,7 @@ class BuilderUserAdmin(AccountActions):
     def take_over_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """*Use Clerk's version and discard this change*: what recovery cannot decide, a person
         can."""
-        user = self.user_to_change(request, object_id)
+        user = self.user_of_page(request, object_id, Kind.FOLLOW)
         if user is None:
             return self.missing(request, object_id)
         if request.method == "POST":
@@ -463,7 +502,9 @@ def _saved_words(user: BuilderUser, attempt: SyncAttempt | None) -> str:
     return "Saved here. Clerk does not store what you changed."
 
 
-def _about(user: BuilderUser, words: str) -> str:
+def _about(request: HttpRequest, user: BuilderUser, words: str) -> str:
+    if not opens_users(request):
+        return f"{user}: {words}"
     return format_html('<a href="{}">{}</a>: {}', user.get_absolute_url(), user, words)
 
 

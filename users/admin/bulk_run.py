@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q, QuerySet, Value
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -14,6 +14,9 @@ from users.models import BulkRow, BulkRun
 from users.sync.bulk import undo
 from users.sync.bulk.run import bring_up_to_date, resume_command
 from users.sync.showing import shown_changes, with_group_names
+
+PARTS = {"bulkrow": "its rows", "syncattempt": "its attempts"}
+"""The models that a run links to."""
 
 
 @admin.register(BulkRun)
@@ -44,7 +47,10 @@ class BulkRunAdmin(ReadOnlyAdmin):
             f"rows_{state.value}": Count("rows", filter=Q(rows__state=state))
             for state in BulkRow.State
         }
-        return super().get_queryset(request).annotate(**states)
+        opens: dict[str, Any] = {
+            f"opens_{model}": Value(request.user.has_perm(f"users.view_{model}")) for model in PARTS
+        }
+        return super().get_queryset(request).annotate(**states, **opens)
 
     @admin.display(description="done")
     def done(self, run: Any) -> int:
@@ -64,15 +70,14 @@ class BulkRunAdmin(ReadOnlyAdmin):
         return ", ".join(f"{count} {label.lower()}" for label, count in counts if count) or "—"
 
     @admin.display(description="look at")
-    def links(self, run: BulkRun) -> str:
-        pages = [
-            ("its rows", "admin:users_bulkrow_changelist"),
-            ("its attempts", "admin:users_syncattempt_changelist"),
-        ]
+    def links(self, run: Any) -> str:
         query = urlencode({"run__id__exact": run.pk})
-        return format_html_join(
-            " · ", '<a href="{}?{}">{}</a>', ((reverse(page), query, name) for name, page in pages)
+        pages = (
+            (reverse(f"admin:users_{model}_changelist"), query, name)
+            for model, name in PARTS.items()
+            if getattr(run, f"opens_{model}")
         )
+        return format_html_join(" · ", '<a href="{}?{}">{}</a>', pages) or "—"
 
     @admin.display(description="for engineers")
     def next_step(self, run: Any) -> str:
@@ -113,7 +118,7 @@ class BulkRowAdmin(ReadOnlyAdmin):
 
     @admin.display(description="builder user")
     def user_link(self, row: BulkRow) -> str:
-        return link_to(row.user, row.label)
+        return link_to(row, row.user, row.label)
 
     @admin.display(description="changes")
     def changed(self, row: BulkRow) -> str:

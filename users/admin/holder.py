@@ -10,6 +10,8 @@ from django.utils.safestring import SafeString
 
 from users.errors import ChangeFailed, EmailTaken, Holder
 from users.models import BuilderUser
+from users.models import Operation as Kind
+from users.sync import permissions
 
 VIEWERS = ("users.view_builderuser", "users.change_builderuser")
 
@@ -24,7 +26,9 @@ def holder_link(
         return ""
     if holder.user_id is not None:
         return _to_user(holder) if any(map(request.user.has_perm, VIEWERS)) else ""
-    if user is not None and not user.linked and request.user.has_perm("users.link"):
+    if user is None or user.linked:
+        return ""
+    if permissions.may(request.user, Kind.LINK, user):
         return _to_link_page(holder, user)
     return ""
 

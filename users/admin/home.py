@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from users.admin.again import again_url
+from users.admin.base import opens_users
 from users.admin.wanted import wanted_of
 from users.models import Agreement, ClerkAccount, Status, SyncAttempt
 from users.sync import pending, unseen
@@ -16,8 +17,6 @@ from users.sync.status import status
 
 MOST = 20
 """Changes that the home page tells of at once; the next ones follow as these are dismissed."""
-
-VIEWERS = ("users.view_builderuser", "users.change_builderuser")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Told:
 
 def boxes(request: HttpRequest) -> dict[str, Any]:
     """Return what the home page shows above Django's own. Nothing asks Clerk."""
-    may_view = any(map(request.user.has_perm, VIEWERS))
+    may_view = opens_users(request)
     return {
         "told": _told(request) if may_view else [],
         "mirror": status() if may_view else None,

@@ -13,12 +13,13 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.timezone import localtime
 
-from users.admin.base import ReadOnlyAdmin
+from users.admin.base import ReadOnlyAdmin, link_to, opens_users
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.errors import ChangeFailed
 from users.models import Invitation
-from users.sync import invitations, unseen
+from users.models import Operation as Kind
+from users.sync import invitations, permissions, unseen
 
 ACTIONS: dict[str, tuple[str, Callable[..., Any], str, str]] = {
     "resend": (
@@ -40,8 +41,7 @@ ACTIONS: dict[str, tuple[str, Callable[..., Any], str, str]] = {
 class InvitationAdmin(ReadOnlyAdmin):
     """Invitations that we sent, and what became of them."""
 
-    list_display = ["email", "user_link", "purpose", "state", "sent", "expires", "invited_by",
-                    "what_now"]  # fmt: skip
+    list_display = ["email", "user_link", "purpose", "state", "sent", "expires", "invited_by"]
     list_filter = ["status", "purpose"]
     list_select_related = ["user", "invited_by"]
     search_fields = ["email", "user__name"]
@@ -55,8 +55,7 @@ class InvitationAdmin(ReadOnlyAdmin):
 
     @admin.display(description="builder user")
     def user_link(self, invitation: Invitation) -> str:
-        user = invitation.user
-        return format_html('<a href="{}">{}</a>', user.get_absolute_url(), user)
+        return link_to(invitation, invitation.user, str(invitation.user))
 
     @admin.display(description="sent", ordering="sent_at")
     def sent(self, invitation: Invitation) -> str:
@@ -73,16 +72,13 @@ class InvitationAdmin(ReadOnlyAdmin):
             text = f"Waits until {_moment(invitation.send_after)} UTC"
         return format_html('<span class="state state-{}">{}</span>', invitation.status, text)
 
-    @admin.display(description="")
-    def what_now(self, invitation: Invitation) -> str:
-        if invitation.status in (Invitation.State.ACCEPTED, Invitation.State.REVOKED):
-            return ""
-        links = [
-            format_html('<a href="{}">{}</a>', _url(invitation, slug), label)
-            for slug, (label, *_) in ACTIONS.items()
-            if slug == "resend" or invitation.open
-        ]
-        return format_html(" · ".join(["{}"] * len(links)), *links)
+    def get_list_display(self, request: HttpRequest) -> Any:
+        @admin.display(description="")
+        def what_now(invitation: Invitation) -> str:
+            may = permissions.may(request.user, Kind.INVITE, invitation.user)
+            return _links(invitation) if may and opens_users(request) else ""
+
+        return [*super().get_list_display(request), what_now]
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.action_view)
@@ -92,9 +88,10 @@ class InvitationAdmin(ReadOnlyAdmin):
         ] + super().get_urls()
 
     def action_view(self, request: HttpRequest, pk: int, slug: str) -> HttpResponse:
-        if not request.user.has_perm("users.invite"):
-            raise PermissionDenied
         invitation = get_object_or_404(Invitation.objects.select_related("user"), pk=pk)
+        lacking = permissions.missing(request.user, Kind.INVITE, invitation.user)
+        if lacking or not opens_users(request):
+            raise PermissionDenied(permissions.explain(lacking))
         label, run, effect, done = ACTIONS[slug]
         failure = None
         if request.method == "POST":
@@ -116,9 +113,21 @@ class InvitationAdmin(ReadOnlyAdmin):
             "invitation": invitation,
             "failure": failure,
             "failure_link": holder_link(request, failure, invitation.user),
-            "changelist": reverse("admin:users_invitation_changelist"),
+            "has_view_permission": self.has_view_permission(request),
         }
         return TemplateResponse(request, "admin/users/invitation/action.html", context)
+
+
+def _links(invitation: Invitation) -> str:
+    """What can still be done with it."""
+    if invitation.status in (Invitation.State.ACCEPTED, Invitation.State.REVOKED):
+        return ""
+    links = [
+        format_html('<a href="{}">{}</a>', _url(invitation, slug), label)
+        for slug, (label, *_) in ACTIONS.items()
+        if slug == "resend" or invitation.open
+    ]
+    return format_html(" · ".join(["{}"] * len(links)), *links)
 
 
 def _moment(moment: datetime | None) -> str:

@@ -55,7 +55,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         return delivery.state.label
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("users.change_builderuser")
+        return request.user.has_perm("users.replay_webhook")
 
     @admin.action(description="Replay the selected deliveries", permissions=["replay"])
     def replay(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
@@ -72,7 +72,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         ]
 
     def replay_view(self, request: HttpRequest, pk: str) -> HttpResponse:
-        if not self.has_replay_permission(request):
+        if not (self.has_view_permission(request) and self.has_replay_permission(request)):
             raise PermissionDenied
         delivery = get_object_or_404(WebhookDelivery, pk=pk.replace("\0", ""))
         self._replay(request, [delivery.pk])

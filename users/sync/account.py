@@ -15,7 +15,7 @@ from users.clerk import ClerkUser, Deadline, clerk, names
 from users.errors import ChangeFailed, ClerkError, ClerkNotFound, NotKnown, Refused
 from users.ids import USER_ID
 from users.models import BuilderUser, BulkRun, ClerkAccount, Invitation, Source
-from users.sync import invitations, pending, repeats, wording
+from users.sync import invitations, pending, permissions, repeats, wording
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.exchange import follow, lock_row
@@ -39,6 +39,7 @@ from users.sync.operations import (
     Unlock,
 )
 from users.sync.operations.following import changes_from
+from users.version import value_of
 
 # --- Email, password, deleting -----------------------------------------------------------------
 
@@ -121,6 +122,7 @@ def delete_user(
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     origin: dict[str, Any] = {"actor": actor, "source": source, "run": run, "gateway": gateway}
+    permissions.authorize(Delete.of(user), user, actor=actor, source=source)
     invitation = invitations.open_of(user)
     if invitation is not None:
         _revoke_first(invitation, origin, token, deadline)
@@ -147,7 +149,11 @@ def _revoke_first(
     confirmed is the revocation: the deletion waits for it like for any other earlier change."""
     try:
         invitations.revoke(
-            invitation, token=repeats.part_of(token, "revoke"), deadline=deadline, **origin
+            invitation,
+            token=repeats.part_of(token, "revoke"),
+            deadline=deadline,
+            deletes_user=True,
+            **origin,
         )
     except Refused as refusal:
         if refusal.code != invitations.ALREADY_ACCEPTED:
@@ -220,7 +226,9 @@ def link(
     user: BuilderUser, *, actor: Actor, clerk_id: str, token: uuid.UUID | None = None
 ) -> Saved:
     """The row takes this account, as Clerk has it now. Raises the `ChangeFailed` family."""
-    if token and (first := repeats.first_of(token, Link.to(user, clerk_id))):
+    wanted = Link.to(user, clerk_id)
+    permissions.authorize(wanted, user, actor=actor, source=Source.ADMIN)
+    if token and (first := repeats.first_of(token, wanted)):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if user.linked:
         raise Refused("This user has a Clerk account. Unlink that one first.", code="linked")
@@ -272,8 +280,11 @@ def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
     """
     _require_account(user)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    wanted = Follow.on(user, {field: [value_of(user, field), None]})
+    permissions.authorize(wanted, user, actor=actor, source=Source.ADMIN)
     with transaction.atomic(durable=True):
-        row, others = lock_row(Follow.on(user, {}), user, deadline)
+        row, others = lock_row(wanted, user, deadline)
+        permissions.require(wanted, row, actor=actor, source=Source.ADMIN)
         account = _read(row.account_id, deadline)
         changes = changes_from(row, account)
         operation = Follow.on(row, {name: changes[name] for name in changes if name == field})

@@ -21,6 +21,7 @@ from users.sync import (
     journal,
     locks,
     pending,
+    permissions,
     recovery,
     repeats,
     steps,
@@ -66,6 +67,7 @@ def dual_write(
     older than `fresh`. Raises the `ChangeFailed` family. Must not run inside a transaction: the
     attempt would vanish with its rollback.
     """
+    permissions.authorize(operation, user, actor=actor, source=source)
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     first = repeats.attempt_of(token)
     if first and repeats.is_repeated(first, operation):
@@ -121,6 +123,7 @@ class _Write:
             row, others = lock_row(operation, self.user, self.deadline)
             if blocking := pending.in_the_way(operation, others):
                 raise InTheWay(blocking)
+            self._authorize(row)
             if not operation.creates_row:
                 conflicts.check(operation, row, self.base)
             written = operation.write(row)
@@ -160,7 +163,13 @@ class _Write:
             gateway=self.gateway,
             deadline=self.deadline,
             fresh=self.fresh,
+            authorize=self._authorize,
         )
+
+    def _authorize(self, row: BuilderUser) -> None:
+        """Check again under the lock: the user may be an administrator since."""
+        actor, source = self.origin["actor"], self.origin["source"]
+        permissions.require(self.operation, row, actor=actor, source=source)
 
     def _resolving_first(self, write: Callable[[], Saved]) -> Saved:
         """Run `write`; if attempts are in its way, resolve them and run it once more."""

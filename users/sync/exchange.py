@@ -43,6 +43,11 @@ Gateway = Callable[[], Clerk]
 """Gives the client; raises `ClerkNotConfigured`."""
 Base = dict[str, Any] | None
 """The shown values that the form was opened with."""
+Authorize = Callable[[BuilderUser], None]
+
+
+def authorized_before(row: BuilderUser) -> None:
+    """Allow what was allowed when the attempt was recorded: recovery goes on with it."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,12 @@ def exchange(
     gateway: Gateway,
     deadline: Deadline,
     fresh: timedelta = FRESH,
+    authorize: Authorize = authorized_before,
 ) -> Saved:
     """Make the change of one recorded attempt on both sides, or on none.
 
-    1. Lock the row and the attempt. Look for attempts that exclude this one.
+    1. Lock the row and the attempt. Look for attempts that exclude this one. `authorize` raises
+       `NotAllowed` for a row that the actor may not change.
     2. Compare what the change starts from, here and in Clerk, by our copy of it, which is read
        again when it is older than `fresh`.
     3. Write the row, so that constraints speak before Clerk is asked.
@@ -105,6 +112,7 @@ def exchange(
     try:
         with transaction.atomic(durable=True):
             row, same = _lock(operation, user, attempt, base, deadline)
+            authorize(row)
             if attempt.changes != operation.changes:  # part of it is stored already
                 SyncAttempt.objects.filter(pk=attempt.pk).update(changes=operation.changes)
             if not operation.asks_clerk:  # somebody else has just brought Clerk's part of it

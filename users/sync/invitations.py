@@ -29,7 +29,7 @@ from users.errors import (
     Waiting,
 )
 from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
-from users.sync import constraints, holders, journal, locks, pending, repeats
+from users.sync import constraints, holders, journal, locks, pending, permissions, repeats
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.inbound import reconcile
@@ -84,6 +84,7 @@ def invite(
         reference=_reference_of(pending.invite_of(user.pk, email)) or str(reference or ""),
     )
     operation = Invite.of(user, details)
+    permissions.authorize(operation, user, actor=actor, source=source)
     if token and (first := repeats.first_of(token, operation)):
         return _outcome_of(first, user, email, deadline)
     if user.linked and same_email(email, user.email):
@@ -148,6 +149,7 @@ def create_invited(
         reference=_reference_of(earlier),
     )
     operation = CreateInvited.of_new(user, details)
+    permissions.authorize(operation, user, actor=actor, source=source)
     create = Create.of(user, account="none")
     token_of_create = repeats.part_of(token, "waits")
     if token_of_create and (first := repeats.first_of(token_of_create, create)):
@@ -222,14 +224,15 @@ def revoke(
     token: uuid.UUID | None = None,
     gateway: Gateway = clerk,
     deadline: Deadline | None = None,
+    deletes_user: bool = False,
 ) -> Saved:
-    """Revoke an invitation that is not accepted yet.
+    """Revoke an invitation that is not accepted yet, `deletes_user` as a step of a deletion.
 
     Raises the `ChangeFailed` family: `Refused` when it was accepted already. Then its account is
     linked at once, if it can be.
     """
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
-    operation = Revoke.of(invitation)
+    operation = Revoke.of(invitation, deletes_user=deletes_user)
     try:
         return dual_write(
             operation, invitation.user, actor=actor, source=source, run=run, token=token,

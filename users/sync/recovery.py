@@ -23,7 +23,7 @@ from users.errors import (
     NotSaved,
 )
 from users.models import BuilderUser, Source, Status, SyncAttempt
-from users.sync import constraints, journal, locks, pending, repeats, wording
+from users.sync import constraints, journal, locks, pending, permissions, repeats, wording
 from users.sync.actors import Actor, name_of
 from users.sync.completion import complete
 from users.sync.exchange import InTheWay, exchange, follow, refusal_of
@@ -329,6 +329,7 @@ def take_over(
     Raises `Waiting` while a request may still arrive, `Busy`, `Gone` and
     what `wording.refused` makes of a `ClerkError`.
     """
+    permissions.authorize(Follow.on(user, {}), user, actor=actor, source=source)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     with transaction.atomic(durable=True):
         if token:
@@ -348,6 +349,7 @@ def take_over(
                 )  # fmt: skip
         if account is not None:
             operation = Follow.on(row, changes_from(row, account))
+            permissions.require(operation, row, actor=actor, source=source)
             if operation.changes:
                 follow(operation, row, actor=actor, source=source)
             reconcile.take(account, source=source)

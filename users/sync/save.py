@@ -10,7 +10,7 @@ from django.conf import settings
 from users.clerk import Deadline, clerk
 from users.errors import Conflict, NothingToChange, Refused
 from users.models import BuilderUser, BulkRun, Source
-from users.sync import conflicts, pending, repeats
+from users.sync import conflicts, pending, permissions, repeats
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.operations import Create, Edit
@@ -59,6 +59,7 @@ def save_user(
     if not recorded:
         return Saved(user)
     operation = Edit.on(user, recorded)
+    permissions.authorize(operation, user, actor=actor, source=source)
     if "email" in recorded and user.linked:
         raise refuse(operation, _email_guarded(), actor=actor, source=source)
     try:

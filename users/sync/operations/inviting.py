@@ -147,9 +147,12 @@ class Revoke(Operation):
     changes_row = False
 
     @classmethod
-    def of(cls, invitation: Invitation) -> Revoke:
+    def of(cls, invitation: Invitation, *, deletes_user: bool = False) -> Revoke:
+        """`deletes_user` says that it is the first step of a deletion, and needs the permission
+        of that alone."""
         changes: Changes = {"invitation": [invitation.email, None]}
-        details = {
+        details: dict[str, Any] = {
+            "deletes_user": deletes_user,
             "reference": str(invitation.reference),
             "clerk_invitation_id": invitation.clerk_invitation_id,
         }

@@ -1,0 +1,30 @@
+"""Staff by what they may do."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import Group, User
+from django.test import Client
+
+from tests.factories import StaffFactory
+from users.sync import staff_groups
+
+
+def staff_who_may(*names: str) -> User:
+    """A staff member with single permissions, named as `users.invite`."""
+    staff = StaffFactory(is_superuser=False)
+    staff.user_permissions.set(staff_groups.of_names(names))
+    return staff
+
+
+def staff_in(*groups: str) -> User:
+    """A staff member of groups, which a flushed database has no more."""
+    staff_groups.apply()
+    staff = StaffFactory(is_superuser=False)
+    staff.groups.set(Group.objects.filter(name__in=groups))
+    return staff
+
+
+def browser_of(staff: User) -> Client:
+    client = Client()
+    client.force_login(staff)
+    return client

@@ -1,0 +1,433 @@
+"""Who may become what: no page, action, popup or page of `auth` leads from a lower role to a
+higher one. The administrator is a row with the role ADMIN; the attackers are staff without
+`manage_admins`, and staff who may edit staff."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.urls import reverse
+
+from tests.commands import run
+from tests.factories import BuilderUserFactory, StaffFactory, change_here, linked
+from tests.personas import browser_of, staff_in, staff_who_may
+from tests.test_change_form import form_of, page_of, said, stored, text_of
+from users.models import BuilderUser, Invitation, SyncAttempt
+from users.sync import steps
+from users.sync.actors import service_user
+from users.sync.permissions import NO_PERMISSION
+from users.sync.staff_groups import STAFF
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST, ADD = "/admin/users/builderuser/", "/admin/users/builderuser/add/"
+ADMIN = {"role": "ADMIN", "internal_role": "Administrator"}
+PASSWORD = {"password1": "correct horse battery 7", "password2": "correct horse battery 7"}
+
+
+@pytest.fixture
+def manager(db):
+    """A person with every permission that a group gives, but not `manage_admins`."""
+    return browser_of(staff_in("Manager", "Engineer"))
+
+
+def own_page(user: BuilderUser, name: str, *args: str) -> str:
+    return reverse(f"admin:users_builderuser_{name}", args=[user.pk, *args])
+
+
+def everything_of(user: BuilderUser, sandbox: Any) -> tuple[Any, ...]:
+    """What both stores hold of a user."""
+    return (
+        BuilderUser.objects.filter(pk=user.pk).values().first(),
+        sandbox.user(user.clerk_id) if user.clerk_id else None,
+        list(Invitation.objects.values("email", "status")),
+    )
+
+
+def told(response: Any) -> str:
+    return html.unescape(" ".join([text_of(response), *said(response)]))
+
+
+# --- An administrator whose account exists -------------------------------------------------------
+
+Deed = Callable[[Any, BuilderUser], Any]
+
+
+def on_page(name: str, *args: str, **form: str) -> Deed:
+    return lambda client, user: client.post(own_page(user, name, *args), form)
+
+
+def on_form(**typed: str) -> Deed:
+    return lambda client, user: client.post(page_of(user), form_of(user, **typed))
+
+
+def in_list(client: Any, user: BuilderUser) -> Any:
+    chosen = {"action": "delete_users", "_selected_action": [str(user.pk)], "confirmed": "yes"}
+    return client.post(LIST, chosen)
+
+
+AGAINST_A_LINKED_ADMIN: dict[str, Deed] = {
+    "set the password": on_page("password", **PASSWORD),
+    "replace the email": on_page("email", email="mine@example.com", how="replace"),
+    "invite to another email": on_page("email", email="mine@example.com", how="invite"),
+    "copy the email to Clerk": on_page("push", "email"),
+    "copy the email from Clerk": on_page("pull", "email"),
+    "ban": on_page("ban"),
+    "unban": on_page("unban"),
+    "reset two-factor sign-in": on_page("reset_mfa"),
+    "disconnect": on_page("unlink"),
+    "delete": on_page("delete", post="yes"),
+    "delete in the list": in_list,
+    "take the role away": on_form(role="BUILDER", internal_role=""),
+    "change the internal role": on_form(internal_role="Employee"),
+    "type another email": on_form(email="mine@example.com"),
+    "in a popup": on_form(role="BUILDER", internal_role="", _popup="1"),
+    "as a new user": on_form(email="mine@example.com", _saveasnew="1"),
+}
+
+
+@pytest.fixture
+def admin(sandbox):
+    """An administrator whose email in Clerk differs, so that there is something to copy."""
+    user = linked(sandbox, email="boss@example.com", clerk={"totp_enabled": True}, **ADMIN)
+    user.account.email = "other@example.com"
+    user.account.save()
+    sandbox.edit(user.clerk_id, email="other@example.com")
+    sandbox.clear_requests()
+    return user
+
+
+@pytest.mark.parametrize("deed", AGAINST_A_LINKED_ADMIN)
+def test_a_manager_has_no_power_over_an_administrator(sandbox, manager, admin, deed):
+    before = everything_of(admin, sandbox)
+    response = AGAINST_A_LINKED_ADMIN[deed](manager, admin)
+    assert everything_of(admin, sandbox) == before
+    assert sandbox.writes() == []
+    assert sandbox.mails() == []
+    assert NO_PERMISSION in told(response)
+    assert BuilderUser.objects.count() == 1
+
+
+@pytest.mark.parametrize("deed", ["set the password", "ban", "take the role away"])
+def test_who_manages_administrators_may(sandbox, admin, deed):
+    staff = staff_in("Manager")
+    staff.user_permissions.set(staff_who_may("users.manage_admins").user_permissions.all())
+    before = everything_of(admin, sandbox)
+    response = AGAINST_A_LINKED_ADMIN[deed](browser_of(staff), admin)
+    assert response.status_code == 302
+    assert everything_of(admin, sandbox) != before
+
+
+def test_using_clerks_version_moves_no_email_of_an_administrator(sandbox, manager, admin):
+    before = everything_of(admin, sandbox)
+    response = manager.post(own_page(admin, "take_over"))
+    assert NO_PERMISSION in told(response)
+    assert everything_of(admin, sandbox) == before
+
+
+# --- An administrator without an account: whoever is connected to the row becomes one ------------
+
+
+def open_invitation(user: BuilderUser) -> Invitation:
+    return Invitation.objects.create(
+        user=user, purpose="new_account", email=user.email, clerk_invitation_id="inv_1"
+    )
+
+
+def resend(client: Any, user: BuilderUser) -> Any:
+    [invitation] = Invitation.objects.all()
+    return client.post(reverse("admin:users_invitation_resend", args=[invitation.pk]))
+
+
+def revoke(client: Any, user: BuilderUser) -> Any:
+    [invitation] = Invitation.objects.all()
+    return client.post(reverse("admin:users_invitation_revoke", args=[invitation.pk]))
+
+
+def link_to_mine(client: Any, user: BuilderUser) -> Any:
+    return client.post(own_page(user, "link"), {"clerk_id": "user_mine"})
+
+
+AGAINST_AN_ADMIN_WITHOUT_ACCOUNT: dict[str, Deed] = {
+    "connect an own account": link_to_mine,
+    "invite": on_page("invite"),
+    "send the invitation again": resend,
+    "revoke the invitation": revoke,
+    "type an own email": on_form(email="mine@example.com"),
+    "delete": on_page("delete", post="yes"),
+}
+
+
+@pytest.mark.parametrize("deed", AGAINST_AN_ADMIN_WITHOUT_ACCOUNT)
+def test_a_manager_cannot_take_the_place_of_an_administrator(sandbox, manager, deed):
+    user = BuilderUserFactory(email="boss@example.com", **ADMIN)
+    sandbox.add_user(id="user_mine", email="mine@example.com")
+    open_invitation(user)
+    sandbox.clear_requests()
+    before = everything_of(user, sandbox)
+    response = AGAINST_AN_ADMIN_WITHOUT_ACCOUNT[deed](manager, user)
+    assert everything_of(user, sandbox) == before
+    assert sandbox.requests() == []
+    assert NO_PERMISSION in told(response)
+
+
+# --- To become an administrator ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("popup", [{}, {"_popup": "1"}, {"_continue": "1"}])
+@pytest.mark.parametrize("group", ["Editor", "Support", "Manager"])
+def test_nobody_is_made_an_administrator_on_the_form(sandbox, group, popup):
+    user, client = linked(sandbox), browser_of(staff_in(group))
+    for typed in (ADMIN, {"role": "ADMIN"}):
+        response = client.post(page_of(user), form_of(user, **typed, **popup))
+        assert NO_PERMISSION in told(response)
+        assert stored(user).role == "BUILDER"
+    new = {"name": "Bob", "email": "bob@example.com", "role": "ADMIN", "account": "none", **popup}
+    response = client.post(ADD, new)
+    assert NO_PERMISSION in told(response)
+    assert list(BuilderUser.objects.all()) == [user]
+    assert sandbox.requests() == []
+
+
+@pytest.mark.parametrize("account", ["invite", "create"])
+def test_an_editor_gives_nobody_a_sign_in(sandbox, account):
+    client = browser_of(staff_in("Editor"))
+    response = client.post(
+        ADD, {"name": "Bob", "email": "bob@example.com", "role": "BUILDER", "account": account}
+    )
+    assert NO_PERMISSION in told(response)
+    assert not BuilderUser.objects.exists()
+    assert sandbox.requests() == []
+
+
+def test_an_editor_changes_no_role_and_no_password(sandbox):
+    user, client = linked(sandbox), browser_of(staff_in("Editor"))
+    assert NO_PERMISSION in told(client.post(page_of(user), form_of(user, role="HOMEOWNER")))
+    assert NO_PERMISSION in told(client.post(own_page(user, "password"), PASSWORD))
+    assert stored(user).role == "BUILDER"
+    assert sandbox.requests() == []
+
+
+def test_a_user_who_becomes_an_administrator_meanwhile_is_not_banned(sandbox, manager):
+    """The page was opened for a builder: the role that counts is the one under the lock."""
+    user = linked(sandbox)
+
+    def promote(sender, step, **_):
+        if step == steps.AFTER_ATTEMPT:
+            change_here(user, role="ADMIN")
+
+    steps.reached.connect(promote)
+    try:
+        response = manager.post(own_page(user, "ban"))
+    finally:
+        steps.reached.disconnect(promote)
+    assert NO_PERMISSION in told(response)
+    assert SyncAttempt.objects.get().status == "refused"
+    assert sandbox.writes() == []
+
+
+def test_a_refusal_is_in_the_journal(sandbox, manager):
+    user = linked(sandbox)
+    manager.post(page_of(user), form_of(user, role="ADMIN"))
+    attempt = SyncAttempt.objects.get()
+    assert (attempt.status, attempt.error_code) == ("refused", "not_allowed")
+    assert attempt.changes == {"role": ["BUILDER", "ADMIN"]}
+
+
+# --- What stays allowed --------------------------------------------------------------------------
+
+
+def test_an_editor_edits_the_name_and_group_of_an_administrator(sandbox):
+    user, client = linked(sandbox, **ADMIN), browser_of(staff_in("Editor"))
+    page = client.get(page_of(user))
+    assert page.context["adminform"].form.locked == {"email", "role", "internal_role"}
+    # A browser does not send what is disabled.
+    sent = {key: value for key, value in form_of(user, name="Mary Ann Jones").items()
+            if key not in ("email", "role", "internal_role")}  # fmt: skip
+    assert client.post(page_of(user), sent).status_code == 302
+    assert stored(user).name == "Mary Ann Jones"
+    assert (stored(user).role, stored(user).internal_role) == ("ADMIN", "Administrator")
+    assert stored(user).email == user.email
+    assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
+
+
+@pytest.mark.parametrize("page", ["sign_out", "unlock"])
+def test_support_helps_an_administrator_to_sign_in(sandbox, page):
+    user = linked(sandbox, clerk={"locked": True}, **ADMIN)
+    response = browser_of(staff_in("Support")).post(own_page(user, page))
+    assert response.status_code == 302
+    assert SyncAttempt.objects.get().status == "applied"
+
+
+def test_a_manager_changes_roles_below_administrator(sandbox, manager):
+    user = linked(sandbox)
+    page = text_of(manager.get(page_of(user)))
+    assert '<option value="HOMEOWNER"' in page
+    assert '<option value="ADMIN"' not in page
+    assert "Missing permission: “Can manage the sign-in and role of users" in page
+    assert manager.post(page_of(user), form_of(user, role="HOMEOWNER")).status_code == 302
+    assert stored(user).role == "HOMEOWNER"
+
+
+def test_a_command_acts_as_the_system_in_anybodys_name(sandbox, tmp_path):
+    """Who runs commands on the server can write the tables anyway."""
+    user, staff = linked(sandbox), staff_who_may()
+    file = tmp_path / "roles.csv"
+    file.write_text(f"email,role,internal_role\n{user.email},ADMIN,Employee\n")
+    code, words = run(
+        "update_users", file, "--apply", "--no-refresh", "--actor", staff.get_username()
+    )
+    assert code == 0, words
+    assert stored(user).role == "ADMIN"
+    assert SyncAttempt.objects.get().actor == staff
+
+
+# --- The pages of `auth` -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def office(db):
+    """Who may edit staff and groups, and builder users besides."""
+    staff = staff_in("Editor")
+    staff.user_permissions.set(staff_who_may(*STAFF).user_permissions.all())
+    return staff
+
+
+def user_form(user: User, **typed: Any) -> dict[str, Any]:
+    form: dict[str, Any] = {
+        "username": user.username,
+        "is_active": "on" if user.is_active else "",
+        "is_staff": "on" if user.is_staff else "",
+        "groups": [group.pk for group in user.groups.all()],
+        "date_joined_0": f"{user.date_joined:%Y-%m-%d}",
+        "date_joined_1": f"{user.date_joined:%H:%M:%S}",
+        **typed,
+    }
+    return {name: value for name, value in form.items() if value != ""}
+
+
+def user_page(user: User, page: str = "change") -> str:
+    return reverse(f"admin:auth_user_{page}", args=[user.pk])
+
+
+def powers(*users: User) -> list[tuple[Any, ...]]:
+    """What counts of staff: who they are, whether they may sign in, and all that they may do."""
+    return [
+        (
+            user.username, user.password, user.is_active, user.is_staff, user.is_superuser,
+            sorted(user.groups.values_list("name", flat=True)),
+            sorted(user.user_permissions.values_list("codename", flat=True)),
+        )
+        for user in User.objects.filter(pk__in=[one.pk for one in users]).order_by("pk")
+    ]  # fmt: skip
+
+
+def pk_of(group: str) -> list[int]:
+    return [Group.objects.get(name=group).pk]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        {"is_superuser": "on"},
+        {"groups": "Manager"},
+        {"groups": "Viewer"},
+        {"user_permissions": "all"},
+        {"is_superuser": "on", "_popup": "1"},
+    ],
+    ids=lambda typed: " ".join(typed),
+)
+def test_nobody_raises_themselves(office, typed):
+    typed = dict(typed)
+    if "groups" in typed:
+        typed["groups"] = pk_of(typed["groups"])
+    if "user_permissions" in typed:
+        everything = staff_who_may("users.ban", "users.manage_admins").user_permissions
+        typed["user_permissions"] = list(everything.values_list("pk", flat=True))
+    before = powers(office)
+    browser_of(office).post(user_page(office), user_form(office, **typed))
+    assert powers(office) == before
+
+
+def test_nobody_raises_a_colleague_above_themselves(office):
+    colleague, client = StaffFactory(is_superuser=False), browser_of(office)
+    before = powers(colleague)
+    ban = staff_who_may("users.ban").user_permissions.get().pk
+    for typed in (
+        {"is_superuser": "on"}, {"groups": pk_of("Manager")}, {"user_permissions": [ban]},
+    ):  # fmt: skip
+        client.post(user_page(colleague), user_form(colleague, **typed))
+        assert powers(colleague) == before
+
+
+def test_a_colleague_gets_what_the_giver_holds(office):
+    colleague, client = StaffFactory(is_superuser=False), browser_of(office)
+    form = user_form(colleague, groups=pk_of("Viewer"))
+    assert client.post(user_page(colleague), form).status_code == 302
+    assert [group.name for group in colleague.groups.all()] == ["Viewer"]
+
+
+@pytest.mark.parametrize(
+    "above",
+    ["superuser", "superuser who is switched off", "manager who is switched off", "manager"],
+)
+def test_nobody_edits_who_stands_above_them(office, above):
+    other = staff_in("Manager") if "manager" in above else StaffFactory()
+    if "off" in above:
+        User.objects.filter(pk=other.pk).update(is_active=False)
+        other.refresh_from_db()
+    client, before = browser_of(office), powers(other)
+    password = {"password1": "correct horse 7", "password2": "correct horse 7",
+                "usable_password": "true"}  # fmt: skip
+    answers = [
+        client.post(user_page(other), user_form(other, is_active="on", username="taken-over")),
+        client.post(user_page(other, "password_change"), {**password, "set-password": "1"}),
+        client.post(user_page(other, "delete"), {"post": "yes"}),
+    ]
+    client.post(
+        "/admin/auth/user/",
+        {"action": "delete_selected", "_selected_action": [other.pk], "post": "yes"},
+    )
+    assert [answer.status_code for answer in answers] == [403, 403, 403]
+    assert powers(other) == before
+
+
+def test_nobody_takes_the_name_of_the_application(office):
+    """The service user cannot sign in, and is named in the journal as the author."""
+    service, before = service_user(), powers(service_user())
+    response = browser_of(office).post(user_page(service), user_form(service, is_active="on"))
+    assert response.status_code == 403
+    assert powers(service) == before
+
+
+def test_nobody_adds_to_their_own_group_or_to_a_stronger_one(office):
+    client = browser_of(office)
+    for name in ("Editor", "Manager"):
+        group = Group.objects.get(name=name)
+        before = set(group.permissions.all())
+        page = reverse("admin:auth_group_change", args=[group.pk])
+        assert client.post(page, {"name": name, "permissions": []}).status_code == 403
+        assert client.post(page.replace("change", "delete"), {"post": "yes"}).status_code == 403
+        assert set(group.permissions.all()) == before
+
+
+def test_a_new_group_gives_only_what_its_maker_holds(office):
+    ban = staff_who_may("users.ban").user_permissions.get()
+    view = staff_who_may("users.view_builderuser").user_permissions.get()
+    client, page = browser_of(office), reverse("admin:auth_group_add")
+    refused = client.post(page, {"name": "Mine", "permissions": [view.pk, ban.pk]})
+    assert "permissions" in refused.context["adminform"].form.errors
+    assert not Group.objects.filter(name="Mine").exists()
+    assert client.post(page, {"name": "Mine", "permissions": [view.pk]}).status_code == 302
+
+
+def test_a_new_colleague_is_no_superuser(office):
+    new = {"username": "new", "usable_password": "true", "is_superuser": "on",
+           "password1": "correct horse 7", "password2": "correct horse 7"}  # fmt: skip
+    browser_of(office).post(reverse("admin:auth_user_add"), new)
+    made = User.objects.get(username="new")
+    assert (made.is_staff, made.is_superuser, made.get_all_permissions()) == (False, False, set())

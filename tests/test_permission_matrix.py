@@ -1,0 +1,411 @@
+"""Every URL, list action and kind of change against every permission and every group of staff.
+
+A URL, action or kind that is not in the tables fails here: decide who may use it, then add it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
+from django.test import Client, RequestFactory
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from tests.factories import (
+    BuilderGroupFactory,
+    BuilderUserFactory,
+    StaffFactory,
+    SyncAttemptFactory,
+    linked,
+)
+from tests.personas import browser_of, staff_in, staff_who_may
+from users.models import (
+    BuilderUser,
+    BulkRow,
+    BulkRun,
+    ClerkAccount,
+    Invitation,
+    Operation,
+    WebhookDelivery,
+)
+from users.sync import permissions, staff_groups
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Rule = list[set[str]]
+"""Alternatives: each is a set of permissions that are needed together."""
+
+
+def one_of(*names: str) -> Rule:
+    return [{name} for name in names]
+
+
+def both(first: Rule, *names: str) -> Rule:
+    """One of `first`, together with one of `names`."""
+    return [alternative | {name} for alternative in first for name in names]
+
+
+STAFF: Rule = [set()]
+NOBODY: Rule = []
+EVERYBODY: Rule = [{"anonymous"}]
+OTHER_METHOD = None
+"""The method is answered 405, whoever asks."""
+
+SEE = one_of("users.view_builderuser", "users.change_builderuser")
+CHANGE = one_of("users.change_builderuser")
+
+
+def pages_of(model: str, *, edited: bool) -> dict[str, tuple[Any, Any]]:
+    """Django's pages of a model; records that nobody edits have a permission to look alone."""
+    app, name = model.split(".")
+    see = one_of(f"{app}.view_{name}", f"{app}.change_{name}")
+
+    def needs(action: str) -> Rule:
+        return one_of(f"{app}.{action}_{name}") if edited else NOBODY
+
+    page = f"{app}_{name}"
+    return {
+        f"{page}_changelist": (see, see),
+        f"{page}_add": (needs("add"), needs("add")),
+        f"{page}_history": (see, see),
+        f"{page}_delete": (needs("delete"), needs("delete")),
+        f"{page}_change": (see, needs("change")),
+        f"admin/{app}/{name}/<path:object_id>/": (STAFF, STAFF),  # leads to the page before
+    }
+
+
+def same(rule: Rule) -> tuple[Rule, Rule]:
+    return rule, rule
+
+
+ADD_STAFF: Rule = [{"auth.add_user", "auth.change_user"}]
+URLS: dict[str, tuple[Any, Any]] = {
+    "": same(EVERYBODY),
+    "healthz/": same(EVERYBODY),
+    "readyz/": same(EVERYBODY),
+    "clerk_webhook": (OTHER_METHOD, EVERYBODY),
+    "login": same(EVERYBODY),
+    "logout": (OTHER_METHOD, EVERYBODY),
+    "index": same(STAFF),
+    "password_change": same(STAFF),
+    "password_change_done": same(STAFF),
+    "jsi18n": same(STAFF),
+    "view_on_site": same(STAFF),
+    "app_list": same(STAFF),
+    "admin/(?P<url>.*)$": same(STAFF),
+    "autocomplete": (
+        one_of("users.view_buildergroup", "users.change_buildergroup"), OTHER_METHOD,
+    ),
+    **pages_of("procrastinate.procrastinatejob", edited=False),
+    **pages_of("users.buildergroup", edited=True),
+    **pages_of("users.builderuser", edited=True),
+    "users_builderuser_push": same(CHANGE),
+    "users_builderuser_pull": same(CHANGE),
+    "users_builderuser_check": same(CHANGE),
+    "users_builderuser_take_over": same(CHANGE),
+    "users_builderuser_refresh": same(CHANGE),
+    "users_builderuser_email": same(both(SEE, "users.invite", "users.replace_email")),
+    "users_builderuser_password": same(both(SEE, "users.set_password")),
+    "users_builderuser_sign_out": same(both(SEE, "users.sign_out")),
+    "users_builderuser_unlock": same(both(SEE, "users.unlock")),
+    "users_builderuser_reset_mfa": same(both(SEE, "users.reset_mfa")),
+    "users_builderuser_unban": same(both(SEE, "users.ban")),
+    "users_builderuser_ban": same(both(SEE, "users.ban")),
+    "users_builderuser_unlink": same(both(SEE, "users.link")),
+    "users_builderuser_link": same(both(SEE, "users.link")),
+    "users_builderuser_invite": same(both(SEE, "users.invite")),
+    **pages_of("users.syncattempt", edited=False),
+    "users_syncattempt_check": (
+        OTHER_METHOD, [{"users.view_syncattempt", "users.change_builderuser"}],
+    ),
+    "users_syncattempt_dismiss": (OTHER_METHOD, STAFF),  # of one's own changes alone
+    **pages_of("users.clerkaccount", edited=False),
+    **pages_of("users.bulkrun", edited=False),
+    **pages_of("users.bulkrow", edited=False),
+    **pages_of("users.invitation", edited=False),
+    "users_invitation_resend": same(both(SEE, "users.invite")),
+    "users_invitation_revoke": same(both(SEE, "users.invite")),
+    **pages_of("users.webhookdelivery", edited=False),
+    "users_webhookdelivery_replay": (
+        OTHER_METHOD, [{"users.view_webhookdelivery", "users.replay_webhook"}],
+    ),
+    **pages_of("auth.user", edited=True),
+    "auth_user_add": same(ADD_STAFF),
+    "auth_user_password_change": same(one_of("auth.change_user")),
+    **pages_of("auth.group", edited=True),
+}  # fmt: skip
+"""Name of the URL, or its pattern if it has no name → who may GET it, and who may POST."""
+
+ACTIONS: dict[tuple[str, str], str] = {
+    ("users.builderuser", "delete_users"): "users.delete_builderuser",
+    ("users.buildergroup", "delete_selected"): "users.delete_buildergroup",
+    ("users.webhookdelivery", "replay"): "users.replay_webhook",
+    ("auth.user", "delete_selected"): "auth.delete_user",
+    ("auth.group", "delete_selected"): "auth.delete_group",
+    ("procrastinate.procrastinatejob", "retry"): "procrastinate.view_procrastinatejob",
+    ("procrastinate.procrastinatejob", "cancel"): "procrastinate.view_procrastinatejob",
+    ("procrastinate.procrastinatejob", "abort"): "procrastinate.view_procrastinatejob",
+}
+"""Model and action of its list → the permission that offers it to who may open the list."""
+
+
+KINDS: dict[Operation, tuple[set[str], set[str]]] = {
+    Operation.CREATE: ({"add_builderuser"}, {"add_builderuser"}),
+    Operation.CREATE_INVITED: ({"add_builderuser", "invite"}, {"add_builderuser", "invite"}),
+    Operation.UPDATE: ({"change_builderuser"}, {"change_builderuser"}),
+    Operation.DELETE: ({"delete_builderuser"}, {"delete_builderuser", "manage_admins"}),
+    Operation.PUSH_NAME: ({"change_builderuser"}, {"change_builderuser"}),
+    Operation.PUSH_EMAIL: (
+        {"change_builderuser", "replace_email"},
+        {"change_builderuser", "replace_email", "manage_admins"},
+    ),
+    Operation.REPLACE_EMAIL: ({"replace_email"}, {"replace_email", "manage_admins"}),
+    Operation.SET_PASSWORD: ({"set_password"}, {"set_password", "manage_admins"}),
+    Operation.BAN: ({"ban"}, {"ban", "manage_admins"}),
+    Operation.UNBAN: ({"ban"}, {"ban", "manage_admins"}),
+    Operation.UNLOCK: ({"unlock"}, {"unlock"}),
+    Operation.RESET_MFA: ({"reset_mfa"}, {"reset_mfa", "manage_admins"}),
+    Operation.SIGN_OUT: ({"sign_out"}, {"sign_out"}),
+    Operation.LINK: ({"link"}, {"link", "manage_admins"}),
+    Operation.UNLINK: ({"link"}, {"link", "manage_admins"}),
+    Operation.INVITE: ({"invite"}, {"invite", "manage_admins"}),
+    Operation.REVOKE: ({"invite"}, {"invite", "manage_admins"}),
+    Operation.FOLLOW: ({"change_builderuser"}, {"change_builderuser"}),
+}  # fmt: skip
+"""Kind of change → what it needs of a builder, and of an administrator; an edit of the name."""
+
+EDITS_OF_AN_ADMIN = {
+    "name": {"change_builderuser"},
+    "builder_group": {"change_builderuser"},
+    "email": {"change_builderuser", "manage_admins"},
+    "role": {"change_builderuser", "change_role", "manage_admins"},
+    "internal_role": {"change_builderuser", "change_role", "manage_admins"},
+}
+
+
+# --- Who asks ------------------------------------------------------------------------------------
+
+OFFERED = staff_groups.OFFERED
+BESIDE_LOOKING = [name for name in OFFERED if name.startswith("users.") and "_builder" not in name]
+"""Permissions that count on a user's page, where looking is needed too."""
+
+
+PERSONAS: dict[str, set[str]] = {
+    **{f"only {name}": {name} for name in OFFERED},
+    **{f"looking and {name}": {"users.view_builderuser", name} for name in BESIDE_LOOKING},
+    "staff administration": set(staff_groups.STAFF),
+    "no permission": set(),
+}
+
+
+@pytest.fixture
+def single(db) -> Iterator[tuple[str, User]]:
+    """One staff member after the other, each with one permission, or the same and looking."""
+    return ((name, staff_who_may(*held)) for name, held in PERSONAS.items())
+
+
+@pytest.fixture
+def grouped(db) -> Iterator[tuple[str, User]]:
+    return ((name, staff_in(name)) for name in staff_groups.GROUPS)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Thousands of refusals, each with its traceback, take longer to log than to make."""
+    logging.disable(logging.ERROR)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def allows(rule: Rule, held: set[str]) -> bool:
+    return any(alternative <= held for alternative in rule)
+
+
+# --- What is asked -------------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """One of everything that a page may be about."""
+
+    sandbox: Any
+    objects: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        user = linked(self.sandbox, clerk={"locked": True})
+        run = BulkRun.objects.create(command="clerk_push")
+        self.objects = {
+            "users.builderuser": user,
+            "users.buildergroup": BuilderGroupFactory(),
+            "users.syncattempt": SyncAttemptFactory(user=user),
+            "users.clerkaccount": ClerkAccount.objects.get(user=user),
+            "users.bulkrun": run,
+            "users.bulkrow": BulkRow.objects.create(run=run, position=1, operation="update"),
+            "users.invitation": Invitation.objects.create(
+                user=BuilderUserFactory(), purpose="new_account", email="new@example.com",
+                clerk_invitation_id=None,
+            ),
+            "users.webhookdelivery": WebhookDelivery.objects.create(
+                svix_id=f"msg_{user.pk}", type="user.updated", processed_at=timezone.now()
+            ),
+            "procrastinate.procrastinatejob": ProcrastinateJob.objects.get(
+                pk=app.configure_task("nothing", queue="nobody's").defer()
+            ),
+            "auth.user": StaffFactory(is_superuser=False),
+            "auth.group": Group.objects.create(name=f"Nobody {user.pk}"),
+        }  # fmt: skip
+
+    def address(self, pattern: str) -> str:
+        if pattern.startswith("admin/^(?P<app_label>"):
+            return "/admin/users/"
+        if pattern == "admin/(?P<url>.*)$":
+            return "/admin/nowhere/"
+        app, _, rest = pattern.removeprefix("admin/").partition("/")
+        about = self.objects.get(f"{app}.{rest.split('/')[0]}")
+        user = self.objects["users.builderuser"]
+        values = {
+            "<path:content_type_id>": ContentType.objects.get_for_model(BuilderUser).pk,
+            "<str:field>": "name",
+            **dict.fromkeys(
+                ("<path:object_id>", "<int:pk>", "<path:pk>", "<id>"),
+                about.pk if about else user.pk,
+            ),
+        }
+        for part, value in values.items():
+            pattern = pattern.replace(part, str(value))
+        if pattern == "admin/autocomplete/":
+            pattern += "?app_label=users&model_name=builderuser&field_name=builder_group"
+        return f"/{pattern}"
+
+
+def patterns(found: list[Any] | None = None, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(key in `URLS`, pattern) of every URL."""
+    for entry in found if found is not None else get_resolver().url_patterns:
+        pattern = prefix + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from patterns(entry.url_patterns, pattern)
+        elif isinstance(entry, URLPattern):
+            yield entry.name or pattern, pattern
+
+
+def denied(response: Any) -> bool:
+    to_login = response.status_code == 302 and "/admin/login/?" in response.url
+    return response.status_code == 403 or to_login
+
+
+# --- The matrix ----------------------------------------------------------------------------------
+
+
+def test_every_url_is_in_the_table():
+    known, found = set(URLS), {key for key, _ in patterns()}
+    assert found - known == set(), "Decide who may use these URLs, and add them to URLS."
+    assert known - found == set(), "These URLs do not exist any more."
+
+
+def wrong_answers(browse: Callable[[], Client], held: set[str], sandbox: Any) -> list[str]:
+    """Ask for every URL by GET and POST; list what was not answered as the table says."""
+    client, world, wrong = browse(), World(sandbox), []
+    for key, pattern in patterns():
+        for method, rule in zip(("get", "post"), URLS[key], strict=True):
+            response = getattr(client, method)(world.address(pattern))
+            if rule is OTHER_METHOD:
+                right = response.status_code == 405 or denied(response)
+            else:
+                right = denied(response) is not allows(rule, held)
+            if not right or response.status_code >= 500:
+                wrong.append(f"{method} {key}: {response.status_code}")
+            if method == "post" and rule not in (STAFF, EVERYBODY) and not denied(response):
+                world = World(sandbox)  # what was done must not decide the next answers
+            if key == "logout":
+                client = browse()
+    return wrong
+
+
+def assert_answers_as_the_table(staff: Iterator[tuple[str, User]], sandbox: Any) -> None:
+    for name, one in staff:
+        held = {*one.get_all_permissions(), "anonymous"}
+        assert wrong_answers(lambda one=one: browser_of(one), held, sandbox) == [], name
+
+
+def test_each_url_answers_only_who_holds_its_permission(sandbox, single):
+    assert_answers_as_the_table(single, sandbox)
+
+
+def test_each_url_answers_only_the_groups_that_may(sandbox, grouped):
+    assert_answers_as_the_table(grouped, sandbox)
+
+
+def test_a_stranger_is_sent_to_the_login(sandbox, db):
+    strangers = {key for key, rules in URLS.items() if EVERYBODY in rules}
+    world = World(sandbox)
+    for key, pattern in patterns():
+        for method in ("get", "post"):
+            response = getattr(Client(), method)(world.address(pattern))
+            if key not in strangers:
+                assert denied(response) or response.status_code == 405, (method, key)
+    assert sandbox.requests() == []
+
+
+def test_a_superuser_edits_no_record_either(client, sandbox, staff):
+    """What nobody may do is closed to superusers too."""
+    everything = {*staff.get_all_permissions(), "anonymous"}
+    assert wrong_answers(lambda: browser_of(staff), everything, sandbox) == []
+
+
+def offered_actions(staff: User) -> set[tuple[str, str]]:
+    request = RequestFactory().get("/")
+    request.user = staff
+    return {
+        (model._meta.label_lower, action)
+        for model, page in admin.site._registry.items()
+        if page.has_view_permission(request)
+        for action in page.get_actions(request)
+    }
+
+
+def test_each_list_offers_its_actions_only_to_who_may(single, grouped):
+    for name, one in chain(single, grouped):
+        held = one.get_all_permissions()
+        assert offered_actions(one) == {
+            (label, action)
+            for (label, action), needed in ACTIONS.items()
+            if needed in held and allows(URLS[f"{label.replace('.', '_')}_changelist"][0], held)
+        }, name
+
+
+def test_every_action_is_in_the_table(staff):
+    assert offered_actions(staff) == set(ACTIONS)
+
+
+def lacking(staff: User, kind: Operation, user: BuilderUser, **wanted: Any) -> set[str]:
+    return set(permissions.missing(staff, kind, user, wanted=wanted))
+
+
+def test_every_kind_of_change_is_in_the_table():
+    assert set(KINDS) == set(Operation) == set(permissions.NEEDED)
+
+
+def test_each_kind_of_change_needs_its_permissions(db):
+    nobody = staff_who_may()
+    for kind, needs in KINDS.items():
+        for role, needed in zip(("BUILDER", "ADMIN"), needs, strict=True):
+            user = BuilderUser(role=role)
+            assert lacking(nobody, kind, user, name="New") == needed, kind
+            holder = staff_who_may(*(f"users.{name}" for name in needed))
+            assert lacking(holder, kind, user, name="New") == set(), kind
+
+
+def test_an_edit_of_an_administrator_needs_permissions_by_its_field(db):
+    nobody, user = staff_who_may(), BuilderUser(role="ADMIN")
+    for name, needed in EDITS_OF_AN_ADMIN.items():
+        assert lacking(nobody, Operation.UPDATE, user, **{name: "x"}) == needed

@@ -1,0 +1,70 @@
+"""What the form of a user offers to one person: fields that are locked, choices that are missing,
+and why. The services decide; this only keeps what they would refuse off the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.http import HttpRequest
+
+from users.models import BuilderUser, InternalRole, Role
+from users.models import Operation as Kind
+from users.sync import permissions
+
+WANTED: Mapping[str, Any] = {
+    "email": None,
+    "role": Role.BUILDER,
+    "internal_role": InternalRole.EMPLOYEE,
+}
+"""The guarded fields, each with a value that anybody may want who may change it at all."""
+SIGN_IN = {"invite": (Kind.CREATE_INVITED, ""), "create": (Kind.CREATE, "create")}
+"""The sign-in of a new user → its kind of change, and the account of that."""
+
+
+@dataclass
+class Offers:
+    """`locked` fields cannot be changed, `withheld` choices are not shown; `notes` say why."""
+
+    locked: set[str] = field(default_factory=set)
+    withheld: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def lock(self, name: str, lacking: list[str]) -> None:
+        if lacking:
+            self.locked.add(name)
+            self.notes[name] = permissions.explain(lacking)
+
+    def withhold(self, name: str, choice: str, lacking: list[str]) -> None:
+        if lacking and name not in self.locked:
+            self.withheld.setdefault(name, []).append(choice)
+            self.notes[name] = f"Some choices are not offered. {permissions.explain(lacking)}"
+
+
+def of_change(request: HttpRequest, user: BuilderUser) -> Offers:
+    """What is offered on the form of a user."""
+    offers = Offers()
+    for name, wanted in WANTED.items():
+        offers.lock(name, _missing(request, Kind.UPDATE, user, {name: wanted}))
+    admin = {"role": Role.ADMIN}
+    offers.withhold("role", Role.ADMIN, _missing(request, Kind.UPDATE, user, admin))
+    return offers
+
+
+def of_add(request: HttpRequest) -> Offers:
+    """What is offered on the form of a new user."""
+    offers = Offers()
+    to_be_admin = _missing(request, Kind.CREATE, None, {"role": Role.ADMIN})
+    offers.lock("internal_role", to_be_admin)
+    offers.withhold("role", Role.ADMIN, to_be_admin)
+    for choice, (kind, account) in SIGN_IN.items():
+        lacking = permissions.missing(request.user, kind, account=account)
+        offers.withhold("account", choice, lacking)
+    return offers
+
+
+def _missing(
+    request: HttpRequest, kind: Kind, user: BuilderUser | None, wanted: Mapping[str, Any]
+) -> list[str]:
+    return permissions.missing(request.user, kind, user, wanted=wanted)

@@ -1,0 +1,76 @@
+"""Staff and their groups: Django's pages, on which nobody edits who stands above them, or gives
+what they do not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+
+from users.admin.base import SafeAdmin
+from users.sync import rank, staff_groups
+
+admin.site.unregister([User, Group])
+
+POWERS = ("is_superuser", "user_permissions")
+"""What makes a staff user powerful beside groups: for superusers to give."""
+OWN = ("is_active", "is_staff", "groups")
+"""What nobody but a superuser changes of themselves."""
+
+
+class RankedAdmin(SafeAdmin):
+    """Adds the rank to Django's permissions of `auth`."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and self.is_below(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and self.is_below(request, obj)
+
+    def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
+        raise NotImplementedError
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Offer what means something here, and what the person holds who gives it."""
+        if db_field.related_model is Permission:
+            kwargs["queryset"] = rank.may_give(request.user, _offered())
+        elif db_field.related_model is Group:
+            kwargs["queryset"] = rank.groups_within(request.user)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+
+@admin.register(User)
+class UserAdmin(RankedAdmin, DjangoUserAdmin):
+    def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
+        return not isinstance(obj, User) or rank.may_edit_user(request.user, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        if request.user.is_superuser:
+            return fields
+        return [*fields, *POWERS, *(OWN if obj == request.user else ())]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out the password, which leads to a page that changes it, for who may not."""
+        fieldsets: Any = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fieldsets
+        return [
+            (name, {**options, "fields": [one for one in options["fields"] if one != "password"]})
+            for name, options in fieldsets
+        ]
+
+
+@admin.register(Group)
+class GroupAdmin(RankedAdmin, DjangoGroupAdmin):  # type: ignore[misc]  # its stub names no `Any`
+    def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
+        return not isinstance(obj, Group) or rank.may_edit_group(request.user, obj)
+
+
+def _offered() -> QuerySet[Permission]:
+    return staff_groups.of_names(staff_groups.OFFERED).select_related("content_type")

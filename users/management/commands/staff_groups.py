@@ -1,0 +1,41 @@
+"""The groups of staff and their permissions: `manage.py staff_groups [--apply]`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from users.management.terminal import EngineerCommand
+from users.sync import staff_groups
+
+
+class Command(EngineerCommand):
+    help = (
+        "Say how the groups Viewer, Editor, Support, Manager and Engineer differ from what they "
+        "are meant to be; with --apply, bring them to it. Run it after an upgrade. Other groups "
+        "are left alone. Exit code 0: nothing differs any more; 2: something differs."
+    )
+    examples = ("staff_groups", "staff_groups --apply")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--apply", action="store_true", help="change the groups")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        found = staff_groups.differences()
+        if options["apply"]:
+            staff_groups.apply()
+        self._report(found, applied=options["apply"])
+        if found and not options["apply"]:
+            sys.exit(2)
+
+    def _report(self, found: list[staff_groups.Difference], *, applied: bool) -> None:
+        for difference in found:
+            self.stdout.write(str(difference))
+        if not found:
+            self.stdout.write("The groups are as they are meant to be.")
+        elif applied:
+            self.stdout.write("The groups were changed to what they are meant to be.")
+        else:
+            self.stdout.write("Nothing was changed. --apply changes the groups.")

@@ -1,0 +1,175 @@
+"""Who may make which change: the one place that decides it.
+
+Services call `authorize` before a change is tried, and `require` again under the row's lock.
+Pages call `may` before they show a button or a field, and `missing` to say why there is none.
+
+A change of events, scheduled tasks and commands, or without an actor, is the system's own:
+whoever runs a command on the server can write the tables anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from users.errors import NotAllowed
+from users.models import BuilderUser, Role, Source, Status
+from users.models import Operation as Kind
+from users.sync import journal
+from users.sync.actors import Actor
+from users.sync.operations import Operation
+
+CREATE_ACCOUNT, CHANGE_ROLE, MANAGE_ADMINS = "create_account", "change_role", "manage_admins"
+
+NEEDED: Mapping[Kind, tuple[str, ...]] = {
+    Kind.CREATE: ("add_builderuser",),
+    Kind.CREATE_INVITED: ("add_builderuser", "invite"),
+    Kind.UPDATE: ("change_builderuser",),
+    Kind.DELETE: ("delete_builderuser",),
+    Kind.PUSH_NAME: ("change_builderuser",),
+    Kind.PUSH_EMAIL: ("change_builderuser", "replace_email"),
+    Kind.REPLACE_EMAIL: ("replace_email",),
+    Kind.SET_PASSWORD: ("set_password",),
+    Kind.BAN: ("ban",),
+    Kind.UNBAN: ("ban",),
+    Kind.UNLOCK: ("unlock",),
+    Kind.RESET_MFA: ("reset_mfa",),
+    Kind.SIGN_OUT: ("sign_out",),
+    Kind.LINK: ("link",),
+    Kind.UNLINK: ("link",),
+    Kind.INVITE: ("invite",),
+    Kind.REVOKE: ("invite",),
+    Kind.FOLLOW: ("change_builderuser",),
+}
+"""The permissions of the app `users` that each kind of change needs, whoever it is about."""
+
+FREE_OF_ADMINS = frozenset({Kind.PUSH_NAME, Kind.UNLOCK, Kind.SIGN_OUT})
+"""What may be done to an administrator without `manage_admins`: it opens nobody's sign-in."""
+FREE_FIELDS = frozenset({"name", "builder_group"})
+"""What may be edited of an administrator without `manage_admins`."""
+EDITS = frozenset({Kind.CREATE, Kind.CREATE_INVITED, Kind.UPDATE, Kind.FOLLOW})
+ROLE_FIELDS = ("role", "internal_role")
+
+SYSTEM = frozenset({Source.COMMAND, Source.TASK, Source.WEBHOOK})
+NO_PERMISSION = "You don't have permission for this. Ask an administrator."
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def may(
+    actor: Actor,
+    kind: Kind,
+    user: BuilderUser | None = None,
+    *,
+    wanted: Mapping[str, Any] = NOTHING,
+    account: str = "",
+) -> bool:
+    """Tell whether a person may make a change of a user.
+
+    `wanted` maps fields to their new values, `account` is the sign-in of a new user. Without
+    `user` the answer is about users who are not administrators.
+    """
+    return not missing(actor, kind, user, wanted=wanted, account=account)
+
+
+def missing(
+    actor: Actor,
+    kind: Kind,
+    user: BuilderUser | None = None,
+    *,
+    wanted: Mapping[str, Any] = NOTHING,
+    account: str = "",
+) -> list[str]:
+    """List the permissions that a person lacks for a change of a user, as `may` decides it."""
+    if actor is None:
+        return []
+    holds: Any = actor
+    needed = _needed(kind, user, wanted, account)
+    return [codename for codename in needed if not holds.has_perm(f"users.{codename}")]
+
+
+def _needed(
+    kind: Kind, user: BuilderUser | None, wanted: Mapping[str, Any], account: str
+) -> list[str]:
+    needed = list(NEEDED[kind])
+    if account == "create":
+        needed.append(CREATE_ACCOUNT)
+    if kind == Kind.UPDATE and not wanted.keys().isdisjoint(ROLE_FIELDS):
+        needed.append(CHANGE_ROLE)
+    if _needs_manage_admins(kind, user, wanted):
+        needed.append(MANAGE_ADMINS)
+    return needed
+
+
+def _needs_manage_admins(kind: Kind, user: BuilderUser | None, wanted: Mapping[str, Any]) -> bool:
+    if wanted.get("role") == Role.ADMIN or wanted.get("internal_role"):
+        return True
+    if user is None or user.role != Role.ADMIN or kind in FREE_OF_ADMINS:
+        return False
+    return kind not in EDITS or not wanted.keys() <= FREE_FIELDS
+
+
+def explain(lacking: Collection[str]) -> str:
+    """Say that permissions are missing, and how the person who gives them finds them."""
+    if not lacking:
+        return ""
+    named = ", ".join(f"“{label_of(codename)}”" for codename in lacking)
+    several = "s" if len(lacking) > 1 else ""
+    return f"{NO_PERMISSION} Missing permission{several}: {named}."
+
+
+def label_of(codename: str) -> str:
+    """Give the name of a permission, as the page of a group has it."""
+    own = dict(BuilderUser._meta.permissions)  # type: ignore[arg-type]
+    action, _, model = codename.partition("_")
+    return own.get(codename) or f"Can {action} {model.replace('builderuser', 'builder user')}"
+
+
+# --- For services ------------------------------------------------------------------------------
+
+
+def authorize(operation: Operation, user: BuilderUser, *, actor: Actor, source: Source) -> None:
+    """Refuse a change that the actor may not make, and record that it was tried.
+
+    Raises `NotAllowed`.
+    """
+    try:
+        require(operation, user, actor=actor, source=source)
+    except NotAllowed as failure:
+        journal.record(
+            operation, actor=actor, source=source, status=Status.REFUSED, failure=failure
+        )
+        raise
+
+
+def require(operation: Operation, row: BuilderUser, *, actor: Actor, source: Source) -> None:
+    """Raise `NotAllowed` for a change that the actor may not make. `row` as it is stored now:
+    under its lock nobody makes it an administrator meanwhile."""
+    if source in SYSTEM:
+        return
+    wanted = {field: after for field, (_, after) in operation.changes.items()}
+    account = str(operation.details.get("account", "")) if operation.creates_row else ""
+    kind = Kind.DELETE if operation.details.get("deletes_user") else operation.kind
+    lacking = missing(actor, kind, row, wanted=wanted, account=account)
+    if lacking:
+        raise _not_allowed(lacking, _fields_at_fault(kind, lacking, wanted))
+
+
+def _not_allowed(lacking: list[str], fields: list[str]) -> NotAllowed:
+    why = explain(lacking)
+    if not fields:
+        return NotAllowed(f"{why} Nothing was changed.")
+    return NotAllowed(
+        "Nothing was saved, here or in Clerk.", fields={field: [why] for field in fields}
+    )
+
+
+def _fields_at_fault(kind: Kind, lacking: list[str], wanted: Mapping[str, Any]) -> list[str]:
+    """List the fields of the form that the missing permissions are about."""
+    if kind in (Kind.CREATE, Kind.CREATE_INVITED):
+        about = {CREATE_ACCOUNT: "account", "invite": "account", MANAGE_ADMINS: "role"}
+        return list(dict.fromkeys(about[one] for one in lacking if one in about))
+    if kind != Kind.UPDATE or lacking == list(NEEDED[kind]):
+        return []
+    fields = ROLE_FIELDS if MANAGE_ADMINS not in lacking else (*ROLE_FIELDS, "email")
+    return [field for field in fields if field in wanted]

@@ -1,0 +1,117 @@
+"""The groups of staff: which permissions each has, and bringing the tables to that.
+
+Migration 0010 made them; `manage.py staff_groups` keeps them in step. Other groups are left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib.auth.models import Group, Permission
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+VIEWER = (
+    "users.view_builderuser",
+    "users.view_buildergroup",
+    "users.view_invitation",
+    "users.view_syncattempt",
+)
+EDITOR = (
+    *VIEWER,
+    "users.add_builderuser",
+    "users.change_builderuser",
+    "users.add_buildergroup",
+    "users.change_buildergroup",
+)
+SUPPORT = (*EDITOR, "users.invite", "users.unlock", "users.sign_out", "users.reset_mfa")
+MANAGER = (
+    *SUPPORT,
+    "users.set_password",
+    "users.replace_email",
+    "users.create_account",
+    "users.change_role",
+    "users.ban",
+    "users.link",
+    "users.delete_builderuser",
+    "users.delete_buildergroup",
+    "users.view_clerkaccount",
+)
+ENGINEER = (
+    *VIEWER,
+    "users.view_clerkaccount",
+    "users.view_bulkrun",
+    "users.view_bulkrow",
+    "users.view_webhookdelivery",
+    "users.replay_webhook",
+)
+GROUPS = {
+    "Viewer": VIEWER,
+    "Editor": EDITOR,
+    "Support": SUPPORT,
+    "Manager": MANAGER,
+    "Engineer": ENGINEER,
+}
+"""Nobody has `users.manage_admins` by these: it is given by itself, to few."""
+
+STAFF = tuple(
+    f"auth.{action}_{model}"
+    for model in ("user", "group")
+    for action in ("view", "add", "change", "delete")
+)
+OFFERED = tuple(sorted({*MANAGER, *ENGINEER, "users.manage_admins", *STAFF}))
+"""Every permission that means something here; Django makes four for each table."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a group differs from what is set down here."""
+
+    group: str
+    exists: bool
+    lacks: tuple[str, ...]
+    has_too_many: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [] if self.exists else ["is to be made"]
+        if self.lacks:
+            parts.append(f"lacks {', '.join(self.lacks)}")
+        if self.has_too_many:
+            parts.append(f"has too many: {', '.join(self.has_too_many)}")
+        return f"{self.group}: {'; '.join(parts)}."
+
+
+def differences() -> list[Difference]:
+    """List the groups that are not as set down here."""
+    found = [_difference(name, set(wanted)) for name, wanted in GROUPS.items()]
+    return [one for one in found if not one.exists or one.lacks or one.has_too_many]
+
+
+def _difference(name: str, wanted: set[str]) -> Difference:
+    group = Group.objects.filter(name=name).first()
+    held = named(Permission.objects.filter(group=group)) if group else set()
+    lacks, too_many = sorted(wanted - held), sorted(held - wanted)
+    return Difference(name, group is not None, tuple(lacks), tuple(too_many))
+
+
+def apply() -> None:
+    """Make the groups, and give them exactly the permissions that are set down here."""
+    with transaction.atomic():
+        for name, wanted in GROUPS.items():
+            group, _ = Group.objects.get_or_create(name=name)
+            group.permissions.set(of_names(wanted))
+
+
+def of_names(names: tuple[str, ...]) -> QuerySet[Permission]:
+    """Select permissions by app and codename, as `users.invite`."""
+    wanted = Q(pk__in=[])
+    for name in names:
+        app, _, codename = name.partition(".")
+        wanted |= Q(content_type__app_label=app, codename=codename)
+    return Permission.objects.filter(wanted)
+
+
+def named(permissions: QuerySet[Permission]) -> set[str]:
+    """Name permissions by app and codename."""
+    pairs = permissions.order_by().values_list("content_type__app_label", "codename")
+    return {f"{app}.{codename}" for app, codename in pairs}

@@ -24,7 +24,7 @@ test: install browser pgbouncer
 lint: install
 	@$(BIN) -m ruff check .
 	@$(BIN) -m ruff format --check .
-	@DEBUG=1 $(BIN) -W ignore -m mypy cascade users sandbox manage.py
+	@DEBUG=1 $(BIN) -W ignore -m mypy cascade staff users sandbox manage.py
 	@DEBUG=1 .venv/bin/python -W ignore -c 'import sys; from importlinter.cli import lint_imports_command; lint_imports_command()'
 	@DEBUG=1 $(BIN) -W ignore manage.py makemigrations --check --dry-run
 	@SECRET_KEY=$$($(BIN) -c 'import secrets; print(secrets.token_urlsafe(60))') \

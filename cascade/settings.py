@@ -74,7 +74,11 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "procrastinate.contrib.django",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "users",
+    "staff",  # after the apps of the devices, whose pages it takes away
 ]
 
 MIDDLEWARE = [
@@ -87,7 +91,9 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "staff.middleware.SignInMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -116,11 +122,101 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
+PASSWORD_HASHERS = [
+    "staff.hashers.Argon2Hasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # of before; renewed at the next sign-in
+]
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "staff.backends.ProviderBackend",
+]
+
 USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 DATE_FORMAT, DATETIME_FORMAT = "Y-m-d", "Y-m-d H:i:s"
+
+# --- Sign-in of staff --------------------------------------------------------------------------
+
+LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
+SESSION_IDLE_SECONDS, SESSION_ABSOLUTE_SECONDS = 8 * 3600, 7 * 86_400
+SESSION_COOKIE_AGE = SESSION_ABSOLUTE_SECONDS
+PASSWORD_RESET_TIMEOUT = 3600
+
+STAFF_MFA: str = env.str("STAFF_MFA", default="optional")
+if STAFF_MFA not in ("optional", "required"):
+    raise ImproperlyConfigured("STAFF_MFA must be optional or required.")
+OTP_TOTP_ISSUER = "Cascade"
+OTP_TOTP_THROTTLE_FACTOR = OTP_STATIC_THROTTLE_FACTOR = 0  # staff.limits counts codes as well
+
+TRUSTED_PROXY_COUNT: int = _read(
+    env.int, "TRUSTED_PROXY_COUNT", "a whole number of proxies", default=0
+)
+if TRUSTED_PROXY_COUNT < 0:
+    raise ImproperlyConfigured("TRUSTED_PROXY_COUNT must be a whole number of proxies, 0 or more.")
+
+
+def _issuer(text: str) -> str:
+    """Check the address of an OpenID provider: HTTPS, except on this machine."""
+    address = urlparse(text)
+    local = address.scheme == "http" and address.hostname in ("127.0.0.1", "localhost")
+    if not address.hostname or not (local or address.scheme == "https"):
+        raise ImproperlyConfigured(
+            "OIDC_ISSUER and OIDC_GROUPS_ISSUERS must be addresses such as "
+            "https://login.example.com."
+        )
+    return text
+
+
+OIDC_ISSUER = env.str("OIDC_ISSUER", default="").strip()
+OIDC_CLIENT_ID = env.str("OIDC_CLIENT_ID", default="").strip()
+OIDC_CLIENT_SECRET = env.str("OIDC_CLIENT_SECRET", default="").strip()
+OIDC_NAME = env.str("OIDC_NAME", default="company account").strip()
+OIDC_SCOPES = env.str("OIDC_SCOPES", default="openid email profile")
+OIDC_EMAIL_DOMAINS: list[str] = [
+    domain.strip().lower() for domain in env.list("OIDC_EMAIL_DOMAINS", default=[])
+]
+OIDC_GROUPS_CLAIM = env.str("OIDC_GROUPS_CLAIM", default="").strip()
+OIDC_GROUPS_ISSUERS: list[str] = [
+    _issuer(text.strip()) for text in env.list("OIDC_GROUPS_ISSUERS", default=[])
+]
+if OIDC_ISSUER:
+    _issuer(OIDC_ISSUER)
+    for _name in ("OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_EMAIL_DOMAINS"):
+        if not globals()[_name]:
+            raise ImproperlyConfigured(f"Set {_name} in the environment, since OIDC_ISSUER is set.")
+
+
+def _is_clerk(issuer: str) -> bool:
+    """Recognize an instance of Clerk by its usual host."""
+    host = urlparse(issuer).hostname or ""
+    return host.startswith("clerk.") or host.endswith((".clerk.accounts.dev", ".clerk.com"))
+
+
+if any(map(_is_clerk, OIDC_GROUPS_ISSUERS)):
+    raise ImproperlyConfigured(
+        "OIDC_GROUPS_ISSUERS must not name Clerk: customers have accounts in the same instance."
+    )
+
+# --- Mail --------------------------------------------------------------------------------------
+
+
+def _mail_settings(url: str) -> dict[str, Any]:
+    try:
+        return dict(env.email_url_config(url))
+    except (ValueError, KeyError, ImproperlyConfigured):
+        raise ImproperlyConfigured(
+            "EMAIL_URL must be an address such as smtp+tls://user:password@mail.example.com:587."
+        ) from None
+
+
+_email_url = env.str("EMAIL_URL", default="consolemail://" if DEBUG else "")
+MAIL_CAN_BE_SENT = bool(_email_url)  # without it there is no page for a forgotten password
+if MAIL_CAN_BE_SENT:
+    globals().update(_mail_settings(_email_url))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="cascade@localhost")
 
 # --- Database ----------------------------------------------------------------------------------
 

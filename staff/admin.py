@@ -1,0 +1,57 @@
+"""The journal of sign-ins, and the bound company accounts."""
+
+from __future__ import annotations
+
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from staff import limits
+from staff.models import ProviderAccount, SignInEvent
+from users.admin.base import ReadOnlyAdmin
+
+# Their pages show keys, by which one staff user could sign in as another.
+admin.site.unregister([TOTPDevice, StaticDevice])
+
+
+@admin.register(SignInEvent)
+class SignInEventAdmin(ReadOnlyAdmin):
+    """Who signed in, who was refused. A superuser can lift a limit."""
+
+    list_display = ["at", "account", "address", "step", "outcome", "reason"]
+    list_filter = ["outcome", "step"]
+    search_fields = ["=account", "=network"]
+    search_help_text = "Username or address, in full"
+    actions = ["unlock_accounts", "unlock_addresses"]
+
+    def has_unlock_permission(self, request: HttpRequest) -> bool:
+        return isinstance(request.user, User) and request.user.is_superuser
+
+    @admin.action(description="Unlock the accounts", permissions=["unlock"])
+    def unlock_accounts(self, request: HttpRequest, events: QuerySet[SignInEvent]) -> None:
+        accounts = events.exclude(account="").values_list("account", flat=True).distinct()
+        for account in sorted(set(accounts)):
+            limits.unlock(account=account, by=request.user.get_username())
+            messages.success(request, f"The account {account} can try to sign in again.")
+
+    @admin.action(description="Unlock the network addresses", permissions=["unlock"])
+    def unlock_addresses(self, request: HttpRequest, events: QuerySet[SignInEvent]) -> None:
+        networks = events.exclude(network="").values_list("network", flat=True).distinct()
+        for network in sorted(set(networks)):
+            limits.unlock(network=network, by=request.user.get_username())
+            messages.success(request, f"The network address {network} can try to sign in again.")
+
+
+@admin.register(ProviderAccount)
+class ProviderAccountAdmin(ReadOnlyAdmin):
+    """A superuser removes a binding; the next sign-in binds again, by email."""
+
+    list_display = ["user", "email", "issuer", "created_at"]
+    list_select_related = ["user"]
+    search_fields = ["=email", "user__username"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return isinstance(request.user, User) and request.user.is_superuser

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core import checks
+from django.db import ProgrammingError
+
+
+@checks.register(checks.Tags.database)
+def password_superuser(
+    databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[checks.CheckMessage]:
+    """Warn when nobody could sign in on the day that the provider is down."""
+    if not settings.OIDC_ISSUER or not databases:
+        return []
+    superusers = get_user_model().objects.filter(is_active=True, is_staff=True, is_superuser=True)
+    try:
+        if any(user.has_usable_password() for user in superusers):
+            return []
+    except ProgrammingError:  # before the first migration
+        return []
+    return [
+        checks.Warning(
+            "Nobody can sign in while the provider of OIDC_ISSUER is down.",
+            hint="Give one superuser a password: manage.py changepassword NAME.",
+            id="staff.W001",
+        )
+    ]

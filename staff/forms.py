@@ -1,0 +1,117 @@
+"""The forms of the sign-in. Each asks the limits before it looks at a password or code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+
+from staff import limits, two_step
+from staff.addresses import Client, client_of
+from staff.models import Outcome, Step
+
+
+def as_form_error(limited: limits.Limited) -> ValidationError:
+    return ValidationError(limited.message, code="limited")
+
+
+class SignInForm(AdminAuthenticationForm):
+    """The login of the admin."""
+
+    request: HttpRequest
+
+    def clean(self) -> dict[str, Any]:
+        username = self.cleaned_data.get("username")
+        if username is None or not self.cleaned_data.get("password"):
+            return super().clean()
+        user, account = limits.account_of(username)
+        try:
+            event = limits.begin(
+                Step.PASSWORD, account=account, client=client_of(self.request), user=user
+            )
+        except limits.Limited as limited:
+            raise as_form_error(limited) from None
+        try:
+            cleaned = super().clean()
+        except ValidationError:
+            limits.finish(event, Outcome.REFUSED, "Wrong username or password.")
+            raise
+        more = two_step.is_required() or two_step.is_on(self.get_user())
+        limits.finish(event, Outcome.CONTINUED if more else Outcome.SIGNED_IN)
+        return cleaned
+
+
+class CodeForm(forms.Form):
+    """A code of the app, or a recovery code, of a user who has shown their password."""
+
+    code = forms.CharField(
+        label="Code",
+        max_length=40,
+        widget=forms.TextInput(
+            attrs={"autocomplete": "one-time-code", "autofocus": True, "autocapitalize": "none"}
+        ),
+    )
+
+    def __init__(
+        self, *args: Any, user: User, client: Client, signs_in: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.user, self.client, self.signs_in = user, client, signs_in
+
+    def clean_code(self) -> Any:
+        try:
+            event = limits.begin(
+                Step.CODE, account=self.user.username, client=self.client, user=self.user
+            )
+        except limits.Limited as limited:
+            raise as_form_error(limited) from None
+        device = two_step.verify(self.user, self.cleaned_data["code"])
+        if device is None:
+            limits.finish(event, Outcome.REFUSED, "Wrong code.")
+            raise ValidationError(
+                "This code is wrong or was used before. Wait for the next code of your app, or "
+                "use a recovery code."
+            )
+        limits.finish(event, Outcome.SIGNED_IN if self.signs_in else Outcome.DONE, device.name)
+        return device
+
+
+class TurnOnForm(forms.Form):
+    """The first code of an app, which proves that the app has the key."""
+
+    code = forms.CharField(
+        label="Code",
+        max_length=40,
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric"}),
+    )
+
+    def __init__(self, *args: Any, user: User, key: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user, self.key = user, key
+
+    def clean_code(self) -> Any:
+        device = two_step.turn_on(self.user, key=self.key, code=self.cleaned_data["code"])
+        if device is None:
+            raise ValidationError("This is not the code that the app shows now. Try the next one.")
+        return device
+
+
+class StaffPasswordChangeForm(AdminPasswordChangeForm):
+    """The own password. A stolen session must not guess it."""
+
+    def clean_old_password(self) -> str:
+        try:
+            event = limits.begin(Step.CHANGE, account=self.user.username, user=self.user)
+        except limits.Limited as limited:
+            raise as_form_error(limited) from None
+        try:
+            password = super().clean_old_password()
+        except ValidationError:
+            limits.finish(event, Outcome.REFUSED, "Wrong old password.")
+            raise
+        limits.finish(event, Outcome.DONE)
+        return password

@@ -1,0 +1,216 @@
+"""How many wrong attempts an account and an address have.
+
+The steps of one attempt:
+
+1. `begin` commits a row, or raises `Limited`. Nothing has been hashed so far.
+2. The caller looks at the password or code.
+3. `finish` says in the row how the attempt ended.
+
+A row that nobody finished counts as a wrong attempt. So forty requests at the same time get no
+more guesses than forty in a row, and a process that dies gives none back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.db.models import Max, Q, QuerySet
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
+
+from staff.addresses import Client
+from staff.models import Outcome, SignInEvent, Step
+
+logger = logging.getLogger("staff.sign_in")
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+KEPT_FOR = 90 * DAY
+ACCOUNT, NETWORK = "account", "network address"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """So many attempts within a time. A limit that `locks` is lifted by a superuser."""
+
+    attempts: int
+    within: timedelta
+    locks: bool = False
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Steps that are counted together, the outcomes that count, and the limits."""
+
+    steps: Collection[Step]
+    counted: Collection[Outcome]
+    account: Collection[Limit]
+    network: Collection[Limit]
+
+
+_WRONG = (Outcome.PENDING, Outcome.REFUSED)
+_OF_ACCOUNT = (Limit(20, DAY, locks=True), Limit(5, 15 * MINUTE))
+_OF_NETWORK = (Limit(100, DAY, locks=True), Limit(20, 15 * MINUTE))
+_SCOPES = (
+    Scope((Step.PASSWORD, Step.CODE, Step.PROVIDER), _WRONG, _OF_ACCOUNT, _OF_NETWORK),
+    # A stolen session must not guess the password, and wrong sign-ins must not stop its owner.
+    Scope((Step.CHANGE,), _WRONG, _OF_ACCOUNT, _OF_NETWORK),
+    # Each request sends a mail, so requests count however they end.
+    Scope((Step.RESET,), (*_WRONG, Outcome.DONE), (Limit(3, HOUR),), (Limit(10, HOUR),)),
+)
+_SCOPE_OF = {step: scope for scope in _SCOPES for step in scope.steps}
+
+
+@dataclass(eq=False)
+class Limited(Exception):
+    """The attempt was not looked at. `subject` says what has reached its limit."""
+
+    subject: str
+    until: datetime
+    locked: bool
+
+    @property
+    def message(self) -> str:
+        until = f"{self.until + MINUTE:%Y-%m-%d %H:%M} UTC"
+        if self.locked:
+            return (
+                f"This {self.subject} is locked until {until} after too many wrong attempts. "
+                "Ask an administrator to unlock it."
+            )
+        return f"Too many attempts for this {self.subject}. Try again after {until}."
+
+
+def account_of(username: str) -> tuple[User | None, str]:
+    """Find the user, and name the account in the journal. An unknown username is hashed."""
+    if user := get_user_model().objects.filter(username=username).first():
+        return user, user.username
+    return None, f"unknown:{_hashed(username)}"
+
+
+def account_of_mail(email: str) -> str:
+    """Name a mail address in the journal."""
+    return f"mail:{_hashed(email)}"
+
+
+def begin(
+    step: Step, *, account: str, client: Client | None = None, user: User | None = None
+) -> SignInEvent:
+    """Record an attempt as pending before it is looked at. Raises `Limited`.
+
+    Without `client`, and with an empty account, the limits of the other alone are asked.
+    """
+    event = SignInEvent(step=step, account=account, user=user)
+    if client:
+        event.address, event.network = client.address, client.network
+    with transaction.atomic(durable=True):
+        _lock(account, event.network)
+        limited = _limited(event)
+        if limited is None:
+            event.save()
+        elif not _told_lately(event, limited):
+            event.outcome, event.reason = Outcome.LIMITED, limited.message
+            event.save()
+    if limited:
+        logger.warning("%s: %s (%s)", step.label, limited.message, _who(event))
+        raise limited
+    return event
+
+
+def finish(
+    event: SignInEvent, outcome: Outcome, reason: str = "", *, user: User | None = None
+) -> None:
+    """Record how an attempt ended, and whose it was if that was not known before."""
+    if user:
+        event.user, event.account = user, user.username
+    event.outcome, event.reason = outcome, reason[:200]
+    event.save(update_fields=["outcome", "reason", "user", "account"])
+    _log(event)
+
+
+def record(step: Step, *, user: User, reason: str) -> None:
+    """Record a change of how somebody signs in."""
+    _record(step=step, user=user, account=user.username, reason=reason)
+
+
+def unlock(*, account: str = "", network: str = "", by: str) -> None:
+    """Forget the wrong attempts of an account or a network."""
+    _record(step=Step.UNLOCK, account=account, network=network, reason=f"By {by}.")
+
+
+def forget_old() -> int:
+    """Delete what is older than 90 days."""
+    deleted, _ = SignInEvent.objects.filter(at__lt=timezone.now() - KEPT_FOR).delete()
+    return deleted
+
+
+def _record(**fields: Any) -> None:
+    _log(SignInEvent.objects.create(outcome=Outcome.DONE, **fields))
+
+
+def _limited(event: SignInEvent) -> Limited | None:
+    scope = _SCOPE_OF[Step(event.step)]
+    counted = SignInEvent.objects.filter(step__in=scope.steps, outcome__in=scope.counted)
+    unlocked = Q(step=Step.UNLOCK)
+    found = None
+    if event.account:
+        forgiven = unlocked | Q(outcome=Outcome.SIGNED_IN)
+        mine = Q(account=event.account)
+        found = _reached(ACCOUNT, scope.account, counted, mine=mine, forgiven=forgiven)
+    if event.network and not found:
+        # Signing in with one account gives no more guesses at the others.
+        mine = Q(network=event.network)
+        found = _reached(NETWORK, scope.network, counted, mine=mine, forgiven=unlocked)
+    return found
+
+
+def _reached(
+    subject: str,
+    limits: Collection[Limit],
+    counted: QuerySet[SignInEvent],
+    *,
+    mine: Q,
+    forgiven: Q,
+) -> Limited | None:
+    """Find the limit that is reached, counting from the last time when all was forgiven."""
+    now = timezone.now()
+    last = SignInEvent.objects.filter(mine, forgiven).aggregate(at=Max("at"))["at"]
+    for limit in limits:
+        since = max(now - limit.within, last or now - limit.within)
+        newest = counted.filter(mine, at__gt=since).order_by("-at").values_list("at", flat=True)
+        if len(times := newest[: limit.attempts]) == limit.attempts:
+            return Limited(subject, times[limit.attempts - 1] + limit.within, limit.locks)
+    return None
+
+
+def _told_lately(event: SignInEvent, limited: Limited) -> bool:
+    """One row in a while is enough: an attack must not fill the disk."""
+    mine = Q(account=event.account) if limited.subject == ACCOUNT else Q(network=event.network)
+    told = SignInEvent.objects.filter(mine, outcome=Outcome.LIMITED)
+    return told.filter(at__gt=timezone.now() - 15 * MINUTE).exists()
+
+
+def _lock(*keys: str) -> None:
+    """Let attempts at one account or from one network count each other, in a fixed order."""
+    with connection.cursor() as cursor:
+        for key in sorted({f"sign-in {key}" for key in keys if key}):
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
+
+
+def _hashed(text: str) -> str:
+    return salted_hmac("staff.limits", text.casefold()).hexdigest()[:16]
+
+
+def _who(event: SignInEvent) -> str:
+    return f"account {event.account or '-'}, address {event.address or '-'}"
+
+
+def _log(event: SignInEvent) -> None:
+    level = logging.WARNING if event.outcome == Outcome.REFUSED else logging.INFO
+    reason = f": {event.reason}" if event.reason else ""
+    logger.log(level, "%s%s (%s)", event, reason, _who(event))

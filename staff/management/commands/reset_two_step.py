@@ -1,0 +1,31 @@
+"""For somebody who has lost phone and recovery codes: `manage.py reset_two_step`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from staff import limits, two_step
+from staff.models import Step
+
+
+class Command(BaseCommand):
+    help = (
+        "Turn two-step sign-in off for a staff user who has lost the phone and the recovery codes. "
+        "Make sure that the request really comes from them. With STAFF_MFA=required they set it "
+        "up again at their next sign-in."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("username")
+
+    def handle(self, *args: Any, username: str, **options: Any) -> None:
+        user, _ = limits.account_of(username)
+        if user is None:
+            raise CommandError(f"There is no staff user {username}.")
+        if not two_step.is_on(user):
+            raise CommandError(f"Two-step sign-in is not on for {username}.")
+        two_step.turn_off(user)
+        limits.record(Step.TWO_STEP, user=user, reason="Turned off by command.")
+        self.stdout.write(f"Two-step sign-in is off for {username}.")

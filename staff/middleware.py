@@ -1,0 +1,52 @@
+"""What a session may open: nothing after its end, and two pages before its second step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.contrib.auth import REDIRECT_FIELD_NAME, logout
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from staff import sessions, two_step
+
+OPEN = ("admin:logout", "admin:jsi18n")
+"""Pages without anything of a builder user's."""
+
+
+class SignInMiddleware:
+    """Every view is closed unless it is named here, so that a new page is closed as well."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Any, args: Any, kwargs: Any
+    ) -> HttpResponse | None:
+        if not request.user.is_authenticated:
+            return None
+        if sessions.has_ended(request):
+            logout(request)
+            messages.warning(request, "Your session has ended. Sign in again.")
+            return _to("admin:login", request)
+        sessions.touch(request)
+        page = two_step.page_due(request)
+        if page is None or _name(request) in (page, *OPEN):
+            return None
+        return _to(page, request)
+
+
+def _name(request: HttpRequest) -> str:
+    return request.resolver_match.view_name if request.resolver_match else ""
+
+
+def _to(page: str, request: HttpRequest) -> HttpResponse:
+    """Redirect, and come back afterwards to a page that was only looked at."""
+    back = request.get_full_path() if request.method == "GET" else reverse("admin:index")
+    return HttpResponseRedirect(f"{reverse(page)}?{urlencode({REDIRECT_FIELD_NAME: back})}")

@@ -1,0 +1,145 @@
+"""The second step of a sign-in with a password: codes of an authenticator app, recovery codes.
+
+`django_otp` keeps the devices, and remembers which codes were used. Its own throttling is off,
+because the limits of `staff.limits` cover codes and passwords together.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from base64 import b32encode
+from typing import Any
+
+import django_otp
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils.crypto import salted_hmac
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from django_otp.util import random_hex
+
+from staff.backends import PROVIDER_BACKEND
+
+CODE_DUE = "staff.code_due"
+NEW_KEY = "staff.new_key"
+RECOVERY_CODES = 10
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+_LENGTH = 10
+
+
+def is_required() -> bool:
+    return settings.STAFF_MFA == "required"
+
+
+def is_on(user: User) -> bool:
+    return TOTPDevice.objects.filter(user=user, confirmed=True).exists()
+
+
+def page_due(request: HttpRequest) -> str | None:
+    """Name the page that this session must pass before any other, None when it has."""
+    if _is_verified(request) or request.session.get(BACKEND_SESSION_KEY) == PROVIDER_BACKEND:
+        return None
+    if request.session.get(CODE_DUE):
+        return "staff_code"
+    return "staff_two_step" if is_required() else None
+
+
+def new_key(request: HttpRequest) -> str:
+    """Give the key that this session offers to an app. No row holds it before it is confirmed."""
+    key: str = request.session.setdefault(NEW_KEY, random_hex(20))
+    return key
+
+
+def shown_key(key: str) -> str:
+    """Spell a key for people who cannot scan the picture."""
+    text = b32encode(bytes.fromhex(key)).decode()
+    return " ".join(text[start : start + 4] for start in range(0, len(text), 4))
+
+
+def device_with(user: User, key: str) -> TOTPDevice:
+    return TOTPDevice(user=user, key=key, name="App")
+
+
+@transaction.atomic
+def turn_on(user: User, *, key: str, code: str) -> TOTPDevice | None:
+    """Store the key if the code proves that the app has it. None if not, or if one is stored."""
+    User.objects.select_for_update().get(pk=user.pk)
+    device = device_with(user, key)
+    if is_on(user) or not _looks_like_totp(code := _normalized(code)):
+        return None
+    if device.verify_token(code):
+        return device
+    transaction.set_rollback(True)  # the library stores a device to count its wrong codes
+    return None
+
+
+@transaction.atomic
+def turn_off(user: User) -> None:
+    TOTPDevice.objects.filter(user=user).delete()
+    StaticDevice.objects.filter(user=user).delete()
+
+
+@transaction.atomic
+def new_recovery_codes(user: User) -> list[str]:
+    """Replace the recovery codes. Only their hashes are stored."""
+    User.objects.select_for_update().get(pk=user.pk)
+    StaticDevice.objects.filter(user=user).delete()
+    device = StaticDevice.objects.create(user=user, name="Recovery codes")
+    codes = [
+        "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)) for _ in range(RECOVERY_CODES)
+    ]
+    StaticToken.objects.bulk_create(
+        StaticToken(device=device, token=_stored(code)) for code in codes
+    )
+    return [f"{code[:5]}-{code[5:]}" for code in codes]
+
+
+def recovery_codes_left(user: User) -> int:
+    return StaticToken.objects.filter(device__user=user).count()
+
+
+@transaction.atomic
+def verify(user: User, code: str) -> TOTPDevice | StaticDevice | None:
+    """Find the device to which a code belongs, and use the code up."""
+    code = _normalized(code)
+    devices: Any
+    if _looks_like_totp(code):
+        devices, token = TOTPDevice.objects.filter(user=user, confirmed=True), code
+    else:
+        devices, token = StaticDevice.objects.filter(user=user), _stored(code)
+    for device in devices.select_for_update():
+        if device.verify_token(token):
+            return device
+    return None
+
+
+def accept(request: HttpRequest, device: TOTPDevice | StaticDevice) -> None:
+    """Let the session pass. It gets a new key, as at any rise of what it may do."""
+    request.session.cycle_key()
+    request.session.pop(CODE_DUE, None)
+    request.session.pop(NEW_KEY, None)
+    django_otp.login(request, device)
+
+
+def _new_code() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+
+
+def _is_verified(request: HttpRequest) -> bool:
+    return getattr(request.user, "otp_device", None) is not None
+
+
+def _normalized(code: str) -> str:
+    return re.sub(r"[\s-]", "", code).lower()
+
+
+def _looks_like_totp(code: str) -> bool:
+    return re.fullmatch("[0-9]{6}", code) is not None
+
+
+def _stored(code: str) -> str:
+    return salted_hmac("staff.recovery_code", code, algorithm="sha256").hexdigest()[:16]

@@ -1,0 +1,257 @@
+"""The pages beside Django's own login and password reset, in the admin's look."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import segno
+from django.contrib import admin, messages
+from django.contrib.auth import login
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import PasswordResetForm
+from django.contrib.auth.models import User
+from django.contrib.auth.views import (
+    PasswordResetCompleteView,
+    PasswordResetConfirmView,
+    PasswordResetDoneView,
+    PasswordResetView,
+    RedirectURLMixin,
+)
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.generic import FormView, View
+
+from staff import binding, limits, provider, two_step
+from staff.addresses import client_of
+from staff.backends import PROVIDER_BACKEND
+from staff.forms import CodeForm, TurnOnForm, as_form_error
+from staff.models import Outcome, SignInEvent, Step
+
+logger = logging.getLogger("staff.sign_in")
+
+FAILED = "The company's sign-in did not work. Start it again from this page."
+_guarded: Any = [never_cache, login_required, sensitive_post_parameters("code")]
+
+
+def _user(request: HttpRequest) -> User:
+    """Give the signed-in user. The pages here are closed to everybody else."""
+    return cast(User, request.user)
+
+
+@method_decorator(_guarded, name="dispatch")
+class CodeView(RedirectURLMixin, FormView):
+    """The second step of a sign-in: a code."""
+
+    form_class = CodeForm
+    template_name = "admin/staff/code.html"
+    next_page = "admin:index"
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if two_step.page_due(request) != "staff_code":
+            return HttpResponseRedirect(self.get_success_url())
+        return super().get(request, *args, **kwargs)
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {
+            **super().get_form_kwargs(),
+            "user": _user(self.request),
+            "client": client_of(self.request),
+            "signs_in": True,
+        }
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return {
+            **admin.site.each_context(self.request),
+            "has_permission": False,  # before the second step no link leads anywhere
+            "title": "Two-step sign-in",
+            self.redirect_field_name: self.get_redirect_url(),
+            **super().get_context_data(**kwargs),
+        }
+
+    def form_valid(self, form: CodeForm) -> HttpResponse:
+        two_step.accept(self.request, form.cleaned_data["code"])
+        return super().form_valid(form)
+
+
+@method_decorator(_guarded, name="dispatch")
+class TwoStepView(View):
+    """Turn the second step on; with a code, make new recovery codes or turn it off."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self._page(request, form=None)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        user = _user(request)
+        return self._change(request, user) if two_step.is_on(user) else self._turn_on(request, user)
+
+    def _turn_on(self, request: HttpRequest, user: User) -> HttpResponse:
+        form = TurnOnForm(request.POST, user=user, key=two_step.new_key(request))
+        if not form.is_valid():
+            return self._page(request, form=form)
+        two_step.accept(request, form.cleaned_data["code"])
+        limits.record(Step.TWO_STEP, user=user, reason="Turned on.")
+        return self._recovery_codes(request, user)
+
+    def _change(self, request: HttpRequest, user: User) -> HttpResponse:
+        form = CodeForm(request.POST, user=user, client=client_of(request), signs_in=False)
+        if not form.is_valid():
+            return self._page(request, form=form)
+        if "turn_off" not in request.POST:
+            return self._recovery_codes(request, user)
+        if two_step.is_required():
+            messages.error(request, "Two-step sign-in is required here. It stays on.")
+            return redirect("staff_two_step")
+        two_step.turn_off(user)
+        limits.record(Step.TWO_STEP, user=user, reason="Turned off.")
+        messages.success(request, "Two-step sign-in is off.")
+        return redirect("staff_two_step")
+
+    @sensitive_variables()
+    def _recovery_codes(self, request: HttpRequest, user: User) -> HttpResponse:
+        """Show new codes in the answer itself: no page can show them a second time."""
+        codes = two_step.new_recovery_codes(user)
+        limits.record(Step.TWO_STEP, user=user, reason="New recovery codes.")
+        return self._answer(
+            request, "recovery_codes", title="Your recovery codes", recovery_codes=codes
+        )
+
+    @sensitive_variables()
+    def _page(self, request: HttpRequest, *, form: CodeForm | TurnOnForm | None) -> HttpResponse:
+        user = _user(request)
+        if two_step.is_on(user):
+            form = form or CodeForm(user=user, client=client_of(request), signs_in=False)
+            form.fields["code"].widget.attrs.pop("autofocus", None)
+            return self._answer(
+                request,
+                "two_step",
+                title="Two-step sign-in",
+                form=form,
+                on=True,
+                required=two_step.is_required(),
+                left=two_step.recovery_codes_left(user),
+            )
+        key = two_step.new_key(request)
+        address = two_step.device_with(user, key).config_url
+        return self._answer(
+            request,
+            "two_step",
+            title="Two-step sign-in",
+            form=form or TurnOnForm(user=user, key=key),
+            required=two_step.is_required(),
+            picture=segno.make(address, micro=False).svg_data_uri(scale=4, light="white"),
+            secret=two_step.shown_key(key),
+        )
+
+    def _answer(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
+        site = admin.site.each_context(request)
+        if two_step.page_due(request):
+            site["has_permission"] = False
+        return TemplateResponse(request, f"admin/staff/{template}.html", {**site, **context})
+
+
+class _AdminLook:
+    """Django's pages of the password reset know nothing of the admin site around them."""
+
+    request: HttpRequest
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context_data(**kwargs)  # type: ignore[misc]  # a mixin
+        return {**admin.site.each_context(self.request), **context}
+
+
+class ResetView(_AdminLook, PasswordResetView):
+    """Ask for the mail by which a password is set anew. Each request sends one: it is limited."""
+
+    def form_valid(self, form: PasswordResetForm) -> HttpResponse:
+        account = limits.account_of_mail(form.cleaned_data["email"])
+        try:
+            event = limits.begin(Step.RESET, account=account, client=client_of(self.request))
+        except limits.Limited as limited:
+            form.add_error("email", as_form_error(limited))
+            return self.form_invalid(form)
+        response = super().form_valid(form)
+        limits.finish(event, Outcome.DONE)
+        return response
+
+
+class ResetDoneView(_AdminLook, PasswordResetDoneView):
+    """Say the same whether a user has the email or not."""
+
+
+class ResetConfirmView(_AdminLook, PasswordResetConfirmView):
+    """Set the new password by the link of the mail. It signs nobody in: the code is still asked."""
+
+    user: User
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        limits.record(Step.CHANGE, user=self.user, reason="Set by a link that was mailed.")
+        return response
+
+
+class ResetCompleteView(_AdminLook, PasswordResetCompleteView):
+    """Lead back to the login."""
+
+
+@method_decorator(never_cache, name="dispatch")
+class CompanyStartView(RedirectURLMixin, View):
+    """*Sign in with …*: go to the company's provider."""
+
+    http_method_names = ["get"]
+    next_page = "admin:index"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        if not provider.is_configured():
+            raise Http404
+        try:
+            return provider.start(request, back=self.get_success_url())
+        except provider.ProviderFailed as error:
+            logger.warning("The company's provider cannot be asked: %s", error)
+            return _back_to_login(request, "The company's sign-in does not answer. Try it later.")
+
+
+@method_decorator(never_cache, name="dispatch")
+class CompanyCallbackView(View):
+    """The provider sends the browser back with a code."""
+
+    http_method_names = ["get"]
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        if not provider.is_configured():
+            raise Http404
+        try:
+            # First: a foreign page that calls this address must not use up anybody's attempts.
+            kept = provider.remembered(request)
+            event = limits.begin(Step.PROVIDER, account="", client=client_of(request))
+        except provider.ProviderFailed as error:
+            logger.warning("A company sign-in was refused: %s", error)
+            return _back_to_login(request, FAILED)
+        except limits.Limited as limited:
+            return _back_to_login(request, limited.message)
+        return self._finish(request, kept, event)
+
+    @sensitive_variables()
+    def _finish(
+        self, request: HttpRequest, kept: dict[str, str], event: SignInEvent
+    ) -> HttpResponse:
+        try:
+            user = binding.user_of(provider.identify(kept, code=request.GET.get("code", "")))
+        except provider.ProviderFailed as error:
+            limits.finish(event, Outcome.REFUSED, str(error))
+            return _back_to_login(request, FAILED)
+        except binding.Refused as refused:
+            limits.finish(event, Outcome.REFUSED, refused.message, user=refused.user)
+            return _back_to_login(request, refused.message)
+        login(request, user, backend=PROVIDER_BACKEND)
+        limits.finish(event, Outcome.SIGNED_IN, user=user)
+        return provider.forget(HttpResponseRedirect(kept["back"]))
+
+
+def _back_to_login(request: HttpRequest, message: str) -> HttpResponse:
+    messages.error(request, message)
+    return provider.forget(redirect("admin:login"))

@@ -1,0 +1,75 @@
+"""When a session ends."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.contrib.sessions.backends.db import SessionStore
+
+from staff.sessions import SEEN_AT, STARTED_AT
+from tests.test_sign_in import text_of
+
+pytestmark = pytest.mark.django_db
+
+HOUR = 3600
+LIST = "/admin/users/builderuser/"
+
+
+def age(client, **times) -> None:
+    """Let the session be older, by its own record."""
+    session = SessionStore(client.cookies["sessionid"].value)
+    for name, value in times.items():
+        session[{"started": STARTED_AT, "seen": SEEN_AT}[name]] = value
+    session.save()
+
+
+def test_a_session_without_a_request_for_eight_hours_has_ended(client):
+    age(client, seen=time.time() - 8 * HOUR - 1)
+    response = client.get(f"{LIST}?q=mary")
+    assert response["Location"] == "/admin/login/?next=%2Fadmin%2Fusers%2Fbuilderuser%2F%3Fq%3Dmary"
+    page = client.get(response["Location"])
+    assert "Your session has ended. Sign in again." in text_of(page)
+    assert client.get(LIST).status_code == 302
+
+
+def test_a_request_starts_the_eight_hours_again(client):
+    age(client, seen=time.time() - 8 * HOUR + 600)
+    assert client.get(LIST).status_code == 200
+    seen = SessionStore(client.cookies["sessionid"].value)[SEEN_AT]
+    assert time.time() - seen < HOUR
+
+
+def test_a_session_ends_after_seven_days_of_use(client):
+    age(client, started=time.time() - 7 * 24 * HOUR - 1)
+    assert client.get(LIST)["Location"].startswith("/admin/login/")
+
+
+def test_an_ended_session_changes_nothing(client):
+    age(client, seen=time.time() - 9 * HOUR)
+    response = client.post("/admin/users/buildergroup/add/", {"name": "Oak Hill"})
+    assert response["Location"] == "/admin/login/?next=%2Fadmin%2F"
+
+
+def test_a_session_of_a_version_without_times_has_ended(client):
+    session = SessionStore(client.cookies["sessionid"].value)
+    del session[STARTED_AT], session[SEEN_AT]
+    session.save()
+    assert client.get(LIST).status_code == 302
+
+
+def test_a_new_password_ends_the_other_sessions(client, staff):
+    staff.set_password("new and long enough")
+    staff.save()
+    assert client.get(LIST).status_code == 302
+
+
+def test_who_is_switched_off_is_signed_out_at_once(client, staff):
+    staff.is_active = False
+    staff.save()
+    assert client.get(LIST).status_code == 302
+
+
+def test_the_cookie_outlives_no_session(client, settings):
+    assert settings.SESSION_COOKIE_AGE == settings.SESSION_ABSOLUTE_SECONDS == 7 * 24 * HOUR
+    assert settings.SESSION_IDLE_SECONDS == 8 * HOUR

@@ -31,7 +31,7 @@ def complete(
         store.keep_deleted(clerk_id)
         ClerkAccount.objects.filter(pk=clerk_id).update(user=None)
     journal.resolve(attempt, Status.APPLIED, still_late=still_late, unseen=unseen)
-    journal.log(operation, actor_id=attempt.actor_id)
+    journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
     follow_from(operation, row, source=Source(attempt.source), clerk_id=clerk_id, due=due)
 
 

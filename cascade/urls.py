@@ -1,5 +1,5 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 from cascade import health
@@ -8,6 +8,7 @@ from users.webhooks import clerk_webhook
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    path("api/", include("users.api.urls")),
     path("webhooks/clerk/", clerk_webhook, name="clerk_webhook"),
     path("healthz/", health.healthz),
     path("readyz/", health.readyz),

@@ -234,6 +234,15 @@ class Gone(ChangeFailed):
     code = "gone"
 
 
+class NotAllowed(ChangeFailed):
+    """The person may not make this change. Nothing was changed, and Clerk was not asked."""
+
+    code = "not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("You don't have permission for this. Ask an administrator.")
+
+
 class NothingToChange(ChangeFailed):
     """The row already holds everything that the change wants."""
 

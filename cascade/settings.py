@@ -11,12 +11,15 @@ safely and everything else works.
 from __future__ import annotations
 
 import base64
+import re
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import environ
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
@@ -74,6 +77,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "procrastinate.contrib.django",
+    "corsheaders",
     "django_otp",
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
@@ -83,6 +87,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "cascade.middleware.DatabaseDownMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "cascade.middleware.BodyLimitMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -315,6 +320,36 @@ if DATABASE_WAIT_SECONDS <= CLERK_EDIT_DEADLINE:
         "DATABASE_WAIT_SECONDS must be a number of seconds above CLERK_EDIT_DEADLINE."
     )
 CLERK_DASHBOARD_URL = env.str("CLERK_DASHBOARD_URL", default="https://dashboard.clerk.com")
+
+# --- The API of the front end ------------------------------------------------------------------
+
+
+def _public_key(name: str) -> str:
+    """Read an RSA public key in PEM; its lines may be separated by a written \\n."""
+    text = env.str(name, default="").replace("\\n", "\n").strip()
+    if text and not isinstance(load_pem_public_key(text.encode()), RSAPublicKey):
+        raise ValueError("a key of another kind")
+    return text
+
+
+def _origins(name: str) -> list[str]:
+    origins: list[str] = env.list(name, default=[])
+    if not all(re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]+)?", origin) for origin in origins):
+        raise ValueError("something else than an origin")
+    return origins
+
+
+CLERK_JWT_KEY: str = _read(
+    _public_key, "CLERK_JWT_KEY", "an RSA public key in PEM: -----BEGIN PUBLIC KEY-----…"
+)
+CORS_ALLOWED_ORIGINS: list[str] = _read(
+    _origins, "CORS_ALLOWED_ORIGINS", "origins such as https://app.example.com, comma-separated"
+)
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_METHODS = ["PATCH", "POST"]
+CORS_ALLOW_HEADERS = ["authorization", "content-type"]
+CORS_EXPOSE_HEADERS = ["Retry-After"]
+
 
 # --- Background jobs ---------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("", include("staff.urls")),  # first: the admin takes every address below its own
     path("admin/", admin.site.urls),
+    path("api/", include("users.api.urls")),
     path("webhooks/clerk/", clerk_webhook, name="clerk_webhook"),
     path("healthz/", health.healthz),
     path("readyz/", health.readyz),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox import invitations, person, sessions, users
+from sandbox import invitations, person, sessions, tokens, users
 from sandbox.api import Api
 from sandbox.control import Control
 from sandbox.faults import Fault, Faults
@@ -180,6 +180,19 @@ class Sandbox(Instance):
     def sign_in(self, clerk_id: str) -> Json:
         with self.state.lock:
             return copy.deepcopy(sessions.sign_in(self.state, clerk_id))
+
+    def session_token(
+        self, clerk_id: str, *, azp: str | None = None, lifetime: int = tokens.LIFETIME
+    ) -> str:
+        """What the person's browser sends to a server to prove who they are. `azp` is the origin
+        of the page, `lifetime` is in seconds."""
+        with self.state.lock:
+            return tokens.issue(self.state, self.session_key, clerk_id, azp=azp, lifetime=lifetime)
+
+    @property
+    def session_key(self) -> tokens.Key:
+        """Signs the tokens. Its `public_pem` is what CLERK_JWT_KEY is set to."""
+        return tokens.key_of(self.secret_key)
 
     def sign_out(self, clerk_id: str) -> None:
         """The person signs out everywhere."""

@@ -48,6 +48,10 @@ class Control:
                 return {}
             case "POST", ["users", clerk_id, "sign-in"]:
                 return sandbox.sign_in(clerk_id)
+            case "POST", ["users", clerk_id, "token"]:
+                return {"jwt": sandbox.session_token(clerk_id, **body)}
+            case "GET", ["jwt-key"]:
+                return {"pem": sandbox.session_key.public_pem}
             case "POST", ["users", clerk_id, "sign-out"]:
                 sandbox.sign_out(clerk_id)
                 return {}

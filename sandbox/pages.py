@@ -124,9 +124,23 @@ def user(user: Json) -> str:
         f"<div class=row>{button(f'{path}/sign-in', 'Sign in')}"
         f"{button(f'{path}/sign-out', 'Sign out')}{connect}"
         f"{button(f'{path}/delete', 'Delete my account', kind='danger')}</div></section>"
+        "<section><h2>At the front end</h2>"
+        f"<form method=post action='{path}/token'><label>Origin of the page"
+        "<input name=azp type=url size=30 value='http://localhost:3000'></label>"
+        "<button>Give a session token</button></form></section>"
         f"<section><h2>In Clerk's dashboard</h2><div class=row>{flags}</div></section>"
         f"{source('As the API gives it', user)}",
         "/",
+    )
+
+
+def token(token: str, public_pem: str) -> str:
+    return page(
+        "Session token",
+        "<p>The person proves with it who they are. Send it within a minute, in the header "
+        f"<code>Authorization</code>:</p><pre>Bearer {escape(token)}</pre>"
+        "<p>The application verifies it with this key, as <code>CLERK_JWT_KEY</code>:</p>"
+        f"<pre>{escape(public_pem)}</pre>",
     )
 
 

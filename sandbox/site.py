@@ -49,8 +49,14 @@ class Site:
 
     def post(self, path: str, raw: bytes) -> Answer:
         """Does what a form says and shows where it shows; says why when it cannot."""
+        steps, form = path.split("/")[1:], _form(raw)
         try:
-            return Answer(303, b"", {"Location": self._do(path.split("/")[1:], _form(raw))})
+            match steps:
+                case ["users", clerk_id, "token"]:
+                    azp = form.get("azp", "").strip()
+                    token = self._sandbox.session_token(clerk_id, azp=azp or None)
+                    return _html(pages.token(token, self._sandbox.session_key.public_pem))
+            return Answer(303, b"", {"Location": self._do(steps, form)})
         except Refusal as refusal:
             text = " ".join(problem["long_message"] for problem in refusal.errors)
             return _html(pages.refused(text), refusal.status)

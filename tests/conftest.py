@@ -15,6 +15,7 @@ from django.test import Client
 
 from sandbox import Sandbox
 from tests.factories import StaffFactory
+from tests.front_end import ORIGIN
 from users.clerk import warm_up
 
 hypothesis.settings.register_profile(
@@ -115,3 +116,10 @@ def page(chromium, live_server, staff) -> Iterator[Any]:
     context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def front_end(sandbox: Sandbox, settings) -> None:
+    """A front end at one origin, whose people sign in at the sandbox."""
+    settings.CLERK_JWT_KEY = sandbox.session_key.public_pem
+    settings.CORS_ALLOWED_ORIGINS = [ORIGIN]

@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
+from sandbox.tokens import key_of
 from tests.factories import BuilderUserFactory
 from tests.patience import PATIENCE
 
@@ -57,6 +58,9 @@ def test_a_missing_secret_stops_the_start(name):
         ("CLERK_RATE_LIMIT", "many", "CLERK_RATE_LIMIT must be a number"),
         ("CLERK_SCAN_AT", "night", "CLERK_SCAN_AT must be a time of day in UTC such as 03:30"),
         ("CLERK_SCAN_AT", "24:10", "CLERK_SCAN_AT must be a time of day in UTC such as 03:30"),
+        ("CLERK_JWT_KEY", "pk_test_x", "CLERK_JWT_KEY must be an RSA public key in PEM"),
+        ("CORS_ALLOWED_ORIGINS", "*", "CORS_ALLOWED_ORIGINS must be origins such as https://"),
+        ("CORS_ALLOWED_ORIGINS", "https://a.example.com/", "must be origins such as https://"),
         ("CLERK_STALE_DAYS", "some", "CLERK_STALE_DAYS must be a whole number of days"),
         ("CLERK_STALE_DAYS", "0", "CLERK_STALE_DAYS must be a whole number of days, 1 or more"),
         ("CLERK_API_URL", "clerk", "CLERK_API_URL must be an address"),
@@ -71,6 +75,12 @@ def test_a_wrong_value_is_named(name, value, words):
 
 def test_the_key_of_clerk_may_be_missing():
     assert check(**PRODUCTION).returncode == 0
+
+
+def test_the_key_of_the_front_end_may_stand_on_one_line():
+    pem = key_of("sk_test_one").public_pem.replace("\n", "\\n")
+    origins = "https://app.example.com,http://localhost:3000"
+    assert check(**PRODUCTION, CLERK_JWT_KEY=pem, CORS_ALLOWED_ORIGINS=origins).returncode == 0
 
 
 def test_the_nightly_scan_can_be_switched_off():

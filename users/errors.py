@@ -159,7 +159,7 @@ class Refused(ChangeFailed):
 
 
 class NotAllowed(Refused):
-    """The acting person lacks a permission. Clerk was not asked."""
+    """The person may not make this change. Nothing was changed, and Clerk was not asked."""
 
     code = "not_allowed"
 

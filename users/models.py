@@ -381,6 +381,7 @@ class Operation(models.TextChoices):
     CREATE_INVITED = "create_invited", "Create and invite"
     REVOKE = "revoke_invitation", "Revoke invitation"
     FOLLOW = "follow", "Follow a change in Clerk"
+    MERGE_METADATA = "merge_metadata", "Change metadata"
 
 
 class Source(models.TextChoices):
@@ -388,6 +389,7 @@ class Source(models.TextChoices):
     COMMAND = "command", "Command"
     WEBHOOK = "webhook", "Clerk event"
     TASK = "task", "Scheduled task"
+    API = "api", "Front end"
 
 
 class Status(models.TextChoices):
@@ -448,6 +450,8 @@ class SyncAttempt(models.Model):
     actor = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
+    actor_name = models.TextField("person at the front end", blank=True, default="", db_default="")
+    actor_clerk_id = models.TextField("their Clerk id", blank=True, default="", db_default="")
     changes = models.JSONField(default=dict)
     details = models.JSONField(default=dict, blank=True)
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.STARTED)
@@ -749,3 +753,20 @@ class BulkRow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run_id}/{self.position} {self.label}"
+
+
+class ApiUse(models.Model):
+    """How many requests one person, or one address, has sent to the API in the window that began
+    at `since`. `key` is a digest, so that nobody's address is stored."""
+
+    key = models.TextField(primary_key=True)
+    since = models.DateTimeField()
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        verbose_name = "use of the API"
+        default_permissions = ()
+        indexes = [models.Index(fields=["since"], name="apiuse_since")]
+
+    def __str__(self) -> str:
+        return f"{self.count} since {self.since}"

@@ -12,6 +12,7 @@ import logging
 from procrastinate.contrib.django import app
 from procrastinate.jobs import Status
 
+from users import throttle
 from users.sync import deliveries, upkeep
 from users.sync.mirror import newest, nightly
 
@@ -42,6 +43,12 @@ def keep_mirror_current(timestamp: int) -> None:
 @app.task(queueing_lock="forget")
 def forget_old_deliveries(timestamp: int) -> None:
     deliveries.forget_old()
+
+
+@app.periodic(cron="*/10 * * * *")
+@app.task(queueing_lock="api_use")
+def forget_old_counts(timestamp: int) -> None:
+    throttle.forget_old()
 
 
 @app.periodic(cron="23 * * * *")

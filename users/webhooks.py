@@ -20,6 +20,7 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from users import bodies
 from users.clerk import signatures
 from users.sync import deliveries
 
@@ -32,7 +33,7 @@ MAX_BODY = 2**20
 @require_POST
 def clerk_webhook(request: HttpRequest) -> HttpResponse:
     try:
-        body = _body(request)
+        body = bodies.read(request, limit=MAX_BODY)
         svix_id = signatures.check(body, request.headers)
         received = deliveries.receive(svix_id, body)
     except signatures.NotSigned as error:
@@ -53,32 +54,6 @@ def clerk_webhook(request: HttpRequest) -> HttpResponse:
         connection.close()
         return _answer("the database does not answer; send it again", 503)
     return _answer(received.answer, 200)
-
-
-def _body(request: HttpRequest) -> bytes:
-    """Give the body, up to 1 MiB. Raises `RequestDataTooBig` and `UnreadablePostError`.
-
-    Django reads as much as Content-Length says, and so nothing of a chunked body. The server
-    ends the stream of one itself.
-    """
-    if not request.META.get("wsgi.input_terminated") or "Content-Length" in request.headers:
-        return _with_length(request)
-    try:
-        body: bytes = request.META["wsgi.input"].read(MAX_BODY + 1)
-    except OSError as error:
-        raise UnreadablePostError(*error.args) from error
-    if len(body) > MAX_BODY:
-        raise RequestDataTooBig
-    return body
-
-
-def _with_length(request: HttpRequest) -> bytes:
-    try:
-        if int(request.headers.get("Content-Length") or 0) > MAX_BODY:
-            raise RequestDataTooBig
-    except ValueError:
-        raise UnreadablePostError("its length is not a number") from None
-    return request.body
 
 
 def _answer(text: str, status: int) -> HttpResponse:

@@ -14,14 +14,15 @@ from django.views.decorators.http import require_POST
 from users.admin.base import ReadOnlyAdmin, link_to, say_result
 from users.models import SyncAttempt
 from users.sync import recovery, unseen
-from users.sync.showing import shown_changes, with_group_names
+from users.sync.actors import name_of
+from users.sync.showing import NOTHING, shown_changes, with_group_names
 
 
 @admin.register(SyncAttempt)
 class SyncAttemptAdmin(ReadOnlyAdmin):
     """The journal. Staff look at it; a pending attempt can be checked with Clerk."""
 
-    list_display = ["started_at", "operation", "user_link", "status", "source", "actor", "message"]
+    list_display = ["started_at", "operation", "user_link", "status", "source", "by", "message"]
     list_display_links = ["started_at"]
     list_filter = ["status", "operation", "source"]
     list_select_related = ["user", "actor"]
@@ -30,8 +31,9 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
     search_help_text = "Name, Clerk id or Clerk's trace id"
     date_hierarchy = None
     fields = ["operation", "user_link", "clerk_id", "changed", "status", "message", "error_code",
-              "trace_id", "source", "actor", "started_at", "late_until", "settled_at"]  # fmt: skip
-    readonly_fields = ["user_link", "changed"]
+              "trace_id", "source", "by", "actor_clerk_id", "started_at", "late_until",
+              "settled_at"]  # fmt: skip
+    readonly_fields = ["user_link", "changed", "by"]
     change_form_template = "admin/users/syncattempt/change_form.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SyncAttempt]:
@@ -40,6 +42,10 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
     @admin.display(description="builder user")
     def user_link(self, attempt: SyncAttempt) -> str:
         return link_to(attempt, attempt.user, attempt.label)
+
+    @admin.display(description="by", ordering="actor")
+    def by(self, attempt: SyncAttempt) -> str:
+        return attempt.actor_name or name_of(attempt.actor) or NOTHING
 
     @admin.display(description="changes")
     def changed(self, attempt: SyncAttempt) -> str:

@@ -51,7 +51,7 @@ from users.sync import (
     save,
     unseen,
 )
-from users.sync.actors import name_of
+from users.sync.actors import author_of
 from users.sync.drift import State, with_state
 from users.sync.status import is_stale, where_stale
 
@@ -485,7 +485,7 @@ def _pending_of(user: BuilderUser) -> list[dict[str, Any]]:
     return [
         {
             "attempt": one,
-            "who": name_of(one.actor) or one.get_source_display(),
+            "who": author_of(one),
             "wanted": wanted_of(one),
             "checked_at": one.checked_at,  # type: ignore[attr-defined]
         }

@@ -82,6 +82,7 @@ class Person:
     name: str
     email: str
     role: str
+    internal_role: str | None
     group: int | None
     clerk_name: tuple[str, str] | None
     signed_in: int | None
@@ -106,10 +107,13 @@ def _person(chance: random.Random, number: int) -> Person:
         first, last = name[: len(first)], name[len(first) :].strip()
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     address = ".".join("".join(filter(str.isalpha, word)) for word in plain.split())
+    internal_role = "Administrator" if number % 80 == 7 else "Employee"
+    is_internal = number % 40 == 7
     return Person(
         name=RENAMED.get(number, name),
         email=f"{address or 'person'}.{number}@example.com",
-        role="ADMIN" if number % 40 == 7 else "BUILDER",
+        role="ADMIN" if is_internal else "BUILDER",
+        internal_role=internal_role if is_internal else None,
         group=chance.randrange(20) if number % 11 else None,
         clerk_name=None if number % 6 == 5 else (first, last),
         signed_in=chance.randrange(1, 90) if number % 4 else None,

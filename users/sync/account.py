@@ -232,7 +232,7 @@ def link(
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if user.linked:
         raise Refused("This user has a Clerk account. Unlink that one first.", code="linked")
-    account = _read(clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
+    account = read(clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
     operation = Link.to(user, account.id)
     other = BuilderUser.objects.filter(clerk_id=account.id).first()
     if other is not None:
@@ -285,7 +285,7 @@ def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
     with transaction.atomic(durable=True):
         row, others = lock_row(wanted, user, deadline)
         permissions.require(wanted, row, actor=actor, source=Source.ADMIN)
-        account = _read(row.account_id, deadline)
+        account = read(row.account_id, deadline)
         changes = changes_from(row, account)
         operation = Follow.on(row, {name: changes[name] for name in changes if name == field})
         if blocking := pending.in_the_way(operation, others):
@@ -300,12 +300,12 @@ def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
 def refresh(user: BuilderUser) -> ClerkUser:
     """Look at the account in Clerk and store what it shows. Raises the `ChangeFailed` family."""
     _require_account(user)
-    account = _read(user.account_id, Deadline(settings.CLERK_EDIT_DEADLINE))
+    account = read(user.account_id, Deadline(settings.CLERK_EDIT_DEADLINE))
     reconcile.take(account, source=Source.ADMIN)
     return account
 
 
-def _read(clerk_id: str, deadline: Deadline) -> ClerkUser:
+def read(clerk_id: str, deadline: Deadline) -> ClerkUser:
     if not USER_ID.match(clerk_id):
         raise Refused("This is not a valid Clerk user id.", code="not_an_id")
     try:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 
+from users.models import Source, SyncAttempt
+
 SERVICE_USERNAME = "cascade"
 
-Actor = User | AbstractBaseUser | AnonymousUser | None
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who is signed in at the front end, as Clerk knows them. They have no account of
+    staff here."""
+
+    clerk_id: str
+    name: str
+    pk: ClassVar[None] = None
+
+
+Actor = User | AbstractBaseUser | AnonymousUser | Person | None
 """A person, or None for the service user. Django's types cannot say that staff are signed in."""
 
 
@@ -27,5 +43,12 @@ def name_of(actor: Actor) -> str:
     """How a person is named in a sentence."""
     if actor is None:
         return ""
+    if isinstance(actor, Person):
+        return actor.name
     full_name = getattr(actor, "get_full_name", lambda: "")()
     return full_name or actor.get_username()
+
+
+def author_of(attempt: SyncAttempt) -> str:
+    """How the author of a change is named in a sentence; without one, where it came from."""
+    return attempt.actor_name or name_of(attempt.actor) or str(Source(attempt.source).label)

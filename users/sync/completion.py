@@ -36,7 +36,7 @@ def complete(
     elif isinstance(operation, Delete) and clerk_id:
         store.keep_deleted(clerk_id)
     journal.resolve(attempt, Status.APPLIED, still_late=still_late, unseen=unseen)
-    journal.log(operation, actor_id=attempt.actor_id)
+    journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
     follow_from(operation, row, source=Source(attempt.source), clerk_id=clerk_id, due=due)
 
 

@@ -9,7 +9,7 @@ from django.db.models import Q
 from users.errors import Conflict, FieldConflict, NothingToChange
 from users.models import BuilderUser, Status, SyncAttempt
 from users.models import Operation as Kind
-from users.sync.actors import name_of
+from users.sync.actors import author_of
 from users.sync.operations import Operation
 from users.version import differences, same, value_of
 
@@ -103,4 +103,4 @@ def _latest_change(row: BuilderUser, fields: list[str]) -> SyncAttempt | None:
 def _who(attempt: SyncAttempt | None) -> str:
     if attempt is None:
         return ""
-    return name_of(attempt.actor) or str(attempt.get_source_display())
+    return author_of(attempt)

@@ -128,7 +128,7 @@ class _Write:
                 conflicts.check(operation, row, self.base)
             written = operation.write(row)
             attempt = journal.record(operation, status=Status.APPLIED, **self.origin)
-            journal.log(operation, actor_id=attempt.actor_id)
+            journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
             follow_from(operation, written, source=Source(attempt.source))
         return Saved(written, attempt)
 

@@ -166,7 +166,7 @@ def follow(
     attempt = journal.record(
         operation, actor=actor, source=source, status=Status.APPLIED, token=token
     )
-    journal.log(operation, actor_id=attempt.actor_id)
+    journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
     return Saved(row, attempt)
 
 

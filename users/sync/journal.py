@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from users.clerk import Deadline
 from users.errors import ChangeFailed, Repeated
 from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
-from users.sync.actors import SERVICE_USERNAME, Actor, service_user
+from users.sync.actors import SERVICE_USERNAME, Actor, Person, service_user
 from users.sync.operations import Operation
 
 MESSAGE_LENGTH = 2000
@@ -43,6 +43,7 @@ def record(
     With `deadline`, the time within which the request is sent, Clerk may take it until that time
     and CLERK_SETTLE_SECONDS are over. `failure` is why an attempt that is `refused` at once was.
     """
+    person = actor if isinstance(actor, Person) else None
     with _as_repeated() if token else nullcontext():
         return SyncAttempt.objects.create(
             user_id=operation.user_id,
@@ -51,6 +52,8 @@ def record(
             operation=operation.kind,
             source=source,
             actor_id=actor.pk if actor else None,
+            actor_name=person.name if person else "",
+            actor_clerk_id=person.clerk_id if person else "",
             changes=operation.changes,
             details=operation.details,
             status=status,
@@ -131,7 +134,7 @@ def record_derived(operation: Operation, source: Source) -> None:
         cursor.execute(_RECORD_DERIVED, parameters)
         logged = cursor.rowcount == 1
     if operation.changes_row and not logged:  # there is no service user yet
-        log(operation, actor_id=None)
+        log(operation)
 
 
 def resolve(
@@ -190,15 +193,23 @@ def _update(
     return updated == 1
 
 
-def log(operation: Operation, *, actor_id: int | None) -> None:
-    """Django's history of the object, for every source; the admin's own logging is silent."""
+def log(operation: Operation, *, actor_id: int | None = None, person: str = "") -> None:
+    """Django's history of the object, for every source; the admin's own logging is silent.
+
+    `person` is the author's name where they have no account of staff. The entry is then one of
+    the service user's, and names them.
+    """
+    message = _change_message(operation)
+    if person:
+        told = LogEntry(change_message=message).get_change_message()
+        message = f"{told} By {person}, at the front end."
     LogEntry.objects.create(
         user_id=actor_id or service_user().pk,
         content_type_id=ContentType.objects.get_for_model(BuilderUser).pk,
         object_id=str(operation.user_id),
         object_repr=operation.label[:200],
         action_flag=operation.log_flag,
-        change_message=_change_message(operation),
+        change_message=message,
     )
 
 

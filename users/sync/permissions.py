@@ -4,7 +4,8 @@ Services call `authorize` before a change is tried, and `require` again under th
 Pages call `may` before they show a button or a field, and `missing` to say why there is none.
 
 A change of events, scheduled tasks and commands, or without an actor, is the system's own:
-whoever runs a command on the server can write the tables anyway.
+whoever runs a command on the server can write the tables anyway. People of the front end have no
+permissions: `users.sync.front_end` decides by their own row, within what is free to it here.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ NEEDED: Mapping[Kind, tuple[str, ...]] = {
     Kind.INVITE: ("invite",),
     Kind.REVOKE: ("invite",),
     Kind.FOLLOW: ("change_builderuser",),
+    Kind.MERGE_METADATA: ("change_builderuser", CHANGE_ROLE),  # other applications read roles there
 }
 """The permissions of the app `users` that each kind of change needs, whoever it is about."""
 
@@ -50,6 +52,7 @@ FREE_FIELDS = frozenset({"name", "builder_group"})
 """What may be edited of an administrator without `manage_admins`."""
 EDITS = frozenset({Kind.CREATE, Kind.CREATE_INVITED, Kind.UPDATE, Kind.FOLLOW})
 ROLE_FIELDS = ("role", "internal_role")
+FREE_AT_THE_FRONT_END = frozenset({Kind.UPDATE, Kind.PUSH_NAME, Kind.MERGE_METADATA})
 
 SYSTEM = frozenset({Source.COMMAND, Source.TASK, Source.WEBHOOK})
 NO_PERMISSION = "You don't have permission for this. Ask an administrator."
@@ -150,6 +153,10 @@ def require(operation: Operation, row: BuilderUser, *, actor: Actor, source: Sou
     wanted = {field: after for field, (_, after) in operation.changes.items()}
     account = str(operation.details.get("account", "")) if operation.creates_row else ""
     kind = Kind.DELETE if operation.details.get("deletes_user") else operation.kind
+    if source == Source.API:
+        if kind not in FREE_AT_THE_FRONT_END or not wanted.keys().isdisjoint(ROLE_FIELDS):
+            raise NotAllowed(f"{NO_PERMISSION} Nothing was changed.")
+        return
     lacking = missing(actor, kind, row, wanted=wanted, account=account)
     if lacking:
         raise _not_allowed(lacking, _fields_at_fault(kind, lacking, wanted))

@@ -3,6 +3,7 @@ terminal."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -23,7 +24,9 @@ def visible(text: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value of a change, for a table."""
+    """A value of a change, for a table. Metadata is shown as JSON."""
+    if isinstance(value, dict | list):
+        value = json.dumps(value, ensure_ascii=False)
     return NOTHING if value in (None, "") else visible(str(value))
 
 

@@ -30,7 +30,7 @@ from users.errors import (
 )
 from users.models import SyncAttempt
 from users.sync import pending
-from users.sync.actors import name_of
+from users.sync.actors import author_of
 
 FAILED_TO_SYNC = "Failed to sync with Clerk authentication system."
 INVALID = "Invalid update data:"
@@ -307,7 +307,7 @@ def commit_failed(attempt: SyncAttempt) -> NotKnown:
 
 def must_wait(earlier: SyncAttempt) -> Waiting:
     """Say which earlier change another value must wait for, and until when."""
-    who = name_of(earlier.actor) if earlier.actor else str(earlier.get_source_display())
+    who = author_of(earlier)
     named = f"“{earlier.get_operation_display()}” by {who} at {earlier.started_at:%H:%M:%S} UTC"
     if pending.is_over(earlier):
         return Waiting(

@@ -30,6 +30,8 @@ from users.models import BuilderGroup, BuilderUser
 from users.sync.mirror import store
 
 LOGIN = "demo"
+FRONT_END = "http://localhost:3000"
+"""The origin that the sandbox's page offers for session tokens."""
 READY_SECONDS = 60
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1
@@ -67,6 +69,7 @@ class Command(BaseCommand):
             sandbox = f"http://127.0.0.1:{sandbox_port}"
             self._wait_for(f"{sandbox}/_sandbox/faults")
             _load(sandbox)
+            environment |= _front_end(sandbox)
             password = _login(folder)
             self._start(
                 "The admin",
@@ -183,6 +186,12 @@ def _ready(port: int, sandbox: str, password: str) -> str:
     )
 
 
+def _front_end(sandbox: str) -> dict[str, str]:
+    """What the API needs to know of the pages whose people sign in at the sandbox."""
+    key = requests.get(f"{sandbox}/_sandbox/jwt-key", timeout=60).json()["pem"]
+    return {"CLERK_JWT_KEY": key, "CORS_ALLOWED_ORIGINS": FRONT_END}
+
+
 def _kept(file: Path, value: str) -> str:
     """A value that is made once for this checkout."""
     if not file.exists():
@@ -222,7 +231,7 @@ def _load(sandbox: str) -> None:
                 name=person.name,
                 email=person.email,
                 role=person.role,
-                internal_role="Employee" if person.role == "ADMIN" else None,
+                internal_role=person.internal_role,
                 builder_group=rows[person.group] if person.group is not None else None,
                 clerk_id=account.id if account else None,
             )

@@ -166,8 +166,9 @@ SELECT {", ".join(f'users."{field.column}"' for field in BuilderUser._meta.concr
     ) AS pending,
     agreement.linked_by IN ('address', 'invitation') AND EXISTS (
         SELECT FROM users_syncattempt AS attempt
-        WHERE attempt.user_id = users.id AND attempt.source IN ('admin', 'command')
-            AND attempt.started_at > agreement.linked_at
+        WHERE attempt.user_id = users.id AND attempt.started_at > agreement.linked_at
+            AND (attempt.source IN ('admin', 'command')
+                OR attempt.actor_clerk_id NOT IN ('', attempt.clerk_id))
     ) AS touched,
     users.clerk_id IS NULL AND EXISTS (
         SELECT FROM users_syncattempt AS attempt

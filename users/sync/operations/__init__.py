@@ -16,6 +16,7 @@ from users.sync.operations.edits import (
 from users.sync.operations.following import Follow
 from users.sync.operations.inviting import CreateInvited, Invite, Revoke
 from users.sync.operations.linking import Link, Unlink
+from users.sync.operations.metadata import MergeMetadata
 from users.sync.operations.push import PushEmail, PushName
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Follow",
     "Invite",
     "Link",
+    "MergeMetadata",
     "Operation",
     "PushEmail",
     "PushName",

@@ -36,7 +36,7 @@ class Edit(Operation):
     """Name, role, internal role and group; the email too while there is no Clerk account.
 
     Clerk holds the name alone. `details["clerk_name"]` is Clerk's name as it was known before;
-    the new one is split by the two names that Clerk has.
+    the new one is split by the two names that Clerk has, unless `details["split"]` says how.
     """
 
     kind = Kind.UPDATE
@@ -81,7 +81,8 @@ class Edit(Operation):
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         known_first, known_last = self._clerk_names
-        first, last = names.split(self.new_name, first=known_first, last=known_last)
+        split = names.split(self.new_name, first=known_first, last=known_last)
+        first, last = self.details.get("split", split)
         return self.seen_in(
             clerk.update_user(self.clerk_id, first_name=first, last_name=last, deadline=deadline)
         )

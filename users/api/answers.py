@@ -1,0 +1,96 @@
+"""Answers in JSON. Their texts and statuses are those that the front end knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import chain
+from math import ceil
+from typing import Any
+
+from django.http import HttpResponse
+
+from users.errors import (
+    BusyInClerk,
+    ChangeFailed,
+    Denied,
+    Gone,
+    NotAllowed,
+    NotConfigured,
+    NotKnown,
+    NotSaved,
+    Refused,
+)
+
+NOT_CONFIGURED = "Clerk authentication not configured. Contact administrator."
+NOT_FOUND_IN_CLERK = "User not found in Clerk. They may have been deleted."
+NOT_FOUND = "resource_not_found"
+
+
+class Rejected(Exception):
+    """The request is answered with this status, this text as `error`, and `more` beside it."""
+
+    def __init__(
+        self,
+        status: int,
+        text: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.headers = headers or {}
+        self.more = more or {}
+
+
+def answer(
+    body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
+    """JSON as JavaScript writes it, which no cache keeps."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return HttpResponse(
+        text,
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def rejection_of(failure: ChangeFailed) -> Rejected:
+    """Turn a change that failed into a status and a text."""
+    headers = {}
+    if failure.retry_after is not None:
+        headers["Retry-After"] = str(max(1, ceil(failure.retry_after)))
+    return Rejected(_status_of(failure), _text_of(failure), headers=headers)
+
+
+def _status_of(failure: ChangeFailed) -> int:
+    match failure:
+        case NotAllowed():
+            return 403
+        case NotConfigured():
+            return 500
+        case NotKnown():
+            return 504
+        case Denied():  # of our key or plan: the person who asks can change nothing about it
+            return 502
+        case _ if failure.retry_after is not None or isinstance(failure, NotSaved):
+            return 503
+        case Gone():
+            return 404
+        case BusyInClerk():
+            return 409
+        case Refused():
+            return 404 if failure.code == NOT_FOUND else 422
+        case _:  # a conflict, or another change that is under way
+            return 409
+
+
+def _text_of(failure: ChangeFailed) -> str:
+    if isinstance(failure, NotConfigured):
+        return NOT_CONFIGURED
+    if failure.code == NOT_FOUND:
+        return NOT_FOUND_IN_CLERK
+    return " ".join([*chain.from_iterable(failure.fields.values()), failure.message])

@@ -1,0 +1,273 @@
+"""What people who are signed in at the front end do to themselves, and administrators to others.
+
+Clerk proves who somebody is (`users.clerk.session_tokens`). What they may do is decided here, by
+our row and by what is known of their account: never by anything that they send.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from users.clerk import Deadline, names
+from users.clerk.metadata import RESERVED
+from users.errors import (
+    Busy,
+    ChangeFailed,
+    Gone,
+    NotAllowed,
+    NothingToChange,
+    Refused,
+)
+from users.models import (
+    Agreement,
+    BuilderGroup,
+    BuilderUser,
+    ClerkAccount,
+    InternalRole,
+    LinkedBy,
+    Role,
+    Source,
+)
+from users.sync import account, save
+from users.sync.actors import Person
+from users.sync.dual_write import Saved, dual_write
+from users.sync.inbound import reconcile
+from users.sync.mirror import comparison, store
+from users.sync.operations import Edit, MergeMetadata, Operation, PushName
+from users.sync.permissions import NO_PERMISSION
+from users.sync.wording import INVALID
+from users.validation import clean_email, clean_name
+from users.version import same, value_of
+
+NO_ROW = "User not found in database"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The person who asks, as Clerk's token names them."""
+
+    clerk_id: str
+
+    @cached_property
+    def user(self) -> BuilderUser | None:
+        return _row_of(self.clerk_id)
+
+    @cached_property
+    def account(self) -> ClerkAccount | None:
+        return ClerkAccount.objects.filter(pk=self.clerk_id).first()
+
+    @property
+    def person(self) -> Person:
+        """Whom the journal names as the author."""
+        return Person(self.clerk_id, str(self.user or self.clerk_id))
+
+    def require_active(self) -> None:
+        """Raise `NotAllowed` for a person without a row, and for one whose account is banned or
+        gone: a token stays valid for up to a minute after that."""
+        if self.user is None or not self._has_living_account:
+            raise NotAllowed(NO_PERMISSION)
+
+    def require_administrator(self) -> None:
+        """Raise `NotAllowed` for everybody but an active internal Administrator."""
+        self.require_active()
+        assert self.user is not None
+        is_one = (
+            self.user.role == Role.ADMIN
+            and self.user.internal_role == InternalRole.ADMINISTRATOR
+            and self._is_surely(self.user)
+        )
+        if not is_one:
+            raise NotAllowed(NO_PERMISSION)
+
+    @property
+    def _has_living_account(self) -> bool:
+        known = self.account
+        return known is not None and not (known.banned or known.deleted_at or known.not_found_at)
+
+    def _is_surely(self, user: BuilderUser) -> bool:
+        """Whether the account holds the row's address, verified, or staff gave it the row. The
+        application before links by addresses that nobody verified."""
+        known = self.account
+        assert known is not None
+        if known.email_verified and comparison.same_email(known.email, user.email):
+            return True
+        by_staff = (LinkedBy.STAFF, LinkedBy.INVITATION)
+        decided = Agreement.objects.filter(pk=user.pk, clerk_id=self.clerk_id)
+        return decided.filter(linked_by__in=by_staff).exists()
+
+
+@dataclass(frozen=True)
+class ClerkNames:
+    """The two names of an account, as Clerk showed them last."""
+
+    first: str
+    last: str
+
+
+# --- A Clerk account -----------------------------------------------------------------------------
+
+
+def update_account(
+    caller: Caller, clerk_id: str, *, given: Mapping[str, str], metadata: Mapping[str, Any]
+) -> ClerkNames:
+    """Change the names of an account and its row, and merge into its public metadata.
+
+    `given` holds `first_name`, `last_name` or both; a name that is not given stays. They are
+    sent as they are when they make another name; white space and another split of the same name
+    are no change. The names go first: when Clerk refuses them, no metadata is sent. Raises the
+    `ChangeFailed` family.
+    """
+    if metadata or clerk_id != caller.clerk_id:
+        caller.require_administrator()
+    else:
+        caller.require_active()
+    if reserved := sorted(RESERVED & metadata.keys()):
+        raise _invalid(f"{reserved[0]} is reserved for this application.")
+    user = _row_of(clerk_id)
+    if user is None:
+        raise Gone(NO_ROW)
+    renamed = bool(given) and _rename(user, given, caller.person)
+    if metadata:
+        _merge(user, metadata, caller.person, renamed=renamed)
+    return _names_of(user)
+
+
+def _rename(user: BuilderUser, given: Mapping[str, str], person: Person) -> bool:
+    """Whether anything was changed."""
+    known = _names_of(user)
+    first, last = given.get("first_name", known.first), given.get("last_name", known.last)
+    name = _cleaned(clean_name, f"{first} {last}")
+    split = list(map(names.squash, (first, last)))
+    theirs = names.join(known.first, known.last)
+    operation: Operation
+    if not same("name", user.name, name):
+        operation = Edit.on(user, {"name": [user.name, name]}, split=split)
+    elif not same("name", theirs, name):
+        operation = PushName.on(user, {"name": [theirs, user.name]}, split=split)
+    else:
+        return False
+    try:
+        dual_write(operation, user, actor=person, source=Source.API)
+    except NothingToChange:
+        return False
+    return True
+
+
+def _merge(
+    user: BuilderUser, metadata: Mapping[str, Any], person: Person, *, renamed: bool
+) -> None:
+    try:
+        operation = MergeMetadata.into(user, metadata)
+        dual_write(operation, user, actor=person, source=Source.API)
+    except ChangeFailed as failure:
+        if renamed:
+            failure.message = (
+                f"The name was saved. For the metadata this is not so: {failure.message}"
+            )
+        raise
+
+
+def _names_of(user: BuilderUser) -> ClerkNames:
+    known = ClerkAccount.objects.filter(pk=user.account_id).first()
+    if known is None or not (known.first_name or known.last_name):
+        return ClerkNames(*names.split(user.name))
+    return ClerkNames(known.first_name, known.last_name)
+
+
+# --- A row ---------------------------------------------------------------------------------------
+
+
+def update_user(caller: Caller, user_id: uuid.UUID, *, values: Mapping[str, str | None]) -> Saved:
+    """Store the wanted `name`, `email` and `builder_group` (its id, None for no group) of a row.
+
+    Values that the row holds already are no change, so that anybody may send their own ones
+    back. Raises the `ChangeFailed` family; `Refused` with the code "email_guarded" for a new
+    email of somebody who has an account.
+    """
+    if caller.user is None or caller.user.pk != user_id:
+        caller.require_administrator()
+    else:
+        caller.require_active()
+    user = BuilderUser.objects.filter(pk=user_id).first()
+    if user is None:
+        raise Gone(NO_ROW)
+    wanted = {
+        field: value
+        for field, value in values.items()
+        if not same(field, value_of(user, field), value)
+    }
+    if wanted.keys() - {"name"}:
+        caller.require_administrator()
+    changes = {field: _checked(field, value) for field, value in wanted.items()}
+    return save.save_user(user, actor=caller.person, changes=changes, source=Source.API)
+
+
+def _checked(field: str, value: str | None) -> Any:
+    if field == "name":
+        return _cleaned(clean_name, value or "")
+    if field == "email":
+        return _cleaned(clean_email, value or "")
+    return _group(value) if value else None
+
+
+def _group(group_id: str) -> BuilderGroup:
+    try:
+        return BuilderGroup.objects.get(pk=group_id)
+    except (BuilderGroup.DoesNotExist, ValidationError):
+        raise _invalid("This group does not exist.") from None
+
+
+# --- The person themselves -----------------------------------------------------------------------
+
+
+def sync(caller: Caller) -> BuilderUser:
+    """Read the person's account from Clerk, and give their row as it is then.
+
+    What Clerk shows is a fact like every other one: whether the account gets a row, or the row
+    the account's name, is derived as from an event. Raises `Gone` for an account without a row,
+    `Busy` while that row is being saved, `NotAllowed` for a banned account, and the rest of the
+    `ChangeFailed` family where Clerk does not answer.
+    """
+    shown = account.read(caller.clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
+    with transaction.atomic():
+        due = store.keep(shown).due
+        # Another application may have written the row since: no fact of Clerk's says so.
+        if due or _has_a_free_row(shown.email, shown.id):
+            reconcile.reconcile(accounts=[shown.id], source=Source.API)
+    if shown.banned:
+        raise NotAllowed(NO_PERMISSION)
+    user = _row_of(shown.id)
+    if user is not None:
+        return user
+    if ClerkAccount.objects.filter(pk=shown.id, reconcile_due=True).exists():
+        raise Busy("Your user is being saved by someone else right now. Try again in a moment.")
+    raise Gone("No user here belongs to this sign-in. Ask an administrator.")
+
+
+def _has_a_free_row(email: str, clerk_id: str) -> bool:
+    if not email or BuilderUser.objects.filter(clerk_id=clerk_id).exists():
+        return False
+    return comparison.with_email(BuilderUser.objects.not_linked(), email).exists()
+
+
+def _row_of(clerk_id: str) -> BuilderUser | None:
+    return BuilderUser.objects.linked().filter(clerk_id=clerk_id).select_related("account").first()
+
+
+def _cleaned(clean: Any, value: str) -> str:
+    try:
+        return str(clean(value))
+    except ValidationError as error:
+        raise _invalid(" ".join(error.messages)) from None
+
+
+def _invalid(text: str) -> Refused:
+    return Refused(f"{INVALID} {text} Nothing was saved.", code="invalid")

@@ -1,0 +1,39 @@
+"""How often somebody may ask, counted in PostgreSQL: all processes share one count."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import ceil
+from typing import Any
+
+from django.db import connection
+from django.db.models.functions import Now
+from django.utils.crypto import salted_hmac
+
+from users.models import ApiUse
+
+WINDOW = timedelta(minutes=1)
+
+_COUNT = """
+INSERT INTO users_apiuse AS known (key, since, count) VALUES (%(key)s, now(), 1)
+ON CONFLICT (key) DO UPDATE SET
+    since = CASE WHEN known.since <= now() - %(window)s THEN now() ELSE known.since END,
+    count = CASE WHEN known.since <= now() - %(window)s THEN 1 ELSE known.count + 1 END
+RETURNING count, extract(epoch FROM since + %(window)s - now())
+"""
+
+
+def seconds_to_wait(who: str, *, limit: int) -> int:
+    """Count a request of `who`, of whom `limit` are answered a minute. Give 0, or the seconds
+    after which the next one is."""
+    key = salted_hmac(__name__, who, algorithm="sha256").hexdigest()
+    parameters: dict[str, Any] = {"key": key, "window": WINDOW}
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT, parameters)
+        count, left = cursor.fetchone()
+    return max(1, ceil(left)) if count > limit else 0
+
+
+def forget_old() -> None:
+    """Delete the counts whose window is over."""
+    ApiUse.objects.filter(since__lt=Now() - WINDOW).delete()

@@ -13,8 +13,10 @@ from django.urls import reverse
 from django.views.debug import ExceptionReporter
 
 from sandbox import Sandbox
+from tests.commands import run
 from tests.factories import linked
 from tests.test_change_form import form_of, page_of
+from tests.test_permission_matrix import World, patterns
 from users.sync import steps
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -159,3 +161,61 @@ def test_the_debug_page_of_a_crash_shows_neither(
         assert "Crash" in response.content.decode()
         assert_clean(response.content.decode())
     assert_clean(logged.text)
+
+
+# --- A planted set of secrets, on every page -----------------------------------------------------
+
+PLANTED = {
+    "SECRET_KEY": "planted-key-of-django-" + "s" * 40,
+    "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_cGxhbnRlZC13ZWJob29rLXNlY3JldA==",
+    "the database's password": "planted-password-of-the-database",
+    "CLERK_SECRET_KEY": KEY,
+    "a password": PASSWORD,
+}
+
+
+@pytest.fixture
+def planted(client, staff, secret_sandbox, settings, monkeypatch):
+    """A user whose password was set and refused, with every secret of the settings planted."""
+    settings.SECRET_KEY = PLANTED["SECRET_KEY"]
+    settings.CLERK_WEBHOOK_SIGNING_SECRET = PLANTED["CLERK_WEBHOOK_SIGNING_SECRET"]
+    monkeypatch.setitem(connection.settings_dict, "PASSWORD", PLANTED["the database's password"])
+    client.force_login(staff)  # sessions are signed with the key
+    world = World(secret_sandbox)
+    user = world.objects["users.builderuser"]
+    secret_sandbox.fault("PATCH /users/{user_id}", **FAULTS["too short for Clerk"])
+    client.post(password_page(user), password_form())
+    client.post(reverse("clerk_webhook"), {"not": "signed"}, content_type="application/json")
+    return world
+
+
+def found_in(text: str) -> list[str]:
+    return [name for name, secret in PLANTED.items() if secret in text]
+
+
+def test_no_page_shows_a_planted_secret(client, planted, logged):
+    for key, pattern in patterns():
+        if key != "logout":
+            page = client.get(planted.address(pattern))
+            assert found_in(page.content.decode()) == [], pattern
+    assert found_in(logged.text) == []
+    assert found_in(everything_stored()) == []
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_no_report_of_a_crash_shows_a_planted_secret(
+    client, planted, logged, settings, crash_at, reports, debug
+):
+    settings.DEBUG = debug
+    client.raise_request_exception = False
+    user = planted.objects["users.builderuser"]
+    crash_at(steps.AFTER_ATTEMPT)
+    page = client.post(password_page(user), password_form())
+    assert page.status_code == 500
+    assert len(reports) == 2
+    assert [found_in(text) for text in (page.content.decode(), *reports, logged.text)] == [[]] * 4
+
+
+def test_no_command_says_a_planted_secret(planted):
+    for command in (("clerk_check",), ("clerk_diff", "--refresh"), ("clerk_recover",), ("runs",)):
+        assert found_in(run(*command)[1]) == [], command

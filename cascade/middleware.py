@@ -14,6 +14,7 @@ from cascade.database import waiting_at_most
 
 logger = logging.getLogger(__name__)
 
+DOWN = (OperationalError, InterfaceError)
 PAGE = """<!doctype html><html lang="en"><title>Database not available · Cascade</title>
 <h1>The database is not available</h1>
 <p>If you were saving, the state of that change is not known on this page. Wait a minute, reload,
@@ -34,11 +35,14 @@ class DatabaseDownMiddleware:
             return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not isinstance(error, OperationalError | InterfaceError):
-            return None
-        logger.error("The database is not available: %s", error)
-        connection.close()
-        return HttpResponse(PAGE, status=503, headers={"Retry-After": "30"})
+        return database_down(error) if isinstance(error, DOWN) else None
+
+
+def database_down(error: Exception) -> HttpResponse:
+    """Answer a request that met a database which is down or hangs."""
+    logger.error("The database is not available: %s", error)
+    connection.close()
+    return HttpResponse(PAGE, status=503, headers={"Retry-After": "30"})
 
 
 class BodyLimitMiddleware:

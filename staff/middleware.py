@@ -11,6 +11,7 @@ from django.contrib.auth import REDIRECT_FIELD_NAME, logout
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
+from cascade.middleware import DOWN, database_down
 from staff import sessions, two_step
 
 OPEN = ("admin:logout", "admin:jsi18n")
@@ -18,7 +19,8 @@ OPEN = ("admin:logout", "admin:jsi18n")
 
 
 class SignInMiddleware:
-    """Every view is closed unless it is named here, so that a new page is closed as well."""
+    """Every view is closed unless it says `login_not_required` or is named here, so that a new
+    page is closed as well."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -29,6 +31,14 @@ class SignInMiddleware:
     def process_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
     ) -> HttpResponse | None:
+        if not getattr(view, "login_required", True):  # `login_not_required`: it asks for no user
+            return None
+        try:
+            return self._instead_of_view(request)
+        except DOWN as error:  # Django hands only the errors of views to other middleware
+            return database_down(error)
+
+    def _instead_of_view(self, request: HttpRequest) -> HttpResponse | None:
         if not request.user.is_authenticated:
             return None
         if sessions.has_ended(request):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import segno
 from django.contrib import admin, messages
 from django.contrib.auth import login
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.decorators import login_not_required, login_required
 from django.contrib.auth.forms import PasswordResetForm
 from django.contrib.auth.models import User
 from django.contrib.auth.views import (
@@ -198,7 +198,7 @@ class ResetCompleteView(_AdminLook, PasswordResetCompleteView):
     """Lead back to the login."""
 
 
-@method_decorator(never_cache, name="dispatch")
+@method_decorator([login_not_required, never_cache], name="dispatch")
 class CompanyStartView(RedirectURLMixin, View):
     """*Sign in with …*: go to the company's provider."""
 
@@ -215,7 +215,7 @@ class CompanyStartView(RedirectURLMixin, View):
             return _back_to_login(request, "The company's sign-in does not answer. Try it later.")
 
 
-@method_decorator(never_cache, name="dispatch")
+@method_decorator([login_not_required, never_cache], name="dispatch")
 class CompanyCallbackView(View):
     """The provider sends the browser back with a code."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 2**20
 
 
+@login_not_required
 @csrf_exempt  # the signature is what proves the sender
 @require_POST
 def clerk_webhook(request: HttpRequest) -> HttpResponse:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from cascade.database import waiting_at_most
 
@@ -20,7 +20,8 @@ PAGE = """<!doctype html><html lang="en"><title>Database not available · Cascad
 <p>If you were saving, the state of that change is not known on this page. Wait a minute, reload,
 and look at the user: an unfinished change is shown there and finished by itself.</p></html>"""
 
-TOO_LARGE = "The request is larger than 1 MiB. Nothing was saved.\n"
+TOO_LARGE = "The request is larger than 1 MiB. Nothing was saved."
+NOT_STORED = {"Cache-Control": "no-store"}
 
 
 class DatabaseDownMiddleware:
@@ -59,5 +60,7 @@ class BodyLimitMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         length = request.META.get("CONTENT_LENGTH") or "0"
         if length.isdecimal() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            return HttpResponse(TOO_LARGE, status=413, content_type="text/plain")
+            if request.path.startswith("/api/"):
+                return JsonResponse({"error": TOO_LARGE}, status=413, headers=NOT_STORED)
+            return HttpResponse(f"{TOO_LARGE}\n", status=413, content_type="text/plain")
         return self.get_response(request)

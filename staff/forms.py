@@ -10,8 +10,8 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
+from cascade.addresses import Client, client_of
 from staff import limits, two_step
-from staff.addresses import Client, client_of
 from staff.models import Outcome, Step
 
 

@@ -25,7 +25,7 @@ from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from staff.addresses import Client
+from cascade.addresses import Client
 from staff.models import Outcome, SignInEvent, Step
 
 logger = logging.getLogger("staff.sign_in")

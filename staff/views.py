@@ -26,8 +26,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.generic import FormView, View
 
+from cascade.addresses import client_of
 from staff import binding, limits, provider, two_step
-from staff.addresses import client_of
 from staff.backends import PROVIDER_BACKEND
 from staff.forms import CodeForm, TurnOnForm, as_form_error
 from staff.models import Outcome, SignInEvent, Step

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
 from django.test import Client, RequestFactory
@@ -21,6 +22,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from staff.models import ProviderAccount, SignInEvent
 from tests.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
@@ -88,6 +90,7 @@ def same(rule: Rule) -> tuple[Rule, Rule]:
     return rule, rule
 
 
+SUPERUSERS = "nobody's permission"
 ADD_STAFF: Rule = [{"auth.add_user", "auth.change_user"}]
 URLS: dict[str, tuple[Any, Any]] = {
     "": same(EVERYBODY),
@@ -142,6 +145,24 @@ URLS: dict[str, tuple[Any, Any]] = {
     **pages_of("auth.user", edited=True),
     "auth_user_add": same(ADD_STAFF),
     "auth_user_password_change": same(one_of("auth.change_user")),
+    # The sign-ins of staff are for superusers: their permissions are offered to nobody.
+    **pages_of("staff.signinevent", edited=False),
+    **pages_of("staff.provideraccount", edited=False),
+    "staff_provideraccount_delete": same([{SUPERUSERS}]),
+    "staff_two_step": same(STAFF),
+    "staff_code": same(STAFF),  # leads on where no code is due
+    "staff_company_start": same(EVERYBODY),
+    "staff_company_callback": (EVERYBODY, OTHER_METHOD),
+    "admin_password_reset": same(EVERYBODY),
+    "password_reset_done": (EVERYBODY, OTHER_METHOD),
+    "password_reset_confirm": same(EVERYBODY),
+    "password_reset_complete": (EVERYBODY, OTHER_METHOD),
+    # No session counts at the front end's addresses: see the tests of the API.
+    "update_clerk_user": (OTHER_METHOD, EVERYBODY),
+    "update_user": (OTHER_METHOD, OTHER_METHOD),
+    "sync_user": (OTHER_METHOD, EVERYBODY),
+    "api/": same(EVERYBODY),
+    "api/<path:rest>": same(EVERYBODY),
     **pages_of("auth.group", edited=True),
 }  # fmt: skip
 """Name of the URL, or its pattern if it has no name → who may GET it, and who may POST."""
@@ -150,6 +171,9 @@ ACTIONS: dict[tuple[str, str], str] = {
     ("users.builderuser", "delete_users"): "users.delete_builderuser",
     ("users.buildergroup", "delete_selected"): "users.delete_buildergroup",
     ("users.webhookdelivery", "replay"): "users.replay_webhook",
+    ("staff.signinevent", "unlock_accounts"): SUPERUSERS,
+    ("staff.signinevent", "unlock_addresses"): SUPERUSERS,
+    ("staff.provideraccount", "delete_selected"): SUPERUSERS,
     ("auth.user", "delete_selected"): "auth.delete_user",
     ("auth.group", "delete_selected"): "auth.delete_group",
     ("procrastinate.procrastinatejob", "retry"): "procrastinate.view_procrastinatejob",
@@ -181,6 +205,10 @@ KINDS: dict[Operation, tuple[set[str], set[str]]] = {
     Operation.INVITE: ({"invite"}, {"invite", "manage_admins"}),
     Operation.REVOKE: ({"invite"}, {"invite", "manage_admins"}),
     Operation.FOLLOW: ({"change_builderuser"}, {"change_builderuser"}),
+    Operation.MERGE_METADATA: (
+        {"change_builderuser", "change_role"},
+        {"change_builderuser", "change_role", "manage_admins"},
+    ),
 }  # fmt: skip
 """Kind of change → what it needs of a builder, and of an administrator; an edit of the name."""
 
@@ -217,6 +245,11 @@ def single(db) -> Iterator[tuple[str, User]]:
 @pytest.fixture
 def grouped(db) -> Iterator[tuple[str, User]]:
     return ((name, staff_in(name)) for name in staff_groups.GROUPS)
+
+
+@pytest.fixture(autouse=True)
+def api(front_end: Any) -> None:
+    """The addresses of the front end are open, to who has a token."""
 
 
 @pytest.fixture(autouse=True)
@@ -261,6 +294,10 @@ class World:
             "procrastinate.procrastinatejob": ProcrastinateJob.objects.get(
                 pk=app.configure_task("nothing", queue="nobody's").defer()
             ),
+            "staff.signinevent": SignInEvent.objects.create(step="password", account="nobody"),
+            "staff.provideraccount": ProviderAccount.objects.create(
+                user=StaffFactory(), issuer="https://company.example", subject=str(user.pk)
+            ),
             "auth.user": StaffFactory(is_superuser=False),
             "auth.group": Group.objects.create(name=f"Nobody {user.pk}"),
         }  # fmt: skip
@@ -278,7 +315,7 @@ class World:
             "<str:field>": "name",
             **dict.fromkeys(
                 ("<path:object_id>", "<int:pk>", "<path:pk>", "<id>"),
-                about.pk if about else user.pk,
+                quote(about.pk) if about else user.pk,
             ),
         }
         for part, value in values.items():
@@ -358,7 +395,7 @@ def test_a_stranger_is_sent_to_the_login(sandbox, db):
 
 def test_a_superuser_edits_no_record_either(client, sandbox, staff):
     """What nobody may do is closed to superusers too."""
-    everything = {*staff.get_all_permissions(), "anonymous"}
+    everything = {*staff.get_all_permissions(), SUPERUSERS, "anonymous"}
     assert wrong_answers(lambda: browser_of(staff), everything, sandbox) == []
 
 

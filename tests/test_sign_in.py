@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
-from staff.addresses import client_of
+from cascade.addresses import client_of
 from staff.hashers import Argon2Hasher
 from staff.models import Outcome, SignInEvent, Step
 from tests.commands import run

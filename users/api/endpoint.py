@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,11 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
+from cascade.addresses import client_of
 from users import bodies, throttle
 from users.api.answers import NOT_CONFIGURED, Rejected, answer, rejection_of
 from users.clerk import session_tokens
@@ -54,6 +55,7 @@ def endpoint(
     """
 
     def decorate(handle: Handler) -> View:
+        @login_not_required  # the token alone counts, no session of staff
         @csrf_exempt  # no cookie counts, so no other page can send the request
         @wraps(handle)
         def view(request: HttpRequest, **path: str) -> HttpResponse:
@@ -82,7 +84,7 @@ def endpoint(
 
 
 def _asked(request: HttpRequest) -> Asked:
-    _throttle(f"address {_address_of(request)}", PER_ADDRESS)
+    _throttle(f"address {client_of(request).network}", PER_ADDRESS)
     if not session_tokens.configured():
         raise Rejected(500, NOT_CONFIGURED)
     try:
@@ -101,28 +103,6 @@ def _throttle(who: str, limit: int) -> None:
     if seconds := throttle.seconds_to_wait(who, limit=limit):
         text = f"Too many requests. Try again in {seconds} seconds."
         raise Rejected(429, text, headers={"Retry-After": str(seconds)})
-
-
-def _address_of(request: HttpRequest) -> str:
-    """Give the address that a request came from; of IPv6 the network, which is one customer's.
-
-    A proxy of ours is the nearest hop: it adds whom it heard at the end of X-Forwarded-For. From
-    anywhere else that header is whatever the sender likes.
-    """
-    nearest = _parsed(request.META.get("REMOTE_ADDR", ""))
-    if nearest is None or nearest.is_private:
-        forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2]
-        nearest = _parsed(forwarded) or nearest
-    if isinstance(nearest, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((nearest, 64), strict=False))
-    return str(nearest)
-
-
-def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text.strip())
-    except ValueError:
-        return None
 
 
 # --- The body ------------------------------------------------------------------------------------

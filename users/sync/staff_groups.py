@@ -1,6 +1,6 @@
 """The groups of staff: which permissions each has, and bringing the tables to that.
 
-Migration 0010 made them; `manage.py staff_groups` keeps them in step. Other groups are left alone.
+Migration 0012 made them; `manage.py staff_groups` keeps them in step. Other groups are left alone.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from cascade.addresses import Client, parsed
 from staff import limits
-from staff.addresses import Client, parsed
 
 
 class Command(BaseCommand):

@@ -52,7 +52,7 @@ def _warn() -> None:
     """Say once in a process what is probably not set."""
     logger.warning(
         "A request has X-Forwarded-For, and TRUSTED_PROXY_COUNT is 0. If it came through a proxy "
-        "of yours, all staff count as one address: set TRUSTED_PROXY_COUNT."
+        "of yours, all clients count as one address: set TRUSTED_PROXY_COUNT."
     )
 
 

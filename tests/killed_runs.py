@@ -29,7 +29,7 @@ from tests.events import post
 from tests.patience import PATIENCE, wait_until
 from tests.unknown import time_is_over
 from users.models import BulkRow, BulkRun, SyncAttempt
-from users.sync.bulk.run import resume_command
+from users.sync.bulk.run import bring_up_to_date, resume_command
 
 ROWS = int(os.environ.get("BULK_ROWS", "24"))
 KILLS = int(os.environ.get("BULK_KILLS", "2"))
@@ -89,7 +89,14 @@ def finished(sandbox: Sandbox) -> BulkRun:
         assert last.returncode in (0, 2) or any(one in output for one in fine), output
         time_is_over()
         run("clerk_recover")
+    wait_until(_is_over, "the database does not notice that the process is gone")
     return the_run()
+
+
+def _is_over() -> bool:
+    """Whether the run has ended, also one that was killed after its last row."""
+    bring_up_to_date()
+    return the_run().state != BulkRun.State.RUNNING
 
 
 def _resuming(bulk_run: BulkRun) -> list[str]:

@@ -33,14 +33,14 @@ def follow_attempts(run: BulkRun | None = None) -> None:
     applied = SyncAttempt.objects.filter(
         run=OuterRef("run"), operation=OuterRef("operation"), status=Status.APPLIED
     )
-    runs = _follow(behind, applied.filter(user_id=OuterRef("user_id")))
+    _follow(behind, applied.filter(user_id=OuterRef("user_id")))
     deleted = applied.annotate(_user=KT("details__user_id")).filter(
         _user=Cast(OuterRef("user_id"), CharField())
     )
-    runs |= _follow(_without_user(behind.filter(operation=Kind.DELETE)), deleted)
-    if run is not None:
-        runs.add(run.pk)
-    _finish(BulkRun.objects.filter(pk__in=runs))
+    _follow(_without_user(behind.filter(operation=Kind.DELETE)), deleted)
+    # Also a run that broke off after its last row: no row of it is behind. Scans have no rows.
+    with_rows = BulkRun.objects.filter(rows__isnull=False)
+    _finish(with_rows if run is None else with_rows.filter(pk=run.pk))
 
 
 def _without_user(rows: QuerySet[BulkRow]) -> QuerySet[BulkRow]:
@@ -50,14 +50,11 @@ def _without_user(rows: QuerySet[BulkRow]) -> QuerySet[BulkRow]:
     return BulkRow.objects.filter(pk__in=list(gone))
 
 
-def _follow(behind: QuerySet[BulkRow], applied: QuerySet[SyncAttempt]) -> set[int]:
-    """Mark the rows that have an applied attempt as done. Return the ids of their runs."""
+def _follow(behind: QuerySet[BulkRow], applied: QuerySet[SyncAttempt]) -> None:
+    """Mark the rows that have an applied attempt as done."""
     newest = Subquery(applied.order_by("-pk").values("pk")[:1])
     behind = behind.annotate(applied=newest).filter(applied__isnull=False)
-    runs = set(behind.values_list("run_id", flat=True))
-    if runs:
-        behind.update(state=State.DONE, reason="", attempt_id=F("applied"))
-    return runs
+    behind.update(state=State.DONE, reason="", attempt_id=F("applied"))
 
 
 def _finish(runs: QuerySet[BulkRun]) -> None:

@@ -91,7 +91,10 @@ class Office:
         self.edits[user.pk].append(Edit(name, value, Heard.of(answer).said))
 
     def person_edits(self, number: int) -> None:
-        user = self.somebody()
+        self.renames_themselves(self.somebody(), number)
+
+    def renames_themselves(self, user: BuilderUser | None, number: int) -> None:
+        """A person changes their name in Clerk, and some events arrive."""
         if user is not None and user.clerk_id:
             self.own[user.pk].append(f"Mary Ann Own{number}")
             self.sandbox.edit(user.clerk_id, first_name="Mary Ann", last_name=f"Own{number}")
@@ -241,7 +244,7 @@ def test_kills_amid_other_work_link_everybody_once(
             sandbox.edit(accounts[user.pk], image_url=f"https://img.clerk.com/{number}.png")
             office.svix.deliver_some()
         else:
-            office.person_edits(number)
+            office.renames_themselves(user, number)
 
     with meanwhile(office.staff_edits, person_signs_in):
         record_property("kills", killed_and_resumed(sandbox, "clerk_link"))

@@ -22,6 +22,14 @@ class CascadeAdminSite(AdminSite):
         apps = super().get_app_list(request, app_label)
         return sorted(apps, key=lambda app: app["app_label"] != "users")
 
+    def get_urls(self) -> list[Any]:
+        """Django's pages without the one that looks for an object's page on a site beside this
+        one: it tells anybody among staff which ids exist."""
+        return [
+            entry for entry in super().get_urls() if getattr(entry, "name", "") != "view_on_site"
+        ]
+
+    # Without Django's `login_not_required`: a session that has ended is closed here, too.
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         company = settings.OIDC_NAME if settings.OIDC_ISSUER else ""
         return super().login(request, {**(extra_context or {}), "company": company})

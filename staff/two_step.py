@@ -45,7 +45,10 @@ def page_due(request: HttpRequest) -> str | None:
         return None
     if request.session.get(CODE_DUE):
         return "staff_code"
-    return "staff_two_step" if is_required() else None
+    if not is_required():
+        return None
+    user = request.user
+    return "staff_code" if isinstance(user, User) and is_on(user) else "staff_two_step"
 
 
 def new_key(request: HttpRequest) -> str:
@@ -87,8 +90,9 @@ def turn_off(user: User) -> None:
 def new_recovery_codes(user: User) -> list[str]:
     """Replace the recovery codes. Only their hashes are stored."""
     User.objects.select_for_update().get(pk=user.pk)
-    StaticDevice.objects.filter(user=user).delete()
-    device = StaticDevice.objects.create(user=user, name="Recovery codes")
+    # The device stays: it may be the one by which this session, or another, is verified.
+    device, _ = StaticDevice.objects.get_or_create(user=user, name="Recovery codes")
+    StaticToken.objects.filter(device=device).delete()
     codes = [
         "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)) for _ in range(RECOVERY_CODES)
     ]

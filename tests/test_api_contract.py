@@ -251,3 +251,12 @@ def test_a_row_that_does_not_exist_is_answered_as_before(admin_token, user_id):
     response = ask("PATCH", f"users/{user_id}", {"name": "Bob"}, token=admin_token)
     assert response.status_code == 404
     assert response.content == b'{"success":false,"error":"User not found in database"}'
+
+
+def test_another_administrators_email_and_role_are_not_moved_from_the_front_end(admin_token):
+    """Whoever has the address of an administrator without an account can become that one."""
+    user = BuilderUserFactory(role="ADMIN", email="boss@example.com")
+    response = edit(admin_token, user, email="mine@example.com")
+    assert response.status_code == 403
+    assert stored(user).email == "boss@example.com"
+    assert edit(admin_token, user, name="Bob Boss").status_code == 200

@@ -103,7 +103,6 @@ URLS: dict[str, tuple[Any, Any]] = {
     "password_change": same(STAFF),
     "password_change_done": same(STAFF),
     "jsi18n": same(STAFF),
-    "view_on_site": same(STAFF),
     "app_list": same(STAFF),
     "admin/(?P<url>.*)$": same(STAFF),
     "autocomplete": (

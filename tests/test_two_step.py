@@ -182,6 +182,31 @@ def test_new_recovery_codes_need_a_code_and_replace_the_old_ones(enrolled, sam):
     assert other.post(CODE, {"code": codes_on(page)[1]}).status_code == 302
 
 
+def test_new_recovery_codes_do_not_shut_out_whoever_signed_in_by_an_old_one(
+    enrolled, sam, settings
+):
+    settings.STAFF_MFA = "required"
+    app, codes = enrolled
+    client = half_signed_in()
+    client.post(CODE, {"code": codes[0]})
+    client.post(PAGE, {"code": app.code(later=1), "new_codes": "x"})
+    assert is_signed_in(client)
+
+
+def test_a_session_from_before_two_step_sign_in_was_turned_on_elsewhere_asks_for_a_code(
+    sam, settings
+):
+    before = browser()
+    sign_in(before)
+    other = browser()
+    sign_in(other)
+    app, _ = turn_on(other)
+    settings.STAFF_MFA = "required"
+    assert before.get("/admin/").url.startswith("/admin/code/")
+    assert before.post(CODE, {"code": app.code(later=1)}).status_code == 302
+    assert is_signed_in(before)
+
+
 def test_turning_it_off_needs_a_code(enrolled):
     app, codes = enrolled
     client = half_signed_in()

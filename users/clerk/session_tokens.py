@@ -13,9 +13,12 @@ from clerk_backend_api.security.authenticaterequest import authenticate_request
 from clerk_backend_api.security.types import AuthenticateRequestOptions
 from django.conf import settings
 
-from users.ids import USER_ID
+from users.ids import SESSION_ID, USER_ID
 
 EXPIRED = "token-expired"
+LONGEST = 600
+"""Seconds that a session token may live. Clerk's live for a minute; those of its JWT templates,
+which are for third parties, for as long as somebody has set."""
 
 
 class NotSignedIn(Exception):
@@ -68,8 +71,12 @@ def _claims(token: str) -> Mapping[str, Any]:
 def _refusal(claims: Mapping[str, Any]) -> str:
     """Say why a token that Clerk signed is not taken, which the SDK does not look at; "" if it
     is."""
+    if not SESSION_ID.match(str(claims.get("sid", ""))):
+        return "it is of no session"
     if "exp" not in claims:
         return "it never expires"
+    if "iat" not in claims or claims["exp"] - claims["iat"] > LONGEST:
+        return "it lives too long"
     if claims.get("sts", "active") != "active":
         return "the sign-in is not finished"
     if "act" in claims:

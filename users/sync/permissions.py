@@ -154,7 +154,9 @@ def require(operation: Operation, row: BuilderUser, *, actor: Actor, source: Sou
     account = str(operation.details.get("account", "")) if operation.creates_row else ""
     kind = Kind.DELETE if operation.details.get("deletes_user") else operation.kind
     if source == Source.API:
-        if kind not in FREE_AT_THE_FRONT_END or not wanted.keys().isdisjoint(ROLE_FIELDS):
+        edits_admin = kind == Kind.UPDATE and _needs_manage_admins(kind, row, wanted)
+        edits_role = not wanted.keys().isdisjoint(ROLE_FIELDS)
+        if kind not in FREE_AT_THE_FRONT_END or edits_admin or edits_role:
             raise NotAllowed(f"{NO_PERMISSION} Nothing was changed.")
         return
     lacking = missing(actor, kind, row, wanted=wanted, account=account)

@@ -154,7 +154,14 @@ WHERE id = ANY(%(rows)s) OR clerk_id = ANY(%(accounts)s) OR lower(email) = ANY(%
 """
 
 # FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no other editor.
-_LOCKED_ROWS = f"""
+#
+# Locked first, and read by a statement of its own: a row that somebody saves while the statement
+# runs is locked as it is then, but what is joined to it would be read as it was before. A name
+# that was just saved would then be taken for one that the row only followed.
+_LOCK_ROWS = """
+SELECT id FROM users WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+"""
+_ROWS_WITH_AGREEMENTS = f"""
 SELECT {", ".join(f'users."{field.column}"' for field in BuilderUser._meta.concrete_fields)},
     agreement.clerk_id AS agreed_clerk_id, agreement.linked_by, agreement.linked_since,
     agreement.linked_at, agreement.name AS agreed_name, agreement.name_version,
@@ -282,18 +289,18 @@ class _Loader:
     def _locked(self) -> tuple[list[BuilderUser], set[uuid.UUID]]:
         """The rows, and which of them somebody else is saving."""
         ids = sorted(self.rows)
+        with connection.cursor() as cursor:
+            cursor.execute(_LOCK_ROWS, [ids])
+            locked = {user_id for (user_id,) in cursor.fetchall()}
         agreements.observe(ids)
-        query = BuilderUser.objects.raw
-        locked = list(query(f"{_LOCKED_ROWS} FOR NO KEY UPDATE OF users SKIP LOCKED", [ids]))
-        held = self.rows - {user.pk for user in locked}
-        others = list(query(_LOCKED_ROWS, [list(held)])) if held else []
-        for user in (*locked, *others):
+        users = list(BuilderUser.objects.raw(_ROWS_WITH_AGREEMENTS, [ids]))
+        for user in users:
             self.emails |= {emails.normalized(user.email), user.own_email} - {""}  # type: ignore[attr-defined]
             if user.account_id:
                 self.accounts.add(user.account_id)
             if user.decided_account:  # type: ignore[attr-defined]
                 self.accounts.add(user.decided_account)  # type: ignore[attr-defined]
-        return [*locked, *others], {user.pk for user in others}
+        return users, {user.pk for user in users} - locked
 
 
 def _account(record: ClerkAccount) -> Account:

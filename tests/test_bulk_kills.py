@@ -256,9 +256,12 @@ def test_kills_amid_other_work_link_everybody_once(
         user = BuilderUser.objects.get(pk=pk)
         linking = SyncAttempt.objects.filter(user=user, status="applied", operation="link")
         assert user.clerk_id == account
-        states[str(pk)] = "done" if linking.filter(run=bulk_run).exists() else "skipped"
+        by_the_run = linking.filter(run=bulk_run).exists()
+        states[str(pk)] = "done" if by_the_run else "skipped"
         assert linking.count() <= 1
-        assert user.name == [f"Mary Ann Smith{number}", *office.saved(pk, "name")][-1]
+        # An event that links a row by its address gives it the account's name.
+        taken = set() if by_the_run else {f"Mary Ann Smith{number}"}
+        assert user.name in {[f"Mary Ann Smith{number}", *office.saved(pk, "name")][-1], *taken}
         assert user.role == ["BUILDER", *office.saved(pk, "role")][-1]
         assert had[account][-1].name in (user.name, f"Mary Ann Smith{number}")
     for other in others:

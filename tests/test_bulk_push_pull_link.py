@@ -555,7 +555,7 @@ def test_a_key_revoked_in_the_middle_stops_the_run_at_once(sandbox, flags, statu
 
 def test_a_burst_of_errors_ends_and_the_run_finishes_by_itself(sandbox):
     users = differing(sandbox, 40)
-    sandbox.fault("PATCH /users/{user_id}", "status", status=500, skip=5, times=20)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=500, skip=5, times=14)
     code, out = push("--apply")
     assert code == 0, out
     assert BulkRun.objects.get().state == "finished"

@@ -409,7 +409,7 @@ class TestKept:
         call_command("clerk_replay", "--json")
         assert json.loads(capsys.readouterr().out)["left"] == 0
         assert name() == "Mary Ann Jones"
-        with pytest.raises(CommandError, match="unknown or processed"):
+        with pytest.raises(CommandError, match="are not known, or do not wait"):
             call_command("clerk_replay", kept.id)
 
     def test_what_the_database_cannot_hold_is_kept_and_not_sent_again_for_ever(

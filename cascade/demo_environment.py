@@ -2,8 +2,8 @@
 
 The demo writes its variables to a git-ignored file and locks that file while it runs. Settings
 read the file only while the demo holds this lock, and only if neither the environment nor `.env`
-names an installation. So a command never mixes two installations, and a file that a killed demo
-left behind has no effect.
+names an installation. So a command never mixes two installations, and the file of a killed demo
+has no effect.
 """
 
 from __future__ import annotations

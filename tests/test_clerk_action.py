@@ -721,6 +721,6 @@ def test_the_check_and_the_admin_say_how_to_go_on_with_a_deletion(sandbox, clien
     deletion = BulkRun.objects.get()
     wanted = f"manage.py clerk_action --resume {deletion.pk} --apply --confirm 1"
     findings = json.loads(run("clerk_check", "--json")[1])["findings"]
-    assert wanted in [finding["mend"] for finding in findings if finding["subject"] == "Bulk run"]
+    assert wanted in [finding["fix"] for finding in findings if finding["subject"] == "Bulk run"]
     page = client.get(f"/admin/users/bulkrun/{deletion.pk}/change/").content.decode()
     assert wanted in page

@@ -1,4 +1,4 @@
-"""Is everything set up and healthy, and what mends what is not."""
+"""Is everything set up and healthy, and how to fix what is not."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_it_is_a_line_a_finding_without_any_secret(sandbox, settings):
     code, out = run("clerk_check")
     assert code == 0
     [scan] = [line for line in out.splitlines() if line.startswith("warning: Scan.")]
-    assert scan.endswith("Mend: manage.py clerk_diff --refresh")
+    assert scan.endswith("Fix: manage.py clerk_diff --refresh")
     assert settings.CLERK_SECRET_KEY not in out
     assert settings.CLERK_WEBHOOK_SIGNING_SECRET not in out
 
@@ -60,7 +60,7 @@ def test_it_is_a_line_a_finding_without_any_secret(sandbox, settings):
 def test_a_key_that_is_missing_or_none(sandbox, settings, key, said):
     settings.CLERK_SECRET_KEY = key
     found = findings(1)["Clerk key"]
-    assert (found["level"], found["mend"]) == ("broken", "CLERK_SECRET_KEY")
+    assert (found["level"], found["fix"]) == ("broken", "CLERK_SECRET_KEY")
     assert said in found["meaning"]
 
 
@@ -73,17 +73,17 @@ def test_a_development_key_outside_debug(sandbox, settings, debug, level):
 def test_a_key_that_clerk_does_not_accept(sandbox, settings):
     settings.CLERK_SECRET_KEY = "sk_test_of_somebody_else"
     found = findings(1)["Clerk"]
-    assert (found["level"], found["mend"]) == ("broken", "CLERK_SECRET_KEY")
+    assert (found["level"], found["fix"]) == ("broken", "CLERK_SECRET_KEY")
 
 
 def test_a_version_that_clerk_does_not_know(sandbox, settings):
     settings.CLERK_API_VERSION = "1999-01-01"
-    assert "CLERK_API_VERSION" in findings(1)["Clerk"]["mend"]
+    assert "CLERK_API_VERSION" in findings(1)["Clerk"]["fix"]
 
 
 def test_nobody_at_the_address(sandbox, settings):
     settings.CLERK_API_URL = "http://127.0.0.1:9/v1"
-    assert "CLERK_API_URL" in findings(1)["Clerk"]["mend"]
+    assert "CLERK_API_URL" in findings(1)["Clerk"]["fix"]
 
 
 @pytest.mark.parametrize(("minutes", "level"), [(-2, "warning"), (2, "warning"), (6, "broken")])
@@ -91,7 +91,7 @@ def test_a_clock_that_is_wrong(sandbox, monkeypatch, minutes, level):
     later = timezone.now() + timedelta(minutes=minutes)
     monkeypatch.setattr(check.timezone, "now", lambda: later)
     found = findings(1 if level == "broken" else 0)["Clock"]
-    assert (found["level"], "NTP" in found["mend"]) == (level, True)
+    assert (found["level"], "NTP" in found["fix"]) == (level, True)
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_???"])
@@ -173,7 +173,7 @@ def test_jobs_that_nobody_takes_are_counted(sandbox):
     assert "the last round was 3 h 5 min ago); 1 jobs wait" in found["meaning"]
 
 
-def test_what_is_unfinished_is_told_with_what_mends_it(sandbox):
+def test_what_is_unfinished_is_told_with_its_fix(sandbox):
     user, twin = linked(sandbox), linked(sandbox)
     ClerkAccount.objects.update(email="a@example.com")
     SyncAttemptFactory(user=user)
@@ -185,12 +185,12 @@ def test_what_is_unfinished_is_told_with_what_mends_it(sandbox):
         command="scan", state="finished", finished_at=timezone.now() - timedelta(days=8)
     )
     found = findings()
-    mends = {subject: row["mend"] for subject, row in found.items() if row["level"] == "warning"}
-    assert mends["Twins"] == "manage.py clerk_diff --kind twins"
-    assert mends["Attempts"] == "manage.py clerk_recover"
-    assert mends["Events"] == "manage.py clerk_replay"
-    assert mends["Bulk run"] == f"manage.py clerk_push --resume {cut.pk} --apply"
-    assert mends["Scan"] == "manage.py clerk_diff --refresh"
+    fixes = {subject: row["fix"] for subject, row in found.items() if row["level"] == "warning"}
+    assert fixes["Twins"] == "manage.py clerk_diff --kind twins"
+    assert fixes["Attempts"] == "manage.py clerk_recover"
+    assert fixes["Events"] == "manage.py clerk_replay"
+    assert fixes["Bulk run"] == f"manage.py clerk_push --resume {cut.pk} --apply"
+    assert fixes["Scan"] == "manage.py clerk_diff --refresh"
 
 
 def test_users_without_accounts_are_no_finding(sandbox):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.test import Client
 from django.urls import reverse
 
 from tests.commands import run
@@ -402,6 +403,44 @@ def test_nobody_takes_the_name_of_the_application(office):
     response = browser_of(office).post(user_page(service), user_form(service, is_active="on"))
     assert response.status_code == 403
     assert powers(service) == before
+
+
+@pytest.mark.parametrize("name", ["cascade", "Cascade"])
+def test_the_name_of_the_application_is_reserved(office, name):
+    form = {"username": name, "usable_password": "false"}
+    page = browser_of(office).post(reverse("admin:auth_user_add"), form)
+    assert "This name is reserved." in text_of(page)
+    assert not User.objects.filter(username__iexact=name).exists()
+
+
+def test_whoever_had_the_name_of_the_application_cannot_sign_in_any_more():
+    User.objects.create_user("cascade", password="a password of theirs", is_staff=True)
+    service_user()
+    assert not Client().login(username="cascade", password="a password of theirs")
+
+
+@pytest.mark.parametrize("name", ["Manager", "manager"])
+def test_names_of_groups_that_are_filled_by_themselves_are_reserved(office, name):
+    Group.objects.filter(name="Manager").delete()
+    page = browser_of(office).post(reverse("admin:auth_group_add"), {"name": name})
+    assert "This name is reserved." in text_of(page)
+    assert not Group.objects.filter(name__iexact=name).exists()
+
+
+def test_nobody_is_given_the_email_by_which_a_company_account_is_bound(office, settings):
+    settings.OIDC_ISSUER = "https://company.example"
+    colleague = StaffFactory(is_superuser=False, email="colleague@company.example")
+    for user in (colleague, office):
+        browser_of(office).post(user_page(user), user_form(user, email="mine@company.example"))
+        assert User.objects.get(pk=user.pk).email == user.email
+
+
+def test_the_own_password_needs_the_old_one_on_every_page(office):
+    page = reverse("admin:auth_user_password_change", args=[office.pk])
+    form = {"password1": "a new password 1", "password2": "a new password 1"}
+    response = browser_of(office).post(page, form)
+    assert response.url == reverse("admin:password_change")
+    assert not User.objects.get(pk=office.pk).check_password("a new password 1")
 
 
 def test_nobody_adds_to_their_own_group_or_to_a_stronger_one(office):

@@ -135,7 +135,7 @@ def test_a_missed_change_is_read_and_told_on_every_surface(sandbox, client):
     assert told in ready()["events"]
     found = finding("Changes from Clerk")
     assert (found["level"], told in found["meaning"]) == ("warning", True)
-    assert "Webhooks" in found["mend"]
+    assert "Webhooks" in found["fix"]
 
 
 def test_no_page_asks_clerk(sandbox, client):
@@ -349,7 +349,7 @@ def test_a_worker_that_has_stopped_is_no_good_news(sandbox, client):
     the_worker_runs()
     hours_pass(4)
     assert "It is not known whether changes made in Clerk arrive here." in home(client)
-    assert finding("Changes from Clerk")["mend"] == "manage.py procrastinate worker"
+    assert finding("Changes from Clerk")["fix"] == "manage.py procrastinate worker"
 
 
 # --- The nightly scan ----------------------------------------------------------------------------

@@ -379,6 +379,24 @@ def test_a_failing_line_is_in_the_result_and_the_others_are_done(
     assert (gone.name, there.name) == ("Mary Ann Smith", "Jane Doe")
 
 
+def test_the_result_file_is_right_before_the_run_counts_as_ended(
+    sandbox, update, tmp_path, monkeypatch
+):
+    """A process that is killed between the two leaves no result behind that nobody corrects."""
+    seen = []
+    save = BulkRun.save
+
+    def ended(self, *arguments, **options):
+        if self.state == "finished":
+            seen.append(outcomes(tmp_path))
+        return save(self, *arguments, **options)
+
+    monkeypatch.setattr(BulkRun, "save", ended)
+    user = linked(sandbox)
+    assert update(["id,name", f"{user.pk},Jane Roe"], "--apply")[0] == 0
+    assert seen[0] == {2: ("changed", "")}
+
+
 def test_a_result_file_is_of_one_run_and_readable_by_its_owner_alone(sandbox, update, tmp_path):
     user = linked(sandbox)
     for name in ("Mary Ann Jones", "Mary Ann Brown"):

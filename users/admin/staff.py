@@ -5,15 +5,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, Permission, User
+from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.shortcuts import redirect
 
 from users.admin.base import SafeAdmin
 from users.sync import rank, staff_groups
+from users.sync.actors import SERVICE_USERNAME
 
 admin.site.unregister([User, Group])
 
@@ -21,6 +25,9 @@ POWERS = ("is_superuser", "user_permissions")
 """What makes a staff user powerful beside groups: for superusers to give."""
 OWN = ("is_active", "is_staff", "groups")
 """What nobody but a superuser changes of themselves."""
+RESERVED = frozenset({SERVICE_USERNAME, *staff_groups.GROUPS})
+"""Names that get rights by themselves: of the service user, and of the groups that `staff_groups`
+and the company's provider fill."""
 
 
 class RankedAdmin(SafeAdmin):
@@ -34,6 +41,13 @@ class RankedAdmin(SafeAdmin):
 
     def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
         raise NotImplementedError
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Keep names for superusers that get rights by themselves."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field and db_field.name in ("username", "name") and not request.user.is_superuser:
+            field.validators = [*field.validators, _is_not_reserved]
+        return field
 
     def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         """Offer what means something here, and what the person holds who gives it."""
@@ -53,7 +67,15 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
         fields = super().get_readonly_fields(request, obj)
         if request.user.is_superuser:
             return fields
-        return [*fields, *POWERS, *(OWN if obj == request.user else ())]
+        # By the email an account of the company's provider is bound to a user, once and for all.
+        bound_by = ("email",) if settings.OIDC_ISSUER else ()
+        return [*fields, *POWERS, *bound_by, *(OWN if obj == request.user else ())]
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:
+        """Set a colleague's password. One's own needs the old one."""
+        if id == str(request.user.pk):
+            return redirect("admin:password_change")
+        return super().user_change_password(request, id, form_url)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Leave out the password, which leads to a page that changes it, for who may not."""
@@ -70,6 +92,20 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
 class GroupAdmin(RankedAdmin, DjangoGroupAdmin):  # type: ignore[misc]  # its stub names no `Any`
     def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
         return not isinstance(obj, Group) or rank.may_edit_group(request.user, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        kept = obj is not None and _is_reserved(obj.name) and not request.user.is_superuser
+        return [*fields, "name"] if kept else fields
+
+
+def _is_reserved(name: str) -> bool:
+    return name.casefold() in {one.casefold() for one in RESERVED}
+
+
+def _is_not_reserved(name: str) -> None:
+    if _is_reserved(name):
+        raise ValidationError("This name is reserved. Ask a superuser.", code="reserved")
 
 
 def _offered() -> QuerySet[Permission]:

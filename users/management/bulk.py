@@ -289,7 +289,7 @@ class BulkCommand(EngineerCommand):
             self.stdout.write(f"Go on with: {runs.resume_command(run)}")
         if result["counts"].get("Failed"):
             self.stdout.write(
-                f"Failed rows are not tried again by themselves. When what they name is mended: "
+                f"Failed rows are not tried again by themselves. After you fix what they name: "
                 f"{runs.resume_command(run, failed=True)}"
             )
 
@@ -365,18 +365,18 @@ def as_command_errors(stderr: Any, begun: Callable[[], str] = lambda: "") -> Ite
 
 
 def _clerk_failed(error: ClerkError) -> str:
-    """Say what failed to an engineer, who can mend it."""
+    """Tell an engineer what failed, and what to do about it."""
     match error:
         case ClerkNotConfigured():
-            mend = "Set CLERK_SECRET_KEY, then run this command again."
+            advice = "Set CLERK_SECRET_KEY, then run this command again."
         case ClerkUnreachable():
-            mend = (
+            advice = (
                 f"Check CLERK_API_URL ({settings.CLERK_API_URL}) and the network, then run this "
                 "command again."
             )
         case _:
             return wording.refused(error).full_message
-    return f"{error.summary.rstrip('.')}. {mend}"
+    return f"{error.summary.rstrip('.')}. {advice}"
 
 
 def refresh(stderr: Any, *, rate: float, accept_missing: bool, quiet: bool = False) -> None:

@@ -28,14 +28,16 @@ Actor = User | AbstractBaseUser | AnonymousUser | Person | None
 
 
 def service_user() -> User:
-    """The named user behind events, tasks and commands. It cannot sign in."""
+    """Return the named user behind events, tasks and commands. It cannot sign in, also where
+    somebody had taken its name before."""
     model = get_user_model()
-    user, created = model.objects.get_or_create(
+    user, _ = model.objects.get_or_create(
         username=SERVICE_USERNAME, defaults={"is_active": False, "first_name": "Cascade"}
     )
-    if created:
+    if user.is_active or user.has_usable_password():
+        user.is_active = False
         user.set_unusable_password()
-        user.save(update_fields=["password"])
+        user.save(update_fields=["is_active", "password"])
     return user
 
 

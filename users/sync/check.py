@@ -1,4 +1,4 @@
-"""Is everything set up and healthy: each finding says what it means and what mends it."""
+"""Is everything set up and healthy: each finding says what it means and how it is fixed."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """`mend` is a command or a variable, "" where nothing is to be done."""
+    """`fix` is a command or a variable, "" where nothing is to be done."""
 
     subject: str
     level: Level
     meaning: str
-    mend: str = ""
+    fix: str = ""
 
 
 Findings = Iterator[Finding]
@@ -61,12 +61,12 @@ def _ok(subject: str, meaning: str) -> Finding:
     return Finding(subject, Level.OK, meaning)
 
 
-def _warning(subject: str, meaning: str, mend: str) -> Finding:
-    return Finding(subject, Level.WARNING, meaning, mend)
+def _warning(subject: str, meaning: str, fix: str) -> Finding:
+    return Finding(subject, Level.WARNING, meaning, fix)
 
 
-def _broken(subject: str, meaning: str, mend: str) -> Finding:
-    return Finding(subject, Level.BROKEN, meaning, mend)
+def _broken(subject: str, meaning: str, fix: str) -> Finding:
+    return Finding(subject, Level.BROKEN, meaning, fix)
 
 
 def check() -> Findings:
@@ -156,18 +156,18 @@ def _instance() -> Findings:
         yield _warning("Clerk instance", meaning, "manage.py clerk_diff --refresh")
     elif ours.instance_id != answering.id:
         meaning = f"The key is of {answering.id}, our users live in {ours.instance_id}."
-        mend = f"CLERK_SECRET_KEY, or manage.py clerk_check --accept-instance {answering.id}"
-        yield _broken("Clerk instance", meaning, mend)
+        fix = f"CLERK_SECRET_KEY, or manage.py clerk_check --accept-instance {answering.id}"
+        yield _broken("Clerk instance", meaning, fix)
     else:
         yield _ok("Clerk instance", f"It is {answering.id}, which has our users.")
 
 
 def _clock(apart: timedelta) -> Finding:
-    said, mend = f"It is {apart.total_seconds():.0f} s from Clerk's", "set the clock by NTP"
+    said, fix = f"It is {apart.total_seconds():.0f} s from Clerk's", "set the clock by NTP"
     if apart > CLOCK_AT_MOST:
-        return _broken("Clock", f"{said}: every event is refused.", mend)
+        return _broken("Clock", f"{said}: every event is refused.", fix)
     if apart > CLOCK:
-        return _warning("Clock", f"{said}; at five minutes events are refused.", mend)
+        return _warning("Clock", f"{said}; at five minutes events are refused.", fix)
     return _ok("Clock", "It agrees with Clerk's.")
 
 
@@ -231,8 +231,8 @@ def _indexes() -> Findings:
     missing = list(_missing())
     if missing:
         meaning = f"Missing: {', '.join(missing)}. Lists and scans are slow, or twins come in."
-        mend = "manage.py sqlmigrate users 0001 (and later) shows how they are made"
-        yield _broken("Indexes", meaning, mend)
+        fix = "manage.py sqlmigrate users 0001 (and later) shows how they are made"
+        yield _broken("Indexes", meaning, fix)
     else:
         yield _ok("Indexes", "All are there.")
 
@@ -306,8 +306,8 @@ def _worker() -> Findings:
         f"None is at work ({ran}); {waiting} jobs wait. "
         "Nothing is settled, sent or tried again in the background."
     )
-    mend = "manage.py procrastinate worker, or clerk_recover from cron"
-    yield _warning("Worker", meaning, mend)
+    fix = "manage.py procrastinate worker, or clerk_recover from cron"
+    yield _warning("Worker", meaning, fix)
 
 
 def _runs() -> Findings:
@@ -325,12 +325,12 @@ def _mirror() -> Findings:
     """What the pages say of our copy of Clerk."""
     mirror = status()
     yield _events_arrive(mirror)
-    scan_mend = "manage.py clerk_diff --refresh"
+    scan_fix = "manage.py clerk_diff --refresh"
     for subject, meaning, wrong in (
         ("Scan", mirror.scan_text, mirror.scan_overdue or mirror.failed_scan is not None),
         ("Last checked", mirror.stale_text, mirror.stale_users > 0),
     ):
-        yield _warning(subject, meaning, scan_mend) if wrong else _ok(subject, meaning)
+        yield _warning(subject, meaning, scan_fix) if wrong else _ok(subject, meaning)
 
 
 def _events_arrive(mirror: MirrorStatus) -> Finding:
@@ -346,8 +346,8 @@ def _events_arrive(mirror: MirrorStatus) -> Finding:
         )
     )
     if mirror.events is Events.MISSING:
-        mend = "the endpoint under Webhooks in Clerk's dashboard, CLERK_WEBHOOK_SIGNING_SECRET"
-        return _warning("Changes from Clerk", meaning, mend)
+        fix = "the endpoint under Webhooks in Clerk's dashboard, CLERK_WEBHOOK_SIGNING_SECRET"
+        return _warning("Changes from Clerk", meaning, fix)
     if mirror.events is Events.UNKNOWN:
         return _warning("Changes from Clerk", meaning, "manage.py procrastinate worker")
     return _ok("Changes from Clerk", meaning)

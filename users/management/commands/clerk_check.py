@@ -55,14 +55,14 @@ class Command(EngineerCommand):
 
 
 def _line(finding: Finding) -> str:
-    mend = f" Mend: {finding.mend}" if finding.mend else ""
-    return f"{finding.level.value}: {finding.subject}. {finding.meaning}{mend}"
+    fix = f" Fix: {finding.fix}" if finding.fix else ""
+    return f"{finding.level.value}: {finding.subject}. {finding.meaning}{fix}"
 
 
 def _table(found: Iterable[Finding]) -> Table:
     table = Table()
-    for column in ("Subject", "State", "What it means", "What mends it"):
+    for column in ("Subject", "State", "What it means", "How to fix it"):
         table.add_column(column, overflow="fold")
     for finding in found:
-        table.add_row(finding.subject, finding.level.value, finding.meaning, finding.mend)
+        table.add_row(finding.subject, finding.level.value, finding.meaning, finding.fix)
     return table

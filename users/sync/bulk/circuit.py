@@ -30,7 +30,7 @@ FAILED = {Signal.ANSWERED: False, Signal.ENDED: False, Signal.FAILED: True}
 class CircuitBreaker:
     """Decide after each row whether the next one may start.
 
-    - DENIED stops the run at once: the key or the plan must be mended first.
+    - DENIED stops the run at once: the key or the plan must be corrected first.
     - NO_ANSWER five times in a row opens the circuit. Then one row at a time starts, each after
       a longer pause, until Clerk answers. After the last pause the run stops.
     - FAILED counts for the limit of failures, unless `failures` is switched off.

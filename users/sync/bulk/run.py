@@ -319,6 +319,8 @@ def _counts(run: BulkRun) -> Counter[str]:
 
 def _close(run: BulkRun, message: str, *, stopped: str) -> None:
     """Store how the run ended; `stopped` is the reason of the circuit breaker."""
+    # Before the run counts as ended: after a kill nobody looks again at one that has.
+    results.follow(run)
     left = run.rows.filter(state=State.WAITING).count()
     if not left:
         run.state, run.message = BulkRun.State.FINISHED, ""

@@ -410,6 +410,29 @@ def test_results_before_are_never_overwritten(sandbox, update, tmp_path):
     assert before.read_text() == "results"
 
 
+def test_the_default_result_file_takes_a_name_that_is_free(sandbox, update, tmp_path):
+    user = linked(sandbox)
+    wrong, right = ["id,name", f"{user.pk},<b>"], ["id,name", f"{user.pk},Jane Roe"]
+    taken = tmp_path / "fixes.result.csv"
+    taken.write_text("the work of somebody else")
+    out = update(wrong, "--apply")[1]
+    assert f"All of it stands in {tmp_path / 'fixes.result-2.csv'}." in out
+    assert outcomes(tmp_path)[2][0] == "wrong"
+    assert update(right, "--apply")[0] == 0
+    code, out = update(right, "--apply")
+    assert (code, "Nothing to do" in out) == (0, True)
+    assert outcomes(tmp_path) == {2: ("unchanged", "")}
+    following = tmp_path / f"fixes.result.{BulkRun.objects.get().pk + 1}.csv"
+    following.write_text("the work of somebody else")
+    assert update(["id,name", f"{user.pk},Jane Brown"], "--apply")[0] == 0
+    assert BulkRun.objects.latest("pk").options["result"] == str(
+        following.with_name(f"{following.stem}-2.csv")
+    )
+    assert outcomes(tmp_path) == {2: ("changed", "")}
+    for kept in (taken, following):
+        assert kept.read_text() == "the work of somebody else"
+
+
 def test_a_line_whose_change_was_applied_after_all_is_told_as_changed(
     sandbox, update, tmp_path, monkeypatch
 ):

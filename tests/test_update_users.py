@@ -185,6 +185,20 @@ def test_what_was_edited_in_clerk_since_the_plan_is_skipped_however_well_it_is_k
     assert (user.name, user.email) == before
 
 
+def test_a_skipped_row_tells_the_new_group_by_its_name(sandbox, update, tmp_path):
+    oak, elm = BuilderGroupFactory(name="Oak Hill"), BuilderGroupFactory(name="Elm")
+    user, plan = linked(sandbox), tmp_path / "plan.json"
+    update(["id,builder_group", f"{user.pk},Elm"], "--plan-out", plan)
+    change_here(user, builder_group=oak)
+    code, out = run("update_users", "--plan", plan, "--no-refresh", "--apply")
+    assert (code, "since the plan was made: builder group is Oak Hill now." in out) == (2, True), (
+        out
+    )
+    user.refresh_from_db()
+    assert user.builder_group == oak != elm
+    assert not sandbox.writes()
+
+
 def test_a_plan_shows_what_clerk_holds_where_that_is_not_what_the_row_holds(
     sandbox, update, tmp_path
 ):

@@ -189,13 +189,8 @@ def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
 
 def _moved_here(conflict: Conflict) -> str:
     by = f", by {conflict.who}" if conflict.who else ""
-    groups = group_names(
-        [
-            moved.theirs
-            for moved in conflict.conflicts
-            if moved.field == "builder_group" and moved.theirs
-        ]
-    )
+    moved_groups = [one for one in conflict.conflicts if one.field == "builder_group"]
+    groups = group_names([one.theirs for one in moved_groups if one.theirs])
     now = "; ".join(
         f"{moved.field.replace('_', ' ')} is "
         f"{groups.get(str(moved.theirs), moved.theirs) or 'empty'} now"

@@ -34,8 +34,8 @@ SAID_FIRST = {
     Kind.PUSH_EMAIL: "Emails pushed: {}. Both sides take the email that Clerk had before.",
     Kind.INVITE: "Invitations mailed: {}. That cannot be undone here: revoke them in the admin.",
     Kind.CREATE: "Users created: {}. That cannot be undone here: delete them in the admin.",
-    Kind.CREATE_INVITED: "Users created and invited: {}. That cannot be undone here: delete them in "
-    "the admin.",
+    Kind.CREATE_INVITED: "Users created and invited: {}. That cannot be undone here: delete them "
+    "in the admin.",
     Kind.SIGN_OUT: "Users signed out: {}. That cannot be undone: they sign in again themselves.",
     Kind.DELETE: "Users deleted: {}. That cannot be undone: Clerk has forgotten their accounts. "
     "import_users makes such users anew, with new accounts.",

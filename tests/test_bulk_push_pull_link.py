@@ -458,6 +458,8 @@ def test_chosen_users_alone_are_undone_applied_and_resumed(sandbox, tmp_path):
     rest = BulkRun.objects.first()
     assert push("--resume", str(rest.pk), "--id", str(three.pk), "--apply")[0] == 2
     assert [clerk_name(sandbox, user) == user.name for user in users] == [True, True, False, True]
+    code, out = push("--resume", str(rest.pk), "--email", three.email, "--apply")
+    assert (code, "no row left to do for the users chosen." in out) == (1, True), out
     assert push("--resume", str(rest.pk), "--apply")[0] == 0
     code, out = push("--undo", str(rest.pk), "--email", two.email, "--apply")
     assert (code, three.name in out) == (0, False)

@@ -677,7 +677,7 @@ def test_undo_of_a_ban_leaves_alone_who_has_another_account_now(sandbox):
     ("action", "words"),
     [
         ("sign_out", "Users signed out: 1. That cannot be undone"),
-        ("invite", "1 invitations cannot be undone, as they were mailed"),
+        ("invite", "Invitations mailed: 1. That cannot be undone here"),
         ("delete", "Users deleted: 1. That cannot be undone: Clerk has forgotten"),
     ],
 )

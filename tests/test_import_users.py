@@ -300,5 +300,5 @@ def test_undo_says_that_people_are_deleted_in_the_admin(import_):
     import_(TWO, "--sign-in", "none", "--apply")
     code, out = run("import_users", "--undo", BulkRun.objects.get().pk, "--no-refresh")
     assert code == 1
-    assert "2 users were created. That cannot be undone here" in out
+    assert "Users created: 2. That cannot be undone here" in out
     assert BuilderUser.objects.count() == 2

@@ -146,7 +146,19 @@ def test_rows_that_a_limit_left_out_are_not_said_to_have_been_tried(sandbox):
     code, out = push("--apply", "--limit", "1")
     assert (code, "2 rows were not tried yet. Resume the run later." in out) == (2, True), out
     assert "tried again" not in out
-    assert "2 waiting, 1 done" in run("runs", "show")[1]
+    shown = run("runs", "show")[1]
+    assert "2 waiting, 1 done" in shown
+    assert shown.count("Waiting: Mary Ann Jones. Not tried yet.") == 2
+    left = document("runs", "show")["run"]["not_done"]
+    assert [row["state"] for row in left] == ["Waiting", "Waiting"]
+
+
+def test_one_change_is_counted_in_the_singular(sandbox):
+    change_here(linked(sandbox), name="Mary Ann Jones")
+    out = push("--apply", "--max-changes", "0")[1]
+    assert "The plan has 1 change of type" in out
+    assert push("--apply")[0] == 0
+    assert "Names pushed: 1." in push("--undo", BulkRun.objects.get().pk)[1]
 
 
 @pytest.mark.parametrize("option", ["--undo", "--resume"])

@@ -185,6 +185,19 @@ def test_what_was_edited_in_clerk_since_the_plan_is_skipped_however_well_it_is_k
     assert (user.name, user.email) == before
 
 
+def test_a_skipped_row_tells_the_new_group_by_its_name(sandbox, update, tmp_path):
+    oak, _ = BuilderGroupFactory(name="Oak Hill"), BuilderGroupFactory(name="Elm")
+    user, plan = linked(sandbox), tmp_path / "plan.json"
+    update(["id,builder_group", f"{user.pk},Elm"], "--plan-out", plan)
+    change_here(user, builder_group=oak)
+    code, out = run("update_users", "--plan", plan, "--no-refresh", "--apply")
+    assert code == 2, out
+    assert "It changed since the plan was made: builder group is Oak Hill now." in out
+    user.refresh_from_db()
+    assert user.builder_group == oak
+    assert not sandbox.writes()
+
+
 def test_a_plan_shows_what_clerk_holds_where_that_is_not_what_the_row_holds(
     sandbox, update, tmp_path
 ):
@@ -428,6 +441,29 @@ def test_results_before_are_never_overwritten(sandbox, update, tmp_path):
     assert before.read_text() == "results"
 
 
+def test_the_default_result_file_takes_a_name_that_is_free(sandbox, update, tmp_path):
+    user = linked(sandbox)
+    wrong, right = ["id,name", f"{user.pk},<b>"], ["id,name", f"{user.pk},Jane Roe"]
+    taken = tmp_path / "fixes.result.csv"
+    taken.write_text("the work of somebody else")
+    out = update(wrong, "--apply")[1]
+    assert f"All of it stands in {tmp_path / 'fixes.result-2.csv'}." in out
+    assert outcomes(tmp_path)[2][0] == "wrong"
+    assert update(right, "--apply")[0] == 0
+    code, out = update(right, "--apply")
+    assert (code, "Nothing to do" in out) == (0, True)
+    assert outcomes(tmp_path) == {2: ("unchanged", "")}
+    following = tmp_path / f"fixes.result.{BulkRun.objects.get().pk + 1}.csv"
+    following.write_text("the work of somebody else")
+    assert update(["id,name", f"{user.pk},Jane Brown"], "--apply")[0] == 0
+    assert BulkRun.objects.latest("pk").options["result"] == str(
+        following.with_name(f"{following.stem}-2.csv")
+    )
+    assert outcomes(tmp_path) == {2: ("changed", "")}
+    for kept in (taken, following):
+        assert kept.read_text() == "the work of somebody else"
+
+
 def test_a_line_whose_change_was_applied_after_all_is_told_as_changed(
     sandbox, update, tmp_path, monkeypatch
 ):
@@ -450,6 +486,29 @@ def test_a_line_whose_change_was_applied_after_all_is_told_as_changed(
     assert outcomes(tmp_path) == {2: ("changed", "")}
     user.refresh_from_db()
     assert user.name == "Mary Ann Jones"
+
+
+def test_the_result_file_follows_a_change_that_the_next_edit_at_the_form_resolves(
+    sandbox, update, tmp_path, monkeypatch, client
+):
+    user = linked(sandbox)
+    complete = exchange.complete
+
+    def failing(*arguments, **options):
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(exchange, "complete", failing)
+    monkeypatch.setattr(runs, "ROUND_PAUSES", (0.0,))
+    assert update(["id,name", f"{user.pk},Mary Ann Jones"], "--apply")[0] == 2
+    monkeypatch.setattr(exchange, "complete", complete)
+    client.post(page_of(user), form_of(user, name="Mary Ann Brown"))
+    assert BulkRun.objects.get().attempts.get().status == "applied"
+    assert outcomes(tmp_path)[2][0] == "waiting"
+    run("runs")
+    assert outcomes(tmp_path) == {2: ("changed", "")}
+    user.refresh_from_db()
+    assert user.name == "Mary Ann Jones"
+    assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
 
 
 @pytest.mark.parametrize("looking", [("update_users", "--resume"), ("runs", "show")])

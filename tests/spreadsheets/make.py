@@ -63,6 +63,13 @@ def files() -> dict[str, bytes]:
             b"john@example.com,John,NULL\n"
             b"zoe@example.com,Jennifer,Null\n"
         ),
+        "no-parts-of-names.csv": (
+            b"email,First Name,Surname\n"
+            b"mary@example.com,=cmd|' /C calc'!A0,Smith\n"
+            b"john@example.com,N/A,#N/A\n"
+            b"zoe@example.com,2026-03-04,null\n"
+            b"max@example.com,NA,Na\n"
+        ),
         "unknown-columns.csv": (
             f"id,name,Phone,Shoe size\n{MARY},Mary Ann Jones,1,42\n{JOHN},<b>,2,43\n"
         ).encode(),
@@ -102,6 +109,7 @@ def files() -> dict[str, bytes]:
         "old-excel.xlsx": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504),
         "excel.xlsx": _workbook(),
         "values-in-excel.xlsx": _values(),
+        "no-parts-of-names.xlsx": _no_parts_of_names(),
         "formulas.xlsx": _formulas(),
         "half-an-excel.xlsx": _workbook()[:2000],
         "archive.xlsx": _archive(),
@@ -135,6 +143,20 @@ def _values() -> bytes:
         ["mary@example.com", date(2026, 3, 4), 2024],
         ["john@example.com", True, 20.5],
         ["zoe@example.com", 45000, date(2026, 3, 4)],
+    ):
+        book.active.append(row)
+    return _saved(book)
+
+
+def _no_parts_of_names() -> bytes:
+    """A date, a number, an error and a formula where a part of a name is expected."""
+    book = Workbook()
+    for row in (
+        ["email", "First name", "Last name"],
+        ["mary@example.com", date(2026, 3, 4), "Smith"],
+        ["john@example.com", "John", 45000],
+        ["zoe@example.com", "#REF!", "(none)"],
+        ["max@example.com", "Max", '="R"&"oe"'],
     ):
         book.active.append(row)
     return _saved(book)

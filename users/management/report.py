@@ -54,7 +54,7 @@ def counts_of(run: BulkRun) -> dict[str, int]:
 
 def result_of(run: BulkRun) -> dict[str, Any]:
     """Tell how a run stands. `message` names what stopped it."""
-    not_done = run.rows.exclude(state=BulkRow.State.DONE).exclude(reason="")
+    not_done = run.rows.exclude(state=BulkRow.State.DONE)
     return {
         "id": run.pk,
         "command": run.command,
@@ -70,7 +70,7 @@ def result_of(run: BulkRun) -> dict[str, Any]:
                 "label": row.label,
                 "operation": row.operation,
                 "state": str(row.get_state_display()),
-                "reason": row.reason,
+                "reason": row.reason or "Not tried yet.",
             }
             for row in not_done.order_by("position")
         ],

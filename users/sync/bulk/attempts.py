@@ -21,8 +21,9 @@ def attempts_of(row: BulkRow) -> SyncAttemptQuerySet:
     return attempts.filter(user_id=row.user_id)
 
 
-def follow_attempts(run: BulkRun | None = None) -> None:
-    """Mark rows as done whose attempt was applied after their run had given them up.
+def follow_attempts(run: BulkRun | None = None) -> set[int]:
+    """Mark rows as done whose attempt was applied after their run had given them up. Return the
+    ids of the runs that have such rows.
 
     Recovery resolves an attempt without knowing of runs. Call this before rows are shown,
     exported, resumed or undone. Without `run` it follows the attempts of all runs.
@@ -33,14 +34,15 @@ def follow_attempts(run: BulkRun | None = None) -> None:
     applied = SyncAttempt.objects.filter(
         run=OuterRef("run"), operation=OuterRef("operation"), status=Status.APPLIED
     )
-    _follow(behind, applied.filter(user_id=OuterRef("user_id")))
+    moved = _follow(behind, applied.filter(user_id=OuterRef("user_id")))
     deleted = applied.annotate(_user=KT("details__user_id")).filter(
         _user=Cast(OuterRef("user_id"), CharField())
     )
-    _follow(_without_user(behind.filter(operation=Kind.DELETE)), deleted)
+    moved |= _follow(_without_user(behind.filter(operation=Kind.DELETE)), deleted)
     # Also a run that broke off after its last row: no row of it is behind. Scans have no rows.
     with_rows = BulkRun.objects.filter(rows__isnull=False)
     _finish(with_rows if run is None else with_rows.filter(pk=run.pk))
+    return moved
 
 
 def _without_user(rows: QuerySet[BulkRow]) -> QuerySet[BulkRow]:
@@ -50,11 +52,13 @@ def _without_user(rows: QuerySet[BulkRow]) -> QuerySet[BulkRow]:
     return BulkRow.objects.filter(pk__in=list(gone))
 
 
-def _follow(behind: QuerySet[BulkRow], applied: QuerySet[SyncAttempt]) -> None:
-    """Mark the rows that have an applied attempt as done."""
+def _follow(behind: QuerySet[BulkRow], applied: QuerySet[SyncAttempt]) -> set[int]:
+    """Mark the rows that have an applied attempt as done. Return the ids of their runs."""
     newest = Subquery(applied.order_by("-pk").values("pk")[:1])
     behind = behind.annotate(applied=newest).filter(applied__isnull=False)
-    behind.update(state=State.DONE, reason="", attempt_id=F("applied"))
+    moved = set(behind.values_list("run", flat=True))
+    behind.filter(run__in=moved).update(state=State.DONE, reason="", attempt_id=F("applied"))
+    return moved
 
 
 def _finish(runs: QuerySet[BulkRun]) -> None:

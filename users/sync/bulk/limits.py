@@ -20,7 +20,9 @@ def check_size(plan: Plan, limit: int | None = None) -> None:
     most = limit if limit is not None else max(AT_LEAST, int(BuilderUser.objects.count() * SHARE))
     over = {kind: count for kind, count in plan.counts().items() if count > most}
     if over:
-        named = ", ".join(f"{count} changes of type “{kind}”" for kind, count in over.items())
+        named = ", ".join(
+            f"{counted(count, 'change')} of type “{kind}”" for kind, count in over.items()
+        )
         raise BulkRefused(
             f"The plan has {named}; the limit is {most} of each type. Nothing was changed. Use "
             f"--max-changes {max(over.values())} to allow them."

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 from users.errors import BulkRefused
@@ -35,8 +37,13 @@ class Result:
 
 
 def path_for(file: Path, run: BulkRun | None = None) -> Path:
-    """Name the result file of a spreadsheet. The number of the run keeps the results before."""
-    return file.with_suffix(f".result.{run.pk}.csv" if run else ".result.csv")
+    """Name a new result file of a spreadsheet, by the number of the run if there is one.
+
+    Two spreadsheets may differ in their suffix alone, so the first name may be taken.
+    """
+    result = f".result.{run.pk}" if run else ".result"
+    names = chain([f"{result}.csv"], (f"{result}-{number}.csv" for number in count(2)))
+    return next(path for path in map(file.with_suffix, names) if not os.path.lexists(path))
 
 
 def follow(run: BulkRun) -> None:

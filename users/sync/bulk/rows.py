@@ -31,6 +31,7 @@ from users.sync.bulk.attempts import attempts_of
 from users.sync.bulk.circuit import Signal
 from users.sync.dual_write import dual_write
 from users.sync.operations import Operation
+from users.sync.showing import group_names
 from users.version import same
 
 State = BulkRow.State
@@ -188,8 +189,12 @@ def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
 
 def _moved_here(conflict: Conflict) -> str:
     by = f", by {conflict.who}" if conflict.who else ""
+    moved_groups = [one for one in conflict.conflicts if one.field == "builder_group"]
+    groups = group_names([one.theirs for one in moved_groups if one.theirs])
     now = "; ".join(
-        f"{moved.field} is {moved.theirs or 'empty'} now" for moved in conflict.conflicts
+        f"{moved.field.replace('_', ' ')} is "
+        f"{groups.get(str(moved.theirs), moved.theirs) or 'empty'} now"
+        for moved in conflict.conflicts
     )
     return f"It changed since the plan was made{by}: {now}."
 

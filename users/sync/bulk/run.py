@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from django.db import transaction
 from django.db.models import Count, QuerySet
@@ -147,10 +147,11 @@ def follow_killed() -> None:
 
 
 def bring_up_to_date(run: BulkRun | None = None) -> None:
-    """Store what became of runs since: killed ones are interrupted, and rows follow their
-    attempts. Call this before runs are shown."""
+    """Store what became of runs since: killed ones are interrupted, and rows and result
+    files follow their attempts. Call this before runs are shown."""
     follow_killed()
-    follow_attempts(run)
+    for moved in BulkRun.objects.filter(pk__in=follow_attempts(run)):
+        results.follow(moved)
 
 
 def plan_rest(run: BulkRun, portion: Portion) -> Plan:
@@ -168,7 +169,12 @@ def plan_rest(run: BulkRun, portion: Portion) -> Plan:
         for row in left.iterator()
     )
     if not planned:
-        raise BulkRefused(f"Run {run.pk} has no row left to do.{_failed_hint(run)}")
+        chosen = (
+            " for the users chosen" if replace(portion, users=None).left_of(run).exists() else ""
+        )
+        raise BulkRefused(
+            f"Run {run.pk} has no row left to do{chosen}.{_failed_hint(portion, run)}"
+        )
     return Plan(run.command, planned, undo_of=run.undo_of_id, options=run.options)
 
 
@@ -193,8 +199,8 @@ def resume(run: BulkRun, portion: Portion) -> None:
     run.save(update_fields=["state", "message", "finished_at"])
 
 
-def _failed_hint(run: BulkRun) -> str:
-    failed = run.rows.filter(state=State.FAILED).count()
+def _failed_hint(portion: Portion, run: BulkRun) -> str:
+    failed = replace(portion, failed=True, limit=None).left_of(run).count()
     if not failed:
         return ""
     return f" Failed rows: {failed}. --retry-failed tries them again."

@@ -27,15 +27,15 @@ BACK: dict[str, tuple[tuple[str, Kind], ...]] = {
 """What undoes each kind, field by field; "*" stands for all fields at once."""
 
 SAID_FIRST = {
-    Kind.REPLACE_EMAIL: "{} replaced emails are replaced back; Clerk mailed the people, and does "
-    "it again.",
-    Kind.FOLLOW: "{} users took over what Clerk has. Both sides take what was here before.",
-    Kind.PUSH_NAME: "{} names were pushed. Both sides take the name that Clerk had before.",
-    Kind.PUSH_EMAIL: "{} emails were pushed. Both sides take the email that Clerk had before.",
-    Kind.INVITE: "{} invitations cannot be undone, as they were mailed: revoke them in the admin.",
-    Kind.CREATE: "{} users were created. That cannot be undone here: delete them in the admin.",
-    Kind.CREATE_INVITED: "{} users were created and invited. That cannot be undone here: delete "
-    "them in the admin.",
+    Kind.REPLACE_EMAIL: "Emails replaced: {}. They are replaced back; Clerk mailed the people, and "
+    "does it again.",
+    Kind.FOLLOW: "Users that took Clerk's values: {}. Both sides take what was here before.",
+    Kind.PUSH_NAME: "Names pushed: {}. Both sides take the name that Clerk had before.",
+    Kind.PUSH_EMAIL: "Emails pushed: {}. Both sides take the email that Clerk had before.",
+    Kind.INVITE: "Invitations mailed: {}. That cannot be undone here: revoke them in the admin.",
+    Kind.CREATE: "Users created: {}. That cannot be undone here: delete them in the admin.",
+    Kind.CREATE_INVITED: "Users created and invited: {}. That cannot be undone here: delete them "
+    "in the admin.",
     Kind.SIGN_OUT: "Users signed out: {}. That cannot be undone: they sign in again themselves.",
     Kind.DELETE: "Users deleted: {}. That cannot be undone: Clerk has forgotten their accounts. "
     "import_users makes such users anew, with new accounts.",

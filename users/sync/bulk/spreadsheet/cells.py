@@ -18,6 +18,8 @@ NONE = "(none)"
 """Empties a field; an empty cell leaves it as it is."""
 
 NO_VALUES = {"null", "none", "nil", "nan", "n/a", "na", "undefined", "true", "false", "-"}
+PARTS_OF_NAMES = {"Null", "Na", "Nan"}
+"""Words of `NO_VALUES` that are parts of real names when they are spelled like this."""
 ERRORS = {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!"}
 FORMULA = ("=", "+", "-", "@")
 _MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
@@ -34,16 +36,13 @@ class Cells:
     def __init__(self) -> None:
         self._groups = Groups()
 
-    def value(self, field: str, cell: str) -> Any:
-        """The value that a cell which is not empty stands for. Raises `ValidationError`."""
-        if cell.upper() in ERRORS:
-            raise ValidationError(f"“{cell}” is an error of the spreadsheet")
-        if cell.startswith("="):
-            raise ValidationError(
-                f"“{cell}” is a formula. Save the file with its results: copy, paste as values"
-            )
+    def value(self, field: str, cells: Mapping[str, str]) -> Any:
+        """The value that the cell of a field stands for, which is not empty. Raises
+        `ValidationError`."""
         if field == "name":
-            return _name(cell)
+            return _name(cells)
+        cell = cells[field]
+        _refuse_formula(cell)
         if field == "email":
             return clean_email(cell)
         if field == "role":
@@ -63,34 +62,62 @@ def unquoted(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(results.FORMULA) else cell
 
 
-def name_of(cells: Mapping[str, str]) -> str:
-    """The cell of the name, or both of its parts as one. Raises `ValidationError`."""
-    if "name" in cells:
-        return cells["name"]
-    first, last = (cells.get(part, "") for part in ("first_name", "last_name"))
+def text_of(field: str, cells: Mapping[str, str]) -> str:
+    """The cell of a field; of a name also both of its parts as one. Raises `ValidationError`."""
+    if field != "name" or "name" in cells:
+        return cells[field]
+    first, last = _parts(cells)
     if bool(first) != bool(last):
         missing = "last" if first else "first"
         raise ValidationError(
             f"the {missing} name is empty: write {NONE} if the person has one name alone"
         )
-    for part in (first, last):
-        if part == "NULL":  # in capitals, as databases export it: Null is a surname
-            raise ValidationError("“NULL” is not a name. Leave the cell empty if it is not known")
     return names.join(*("" if part.lower() == NONE else part for part in (first, last)))
 
 
-def _name(cell: str) -> str:
-    """A name that is one: spreadsheets put other things into any column."""
+def _parts(cells: Mapping[str, str]) -> tuple[str, str]:
+    return cells.get("first_name", ""), cells.get("last_name", "")
+
+
+def _name(cells: Mapping[str, str]) -> str:
+    """A name that is one, in each of its parts: spreadsheets put other things into any column."""
+    if "name" in cells:
+        _refuse_no_name(cells["name"], "Leave the cell empty if it is not known")
+        return clean_name(cells["name"])
+    faults: dict[str, None] = {}
+    for part in _parts(cells):
+        if part.lower() == NONE or part in PARTS_OF_NAMES:
+            continue
+        try:
+            _refuse_no_name(part, f"Write {NONE} if the person has one name alone")
+        except ValidationError as error:
+            faults |= dict.fromkeys(error.messages)
+    if faults:
+        raise ValidationError("; ".join(faults))
+    return clean_name(text_of("name", cells))
+
+
+def _refuse_no_name(cell: str, advice: str) -> None:
+    """Raise `ValidationError` for a text that is neither a name nor a part of one."""
+    _refuse_formula(cell)
     if cell.startswith(FORMULA) and cell not in NO_VALUES:
         raise ValidationError(f"“{cell}” begins as a formula does, not as a name")
     if cell.lower() in NO_VALUES:
-        raise ValidationError(f"“{cell}” is not a name. Leave the cell empty if it is not known")
+        raise ValidationError(f"“{cell}” is not a name. {advice}")
     if _DATE.fullmatch(cell):
         raise ValidationError(f"“{cell}” is a date, not a name")
-    name = clean_name(cell)
-    if not any(character.isalpha() for character in name):
+    if not any(character.isalpha() for character in clean_name(cell)):
         raise ValidationError(f"“{cell}” is a number, not a name")
-    return name
+
+
+def _refuse_formula(cell: str) -> None:
+    """Raise `ValidationError` for a formula, and for what a spreadsheet shows where one fails."""
+    if cell.upper() in ERRORS:
+        raise ValidationError(f"“{cell}” is an error of the spreadsheet")
+    if cell.startswith("="):
+        raise ValidationError(
+            f"“{cell}” is a formula. Save the file with its results: copy, paste as values"
+        )
 
 
 def _choice(choices: Any, cell: str) -> str:

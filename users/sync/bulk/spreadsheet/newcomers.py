@@ -22,7 +22,7 @@ from users.sync.bulk.creating import Defaults, left_out, plan_new
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet import reading
-from users.sync.bulk.spreadsheet.cells import Cells, name_of
+from users.sync.bulk.spreadsheet.cells import Cells, text_of
 from users.sync.bulk.spreadsheet.header import PARTS, Header
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
 from users.sync.bulk.spreadsheet.sheet import Fault
@@ -139,9 +139,8 @@ class _Reader:
         }
         for column in (one for one in FIELDS if one in header.fields):
             try:
-                cell = name_of(line.cells) if column == "name" else line.cells[column]
-                if cell:
-                    values[column] = self._cells.value(column, cell)
+                if text_of(column, line.cells):
+                    values[column] = self._cells.value(column, line.cells)
                 elif column in NEEDED:
                     raise ValidationError(f"no {column}")
             except ValidationError as error:

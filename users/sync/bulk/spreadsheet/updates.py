@@ -17,7 +17,7 @@ from users.models import Operation as Kind
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet import reading
-from users.sync.bulk.spreadsheet.cells import NONE, Cells, name_of
+from users.sync.bulk.spreadsheet.cells import NONE, Cells, text_of
 from users.sync.bulk.spreadsheet.header import PARTS, Header
 from users.sync.bulk.spreadsheet.keys import KEYS, Keyed, key_of, lacks_key
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
@@ -131,12 +131,12 @@ class _Updates:
     def _change(self, user: BuilderUser, field: str, line: Line) -> list[object] | None:
         """The value before and after, None where the cell changes nothing. Raises
         `ValidationError`."""
-        cell = name_of(line.cells) if field == "name" else line.cells[field]
+        cell = text_of(field, line.cells)
         before = value_of(user, field)
         # What is stored may be kept as it is: today's rules do not bind it.
         if not cell or cell == str(before or "").strip():
             return None
-        wanted = self._cells.value(field, cell)
+        wanted = self._cells.value(field, line.cells)
         return None if same(field, before, wanted) else [before, wanted]
 
     def check_addresses(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def run(*arguments: str | Path) -> tuple[int, str]:
     except CommandError as error:
         return 1, f"{out.getvalue()}{error}"
     return 0, out.getvalue()
+
+
+def trusting(arguments: Sequence[str | Path]) -> list[str | Path]:
+    """Arguments of a bulk command that trusts our copy; a resumed run never looks at Clerk."""
+    return [*arguments] if "--resume" in arguments else [*arguments, "--no-refresh"]
 
 
 def environment(sandbox: Sandbox) -> dict[str, str]:

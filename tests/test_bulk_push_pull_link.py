@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.commands import run, start
+from tests.commands import run, start, trusting
 from tests.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
@@ -41,11 +41,11 @@ def _no_pause_between_rounds(monkeypatch):
 
 
 def push(*arguments):
-    return run("clerk_push", "--no-refresh", "--rate", "1000", *arguments)
+    return run("clerk_push", *trusting(arguments), "--rate", "1000")
 
 
 def pull(*arguments):
-    return run("clerk_pull", "--no-refresh", *arguments)
+    return run("clerk_pull", *trusting(arguments))
 
 
 def differing(sandbox: Sandbox, count: int = 1, **fields) -> list[BuilderUser]:
@@ -129,7 +129,7 @@ def test_everything_that_is_not_found_is_named_at_once(sandbox):
 )
 def test_options_that_make_no_sense_are_refused(sandbox, arguments, said):
     differing(sandbox)
-    code, out = run("clerk_push", "--no-refresh", *arguments)
+    code, out = run("clerk_push", *trusting(arguments))
     assert (code, said in out) == (1, True), out
     assert not sandbox.writes()
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from sandbox import Sandbox
 from sandbox.limits import Limits
-from tests.commands import run
+from tests.commands import run, trusting
 from tests.events import arrive
 from tests.factories import (
     BuilderGroupFactory,
@@ -43,7 +43,7 @@ def _no_pause_between_rounds(monkeypatch):
 
 def act(*arguments) -> tuple[int, str]:
     """Run the command; our copy of Clerk's side is trusted."""
-    return run("clerk_action", *arguments, "--no-refresh", "--rate", "1000")
+    return run("clerk_action", *trusting(arguments), "--rate", "1000")
 
 
 def ids_of(users: list[BuilderUser]) -> list[str]:

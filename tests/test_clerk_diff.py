@@ -233,3 +233,27 @@ def test_a_look_at_all_users_does_not_begin_beside_bulk_work(sandbox):
         assert sandbox.requests() == []
         assert run("clerk_diff")[0] == 0
     assert run("clerk_diff", "--refresh")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rate", "nan"], "--rate must be a number of calls a second above 0."),
+        (["--refresh", "--rate", "nan"], "--rate must be a number of calls a second above 0."),
+        (["--rate", "5"], "--rate needs --refresh."),
+        (["--accept-missing"], "--accept-missing needs --refresh."),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(sandbox, arguments, said):
+    assert run("clerk_diff", *arguments) == (1, said)
+    assert not sandbox.requests()
+
+
+def test_cron_hears_only_of_differences(sandbox):
+    user = linked(sandbox)
+    assert run("clerk_diff", "--refresh", "--quiet") == (0, "")
+    assert run("clerk_diff", "--quiet", "--format", "csv") == (0, "")
+    assert json.loads(run("clerk_diff", "--quiet", "--json")[1])["differences"] == []
+    change_here(user, name="Mary Ann Jones")
+    code, out = run("clerk_diff", "--refresh", "--quiet")
+    assert (code, "Mary Ann Jones" in out) == (2, True)

@@ -276,7 +276,7 @@ def test_a_create_that_recovery_finishes_makes_its_row_done(sandbox, import_, mo
     assert [result.resolved for result in recovery.recover_all()] == [True]
     user = BuilderUser.objects.get()
     done = BulkRun.objects.get()
-    code, out = run("import_users", "--resume", done.pk, "--no-refresh")
+    code, out = run("import_users", "--resume", done.pk)
     assert "no row left" in out
     assert BulkRow.objects.get().state == "done"
     assert [account["id"] for account in sandbox.users()] == [user.clerk_id]

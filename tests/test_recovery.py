@@ -298,3 +298,15 @@ def test_resolving_an_earlier_change_first_stays_within_the_deadline(client, san
     assert "not settled yet" in text_of(response)
     assert stored(user).name == user.name
     assert sandbox.writes() == []
+
+
+def test_cron_hears_only_of_what_stays_pending(sandbox, capsys):
+    assert recover(capsys, "--quiet") == ""
+    resolved, waiting = linked(sandbox), linked(sandbox)
+    sandbox.edit(resolved.clerk_id, first_name="Mary Ann", last_name="Jones")
+    abandoned(resolved)
+    abandoned(waiting)
+    sandbox.edit(waiting.clerk_id, last_name="Third")
+    [line] = recover(capsys, "--quiet", code=2).splitlines()
+    assert "a third name" in line
+    assert SyncAttempt.objects.get(user=resolved).status == "applied"

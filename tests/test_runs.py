@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from django.core.management import load_command_class
 
-from tests.commands import ROOT, run
+from tests.commands import ROOT, run, trusting
 from tests.factories import change_here, linked
 from users.models import BulkRun
 
@@ -21,7 +21,7 @@ COMMANDS = ("clerk_action", "clerk_check", "clerk_diff", "clerk_import", "clerk_
 
 
 def push(*arguments):
-    return run("clerk_push", "--no-refresh", "--rate", "1000", *arguments)
+    return run("clerk_push", *trusting(arguments), "--rate", "1000")
 
 
 def document(*arguments) -> dict:

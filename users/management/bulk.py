@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,10 @@ class BulkCommand(EngineerCommand):
 
     name: str
     """The command's own, as the plan and the run keep it."""
+
+    plan_options: tuple[str, ...] = ()
+    """The options that make the plan, apart from those that choose among its users. A plan from a
+    file, an undo and a resumed run refuse them."""
 
     _begun = ""
     _quiet = False
@@ -145,7 +149,7 @@ class BulkCommand(EngineerCommand):
             raise
 
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
-        _refuse_combinations(options)
+        _refuse_combinations(options, self.plan_options)
         actor, rate = actor_of(options["actor"]), call_rate(options["rate"])
         choice = choice_of(options)
         choice.users()  # raises for users that do not exist, before Clerk is asked
@@ -316,19 +320,16 @@ class BulkCommand(EngineerCommand):
         self.stdout.write(plan.summary(rate))
 
 
-PLANNED_ELSEWHERE = ("action", "file", "all", "field", "new_address", "sign_in")
-"""What a plan is made from: of no meaning for one that is made already."""
-
-
-def _refuse_combinations(options: dict[str, Any]) -> None:
+def _refuse_combinations(options: dict[str, Any], plan_options: Sequence[str]) -> None:
     """Raise `BulkRefused` for options that would be ignored, or destroy a file."""
     refuse_together(
         options, "resume",
-        ["undo", "plan_file", "plan_out", "actor", "result", "max_changes", "sort",
-         *PLANNED_ELSEWHERE],
+        ["undo", "plan_file", "plan_out", "actor", "result", "max_changes", "sort", "no_refresh",
+         "accept_missing", *plan_options],
     )  # fmt: skip
-    refuse_together(options, "undo", ["plan_file", *PLANNED_ELSEWHERE])
-    refuse_together(options, "plan_file", [*PLANNED_ELSEWHERE, "sort"])
+    refuse_together(options, "undo", ["plan_file", *plan_options])
+    refuse_together(options, "plan_file", [*plan_options, "sort"])
+    refuse_together(options, "no_refresh", ["accept_missing"])
     if options["retry_failed"] and options["resume"] is None:
         raise BulkRefused("--retry-failed needs --resume RUN.")
     for needing in ("limit", "confirm"):

@@ -20,6 +20,9 @@ from users.sync.actors import Actor
 from users.sync.bulk.choosing import Choice, Groups
 from users.sync.bulk.creating import Defaults
 
+FROM_FILE = ("file", "encoding", "ignore_unknown_columns")
+"""What the plan of a spreadsheet is made from, for `BulkCommand.plan_options`."""
+
 
 def add_choice(parser: CommandParser, *, otherwise: str = "nothing given is everybody") -> None:
     """Who is meant, for the commands that choose; `otherwise` is for the case that nobody is
@@ -75,7 +78,7 @@ def _ids_in(file: Path) -> list[str]:
 def add_defaults(parser: CommandParser, whose: str) -> None:
     """Role and group of new users, for the commands that make some."""
     parser.add_argument(
-        "--role", choices=Role.values, default=Role.BUILDER.value, help=f"{whose}; default: BUILDER"
+        "--role", choices=Role.values, help=f"{whose}; default: {Role.BUILDER.value}"
     )
     parser.add_argument("--group", help=f"name or id; {whose}; default: none")
 
@@ -86,7 +89,7 @@ def defaults_of(options: dict[str, Any]) -> Defaults:
         group = Groups().get(options["group"]) if options["group"] else None
     except KeyError as error:
         raise BulkRefused(f"There is no {error.args[0]}.") from None
-    return Defaults(options["role"], group)
+    return Defaults(options["role"] or Role.BUILDER.value, group)
 
 
 def actor_of(username: str | None) -> Actor:
@@ -123,11 +126,16 @@ def positive_number(text: str) -> int:
 
 def refuse_together(options: dict[str, Any], one: str, others: Sequence[str]) -> None:
     """Raise `BulkRefused` if option `one` is given with any of the others."""
-    given = [name for name in others if options.get(name) not in (None, "", [], False)]
-    if options[one] in (None, False) or not given:
+    given = [name for name in others if _is_given(options.get(name))]
+    if not _is_given(options[one]) or not given:
         return
     named = ", ".join(_spelled(name) for name in given)
     raise BulkRefused(f"{_spelled(one)} cannot be combined with {named}. Nothing was changed.")
+
+
+def _is_given(value: Any) -> bool:
+    """Tell an option from its default. A 0 is given."""
+    return value is not None and value is not False and value not in ("", [])
 
 
 def _spelled(name: str) -> str:

@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 
 from users.errors import BulkRefused
 from users.management.bulk import BulkCommand
-from users.management.options import add_choice, choice_of, refuse_together, whole_number
+from users.management.options import FROM_FILE, add_choice, choice_of, refuse_together, whole_number
 from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand, refuse_result
 from users.sync.bulk import actions
 from users.sync.bulk.actions import People
@@ -22,6 +22,7 @@ CHOOSERS = ("id", "ids_from", "email", "group", "role", "drift")
 
 class Command(SpreadsheetCommand):
     name = actions.COMMAND
+    plan_options = ("action", *FROM_FILE, "all")
     help = (
         "Invite, ban, unban, sign out or delete users, in Clerk and here. Name them in a "
         "spreadsheet, by its columns id, clerk_id or email, or choose them by the options; both "

@@ -13,6 +13,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 from rich.table import Table
 
+from users.errors import BulkRefused
 from users.management.bulk import as_command_errors, refresh
 from users.management.options import call_rate
 from users.management.terminal import EngineerCommand, print_table
@@ -33,7 +34,7 @@ class Command(EngineerCommand):
         "cause of each. --refresh reads all of Clerk's users first. Exit code 0: no difference; "
         "2: some; 1: it could not run."
     )
-    examples = ("clerk_diff --refresh", "clerk_diff --kind name --format csv")
+    examples = ("clerk_diff --refresh --quiet", "clerk_diff --kind name --format csv")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -42,22 +43,28 @@ class Command(EngineerCommand):
         parser.add_argument("--kind", action="append", choices=Kind.values, help="repeatable")
         parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
         parser.add_argument("--json", action="store_const", dest="format", const="json")
+        parser.add_argument(
+            "--quiet", action="store_true", help="say nothing unless something differs, for cron"
+        )
         parser.add_argument("--rate", type=float, metavar="N", help="requests to Clerk a second")
         parser.add_argument("--accept-missing", action="store_true",
                             help="accept that very many accounts are gone from Clerk")  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         with as_command_errors(self.stderr):
+            rate = _rate_of(options)
             if options["refresh"]:
                 with one_at_a_time():
                     refresh(
                         self.stderr,
-                        rate=call_rate(options["rate"]),
+                        rate=rate,
                         accept_missing=options["accept_missing"],
+                        quiet=options["quiet"],
                     )
             found = list(find([Kind(kind) for kind in options["kind"] or []]))
             look = scan.last_finished()
-        getattr(self, f"_{options['format']}")(found, look)
+        if found or not options["quiet"] or options["format"] == "json":
+            getattr(self, f"_{options['format']}")(found, look)
         if found:
             sys.exit(2)
 
@@ -102,6 +109,16 @@ class Command(EngineerCommand):
             "differences": [_cells(difference) for difference in found],
         }
         self.stdout.write(json.dumps(document))
+
+
+def _rate_of(options: dict[str, Any]) -> float:
+    """Raises `BulkRefused` for a wrong rate, and for what counts only with --refresh."""
+    rate = call_rate(options["rate"])
+    if not options["refresh"]:
+        for needing in ("rate", "accept_missing"):
+            if options[needing] not in (None, False):
+                raise BulkRefused(f"--{needing.replace('_', '-')} needs --refresh.")
+    return rate
 
 
 def _age(look: BulkRun | None) -> str:

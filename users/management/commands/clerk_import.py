@@ -16,6 +16,7 @@ from users.sync.bulk.plan import Plan
 
 class Command(BulkCommand):
     name = "clerk_import"
+    plan_options = ("email", "domain", "metadata", "all", "include", "role", "group", "keep_ids")
     help = (
         "Make users of accounts that Clerk has and the database has not. Nothing is sent to "
         "Clerk. An account whose email a user here has is left to clerk_link; banned accounts and "

@@ -14,6 +14,7 @@ from users.sync.bulk.plan import Plan
 
 class Command(BulkCommand):
     name = "clerk_pull"
+    plan_options = ("field",)
     help = "Copy names and emails from Clerk to the database, where the two differ. " + (
         BulkCommand.__doc__ or ""
     )

@@ -14,6 +14,7 @@ from users.sync.bulk.plan import Plan
 
 class Command(BulkCommand):
     name = "clerk_push"
+    plan_options = ("field",)
     help = (
         "Copy names (with --field email: emails) from the database to Clerk, where the two "
         "differ. An email is replaced at once, as verified: you vouch for the address. "

@@ -11,6 +11,8 @@ from django.core.management.base import CommandParser
 from users.management.bulk import as_command_errors
 from users.management.terminal import EngineerCommand
 from users.sync import upkeep
+from users.sync.deliveries import Received
+from users.sync.recovery import RecoveryResult
 from users.sync.showing import visible
 
 
@@ -21,9 +23,14 @@ class Command(EngineerCommand):
         "background worker does the same every minute. Exit code 0: no change is pending; 2: some "
         "stay pending, with the reason of each; 1: it could not run."
     )
-    examples = ("clerk_recover", "clerk_recover --json")
+    examples = ("clerk_recover", "clerk_recover --quiet")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--quiet",
+            action="store_true",
+            help="say only what is not done, and the notes, for cron",
+        )
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,19 +39,31 @@ class Command(EngineerCommand):
         if options["json"]:
             self.stdout.write(json.dumps(_document(report)))
         else:
-            for line in _lines(report):
+            for line in _lines_left(report) if options["quiet"] else _lines(report):
                 self.stdout.write(visible(line))
         if report.left:
             sys.exit(2)
 
 
 def _lines(report: upkeep.Report) -> list[str]:
-    lines = [
-        f"{result.attempt.pk} {result.attempt}: {result.outcome.label}. {result.message}"
-        for result in report.attempts
-    ]
-    lines += [f"Event {event.svix_id}: {event.error or 'done'}" for event in report.events]
+    lines = [_attempt_line(result) for result in report.attempts]
+    lines += [_event_line(event) for event in report.events]
     return lines + report.notes or ["No change is pending."]
+
+
+def _lines_left(report: upkeep.Report) -> list[str]:
+    """Leave out what was resolved. A note may need a person, so each is kept."""
+    lines = [_attempt_line(result) for result in report.attempts if not result.resolved]
+    lines += [_event_line(event) for event in report.events if not event.done]
+    return lines + report.notes
+
+
+def _attempt_line(result: RecoveryResult) -> str:
+    return f"{result.attempt.pk} {result.attempt}: {result.outcome.label}. {result.message}"
+
+
+def _event_line(event: Received) -> str:
+    return f"Event {event.svix_id}: {event.error or 'done'}"
 
 
 def _document(report: upkeep.Report) -> dict[str, Any]:

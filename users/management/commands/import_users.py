@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 
 from users.errors import BulkRefused
 from users.management.bulk import BulkCommand
-from users.management.options import add_defaults, defaults_of
+from users.management.options import FROM_FILE, add_defaults, defaults_of
 from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand
 from users.sync.bulk.creating import WAYS
 from users.sync.bulk.plan import Plan
@@ -19,6 +19,7 @@ from users.sync.bulk.spreadsheet.reading import Options
 
 class Command(SpreadsheetCommand):
     name = "import_users"
+    plan_options = (*FROM_FILE, "sign_in", "role", "group")
     help = (
         "Make users of the people in a spreadsheet. Its columns: email, name (or first and last "
         "name), and any of role, internal_role, builder_group (by name or id). People who are "

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from users.management.bulk import BulkCommand
-from users.management.options import add_choice, choice_of
+from users.management.options import FROM_FILE, add_choice, choice_of
 from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet import updates
@@ -17,6 +17,7 @@ from users.sync.bulk.spreadsheet.reading import Options
 
 class Command(SpreadsheetCommand):
     name = "update_users"
+    plan_options = (*FROM_FILE, "new_address")
     help = (
         "Bring users to what a spreadsheet says. Its columns: a key (id, clerk_id or email) and "
         "any of name (or first and last name), email, role, internal_role, builder_group (by name "

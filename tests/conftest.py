@@ -8,13 +8,16 @@ import shutil
 import socket
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import hypothesis
 import pytest
+from django.core.management.commands import flush
 from django.test import Client
 
 from sandbox import Sandbox
 from tests.factories import StaffFactory
+from tests.flush import empty
 from tests.front_end import ORIGIN
 from users.clerk import warm_up
 
@@ -42,6 +45,12 @@ def _loopback_only() -> Iterator[None]:
     socket.socket.connect = guarded  # type: ignore[method-assign]
     yield
     socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_flush() -> Iterator[None]:
+    with mock.patch.object(flush.Command, "handle", lambda _, **options: empty(**options)):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -217,7 +217,8 @@ def decide(row: BuilderUser, clerk_id: str | None) -> None:
     if account is not None:
         ClerkAccount.objects.filter(pk=account.pk).update(user=row.pk)
     shown = account.names.items() if account is not None else ()
-    name_version = max((version for name, version in shown if same_name(row.name, name)), default="")
+    versions = (version for name, version in shown if same_name(row.name, name))
+    name_version = max(versions, default="")
     emails_agree = account is not None and same_email(row.email, account.known_email)
     own(row.pk)
     Agreement.objects.filter(pk=row.pk).update(

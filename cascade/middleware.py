@@ -21,6 +21,7 @@ PAGE = """<!doctype html><html lang="en"><title>Database not available · Cascad
 and look at the user: an unfinished change is shown there and finished by itself.</p></html>"""
 
 TOO_LARGE = "The request is larger than 1 MiB. Nothing was saved."
+BAD_LENGTH = "The Content-Length of the request is not a number. Nothing was saved."
 NOT_STORED = {"Cache-Control": "no-store"}
 
 
@@ -52,6 +53,9 @@ class BodyLimitMiddleware:
     Django's own limit does not count files, which it writes to disk, and the CSRF check reads the
     whole body of whoever sends it. A chunked body needs no limit: Django reads none, and the one
     view that does has its own. A page that takes files must raise the limit for itself here.
+
+    A length that is not written in digits alone is answered 400. Python reads `+5`, ` 5` and `1_0`
+    as numbers, so whoever reads the body later could see a length that was not limited here.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -59,8 +63,16 @@ class BodyLimitMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         length = request.META.get("CONTENT_LENGTH") or "0"
-        if length.isdecimal() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            if request.path.startswith("/api/"):
-                return JsonResponse({"error": TOO_LARGE}, status=413, headers=NOT_STORED)
-            return HttpResponse(f"{TOO_LARGE}\n", status=413, content_type="text/plain")
+        if not (length.isascii() and length.isdigit()):
+            return _refused(request, BAD_LENGTH, status=400)
+        # Python refuses to convert thousands of digits.
+        digits = length.lstrip("0")
+        if len(digits) > 18 or int(digits or "0") > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return _refused(request, TOO_LARGE, status=413)
         return self.get_response(request)
+
+
+def _refused(request: HttpRequest, message: str, *, status: int) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return JsonResponse({"error": message}, status=status, headers=NOT_STORED)
+    return HttpResponse(f"{message}\n", status=status, content_type="text/plain")

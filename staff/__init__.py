@@ -7,6 +7,7 @@
 | `limits` | wrong attempts of an account and an address; asked before a password is hashed |
 | `two_step` | codes of an authenticator app, and recovery codes |
 | `provider`, `binding` | the company's OpenID provider: the protocol, then whose account it is |
+| `password_reset`, `tasks` | the mail for a forgotten password, sent by the worker |
 | `sessions`, `middleware` | when a session ends, and what it may open before its second step |
 | `forms`, `views`, `admin` | the pages |
 """

@@ -37,7 +37,7 @@ class SignInEvent(models.Model):
     step = models.CharField(max_length=20, choices=Step)
     outcome = models.CharField(max_length=20, choices=Outcome, default=Outcome.PENDING)
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
     )
     account = models.CharField(
         max_length=170,

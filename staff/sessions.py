@@ -1,4 +1,5 @@
-"""When a session ends: after a time without a request, and in any case after some days."""
+"""When a session begins and ends: after a time without a request, in any case after some days, and
+when two-step sign-in is turned on elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.dispatch import receiver
 from django.http import HttpRequest
+from django_otp import DEVICE_ID_SESSION_KEY
 
 from staff import two_step
 
@@ -20,16 +22,22 @@ TOUCH_EVERY = 60.0
 
 @receiver(user_logged_in)
 def _start(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
+    """Begin anew. Django keeps the key of a session that has the same user already, also of one
+    that has ended: whoever knew that key would be signed in again."""
+    request.session.cycle_key()
+    request.session.pop(DEVICE_ID_SESSION_KEY, None)
     request.session[STARTED_AT] = request.session[SEEN_AT] = time.time()
     request.session[two_step.CODE_DUE] = two_step.is_on(user)
 
 
 def has_ended(request: HttpRequest) -> bool:
-    """Say whether a signed-in session is too old. One without times is from an older version."""
+    """Say whether a signed-in session counts no more. One without times is from an older
+    version."""
     now, session = time.time(), request.session
     return (
         now - session.get(STARTED_AT, 0) >= settings.SESSION_ABSOLUTE_SECONDS
         or now - session.get(SEEN_AT, 0) >= settings.SESSION_IDLE_SECONDS
+        or two_step.was_turned_on_since(request)
     )
 
 

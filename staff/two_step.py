@@ -41,14 +41,20 @@ def is_on(user: User) -> bool:
 
 def page_due(request: HttpRequest) -> str | None:
     """Name the page that this session must pass before any other, None when it has."""
-    if _is_verified(request) or request.session.get(BACKEND_SESSION_KEY) == PROVIDER_BACKEND:
+    if _needs_no_code(request):
         return None
     if request.session.get(CODE_DUE):
         return "staff_code"
-    if not is_required():
-        return None
+    return "staff_two_step" if is_required() else None
+
+
+def was_turned_on_since(request: HttpRequest) -> bool:
+    """Say whether the session was begun by the password alone, and its user has a second step
+    now: whoever else has the password must not stay."""
     user = request.user
-    return "staff_code" if isinstance(user, User) and is_on(user) else "staff_two_step"
+    if _needs_no_code(request) or request.session.get(CODE_DUE):
+        return False
+    return isinstance(user, User) and is_on(user)
 
 
 def new_key(request: HttpRequest) -> str:
@@ -133,8 +139,10 @@ def _new_code() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
 
 
-def _is_verified(request: HttpRequest) -> bool:
-    return getattr(request.user, "otp_device", None) is not None
+def _needs_no_code(request: HttpRequest) -> bool:
+    """Say whether the session has passed the second step, or the one of the company's provider."""
+    verified = getattr(request.user, "otp_device", None) is not None
+    return verified or request.session.get(BACKEND_SESSION_KEY) == PROVIDER_BACKEND
 
 
 def _normalized(code: str) -> str:

@@ -18,6 +18,7 @@ from django.contrib.auth.views import (
     PasswordResetView,
     RedirectURLMixin,
 )
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -27,7 +28,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.generic import FormView, View
 
 from cascade.addresses import client_of
-from staff import binding, limits, provider, two_step
+from staff import binding, limits, provider, tasks, two_step
 from staff.backends import PROVIDER_BACKEND
 from staff.forms import CodeForm, TurnOnForm, as_form_error
 from staff.models import Outcome, SignInEvent, Step
@@ -165,7 +166,10 @@ class _AdminLook:
 
 
 class ResetView(_AdminLook, PasswordResetView):
-    """Ask for the mail by which a password is set anew. Each request sends one: it is limited."""
+    """Ask for the mail by which a password is set anew. Each request sends one: it is limited.
+
+    The worker finds out whether anybody has the email: the request takes as long either way.
+    """
 
     def form_valid(self, form: PasswordResetForm) -> HttpResponse:
         account = limits.account_of_mail(form.cleaned_data["email"])
@@ -174,9 +178,12 @@ class ResetView(_AdminLook, PasswordResetView):
         except limits.Limited as limited:
             form.add_error("email", as_form_error(limited))
             return self.form_invalid(form)
-        response = super().form_valid(form)
-        limits.finish(event, Outcome.DONE)
-        return response
+        with transaction.atomic():
+            tasks.mail_password_reset.defer(
+                event_id=event.pk, host=self.request.get_host(), secure=self.request.is_secure()
+            )
+            limits.finish(event, Outcome.DONE)
+        return HttpResponseRedirect(self.get_success_url())
 
 
 class ResetDoneView(_AdminLook, PasswordResetDoneView):

@@ -46,7 +46,20 @@ def test_a_small_body_is_answered_as_before(spy, staff):
     assert sum(spy) == 2**10
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "", "²"])
-def test_a_length_that_is_no_number_is_no_error(length):
-    response = Client().get("/healthz/", CONTENT_LENGTH=length)
-    assert response.status_code == 200
+@pytest.mark.parametrize("length", ["+2000000", " 5", "5 ", "1_000", "-1", "x", "²", "0x10", "1.0"])
+@pytest.mark.parametrize("address", ["/admin/login/", "/webhooks/clerk/", "/api/sync-user"])
+def test_a_length_that_is_not_digits_alone_is_a_bad_request(spy, address, length):
+    file = SimpleUploadedFile("large.bin", b"x" * 2**21)
+    response = Client().post(address, {"file": file}, CONTENT_LENGTH=length)
+    assert response.status_code == 400
+    assert b"The Content-Length of the request is not a number." in response.content
+    assert spy == []
+
+
+def test_a_length_of_thousands_of_digits_is_too_large(spy):
+    assert Client().post("/admin/login/", CONTENT_LENGTH="9" * 5000).status_code == 413
+
+
+@pytest.mark.parametrize("length", ["", "0", "0000000000000000000000"])
+def test_a_request_without_a_body_is_answered_as_before(length):
+    assert Client().get("/healthz/", CONTENT_LENGTH=length).status_code == 200

@@ -93,14 +93,14 @@ class TestSaved:
         assert (entry.user, entry.object_id) == (staff, str(user.pk))
         assert entry.get_change_message() == "Changed Name."
 
-    def test_a_save_asks_clerk_twice_and_takes_at_most_23_statements(
+    def test_a_save_asks_clerk_twice_and_takes_at_most_24_statements(
         self, client, sandbox, django_assert_max_num_queries
     ):
         user = linked(sandbox)
         ContentType.objects.get_for_model(BuilderUser)  # known to a process after its first save
         fields = fields_of(client.get(page_of(user)))
         ClerkAccount.objects.update(seen_at=Now() - timedelta(hours=1))
-        with django_assert_max_num_queries(23):
+        with django_assert_max_num_queries(24):
             response = client.post(page_of(user), fields | {"name": "Mary Ann Jones"})
         assert "Saved here and in Clerk." in said(response)[0]
         assert stored(user).name == "Mary Ann Jones"

@@ -12,11 +12,13 @@ from urllib.parse import urlsplit
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import call_command
 from django.test import Client
 
 from staff import provider as client_side
 from staff.models import Outcome, ProviderAccount, SignInEvent, Step
+from staff.sessions import SEEN_AT
 from tests.factories import StaffFactory
 from tests.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, new_key
 from tests.patience import PATIENCE
@@ -264,6 +266,19 @@ def test_an_answer_is_used_once(company, sam):
     client.post("/admin/logout/")
     client.get(f"{back.path}?{back.query}")
     assert not is_signed_in(client)
+
+
+def test_a_session_that_has_ended_is_not_opened_again(company, sam):
+    """Whoever knew the key of the old session must not be signed in by the new one."""
+    client, _ = sign_in(company)
+    known = client.cookies["sessionid"].value
+    session = SessionStore(known)
+    session[SEEN_AT] = time.time() - 9 * 3600
+    session.save()
+    sign_in(company, client)
+    assert is_signed_in(client)
+    assert client.cookies["sessionid"].value != known
+    assert not SessionStore().exists(known)
 
 
 def test_starting_leaves_no_row(company, db):

@@ -14,7 +14,13 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.commands import run
-from tests.factories import BuilderUserFactory, StaffFactory, change_here, linked
+from tests.factories import (
+    BuilderUserFactory,
+    StaffFactory,
+    SyncAttemptFactory,
+    change_here,
+    linked,
+)
 from tests.personas import browser_of, staff_in, staff_who_may
 from tests.test_change_form import form_of, page_of, said, stored, text_of
 from users.models import BuilderUser, Invitation, SyncAttempt
@@ -128,6 +134,33 @@ def test_using_clerks_version_moves_no_email_of_an_administrator(sandbox, manage
     response = manager.post(own_page(admin, "take_over"))
     assert NO_PERMISSION in told(response)
     assert everything_of(admin, sandbox) == before
+
+
+BY_A_COLLEAGUE: dict[str, dict[str, Any]] = {
+    "a ban": {"operation": "ban", "changes": {"banned": [False, True]}},
+    "a password": {"operation": "set_password", "changes": {"password": ["", "(set)"]}},
+    "a role": {"operation": "update", "changes": {"role": ["BUILDER", "HOMEOWNER"]}},
+    "an invitation": {"operation": "invite", "changes": {"invitation": [None, "n@example.com"]}},
+}
+
+
+@pytest.mark.parametrize("change", BY_A_COLLEAGUE)
+def test_using_clerks_version_discards_no_change_that_one_may_not_make(sandbox, manager, change):
+    user, editor = linked(sandbox), browser_of(staff_in("Editor"))
+    own = SyncAttemptFactory(user=user, changes={"name": [user.name, "Mary Ann Jones"]})
+    theirs = SyncAttemptFactory(user=user, **BY_A_COLLEAGUE[change])
+    page = text_of(editor.get(page_of(user)))
+    assert "You cannot discard these changes. You don't have permission" in html.unescape(page)
+    assert "Use Clerk's version" not in html.unescape(page)
+    response = editor.post(own_page(user, "take_over"), follow=True)
+    assert NO_PERMISSION in told(response)
+    assert "Missing permission" in told(response)
+    assert SyncAttempt.objects.pending().count() == 2
+    assert "Use Clerk's version" in html.unescape(text_of(manager.get(page_of(user))))
+    manager.post(own_page(user, "take_over"))
+    for attempt in (own, theirs):
+        attempt.refresh_from_db()
+        assert (attempt.status, attempt.error_code) == ("dropped", "taken_over")
 
 
 # --- An administrator without an account: whoever is connected to the row becomes one ------------

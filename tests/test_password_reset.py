@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+from unittest import mock
 
 import pytest
+from django.core.management import call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from staff.models import Outcome, SignInEvent, Step
 from tests.factories import StaffFactory
@@ -39,6 +46,16 @@ def ask(email="sam@example.com", client: Client | None = None):
     return (client or browser()).post(ASK, {"email": email}, follow=True)
 
 
+def work() -> None:
+    """Let a worker do what is deferred, without the jobs that it makes by the clock."""
+    with mock.patch.object(app.periodic_registry, "periodic_tasks", {}):
+        call_command("procrastinate", "worker", "--one-shot")
+
+
+def jobs() -> list[dict[str, Any]]:
+    return [job.args for job in ProcrastinateJob.objects.order_by("pk")]
+
+
 def set_password(client: Client, link: str):
     page = client.get(link, follow=True)
     address = page.redirect_chain[-1][0]
@@ -52,7 +69,9 @@ def test_the_login_leads_to_it(db):
 def test_the_link_of_the_mail_sets_a_new_password_once(sam, mailoutbox):
     page = ask()
     assert page.status_code == 200
-    mail = mailoutbox[0]
+    assert mailoutbox == []
+    work()
+    [mail] = mailoutbox
     assert mail.to == ["sam@example.com"]
     assert mail.subject == "Set a new password for Cascade"
     assert "for your user sam in Cascade" in mail.body
@@ -72,6 +91,7 @@ def test_the_mail_does_not_replace_the_code(sam, mailoutbox):
     sign_in(enrolled)
     turn_on(enrolled)
     ask()
+    work()
     client = browser()
     set_password(client, link_in(mailoutbox[0]))
     assert sign_in(client, password=NEW).status_code == 302
@@ -82,13 +102,51 @@ def test_the_mail_does_not_replace_the_code(sam, mailoutbox):
 def test_nobody_learns_who_has_a_user(sam, mailoutbox):
     known, unknown = ask(), ask("nobody@example.com")
     assert text_of(known) == text_of(unknown)
-    assert len(mailoutbox) == 1
+    work()
+    assert [mail.to for mail in mailoutbox] == [["sam@example.com"]]
+
+
+def statements(email: str) -> list[str]:
+    """Ask, and list the kinds of statement that the database got."""
+    with CaptureQueriesContext(connection) as asked:
+        ask(email)
+    return [query["sql"].split("(")[0].split("'")[0] for query in asked.captured_queries]
+
+
+def test_a_request_does_the_same_work_whether_a_user_has_the_email_or_not(sam, mailoutbox):
+    ask("warm-up@example.com")
+    assert statements("sam@example.com") == statements("nobody@example.com")
+    assert mailoutbox == []
+    _, known, unknown = jobs()
+    assert known.keys() == unknown.keys()
+
+
+def test_no_job_holds_the_email(sam):
+    ask()
+    event = SignInEvent.objects.get(step=Step.RESET)
+    assert jobs() == [{"event_id": event.pk, "host": "testserver", "secure": False}]
+
+
+def test_the_email_is_found_whatever_its_capitals(sam, mailoutbox):
+    type(sam).objects.update(email="Sam@Example.com")
+    StaffFactory(username="other", email="other@example.com")
+    ask("sAM@example.com")
+    work()
+    assert [mail.to for mail in mailoutbox] == [["Sam@Example.com"]]
+
+
+def test_a_request_that_the_journal_has_forgotten_sends_nothing(sam, mailoutbox):
+    ask()
+    SignInEvent.objects.all().delete()
+    work()
+    assert mailoutbox == []
 
 
 @pytest.mark.parametrize("change", [{"is_active": False}, {"password": "!"}])
 def test_who_cannot_sign_in_with_a_password_gets_no_mail(sam, mailoutbox, change):
     type(sam).objects.update(**change)
     ask()
+    work()
     assert mailoutbox == []
 
 
@@ -96,6 +154,7 @@ def test_the_mails_are_limited(sam, mailoutbox):
     for number in range(5):
         page = ask(client=browser(f"198.51.100.{number}"))
     assert "Too many attempts for this account." in text_of(page)
+    work()
     assert len(mailoutbox) == 3
     for number in range(12):
         page = ask(f"nobody{number}@example.com")

@@ -5,6 +5,7 @@ A URL, action or kind that is not in the tables fails here: decide who may use i
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -67,10 +68,15 @@ SEE = one_of("users.view_builderuser", "users.change_builderuser")
 CHANGE = one_of("users.change_builderuser")
 
 
-def pages_of(model: str, *, edited: bool) -> dict[str, tuple[Any, Any]]:
+SUPERUSERS = "nobody's permission"
+
+
+def pages_of(
+    model: str, *, edited: bool, seen_by: Rule | None = None
+) -> dict[str, tuple[Any, Any]]:
     """Django's pages of a model; records that nobody edits have a permission to look alone."""
     app, name = model.split(".")
-    see = one_of(f"{app}.view_{name}", f"{app}.change_{name}")
+    see = seen_by or one_of(f"{app}.view_{name}", f"{app}.change_{name}")
 
     def needs(action: str) -> Rule:
         return one_of(f"{app}.{action}_{name}") if edited else NOBODY
@@ -90,7 +96,6 @@ def same(rule: Rule) -> tuple[Rule, Rule]:
     return rule, rule
 
 
-SUPERUSERS = "nobody's permission"
 ADD_STAFF: Rule = [{"auth.add_user", "auth.change_user"}]
 URLS: dict[str, tuple[Any, Any]] = {
     "": same(EVERYBODY),
@@ -108,7 +113,7 @@ URLS: dict[str, tuple[Any, Any]] = {
     "autocomplete": (
         one_of("users.view_buildergroup", "users.change_buildergroup"), OTHER_METHOD,
     ),
-    **pages_of("procrastinate.procrastinatejob", edited=False),
+    **pages_of("procrastinate.procrastinatejob", edited=False, seen_by=[{SUPERUSERS}]),
     **pages_of("users.buildergroup", edited=True),
     **pages_of("users.builderuser", edited=True),
     "users_builderuser_push": same(CHANGE),
@@ -143,6 +148,7 @@ URLS: dict[str, tuple[Any, Any]] = {
     ),
     **pages_of("auth.user", edited=True),
     "auth_user_add": same(ADD_STAFF),
+    "auth_user_delete": same([{SUPERUSERS}]),
     "auth_user_password_change": same(one_of("auth.change_user")),
     # The sign-ins of staff are for superusers: their permissions are offered to nobody.
     **pages_of("staff.signinevent", edited=False),
@@ -173,11 +179,10 @@ ACTIONS: dict[tuple[str, str], str] = {
     ("staff.signinevent", "unlock_accounts"): SUPERUSERS,
     ("staff.signinevent", "unlock_addresses"): SUPERUSERS,
     ("staff.provideraccount", "delete_selected"): SUPERUSERS,
-    ("auth.user", "delete_selected"): "auth.delete_user",
     ("auth.group", "delete_selected"): "auth.delete_group",
-    ("procrastinate.procrastinatejob", "retry"): "procrastinate.view_procrastinatejob",
-    ("procrastinate.procrastinatejob", "cancel"): "procrastinate.view_procrastinatejob",
-    ("procrastinate.procrastinatejob", "abort"): "procrastinate.view_procrastinatejob",
+    ("procrastinate.procrastinatejob", "retry"): SUPERUSERS,
+    ("procrastinate.procrastinatejob", "cancel"): SUPERUSERS,
+    ("procrastinate.procrastinatejob", "abort"): SUPERUSERS,
 }
 """Model and action of its list → the permission that offers it to who may open the list."""
 
@@ -231,8 +236,11 @@ PERSONAS: dict[str, set[str]] = {
     **{f"only {name}": {name} for name in OFFERED},
     **{f"looking and {name}": {"users.view_builderuser", name} for name in BESIDE_LOOKING},
     "staff administration": set(staff_groups.STAFF),
+    "what is offered to nobody": {
+        "auth.change_user", "auth.delete_user", "procrastinate.view_procrastinatejob",
+    },
     "no permission": set(),
-}
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -421,6 +429,13 @@ def test_each_list_offers_its_actions_only_to_who_may(single, grouped):
 
 def test_every_action_is_in_the_table(staff):
     assert offered_actions(staff) == set(ACTIONS)
+
+
+def test_no_job_takes_a_name_or_an_address():
+    """What a job takes stands in its table and on its page: decide, then add it here."""
+    ours = [task.func for task in app.tasks.values() if task.func.__module__.endswith(".tasks")]
+    taken = {name for function in ours for name in inspect.signature(function).parameters}
+    assert taken == {"timestamp", "event_id", "host", "secure"}
 
 
 def lacking(staff: User, kind: Operation, user: BuilderUser, **wanted: Any) -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.sessions.backends.db import SessionStore
 
 from staff.sessions import SEEN_AT, STARTED_AT
-from tests.test_sign_in import text_of
+from tests.test_sign_in import PASSWORD, is_signed_in, sign_in, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -62,6 +62,19 @@ def test_a_new_password_ends_the_other_sessions(client, staff):
     staff.set_password("new and long enough")
     staff.save()
     assert client.get(LIST).status_code == 302
+
+
+def test_signing_in_again_begins_a_new_session(client, staff, settings):
+    """Also with the same user, whose session Django would go on with."""
+    settings.PASSWORD_HASHERS = ["tests.test_sign_in.CountingHasher"]
+    staff.set_password(PASSWORD)
+    staff.save()
+    client.force_login(staff)
+    known = client.cookies["sessionid"].value
+    sign_in(client, username=staff.username)
+    assert is_signed_in(client)
+    assert client.cookies["sessionid"].value != known
+    assert not SessionStore().exists(known)
 
 
 def test_who_is_switched_off_is_signed_out_at_once(client, staff):

@@ -452,7 +452,7 @@ class SyncAttempt(models.Model):
     operation = models.CharField(max_length=30, choices=Operation.choices)
     source = models.CharField(max_length=20, choices=Source.choices)
     actor = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
     actor_name = models.TextField("person at the front end", blank=True, default="", db_default="")
     actor_clerk_id = models.TextField("their Clerk id", blank=True, default="", db_default="")
@@ -586,7 +586,7 @@ class Invitation(models.Model):
     sent_at = models.DateTimeField("sent", null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     invited_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
     revoke_due = models.BooleanField(
         "still to be revoked in Clerk",
@@ -691,7 +691,7 @@ class BulkRun(models.Model):
     command = models.TextField()
     options = models.JSONField(default=dict, blank=True)
     actor = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
     plan_hash = models.TextField(blank=True, default="")
     undo_of = models.ForeignKey(

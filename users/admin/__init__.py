@@ -7,6 +7,7 @@ from users.admin import (
     bulk_run,
     clerk_account,
     invitation,
+    job,
     staff,
     webhook_delivery,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "bulk_run",
     "clerk_account",
     "invitation",
+    "job",
     "staff",
     "webhook_delivery",
 ]

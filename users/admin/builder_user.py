@@ -53,6 +53,7 @@ from users.sync import (
 )
 from users.sync.actors import author_of
 from users.sync.drift import State, with_state
+from users.sync.operations import from_attempt
 from users.sync.status import is_stale, where_stale
 
 csrf_protect_m = method_decorator(csrf_protect)
@@ -250,6 +251,7 @@ class BuilderUserAdmin(AccountActions):
             context |= {
                 **self._panel(request, stored),
                 "pending_attempts": _pending_of(stored),
+                "why_not_discard": _why_not_discard(request, stored),
                 "again": _edit_again(request, stored) if request.method == "GET" else None,
                 "conflict_rows": form.conflict_rows() if isinstance(form, ChangeForm) else [],
                 # The heading names the user as stored, not as typed and refused.
@@ -491,6 +493,13 @@ def _pending_of(user: BuilderUser) -> list[dict[str, Any]]:
         }
         for one in unseen.with_group(pending.with_next_check(attempts)).order_by("id")
     ]
+
+
+def _why_not_discard(request: HttpRequest, user: BuilderUser) -> str:
+    """Say why this person may not discard the pending changes of a user; "" if they may."""
+    attempts = SyncAttempt.objects.pending().filter(user=user)
+    lacking = permissions.missing_to_discard(map(from_attempt, attempts), user, actor=request.user)
+    return permissions.explain(lacking)
 
 
 def _saved_words(user: BuilderUser, attempt: SyncAttempt | None) -> str:

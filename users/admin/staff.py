@@ -15,6 +15,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import redirect
 
+from users import authors
 from users.admin.base import SafeAdmin
 from users.sync import rank, staff_groups
 from users.sync.actors import SERVICE_USERNAME
@@ -62,6 +63,22 @@ class RankedAdmin(SafeAdmin):
 class UserAdmin(RankedAdmin, DjangoUserAdmin):
     def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
         return not isinstance(obj, User) or rank.may_edit_user(request.user, obj)
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        """Leave out the deletion of several at once, for which Django's page says no reason."""
+        actions = super().get_actions(request)
+        return {name: one for name, one in actions.items() if name != "delete_selected"}
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let superusers alone delete staff, and not themselves."""
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and bool(request.user.is_superuser) and obj != request.user
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Say of an author why they are kept, in place of a list of all that they did."""
+        if kept := [authors.why_kept(user) for user in objs if authors.is_author(user)]:
+            return [], {}, set(), kept
+        return super().get_deleted_objects(objs, request)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_readonly_fields(request, obj)

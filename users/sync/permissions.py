@@ -10,7 +10,7 @@ permissions: `users.sync.front_end` decides by their own row, within what is fre
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -150,18 +150,49 @@ def require(operation: Operation, row: BuilderUser, *, actor: Actor, source: Sou
     under its lock nobody makes it an administrator meanwhile."""
     if source in SYSTEM:
         return
-    wanted = {field: after for field, (_, after) in operation.changes.items()}
-    account = str(operation.details.get("account", "")) if operation.creates_row else ""
-    kind = Kind.DELETE if operation.details.get("deletes_user") else operation.kind
+    kind, wanted = _kind_of(operation), _wanted_by(operation)
     if source == Source.API:
         edits_admin = kind == Kind.UPDATE and _needs_manage_admins(kind, row, wanted)
         edits_role = not wanted.keys().isdisjoint(ROLE_FIELDS)
         if kind not in FREE_AT_THE_FRONT_END or edits_admin or edits_role:
             raise NotAllowed(f"{NO_PERMISSION} Nothing was changed.")
         return
-    lacking = missing(actor, kind, row, wanted=wanted, account=account)
-    if lacking:
+    if lacking := _missing_for(operation, row, actor):
         raise _not_allowed(lacking, _fields_at_fault(kind, lacking, wanted))
+
+
+def missing_to_discard(
+    pending_ones: Iterable[Operation], row: BuilderUser, *, actor: Actor
+) -> list[str]:
+    """List the permissions that a person lacks to discard the pending changes of a user.
+
+    Discarding a change needs what making it needs: it may be another person's.
+    """
+    return list(
+        dict.fromkeys(name for one in pending_ones for name in _missing_for(one, row, actor))
+    )
+
+
+def require_to_discard(
+    pending_ones: Iterable[Operation], row: BuilderUser, *, actor: Actor, source: Source
+) -> None:
+    """Raise `NotAllowed` unless the actor may discard all of these changes."""
+    if source not in SYSTEM and (lacking := missing_to_discard(pending_ones, row, actor=actor)):
+        raise _not_allowed(lacking, [])
+
+
+def _missing_for(operation: Operation, row: BuilderUser, actor: Actor) -> list[str]:
+    account = str(operation.details.get("account", "")) if operation.creates_row else ""
+    kind, wanted = _kind_of(operation), _wanted_by(operation)
+    return missing(actor, kind, row, wanted=wanted, account=account)
+
+
+def _kind_of(operation: Operation) -> Kind:
+    return Kind.DELETE if operation.details.get("deletes_user") else operation.kind
+
+
+def _wanted_by(operation: Operation) -> dict[str, Any]:
+    return {field: after for field, (_, after) in operation.changes.items()}
 
 
 def _not_allowed(lacking: list[str], fields: list[str]) -> NotAllowed:

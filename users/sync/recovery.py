@@ -326,8 +326,8 @@ def take_over(
 
     It is how a person decides what recovery cannot. Clerk is read under the lock, so that no
     save comes in between. A repeat with the same `token` waits for the first and finds it done.
-    Raises `Waiting` while a request may still arrive, `Busy`, `Gone` and
-    what `wording.refused` makes of a `ClerkError`.
+    Raises `NotAllowed` for changes that the actor may not make, `Waiting` while a request may
+    still arrive, `Busy`, `Gone` and what `wording.refused` makes of a `ClerkError`.
     """
     permissions.authorize(Follow.on(user, {}), user, actor=actor, source=source)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
@@ -336,6 +336,7 @@ def take_over(
             repeats.wait_for_turn(token, deadline)
         row = locks.lock_user(user.pk, wait=deadline.remaining())
         attempts = [one for one in pending.in_flight(user.pk) if one.pending]
+        permissions.require_to_discard(map(from_attempt, attempts), row, actor=actor, source=source)
         if late := [one for one in attempts if not pending.is_over(one)]:
             raise wording.must_wait(late[-1])
         account = _read(row, deadline) if row.linked else None

@@ -54,11 +54,11 @@ GROUPS = {
 }
 """Nobody has `users.manage_admins` by these: it is given by itself, to few."""
 
-STAFF = tuple(
-    f"auth.{action}_{model}"
-    for model in ("user", "group")
-    for action in ("view", "add", "change", "delete")
+STAFF = (
+    *(f"auth.{action}_user" for action in ("view", "add", "change")),
+    *(f"auth.{action}_group" for action in ("view", "add", "change", "delete")),
 )
+"""Superusers alone delete staff users."""
 OFFERED = tuple(sorted({*MANAGER, *ENGINEER, "users.manage_admins", *STAFF}))
 """Every permission that means something here; Django makes four for each table."""
 

@@ -75,6 +75,14 @@ def test_the_person_changes_name_and_email_signs_in_and_leaves(sandbox):
         "user.created", "user.updated", "session.created", "user.deleted"]  # fmt: skip
 
 
+def test_the_person_signs_out_on_all_devices(sandbox):
+    user = sandbox.add_user(email="mary@example.com")
+    for _ in range(2):
+        sandbox.sign_in(user["id"])
+    post(sandbox, f"/users/{user['id']}/sign-out")
+    assert {session["status"] for session in sandbox.state.sessions.values()} == {"removed"}
+
+
 @pytest.mark.parametrize(
     ("form", "said"),
     [
@@ -401,6 +409,12 @@ def test_a_late_change_is_switched_on_and_applied_on_the_page(sandbox):
     api(sandbox, "PATCH", f"/users/{user['id']}", {"first_name": "Maria"})
     control(sandbox, "POST", "late")
     assert sandbox.user(user["id"])["first_name"] == "Maria"
+
+
+def test_one_of_two_faults_is_switched_off_on_the_page(sandbox):
+    first, second = sandbox.fault("GET /users", "hang"), sandbox.fault("*", "close")
+    assert "Switch off" in post(sandbox, f"/faults/{first.id}/remove").text
+    assert [fault["id"] for fault in sandbox.faults.all()] == [second.id]
 
 
 def test_a_refusal_that_is_not_clerks_is_shown_on_the_page(sandbox):

@@ -14,9 +14,9 @@ install: .venv/installed
 	@$(BIN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# The demo is an installation of its own: what .env says of another one must not reach it.
+# The demo is an installation of its own: .env of another one must not reach it.
 demo: install
-	@DEBUG=1 DATABASE_URL='$(DATABASE_URL)' ALLOWED_HOSTS= CSRF_TRUSTED_ORIGINS= PORT=$(PORT) SANDBOX_PORT=$(SANDBOX_PORT) exec $(BIN) -W ignore manage.py demo
+	@DEBUG=1 DATABASE_URL='$(DATABASE_URL)' ALLOWED_HOSTS= CSRF_TRUSTED_ORIGINS= PORT=$(PORT) SANDBOX_PORT=$(SANDBOX_PORT) exec $(BIN) -W ignore -m demo
 
 # Each core has a database, a sandbox and a browser of its own; a file stays on one of them.
 test: install browser pgbouncer
@@ -25,7 +25,7 @@ test: install browser pgbouncer
 lint: install
 	@$(BIN) -m ruff check .
 	@$(BIN) -m ruff format --check .
-	@DEBUG=1 $(BIN) -W ignore -m mypy cascade staff users sandbox manage.py
+	@DEBUG=1 $(BIN) -W ignore -m mypy cascade demo sandbox staff users manage.py
 	@DEBUG=1 .venv/bin/python -W ignore -c 'import sys; from importlinter.cli import lint_imports_command; lint_imports_command()'
 	@DEBUG=1 $(BIN) -W ignore manage.py makemigrations --check --dry-run
 	@SECRET_KEY=$$($(BIN) -c 'import secrets; print(secrets.token_urlsafe(60))') \

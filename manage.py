@@ -3,6 +3,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 
 
 def main() -> None:
@@ -12,10 +13,19 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError:
         sys.exit("Django is not installed in this Python. Run first: source .venv/bin/activate")
+    _join_demo()
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(str(error))
+
+
+def _join_demo() -> None:
+    """Use the installation of a demo that runs in this checkout; a server may lack `demo/`."""
+    if find_spec("demo"):
+        from demo import environment
+
+        environment.join()
 
 
 if __name__ == "__main__":

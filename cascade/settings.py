@@ -1,8 +1,5 @@
 """Settings: one file, from the environment only (.env.example lists every variable).
 
-Where the environment and `.env` name no installation, a `make demo` that runs in this checkout
-gives its own: so the commands of a second terminal work beside it.
-
 A secret has no default outside DEBUG: a missing one stops the start with one line that says
 what to set. CLERK_SECRET_KEY is the exception: without it every save of a linked user fails
 safely and everything else works.
@@ -23,14 +20,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from cascade import demo_environment
-
 BASE_DIR = Path(__file__).resolve().parent.parent
-DEMO_DIR = BASE_DIR / ".demo"
 
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")
-demo_environment.read(DEMO_DIR)
 
 
 def _read(read: Any, name: str, what: str, **options: Any) -> Any:

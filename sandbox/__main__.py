@@ -9,41 +9,20 @@ import sys
 import threading
 from pathlib import Path
 
-from sandbox import Limits, Sandbox, StateFileError
+from sandbox import Limits, Sandbox, StateFileError, seed
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
-    parser.add_argument("--port", type=int, default=8001)
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
-    parser.add_argument("--limits", choices=["live", "test"], help="Clerk's rate limits")
-    parser.add_argument("--state-file", type=Path)
-    parser.add_argument(
-        "--webhook-url", help="where events go, signed with CLERK_WEBHOOK_SIGNING_SECRET"
-    )
-    options = parser.parse_args()
-    limits = Limits.of_key(f"sk_{options.limits}_") if options.limits else None
+    """Run the sandbox until a signal; return the exit code."""
+    options = _options()
     try:
-        sandbox = Sandbox(
-            secret_key=os.environ.get("CLERK_SECRET_KEY") or "sk_test_sandbox",
-            port=options.port,
-            latency=options.latency,
-            limits=limits,
-            state_file=options.state_file,
-        )
-    except StateFileError as error:
-        print(f"The sandbox cannot start: {error}.", file=sys.stderr)
-        return 1
+        sandbox = _sandbox(options)
+    except (seed.SeedError, StateFileError) as error:
+        return _failed(f"cannot start: {error}")
     except OSError as error:
-        print(f"The sandbox cannot use port {options.port}: {error.strerror}.", file=sys.stderr)
-        return 1
-    if options.webhook_url:
-        secret = os.environ.get("CLERK_WEBHOOK_SIGNING_SECRET") or None
-        try:
-            sandbox.webhooks.send_to(options.webhook_url, secret)
-        except ValueError as error:
-            print(f"The sandbox cannot send webhooks: {error}.", file=sys.stderr)
-            return 1
+        return _failed(f"cannot use port {options.port}: {error.strerror}")
+    except ValueError as error:
+        return _failed(f"cannot send webhooks: {error}")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -52,6 +31,44 @@ def main() -> int:
     stop.wait()
     sandbox.stop()
     return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument("--seed", type=Path, metavar="FILE", help="users to start with (YAML)")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--limits", choices=["live", "test"], help="Clerk's rate limits")
+    parser.add_argument("--state-file", type=Path, metavar="FILE", help="keeps all over a restart")
+    parser.add_argument(
+        "--webhook-url",
+        metavar="URL",
+        help="where events go, signed with CLERK_WEBHOOK_SIGNING_SECRET",
+    )
+    return parser.parse_args()
+
+
+def _sandbox(options: argparse.Namespace) -> Sandbox:
+    """Return the sandbox, with the users of the seed file if it has none."""
+    people = seed.read(options.seed) if options.seed else []
+    sandbox = Sandbox(
+        secret_key=os.environ.get("CLERK_SECRET_KEY") or "sk_test_sandbox",
+        port=options.port,
+        latency=options.latency,
+        limits=Limits.of_key(f"sk_{options.limits}_") if options.limits else None,
+        state_file=options.state_file,
+    )
+    if people and not sandbox.users():
+        sandbox.fill(len(people), people.__getitem__)
+    if options.webhook_url:
+        secret = os.environ.get("CLERK_WEBHOOK_SIGNING_SECRET") or None
+        sandbox.webhooks.send_to(options.webhook_url, secret)
+    return sandbox
+
+
+def _failed(reason: str) -> int:
+    print(f"The sandbox {reason}.", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -52,9 +52,6 @@ class Control:
                 return {"jwt": sandbox.session_token(clerk_id, **body)}
             case "GET", ["jwt-key"]:
                 return {"pem": sandbox.session_key.public_pem}
-            case "POST", ["users", clerk_id, "sign-out"]:
-                sandbox.sign_out(clerk_id)
-                return {}
             case "POST", ["users", clerk_id, "google"]:
                 return sandbox.link_google(clerk_id)
             case "DELETE", ["users", clerk_id, "google"]:
@@ -96,9 +93,6 @@ class Control:
             case "DELETE", ["faults"]:
                 sandbox.clear_faults()
                 return {}
-            case "DELETE", ["faults", fault_id]:
-                sandbox.faults.remove(int(fault_id))
-                return {}
             case "GET", ["late"]:
                 return {"waiting": sandbox.late()}
             case "POST", ["late"]:
@@ -111,8 +105,5 @@ class Control:
                 return [asdict(request) for request in sandbox.requests()]
             case "DELETE", ["requests"]:
                 sandbox.clear_requests()
-                return {}
-            case "POST", ["latency"]:
-                sandbox.latency = float(body["seconds"])
                 return {}
         return None

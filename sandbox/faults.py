@@ -9,30 +9,34 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 KINDS = {
-    "status": "answers with a status and one of Clerk's codes",
+    "status": "answers with a status and a code of Clerk",
     "html": "answers 502 with a page of the CDN",
     "html_200": "answers 200 with a page of a proxy",
-    "broken_json": "answers 200 with JSON that breaks off",
-    "unreadable_error": "answers 422 with a body that is no JSON",
-    "delay": "answers late",
+    "broken_json": "answers 200 with JSON that is cut off",
+    "unreadable_error": "answers 422 with a body that is not JSON",
+    "delay": "answers after the delay",
     "hang": "never answers",
     "reset": "resets the connection",
     "close": "closes the connection without an answer",
-    "drip": "sends its answer a byte at a time",
-    "late": "applies the change only after the seconds, and answers at once or never",
+    "drip": "sends one byte of its answer after each delay",
+    "late": "answers, and applies the change after the delay",
     "stale": "answers 200 with the values from before the change",
-    "foreign_4xx": "applies the change, and answers 4xx with a body that is not Clerk's",
+    "foreign_4xx": "applies the change, and answers 4xx with a body that is not from Clerk",
 }
 
 APPLYING = ("delay", "drip")
-"""These answer in the end: the change is always made."""
+"""These kinds answer in the end: the change is always applied."""
 
-HOWS = ("status", "close", "reset", "hang")
-"""How the caller sees a request that is applied late: a status at once, a broken connection, or
-no answer at all."""
+HOWS = {
+    "status": "a status",
+    "close": "the connection is closed",
+    "reset": "the connection is reset",
+    "hang": "no answer",
+}
+"""How the caller sees a request that is applied late."""
 
-BODIES = ("html", "json")
-"""The bodies of `foreign_4xx`: a proxy's page, or JSON without Clerk's `errors`."""
+BODIES = {"html": "a page of a proxy", "json": "JSON without errors"}
+"""The bodies of `foreign_4xx`. The JSON lacks Clerk's `errors`."""
 
 _STATUSES = {"foreign_4xx": 403}
 

@@ -9,7 +9,13 @@ from typing import Any
 from sandbox.requests import Request
 from sandbox.state import Encoded, Json, State
 
-NAMES = ("on", "off", "off_without_param", "both_required")
+NAMES = {
+    "on": "accepted",
+    "off": "refused as unknown parameters",
+    "off_without_param": "refused without naming the parameter",
+    "both_required": "both required",
+}
+"""What the instance does with first and last names."""
 SETTINGS = ("instance_id", "names", "normalize_names", "hide_password_times")
 DEFAULT_ID = "ins_0000001sandbox"
 

@@ -3,65 +3,80 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from sandbox import boards, pages, person
+from sandbox import person
 from sandbox.api import Answer
 from sandbox.errors import Refusal
+from sandbox.faults import APPLYING, BODIES, HOWS, KINDS
+from sandbox.instance import NAMES
 from sandbox.listing import count_users, list_users
+from sandbox.pages import STYLE, render
 from sandbox.requests import Request
+from sandbox.routes import ROUTES
+from sandbox.webhooks import MODES, ORDERS
 
 if TYPE_CHECKING:
     from sandbox import Sandbox
 
 PAGE = 50
+LAST = 200
+"""How many events and requests a page shows."""
 FLAGS = ("banned", "locked", "two_factor_enabled")
+CODES = (
+    "internal_clerk_error", "service_unavailable", "too_many_requests", "resource_not_found",
+    "resource_locked", "form_identifier_exists", "form_param_format_invalid",
+    "form_password_pwned", "unsupported_subscription_plan_features", "authorization_invalid",
+)  # fmt: skip
+"""The codes of Clerk that the form of faults suggests."""
 
 
 class Site:
+    """The pages of one sandbox."""
+
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
     def get(self, path: str, query_string: str) -> Answer:
+        """Return the page at `path`."""
         sandbox, query = self._sandbox, _form(query_string)
         match path.split("/")[1:]:
             case [""]:
-                return _html(self._users(query.get("q", ""), query.get("from", "0")))
+                return self._users(query.get("q", ""), query.get("from", "0"))
             case ["users", clerk_id] if user := sandbox.user(clerk_id):
-                return _html(pages.user(user))
+                return self._html("user.html", user=user)
             case ["inbox"]:
-                return _html(boards.inbox(sandbox.mails(), sandbox.invitations()))
+                return self._inbox()
             case ["webhooks"]:
-                webhooks = sandbox.webhooks
-                last = webhooks.deliveries(200)
-                return _html(boards.webhooks(webhooks.url, webhooks.mode, webhooks.held, last))
+                return self._webhooks()
             case ["webhooks", event_id] if event := sandbox.webhooks.event(event_id):
-                return _html(boards.event(event.type, event.payload))
+                return self._html("event.html", event=event)
             case ["faults"]:
-                return _html(boards.faults(sandbox.faults.all(), sandbox.late(), sandbox))
+                return self._faults()
             case ["requests"]:
-                return _html(boards.requests(sandbox.requests()[-200:]))
+                return self._html("requests.html", requests=sandbox.requests()[: -LAST - 1 : -1])
             case ["style.css"]:
-                return Answer(200, pages.STYLE.encode(), content_type="text/css")
+                return Answer(200, STYLE, content_type="text/css")
             case _:
-                return _html(pages.missing(), 404)
+                return self._html("missing.html", 404)
 
     def post(self, path: str, raw: bytes) -> Answer:
-        """Does what a form says and shows where it shows; says why when it cannot."""
+        """Do what a form asks for, and redirect to the page that shows it; or say why not."""
         steps, form = path.split("/")[1:], _form(raw)
         try:
             match steps:
                 case ["users", clerk_id, "token"]:
                     azp = form.get("azp", "").strip()
                     token = self._sandbox.session_token(clerk_id, azp=azp or None)
-                    return _html(pages.token(token, self._sandbox.session_key.public_pem))
+                    pem = self._sandbox.session_key.public_pem
+                    return self._html("token.html", token=token, public_pem=pem)
             return Answer(303, b"", {"Location": self._do(steps, form)})
         except Refusal as refusal:
             text = " ".join(problem["long_message"] for problem in refusal.errors)
-            return _html(pages.refused(text), refusal.status)
+            return self._html("refused.html", refusal.status, reason=text)
         except (KeyError, TypeError, ValueError) as error:
-            return _html(pages.refused(str(error)), 400)
+            return self._html("refused.html", 400, reason=str(error))
 
     def _do(self, steps: list[str], form: dict[str, str]) -> str:
         match steps:
@@ -79,7 +94,7 @@ class Site:
                 return self._do_with_webhooks(rest, form)
             case ["faults", *rest]:
                 return self._do_with_faults(rest, form)
-        raise KeyError("there is no such form")
+        raise ValueError("This form does not exist.")
 
     def _do_to_user(self, clerk_id: str, deed: str, form: dict[str, str]) -> str:
         sandbox, place = self._sandbox, f"/users/{clerk_id}"
@@ -107,7 +122,7 @@ class Site:
                 sandbox.delete(clerk_id)
                 place = "/"
             case _:
-                raise KeyError("there is no such form")
+                raise ValueError("This form does not exist.")
         return place
 
     def _do_with_webhooks(self, steps: list[str], form: dict[str, str]) -> str:
@@ -120,7 +135,7 @@ class Site:
             case [event_id, "resend"]:
                 webhooks.resend(event_id)
             case _:
-                raise KeyError("there is no such form")
+                raise ValueError("This form does not exist.")
         return "/webhooks"
 
     def _do_with_faults(self, steps: list[str], form: dict[str, str]) -> str:
@@ -148,10 +163,10 @@ class Site:
             case [fault_id, "remove"]:
                 sandbox.faults.remove(int(fault_id))
             case _:
-                raise KeyError("there is no such form")
+                raise ValueError("This form does not exist.")
         return "/faults"
 
-    def _users(self, search: str, start: str) -> str:
+    def _users(self, search: str, start: str) -> Answer:
         state = self._sandbox.state
         offset = int(start) if start.isdecimal() and len(start) < 10 else 0
         query = [("query", search)] if search else []
@@ -159,15 +174,48 @@ class Site:
         with state.lock:
             found = json.loads(list_users(state, Request("GET", "/users", query + page)))
             count = count_users(state, Request("GET", "/users/count", query))["total_count"]
-        return pages.users(found, count, search, offset, PAGE)
+        return self._html(
+            "users.html", users=found, count=count, search=search, offset=offset, size=PAGE
+        )
+
+    def _inbox(self) -> Answer:
+        invitations = {invitation["id"]: invitation for invitation in self._sandbox.invitations()}
+        return self._html("inbox.html", mails=self._sandbox.mails()[::-1], invitations=invitations)
+
+    def _webhooks(self) -> Answer:
+        webhooks = self._sandbox.webhooks
+        return self._html(
+            "webhooks.html",
+            url=webhooks.url,
+            mode=webhooks.mode,
+            modes=MODES,
+            orders=ORDERS,
+            held=webhooks.held,
+            deliveries=webhooks.deliveries(LAST),
+        )
+
+    def _faults(self) -> Answer:
+        return self._html(
+            "faults.html",
+            faults=self._sandbox.faults.all(),
+            late=self._sandbox.late(),
+            instance=self._sandbox,
+            routes=ROUTES,
+            kinds=KINDS,
+            applying=APPLYING,
+            hows=HOWS,
+            bodies=BODIES,
+            names=NAMES,
+            codes=CODES,
+        )
+
+    def _html(self, template: str, status: int = 200, **context: Any) -> Answer:
+        text = render(template, faults_on=len(self._sandbox.faults.all()), **context)
+        encoded = text.encode("utf-8", "replace")
+        return Answer(status, encoded, content_type="text/html; charset=utf-8")
 
 
 def _form(text: str | bytes) -> dict[str, str]:
-    """The first value of each field; "?" for what is no UTF-8."""
+    """Return the first value of each field; "?" stands for what is not UTF-8."""
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     return {key: values[0] for key, values in parse_qs(text, errors="replace").items()}
-
-
-def _html(text: str, status: int = 200) -> Answer:
-    encoded = text.encode("utf-8", "replace")
-    return Answer(status, encoded, content_type="text/html; charset=utf-8")

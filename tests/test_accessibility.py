@@ -40,10 +40,6 @@ def assert_none(found: list[str]) -> None:
         pytest.fail("\n".join(found), pytrace=False)
 
 
-def assert_accessible(page) -> None:
-    assert_none(violations(page))
-
-
 @pytest.fixture(params=["light", "dark"])
 def lit(page, request):
     page.emulate_media(color_scheme=request.param)

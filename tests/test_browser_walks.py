@@ -40,7 +40,7 @@ def accept(page, clerk, first_name="", last_name=""):
     page.get_by_label("First name").first.fill(first_name)
     page.get_by_label("Last name").first.fill(last_name)
     page.get_by_role("button", name="Accept the invitation").first.click()
-    page.get_by_role("heading", name="As the person").wait_for()
+    page.get_by_role("heading", name="What this person does").wait_for()
     assert clerk.webhooks.wait_idle(PATIENCE)
 
 
@@ -152,8 +152,7 @@ def test_these_pages_can_be_used_by_everybody(page, clerk):
         reverse("admin:users_invitation_resend", args=[invitation.pk]),
         reverse("admin:users_webhookdelivery_changelist"),
         reverse("admin:users_clerkaccount_changelist"),
-        f"{clerk.root}/inbox",
-        f"{clerk.root}/webhooks",
+        *(f"{clerk.root}/{name}" for name in ("", "inbox", "webhooks", "faults", "requests")),
         f"{clerk.root}/users/{user.clerk_id}",
     ]
     for address in addresses:

@@ -147,12 +147,32 @@ def test_another_installation_is_never_mixed_with_the_demo(demo, variable):
     assert (code, out) == (1, "Set SECRET_KEY in the environment (see .env.example).\n")
 
 
+def test_an_installation_in_an_env_file_is_never_mixed_with_the_demo(demo):
+    file = demo.folder / ".env"
+    file.write_text("CLERK_SECRET_KEY=sk_live_other\n")
+    try:
+        code, out = second_terminal(demo.folder, ACTIVATE, "python manage.py clerk_check")
+    finally:
+        file.unlink()
+    assert (code, out) == (1, "Set SECRET_KEY in the environment (see .env.example).\n")
+
+
 def test_a_second_demo_in_the_same_folder_is_refused(demo):
     one, other = free_ports()
     code, out = second_terminal(
-        demo.folder, ACTIVATE, f"DEBUG=1 PORT={one} SANDBOX_PORT={other} python manage.py demo"
+        demo.folder, ACTIVATE, f"DEBUG=1 PORT={one} SANDBOX_PORT={other} python -m demo"
     )
     assert (code, "The demo runs in this checkout already." in out) == (1, True), out
+
+
+def test_the_product_needs_no_demo(tmp_path):
+    folder = checkout(tmp_path / "cascade")
+    for package in ("demo", "sandbox"):
+        shutil.rmtree(folder / package)
+    code, out = second_terminal(
+        folder, ACTIVATE, "DEBUG=1 DATABASE_URL=postgres://127.0.0.1:9/none python manage.py check"
+    )
+    assert (code, "no issues" in out) == (0, True), out
 
 
 def test_the_file_that_a_killed_demo_left_has_no_effect(tmp_path):

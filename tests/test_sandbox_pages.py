@@ -75,6 +75,14 @@ def test_the_person_changes_name_and_email_signs_in_and_leaves(sandbox):
         "user.created", "user.updated", "session.created", "user.deleted"]  # fmt: skip
 
 
+def test_the_person_signs_out_on_all_devices(sandbox):
+    user = sandbox.add_user(email="mary@example.com")
+    for _ in range(2):
+        sandbox.sign_in(user["id"])
+    post(sandbox, f"/users/{user['id']}/sign-out")
+    assert {session["status"] for session in sandbox.state.sessions.values()} == {"removed"}
+
+
 @pytest.mark.parametrize(
     ("form", "said"),
     [
@@ -156,7 +164,8 @@ def test_users_are_shown_fifty_a_page_and_searched(sandbox):
     found = page(sandbox, "/?q=p117")
     assert "p117@example.com" in found
     assert "1–1 of 1" in found
-    assert "nobody" in page(sandbox, "/?q=no+such&from=x")
+    assert "No user matches “no such”." in page(sandbox, "/?q=no+such&from=x")
+    assert "No users on this page." in page(sandbox, "/?from=500")
 
 
 def test_webhooks_are_held_released_and_sent_again_on_their_page(sandbox):
@@ -386,7 +395,8 @@ def test_a_late_change_is_switched_on_and_applied_on_the_page(sandbox):
     post(sandbox, "/faults", route="*", kind="late", how="close", times="1")
     text = page(sandbox, "/faults")
     assert "the connection is closed" in text
-    assert "applied when you say so" in text
+    assert "1 on" in page(sandbox, "/"), "every page warns of it"
+    assert "applied on your command" in text
     with pytest.raises(requests.ConnectionError):
         api(sandbox, "PATCH", f"/users/{user['id']}", {"first_name": "Marie"})
     assert "1 answered, but not applied yet" in page(sandbox, "/faults")
@@ -395,15 +405,21 @@ def test_a_late_change_is_switched_on_and_applied_on_the_page(sandbox):
     assert sandbox.user(user["id"])["first_name"] == "Marie"
     assert "not applied yet" not in page(sandbox, "/faults")
     control(sandbox, "POST", "faults", {"route": "*", "kind": "late", "seconds": 3600})
-    assert "applied 3600 s late" in page(sandbox, "/faults")
+    assert "applied after 3600 s" in page(sandbox, "/faults")
     api(sandbox, "PATCH", f"/users/{user['id']}", {"first_name": "Maria"})
     control(sandbox, "POST", "late")
     assert sandbox.user(user["id"])["first_name"] == "Maria"
 
 
+def test_one_of_two_faults_is_switched_off_on_the_page(sandbox):
+    first, second = sandbox.fault("GET /users", "hang"), sandbox.fault("*", "close")
+    assert "Switch off" in post(sandbox, f"/faults/{first.id}/remove").text
+    assert [fault["id"] for fault in sandbox.faults.all()] == [second.id]
+
+
 def test_a_refusal_that_is_not_clerks_is_shown_on_the_page(sandbox):
     post(sandbox, "/faults", route="*", kind="foreign_4xx", body="json")
-    assert "403 JSON without errors" in page(sandbox, "/faults")
+    assert "403, JSON without errors" in page(sandbox, "/faults")
     assert sandbox.faults.all()[0]["apply"] is True
     post(sandbox, "/faults", 400, route="*", kind="foreign_4xx", status="500")
 
@@ -412,7 +428,7 @@ def test_the_settings_of_the_instance_are_changed_on_the_page_and_over_json(sand
     post(sandbox, "/faults/instance", names="both_required", normalize_names="on")
     assert (sandbox.names, sandbox.normalize_names, sandbox.hide_password_times) == (
         "both_required", True, False)  # fmt: skip
-    assert "value=both_required selected" in page(sandbox, "/faults")
+    assert 'value="both_required" selected' in page(sandbox, "/faults")
     changed = control(sandbox, "PATCH", "instance", {"names": "on", "instance_id": "ins_other"})
     assert changed == sandbox.settings()
     assert sandbox.instance_id == "ins_other"

@@ -62,7 +62,7 @@ def test_a_token_over_json_and_on_a_page(sandbox):
     pem = requests.get(f"{control}/jwt-key", timeout=PATIENCE).json()["pem"]
     assert jwt.decode(token, pem, algorithms=["RS256"])["azp"] == ORIGIN
     place = f"{sandbox.root}/users/{mary['id']}"
-    assert "Give a session token" in requests.get(place, timeout=PATIENCE).text
+    assert "Issue a session token" in requests.get(place, timeout=PATIENCE).text
     page = html.unescape(requests.post(f"{place}/token", {"azp": ORIGIN}, timeout=PATIENCE).text)
     assert pem.strip() in page
     shown = re.search(r"Bearer ([\w.-]+)", page)[1]

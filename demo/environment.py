@@ -1,7 +1,7 @@
 """The environment of a running `make demo`, for commands in a second terminal.
 
-The demo writes its variables to a git-ignored file and locks that file while it runs. Settings
-read the file only while the demo holds this lock, and only if neither the environment nor `.env`
+The demo writes its variables to a git-ignored file and locks that file while it runs. `manage.py`
+reads the file only while the demo holds this lock, and only if neither the environment nor `.env`
 names an installation. So a command never mixes two installations, and the file of a killed demo
 has no effect.
 """
@@ -16,6 +16,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import environ
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+FOLDER = CHECKOUT / ".demo"
 INSTALLATION = (
     "SECRET_KEY",
     "DATABASE_URL",
@@ -28,19 +32,20 @@ INSTALLATION = (
 FILE = "environment.json"
 
 
-def read(folder: Path) -> None:
-    """Take over the variables of the demo, if it runs and the environment names nothing else."""
+def join() -> None:
+    """Use the variables of the running demo, unless something else names an installation."""
+    environ.Env.read_env(CHECKOUT / ".env")
     if any(name in os.environ for name in INSTALLATION):
         return
-    for name, value in running(folder).items():
+    for name, value in running().items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
-def shared(folder: Path, variables: Mapping[str, str]) -> Iterator[None]:
+def shared(variables: Mapping[str, str]) -> Iterator[None]:
     """Share `variables` until the block or the process ends."""
-    file = folder / FILE
-    handle, temporary = tempfile.mkstemp(dir=folder)  # 0600: it holds keys
+    file = FOLDER / FILE
+    handle, temporary = tempfile.mkstemp(dir=FOLDER)  # 0600: it holds keys
     with os.fdopen(handle, "w") as text:
         json.dump(variables, text)
         text.flush()
@@ -52,10 +57,10 @@ def shared(folder: Path, variables: Mapping[str, str]) -> Iterator[None]:
             file.unlink()
 
 
-def running(folder: Path) -> dict[str, str]:
+def running() -> dict[str, str]:
     """Return the variables of the demo that runs, none if no process holds the lock."""
     try:
-        text = (folder / FILE).open()
+        text = (FOLDER / FILE).open()
     except OSError:
         return {}
     with text:

@@ -211,6 +211,24 @@ def test_each_state_that_a_page_of_the_admin_shows_is_explained(page: str, label
     assert not missing
 
 
+def sources() -> str:
+    """Return what the application may say, texts of several lines joined."""
+    files = [
+        *ROOT.glob("users/**/*.py"), *ROOT.glob("staff/**/*.py"), *ROOT.glob("templates/**/*.html"),
+    ]  # fmt: skip
+    texts = "\n".join(file.read_text() for file in files)
+    return re.sub(r'"\s*\n\s*f?"', "", texts)
+
+
+def test_each_message_that_is_quoted_is_one_of_ours():
+    said, quoted = sources(), []
+    for page in ROOT.glob("docs/*.md"):
+        if page.name not in ("decisions.md", "clerk.md", "json.md", "quality.md"):
+            quoted += re.findall(r'"([^"`]{15,})"', without_fences(page))
+    assert len(quoted) > 10
+    assert [one for one in quoted if one.strip("… ") not in said] == []
+
+
 def test_each_kind_of_difference_is_explained():
     assert set(Kind.values) <= set(spans(ROOT / "docs" / "bulk.md"))
 

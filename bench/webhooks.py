@@ -103,12 +103,13 @@ def compare(what: str, sandbox: Sandbox, events: list[Event], real: int, bare: i
 
 def live(sandbox: Sandbox, users: int) -> list[Event]:
     """Ten events in the life of each of so many people, whose rows are here, not linked yet:
-    made, renamed, moved, signed in, banned and unbanned; one in ten is deleted."""
+    made with the name of the row, renamed, moved, signed in, banned and unbanned; one in ten is
+    deleted."""
     from users.models import BuilderUser
     from users.sync.inbound.events import EFFECTS
 
     BuilderUser.objects.bulk_create(
-        BuilderUser(name=f"Row {number}", email=f"person{number}@example.com")
+        BuilderUser(name=f"Person N{number}", email=f"person{number}@example.com")
         for number in range(users)
     )
     start = len(sandbox.webhooks.events)
@@ -171,7 +172,7 @@ def wrong_rows(sandbox: Sandbox) -> list[str]:
         row, account = rows.get(clerk_id), accounts.get(clerk_id)
         if clerk_id in deleted:
             email = born[clerk_id]
-            name = free.get(email, "").replace("Row ", "person")
+            name = free.get(email, "").replace("Person N", "person")
             gone = row is None and account and account.deleted_at and account.user_id is None
             if not gone or not email.startswith(f"{name}@"):
                 wrong.append(f"{clerk_id}: deleted, but its row is not as before")

@@ -20,13 +20,25 @@ ROOT = Path(__file__).parents[1]
 def run(*arguments: str | Path) -> tuple[int, str]:
     """Exit code of a command, and all that it says."""
     out = StringIO()
+    code, error = _call(arguments, out, out)
+    return code, f"{out.getvalue()}{error}"
+
+
+def run_apart(*arguments: str | Path) -> tuple[int, str, str]:
+    """Exit code of a command, its stdout, and its stderr."""
+    out, errors = StringIO(), StringIO()
+    code, error = _call(arguments, out, errors)
+    return code, out.getvalue(), f"{errors.getvalue()}{error}"
+
+
+def _call(arguments: Sequence[str | Path], out: StringIO, errors: StringIO) -> tuple[int, str]:
     try:
-        call_command(*map(str, arguments), stdout=out, stderr=out)
+        call_command(*map(str, arguments), stdout=out, stderr=errors)
     except SystemExit as end:
-        return int(end.code or 0), out.getvalue()
+        return int(end.code or 0), ""
     except CommandError as error:
-        return 1, f"{out.getvalue()}{error}"
-    return 0, out.getvalue()
+        return 1, str(error)
+    return 0, ""
 
 
 def trusting(arguments: Sequence[str | Path]) -> list[str | Path]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from itertools import permutations
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -11,7 +13,7 @@ from django.utils import timezone
 
 from tests.events import arrive, happened, post
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
-from tests.test_change_form import in_clerk, stored, submit, text_of
+from tests.test_change_form import in_clerk, page_of, stored, submit, text_of
 from tests.test_recovery import elsewhere
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt, WebhookDelivery
 from users.sync import upkeep
@@ -21,6 +23,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def known(clerk_id: str) -> ClerkAccount:
     return ClerkAccount.objects.get(pk=clerk_id)
+
+
+def differences_of(client, row: BuilderUser) -> list[str]:
+    """What the page of a user shows as different, a text for each field."""
+    return re.findall(r'<tr class="differs">(.*?)</tr>', text_of(client.get(page_of(row))), re.S)
 
 
 @pytest.fixture
@@ -167,7 +174,49 @@ class TestSession:
         sandbox.sign_in(account["id"])
         arrive(sandbox)
         assert stored(row).clerk_id == account["id"]
-        assert stored(row).name == "Ann Lee"
+
+
+class TestTheNameOfAnAccountThatIsFound:
+    """A row gets its account by the address. What staff called the person stays, unless the
+    account had that name, too."""
+
+    NAMES = (("Ann", "Lee"), ("Annie", "Lee"), ("Annie", "Roe"))
+
+    @pytest.fixture
+    def row(self, sandbox):
+        return BuilderUserFactory(email="ann@example.com", name="Ann Lee")
+
+    def renamed(self, sandbox, *names):
+        """Let a person sign up, and rename themselves. Return their account and the events."""
+        happened(sandbox)
+        (first, last), *others = names
+        account = sandbox.add_user(email="ann@example.com", first_name=first, last_name=last)
+        for first, last in others:
+            sandbox.edit(account["id"], first_name=first, last_name=last)
+        return account["id"], happened(sandbox)
+
+    @pytest.mark.parametrize("order", list(permutations(range(2))))
+    def test_one_that_never_had_it_does_not_rename_the_row(self, client, sandbox, row, order):
+        account, events = self.renamed(sandbox, *self.NAMES[1:])
+        for number in order:
+            assert post(sandbox, events[number]).status_code == 200
+        assert (stored(row).clerk_id, stored(row).name) == (account, "Ann Lee")
+        assert sandbox.user(account)["first_name"] == "Annie"
+        [difference] = differences_of(client, row)
+        assert "Ann Lee" in difference
+        assert "Annie Roe" in difference
+        submit(client, stored(row), name="Ann Lee-Roe")
+        assert in_clerk(sandbox, stored(row)) == ("Ann", "Lee-Roe")
+        assert stored(row).name == "Ann Lee-Roe"
+        assert differences_of(client, row) == []
+
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    def test_one_that_had_it_takes_the_row_along(self, client, sandbox, row, order):
+        account, events = self.renamed(sandbox, *self.NAMES)
+        for number in order:
+            assert post(sandbox, events[number]).status_code == 200
+        assert (stored(row).clerk_id, stored(row).name) == (account, "Annie Roe")
+        assert differences_of(client, row) == []
 
 
 class TestUnfinished:

@@ -210,7 +210,8 @@ def test_a_change_of_the_person_meets_a_save(client, sandbox):
 def test_first_events_of_many_accounts_at_once(sandbox):
     """Each account's first two events, at the same time: the one that links, and one with a new
     address, by which nobody could be found."""
-    rows = [BuilderUserFactory(email=f"person{number}@example.com") for number in range(30)]
+    emails = [f"person{number}@example.com" for number in range(30)]
+    rows = [BuilderUserFactory(email=email, name="Person One") for email in emails]
     happened(sandbox)
     for row in rows:
         account = sandbox.add_user(email=row.email, first_name="Person", last_name="One")

@@ -193,7 +193,8 @@ def test_three_who_swap_their_addresses_all_get_them(stories):
 @pytest.mark.parametrize("known", [True, False], ids=["linked before", "linked by an event"])
 def test_what_was_set_and_then_cleared_stays_in_the_row(stories, known):
     row = stories.linked("eve@example.com") if known else stories.row("eve@example.com")
-    clerk_id = row.clerk_id or stories.account("eve@example.com")
+    name = {"first_name": "Mary Ann", "last_name": "Smith"}
+    clerk_id = row.clerk_id or stories.account("eve@example.com", **name)
     if not known:
         for event in happened(stories.sandbox):
             post(stories.sandbox, event)

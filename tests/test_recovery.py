@@ -111,7 +111,7 @@ class TestTheCommand:
         attempt = abandoned(user)
         sandbox.fault("*", "status", status=503, times=None)
         document = json.loads(recover(capsys, "--json", code=2))
-        assert document["open"] == 1
+        assert document["left"] == 1
         assert "Clerk could not be read" in document["attempts"][0]["message"]
         attempt.refresh_from_db()
         assert attempt.status == "started"

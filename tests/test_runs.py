@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 
-import jsonschema
 import pytest
-from django.core.management import load_command_class
 
-from tests.commands import ROOT, run, trusting
+from tests.commands import run, trusting
+from tests.documents import document
 from tests.factories import change_here, linked
 from users.models import BulkRun
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-COMMANDS = ("clerk_action", "clerk_check", "clerk_diff", "clerk_import", "clerk_link",
-            "clerk_pull", "clerk_push", "clerk_recover", "clerk_replay", "import_users",
-            "runs", "staff_groups", "update_users")  # fmt: skip
-
 
 def push(*arguments):
     return run("clerk_push", *trusting(arguments), "--rate", "1000")
-
-
-def document(*arguments) -> dict:
-    """What a command tells machines, valid by the schema of the documentation."""
-    out = run(*arguments, "--json")[1]
-    found = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
-    text = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
-    jsonschema.validate(found, json.loads(text.split("```json")[1].split("```")[0]))
-    return found
 
 
 @pytest.fixture
@@ -64,7 +49,7 @@ def test_runs_are_listed_shown_and_exported(sandbox, two_differ, tmp_path):
     assert run("runs", "export", done.pk, "--out", file)[0] == 0
     assert list(csv.DictReader(file.read_text().splitlines())) == rows
     assert file.stat().st_mode & 0o777 == 0o600
-    assert json.loads(run("runs", "--json")[1])["runs"][0]["id"] == done.pk
+    assert document("runs")["runs"][0]["id"] == done.pk
 
 
 def test_a_run_that_does_not_exist_is_said(sandbox):
@@ -79,9 +64,11 @@ def test_machines_get_plans_runs_and_errors_in_one_documented_form(sandbox, two_
     assert applied["run"]["counts"] == {"Done": 1, "Failed": 1}
     assert "SCIM" in applied["run"]["not_done"][0]["reason"]
     assert document("runs", "show")["run"] == applied["run"]
+    over = document("clerk_push", "--no-refresh", "--max-changes", "0")
+    assert "Use --max-changes 1 to allow them." in over["plan"]["would_stop"]
+    assert over["error"] is None
     refused = document("clerk_push", "--no-refresh", "--apply", "--max-changes", "0")
-    assert "--max-changes" in refused["error"]
-    assert (refused["plan"], refused["run"]) == (None, None)
+    assert refused == over | {"error": over["plan"]["would_stop"]}
     sandbox.clear_faults()
     sandbox.fault("*", "status", status=401, code="clerk_key_invalid", times=None)
     stopped = document("clerk_push", "--no-refresh", "--apply")
@@ -124,14 +111,6 @@ def test_a_plan_is_sorted_as_it_is_asked_for(sandbox):
         change_here(linked(sandbox), name=name)
     rows = document("clerk_push", "--no-refresh", "--sort", "user")["plan"]["rows"]
     assert [row["label"] for row in rows] == ["Ann Smith", "Mary Smith", "zoe Smith"]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_each_command_has_two_examples(name):
-    text = load_command_class("users", name).create_parser("manage.py", name).format_help()
-    examples = text.split("Examples:\n")[1].strip().splitlines()
-    assert len(examples) >= 2
-    assert all(example.strip().startswith(f"manage.py {name}") for example in examples)
 
 
 def test_what_an_action_would_ignore_is_refused(sandbox, tmp_path):

@@ -284,7 +284,7 @@ class TestUnusable:
         assert f"msg_1: cannot be applied: {delivery.error}" in capsys.readouterr().out
         call_command("clerk_replay", "--json")
         said = json.loads(capsys.readouterr().out)
-        assert (said["left"], said["deliveries"][0]["unusable"]) == (0, True)
+        assert (said["left"], said["events"][0]["unusable"]) == (0, True)
 
     def test_the_list_tells_it_from_what_waits(self, client, sandbox, event):
         self.kept(sandbox, event.payload | {"data": {}})

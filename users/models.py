@@ -248,6 +248,10 @@ class ClerkAccount(models.Model):
     known_email_version = models.TextField(blank=True, db_default="", editable=False)
     reference = models.UUIDField("invitation that it came from", null=True, blank=True)
     reference_version = models.TextField(blank=True, db_default="", editable=False)
+    names = models.JSONField(
+        "names ever shown", default=dict, db_default={}, blank=True, editable=False
+    )
+    """`{name: version}`, of the last state that had it."""
     addresses = models.JSONField(
         "addresses ever verified as primary", default=dict, db_default={}, blank=True
     )

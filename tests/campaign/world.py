@@ -310,7 +310,7 @@ class World:
         """The second click is on its way while the first is being saved, with the same token."""
         second: list[Heard] = []
         # Not what follows from the answer: a name that was changed in Clerk before.
-        clicks = SyncAttempt.objects.filter(source="admin")
+        clicks = SyncAttempt.objects.exclude(operation="follow")
         counted = clicks.exclude(status__in=["refused", "dropped"])
         attempts = counted.count()
         click = in_background(step, lambda: second.append(self.post_again()))

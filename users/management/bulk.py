@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-from django.core.management.base import CommandError, CommandParser
-from django.db import InterfaceError, OperationalError, transaction
+from django.core.management.base import CommandParser
+from django.db import transaction
 from rich.table import Table
 
 from users.clerk import Pace, clerk
-from users.errors import BulkRefused, ClerkError, ClerkNotConfigured, ClerkUnreachable
+from users.errors import BulkRefused
 from users.management import report
+from users.management.command import INTERRUPTED, JsonCommand
 from users.management.options import (
     actor_of,
     call_rate,
@@ -27,10 +26,9 @@ from users.management.options import (
     refuse_together,
     whole_number,
 )
-from users.management.terminal import EngineerCommand, print_table, watching
+from users.management.terminal import print_table, watching
 from users.models import BulkRow, BulkRun
 from users.models import Operation as Kind
-from users.sync import wording
 from users.sync.bulk import files, plan_file, undo
 from users.sync.bulk import run as runs
 from users.sync.bulk.choosing import Choice
@@ -40,31 +38,26 @@ from users.sync.bulk.limits import FailureLimit, apply_flags, check_deletions, c
 from users.sync.bulk.lock import Lease, one_at_a_time
 from users.sync.bulk.plan import ORDERS, Plan
 from users.sync.bulk.run import Portion
-from users.sync.bulk.spreadsheet.reading import FileRefused
 from users.sync.scan import scan
 from users.sync.showing import shown, visible
 
 SHOWN = 100
 
 
-class BulkCommand(EngineerCommand):
+class BulkCommand(JsonCommand):
     """Without --apply, nothing is changed: the command shows its plan.
 
     Exit codes: 0 nothing to do, or all done; 2 a plan that was not applied, or rows that failed
     or were skipped; 1 it could not run; 130 interrupted.
     """
 
-    name: str
-    """The command's own, as the plan and the run keep it."""
+    keys: tuple[str, ...] = ("plan", "run")
 
     plan_options: tuple[str, ...] = ()
     """The options that make the plan, apart from those that choose among its users. A plan from a
     file, an undo and a resumed run refuse them."""
 
-    _begun = ""
     _quiet = False
-    _refused: FileRefused | None = None
-    """The spreadsheet that was refused, for the document."""
 
     def read(self, options: dict[str, Any]) -> None:
         """Read what the plan is made from, before Clerk is asked. Raises `BulkRefused`."""
@@ -134,19 +127,12 @@ class BulkCommand(EngineerCommand):
         parser.add_argument(
             "--quiet", action="store_true", help="say only what is not done, for cron"
         )
-        parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._quiet = options["quiet"] or options["json"]
-        try:
-            with as_command_errors(self.stderr, lambda: self._begun), one_at_a_time() as lease:
-                self._handle(lease, options)
-        except CommandError as error:
-            if options["json"]:
-                self.stdout.write(
-                    json.dumps(report.document(self.name, error=str(error), refused=self._refused))
-                )
-            raise
+        with one_at_a_time() as lease:
+            self._handle(lease, options)
 
     def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
         _refuse_combinations(options, self.plan_options)
@@ -157,8 +143,7 @@ class BulkCommand(EngineerCommand):
             self._resume(lease, rate, choice, options)
             return
         plan = self._plan(rate, choice, options)
-        if not self._quiet:
-            self._show(plan, rate)
+        self._tell_plan(plan, rate, options)
         if options["plan_out"]:
             plan_file.write(plan, options["plan_out"])
         if options["apply"]:
@@ -168,7 +153,7 @@ class BulkCommand(EngineerCommand):
                 with transaction.atomic():
                     run = runs.start(plan, actor=actor)
                     self.begin(run, options)
-                self._carry_out(run, lease, rate, Portion(limit=options["limit"]), options, plan)
+                self._carry_out(run, lease, rate, Portion(limit=options["limit"]), options)
                 return
             self.nothing_to_do(options)
         self._end_without_run(plan, options)
@@ -178,13 +163,12 @@ class BulkCommand(EngineerCommand):
         users = choice.among(run.rows.values("user_id")) if choice.given else None
         portion = Portion(users, options["limit"], options["retry_failed"])
         plan = runs.plan_rest(run, portion).with_names()
-        if not self._quiet:
-            self._show(plan, rate)
+        self._tell_plan(plan, rate, options)
         if options["apply"]:
             check_deletions(plan, options.get("confirm"))
             self._begin(run)
             runs.resume(run, portion)
-            self._carry_out(run, lease, rate, portion, options, plan)
+            self._carry_out(run, lease, rate, portion, options)
         else:
             self._end_without_run(plan, options)
 
@@ -210,31 +194,25 @@ class BulkCommand(EngineerCommand):
         return plan.with_names()
 
     def _end_without_run(self, plan: Plan, options: dict[str, Any]) -> None:
-        if options["json"]:
-            self.stdout.write(json.dumps(report.document(self.name, plan=plan)))
-        elif self._quiet:
-            pass
-        elif not plan.rows:
-            self.stdout.write("Nothing to do.")
-        else:
-            flags = apply_flags(plan.deletions)
-            self.stdout.write(f"Nothing was changed. Run it again with {flags} to do this.")
-            if options["resume"] is None:
-                self._warn_of_size(plan, options["max_changes"])
+        if not self._quiet:
+            self._say_how_to_apply(plan, options)
         if plan.rows:
             sys.exit(2)
 
-    def _warn_of_size(self, plan: Plan, limit: int | None) -> None:
-        try:
-            check_size(plan, limit)
-        except BulkRefused as refusal:
-            self.stdout.write(f"With --apply it would stop: {refusal}")
+    def _say_how_to_apply(self, plan: Plan, options: dict[str, Any]) -> None:
+        if not plan.rows:
+            self.stdout.write("Nothing to do.")
+            return
+        flags = apply_flags(plan.deletions)
+        self.stdout.write(f"Nothing was changed. Run it again with {flags} to do this.")
+        if reason := _would_stop(plan, options):
+            self.stdout.write(f"With --apply it would stop: {reason}")
 
     # --- Carrying out ----------------------------------------------------------------------
 
     def _begin(self, run: BulkRun) -> None:
         """From here on Ctrl-C interrupts what may have changed something."""
-        self._begun = (
+        self.begun = (
             f"Run {run.pk} had begun, and what it did is kept. See what is left: "
             f"manage.py {self.name} --resume {run.pk}"
         )
@@ -246,7 +224,6 @@ class BulkCommand(EngineerCommand):
         rate: float,
         portion: Portion,
         options: dict[str, Any],
-        plan: Plan,
     ) -> None:
         self._begin(run)
         with interruptible() as stop:
@@ -263,13 +240,11 @@ class BulkCommand(EngineerCommand):
                     )
             finally:
                 self.applied(run)
-            result = report.result_of(run)
-            if options["json"]:
-                self.stdout.write(json.dumps(report.document(self.name, plan=plan, run=run)))
-            else:
+            result = self.known["run"] = report.result_of(run)
+            if not options["json"]:
                 self._show_result(run, result)
         if stop.is_set() and result["counts"].get("Waiting"):
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         if set(result["counts"]) - {"Done"}:
             sys.exit(2)
 
@@ -299,6 +274,12 @@ class BulkCommand(EngineerCommand):
 
     # --- Showing ---------------------------------------------------------------------------
 
+    def _tell_plan(self, plan: Plan, rate: float, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.known["plan"] = report.plan_of(plan, would_stop=_would_stop(plan, options))
+        elif not self._quiet:
+            self._show(plan, rate)
+
     def _show(self, plan: Plan, rate: float) -> None:
         for note in plan.notes:
             self.stdout.write(visible(note))
@@ -318,6 +299,17 @@ class BulkCommand(EngineerCommand):
         for kind, count in plan.counts().items():
             self.stdout.write(f"{kind}: {count}")
         self.stdout.write(plan.summary(rate))
+
+
+def _would_stop(plan: Plan, options: dict[str, Any]) -> str:
+    """Say which limit --apply would stop at. Empty for none; a resumed run has none."""
+    if options["resume"] is not None:
+        return ""
+    try:
+        check_size(plan, options["max_changes"])
+    except BulkRefused as refusal:
+        return str(refusal)
+    return ""
 
 
 def _refuse_combinations(options: dict[str, Any], plan_options: Sequence[str]) -> None:
@@ -343,41 +335,6 @@ def _refuse_combinations(options: dict[str, Any], plan_options: Sequence[str]) -
             "--ids-from": options.get("ids_from"),
         },
     )
-
-
-@contextmanager
-def as_command_errors(stderr: Any, begun: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """Turn what a command cannot go on with into one line. `begun` says what was changed before;
-    empty while nothing was."""
-    try:
-        yield
-    except BulkRefused as refusal:
-        raise CommandError(str(refusal)) from None
-    except ClerkError as error:
-        raise CommandError(_clerk_failed(error)) from None
-    except (OperationalError, InterfaceError) as error:
-        failed = f"The database does not answer ({type(error).__name__})."
-        again = "Check DATABASE_URL and PostgreSQL, then run this command again."
-        raise CommandError(f"{failed} {begun() or again}") from None
-    except KeyboardInterrupt:
-        done = begun()
-        stderr.write(f"Interrupted. {done}" if done else "Interrupted before anything was changed.")
-        sys.exit(130)
-
-
-def _clerk_failed(error: ClerkError) -> str:
-    """Tell an engineer what failed, and what to do about it."""
-    match error:
-        case ClerkNotConfigured():
-            advice = "Set CLERK_SECRET_KEY, then run this command again."
-        case ClerkUnreachable():
-            advice = (
-                f"Check CLERK_API_URL ({settings.CLERK_API_URL}) and the network, then run this "
-                "command again."
-            )
-        case _:
-            return wording.refused(error).full_message
-    return f"{error.summary.rstrip('.')}. {advice}"
 
 
 def refresh(stderr: Any, *, rate: float, accept_missing: bool, quiet: bool = False) -> None:

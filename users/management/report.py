@@ -1,4 +1,4 @@
-"""The one JSON document of the bulk commands and of `runs`; docs/json.md is its schema."""
+"""Parts of the JSON documents of several commands; docs/json.md is their schema."""
 
 from __future__ import annotations
 
@@ -8,41 +8,33 @@ from typing import Any
 from users.models import BulkRow, BulkRun
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet.reading import FileRefused
-
-VERSION = 1
-
-
-def document(
-    command: str,
-    *,
-    plan: Plan | None = None,
-    run: BulkRun | None = None,
-    error: str = "",
-    refused: FileRefused | None = None,
-) -> dict[str, Any]:
-    """Tell a plan, a run and what kept the command from going on, each None if there is none;
-    of a spreadsheet that is refused all its faults as well."""
-    told = {
-        "version": VERSION,
-        "command": command,
-        "plan": _plan(plan) if plan is not None else None,
-        "run": result_of(run) if run is not None else None,
-        "error": error or None,
-    }
-    return told | _faults(refused) if refused is not None else told
+from users.sync.deliveries import Outcome, Received
 
 
-def _faults(refused: FileRefused) -> dict[str, Any]:
-    errors = [asdict(fault) for fault in refused.faults]
-    return {"notes": list(refused.notes), "errors": errors}
-
-
-def _plan(plan: Plan) -> dict[str, Any]:
+def plan_of(plan: Plan, *, would_stop: str = "") -> dict[str, Any]:
+    """Tell a plan; `would_stop` names the limit that --apply stops at."""
     return {
         "command": plan.command,
         "counts": plan.counts(),
         "notes": list(plan.notes),
+        "would_stop": would_stop or None,
         "rows": [asdict(row) for row in plan.rows],
+    }
+
+
+def faults_of(refused: FileRefused) -> dict[str, Any]:
+    """Tell how a spreadsheet was read, and everything that is wrong with it."""
+    errors = [asdict(fault) for fault in refused.faults]
+    return {"notes": list(refused.notes), "errors": errors}
+
+
+def event_of(received: Received) -> dict[str, Any]:
+    """Tell what became of an event from Clerk."""
+    return {
+        "svix_id": received.svix_id,
+        "done": received.done,
+        "unusable": received.outcome is Outcome.UNUSABLE,
+        "error": received.error,
     }
 
 

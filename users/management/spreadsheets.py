@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from users.errors import BulkRefused
+from users.management import report
 from users.management.bulk import SHOWN, BulkCommand
 from users.models import BulkRun
 from users.models import Operation as Kind
@@ -37,6 +38,8 @@ def refuse_result(options: dict[str, Any]) -> None:
 
 class SpreadsheetCommand(BulkCommand):
     """A bulk command whose plan comes from a file."""
+
+    keys = (*BulkCommand.keys, "notes", "errors")
 
     lines: Mapping[int, Result] = {}
     """The lines of the file that was read, as they end if nothing is done for them."""
@@ -80,7 +83,7 @@ class SpreadsheetCommand(BulkCommand):
             wrong[fault.line] = Result("", "wrong", reason)
         results.write(file, wrong)
         if options["json"]:
-            self._refused = refused
+            self.known |= report.faults_of(refused)
             return
         for text in (*refused.notes, *map(str, refused.faults[:SHOWN])):
             self.stderr.write(visible(text))

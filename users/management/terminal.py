@@ -9,12 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from django.core.management.base import (
-    BaseCommand,
-    CommandError,
-    CommandParser,
-    DjangoHelpFormatter,
-)
 from rich import progress
 from rich.console import Console
 from rich.table import Table
@@ -53,48 +47,13 @@ class Steady:
             # What is still in the buffer goes nowhere, at the end of the process too.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             if not isinstance(error, BrokenPipeError):
-                _steady(sys.stderr).write(
+                steady(sys.stderr).write(
                     f"The rest of the output could not be written: {error.strerror}.\n"
                 )
 
 
-EXAMPLES = "Examples:"
-
-
-class _HelpFormatter(DjangoHelpFormatter):
-    """Fills every text but the examples, whose lines stay as they are."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if text.startswith(EXAMPLES) else super()._fill_text(text, width, indent)
-
-
-class EngineerCommand(BaseCommand):
-    """A command whose output may be cut off, or be of any encoding; its help ends with
-    `examples`."""
-
-    examples: tuple[str, ...] = ()
-
-    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
-        epilog = "\n  manage.py ".join([EXAMPLES, *self.examples])
-        return super().create_parser(
-            prog_name, subcommand, epilog=epilog, formatter_class=_HelpFormatter, **options
-        )
-
-    def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
-        super().__init__(stdout or _steady(sys.stdout), stderr or _steady(sys.stderr), **options)
-
-    def run_from_argv(self, argv: list[str]) -> None:
-        """Refuse wrong options with exit code 1: argparse's own 2 means here that something
-        differs, or is not done."""
-        try:
-            self.create_parser(argv[0], argv[1]).parse_args(argv[2:])
-        except CommandError as error:
-            self.stderr.write(f"{error}\nSee manage.py {argv[1]} --help.")
-            sys.exit(1)
-        super().run_from_argv(argv)
-
-
-def _steady(stream: TextIO) -> TextIO:
+def steady(stream: TextIO) -> TextIO:
+    """Return the stream as a `Steady` one."""
     return cast(TextIO, Steady(stream))
 
 
@@ -159,7 +118,7 @@ def print_table(stdout: Any, table: Table) -> None:
     """As wide as the terminal; elsewhere wide enough that no value is broken."""
     terminal = getattr(stdout, "isatty", lambda: False)()
     console = Console(
-        file=_steady(sys.stdout),  # it flushes this file, also while it is captured
+        file=steady(sys.stdout),  # it flushes this file, also while it is captured
         width=None if terminal else 200,
         markup=False,
         force_terminal=terminal,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from staff import limits, two_step
 from staff.models import Step
+from users.management.command import EngineerCommand
 
 
-class Command(BaseCommand):
+class Command(EngineerCommand):
     help = (
         "Turn two-step sign-in off for a staff user who has lost the phone and the recovery codes. "
         "Make sure that the request really comes from them. With STAFF_MFA=required they set it "
-        "up again at their next sign-in."
+        "up again at their next sign-in. "
+        "Exit code 0: done; 1: nothing was changed, and why is said."
     )
+    examples = ("reset_two_step sam", "reset_two_step sam@example.com")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from cascade.addresses import Client, parsed
 from staff import limits
+from users.management.command import EngineerCommand
 
 
-class Command(BaseCommand):
+class Command(EngineerCommand):
     help = (
         "Let an account or a network address try to sign in again, whose limit of wrong attempts "
-        "is reached. The journal of sign-ins records it. Superusers can do the same in the admin."
+        "is reached. The journal of sign-ins records it. Superusers can do the same in the admin. "
+        "Exit code 0: done; 1: nothing was changed, and why is said."
     )
+    examples = ("unlock_sign_in --account sam", "unlock_sign_in --address 203.0.113.7")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--account", metavar="USERNAME")
@@ -23,22 +26,27 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["account"] and not options["address"]:
             raise CommandError("Name an --account or an --address.")
-        if options["account"]:
-            self._account(options["account"])
-        if options["address"]:
-            self._address(options["address"])
+        account = _account_of(options["account"]) if options["account"] else None
+        network = _network_of(options["address"]) if options["address"] else None
+        if account is not None:
+            limits.unlock(account=account, by="command")
+            self.stdout.write(f"The account {account} can try to sign in again.")
+        if network is not None:
+            limits.unlock(network=network, by="command")
+            self.stdout.write(f"The network address {network} can try to sign in again.")
 
-    def _account(self, username: str) -> None:
-        user, account = limits.account_of(username)
-        if user is None:
-            raise CommandError(f"There is no staff user {username}.")
-        limits.unlock(account=account, by="command")
-        self.stdout.write(f"The account {account} can try to sign in again.")
 
-    def _address(self, text: str) -> None:
-        address = parsed(text)
-        if address is None:
-            raise CommandError(f"{text} is not a network address.")
-        network = Client(address).network
-        limits.unlock(network=network, by="command")
-        self.stdout.write(f"The network address {network} can try to sign in again.")
+def _account_of(username: str) -> str:
+    """Raises `CommandError` for a name that nobody has."""
+    user, account = limits.account_of(username)
+    if user is None:
+        raise CommandError(f"There is no staff user {username}.")
+    return account
+
+
+def _network_of(text: str) -> str:
+    """Raises `CommandError` for what is not a network address."""
+    address = parsed(text)
+    if address is None:
+        raise CommandError(f"{text} is not a network address.")
+    return Client(address).network

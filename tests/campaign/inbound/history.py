@@ -20,7 +20,7 @@ from users.models import Invitation, LinkedBy
 from users.sync.inbound.group import Invited, Row
 
 EMAILS = [f"{letter}@example.com" for letter in "abcde"]
-NAMES = [("Ann", "Lee"), ("Bob", "Ray"), ("Cleo", ""), ("", "")]
+NAMES = [("Ann", "Lee"), ("Row", "1"), ("Row", "2"), ("Cleo", ""), ("", "")]
 ROWS = [uuid.UUID(int=number) for number in range(1, 5)]
 ROLES = ("USER", "USER", "USER", "ADMIN")
 State, Purpose = Invitation.State, Invitation.Purpose
@@ -105,7 +105,7 @@ class Story:
             self.clerk.edit(user.id, **fields)
 
     def _rename(self, step: Step) -> None:
-        first, last = NAMES[step.two % 3]
+        first, last = NAMES[step.two % 4]
         self._edit(step.one, first_name=first, last_name=last)
 
     def _clear_name(self, step: Step) -> None:

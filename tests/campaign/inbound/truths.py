@@ -15,18 +15,22 @@ from users.sync.mirror.comparison import same_email, same_name
 
 @dataclass
 class Truths:
-    """What was told so far, as an oracle of its own: who is dead, banned, and had which address."""
+    """What was told so far, as an oracle of its own: who is dead, banned, and had which address or
+    name."""
 
     newest: dict[str, Told] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
     had: dict[str, set[str]] = field(default_factory=dict)
+    named: dict[str, set[str]] = field(default_factory=dict)
 
     def copy(self) -> Truths:
         had = {one: set(emails) for one, emails in self.had.items()}
-        return Truths(dict(self.newest), set(self.dead), had)
+        named = {one: set(shown) for one, shown in self.named.items()}
+        return Truths(dict(self.newest), set(self.dead), had, named)
 
     def take(self, other: Truths) -> None:
-        self.newest, self.dead, self.had = other.newest, other.dead, other.had
+        self.newest, self.dead = other.newest, other.dead
+        self.had, self.named = other.had, other.named
 
     def told(self, one: Told) -> None:
         if one.user is None:
@@ -35,6 +39,7 @@ class Truths:
         newest = self.newest.get(one.clerk_id)
         if newest is None or newest.at <= one.at:
             self.newest[one.clerk_id] = one
+        self.named.setdefault(one.clerk_id, set()).add(one.user.name)
         if one.user.email and one.user.email_verified:
             self.had.setdefault(one.clerk_id, set()).add(one.user.email)
 
@@ -60,6 +65,9 @@ class Truths:
                 f"{account} never had {row.own_email}"
             )
             assert not office.accounts[account].released, f"{account} was released by staff"
+        if row.clerk_id is not None and row.linked_by in (LinkedBy.ADDRESS, LinkedBy.INVITATION):
+            same = row.own_name in self.named.get(row.clerk_id, ())
+            assert same or row.name == row.own_name, f"the name of {before} was lost: {row}"
         if before.clerk_id is not None and before.linked_by in (LinkedBy.STAFF, LinkedBy.INHERITED):
             newer = row.linked_by == LinkedBy.INVITATION and row.linked_since > before.linked_since
             freed = before.clerk_id in self.dead and row.clerk_id is not None
@@ -67,7 +75,9 @@ class Truths:
                 other.clerk_id == before.clerk_id and other.linked_by == LinkedBy.INVITATION
                 for other in office.rows.values()
             )
-            assert newer or freed or elsewhere, f"a decision about {row} was undone"
+            # An account that came from an invitation took its place, and was freed itself.
+            replaced = office.replaced.get(before.clerk_id) == row.id
+            assert newer or freed or elsewhere or replaced, f"a decision about {row} was undone"
 
     @staticmethod
     def check_scanned(row: Row, office: Office, clerk: Clerk) -> None:

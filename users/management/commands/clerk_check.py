@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -13,13 +12,15 @@ from django.core.management.base import CommandParser
 from rich.table import Table
 
 from users.clerk import Deadline, clerk
-from users.management.bulk import as_command_errors
-from users.management.terminal import EngineerCommand, print_table
+from users.management.command import JsonCommand
+from users.management.terminal import print_table
 from users.sync.check import Finding, Level, check
 from users.sync.mirror import instance
 
 
-class Command(EngineerCommand):
+class Command(JsonCommand):
+    name = "clerk_check"
+    keys = ("broken", "findings")
     help = (
         "Check the key, Clerk, the clock, the webhook secret, the database, the worker and what "
         "is unfinished, and say how to fix what is wrong. Exit code 0: nothing is broken; 1: "
@@ -29,22 +30,21 @@ class Command(EngineerCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
         parser.add_argument(
             "--accept-instance", metavar="ID",
             help="remember this Clerk instance (ins_…) as ours, in place of the one before",
         )  # fmt: skip
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["accept_instance"]:
-            with as_command_errors(self.stderr):
-                deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
-                instance.accept(options["accept_instance"], clerk(), deadline)
+            deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+            instance.accept(options["accept_instance"], clerk(), deadline)
         found = list(check())
         broken = any(finding.level is Level.BROKEN for finding in found)
         if options["json"]:
             rows = [asdict(finding) | {"level": finding.level.value} for finding in found]
-            self.stdout.write(json.dumps({"broken": broken, "findings": rows}))
+            self.known = {"broken": broken, "findings": rows}
         elif self.stdout.isatty():
             print_table(self.stdout, _table(found))
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections import Counter
 from typing import Any
@@ -14,9 +13,10 @@ from django.utils import timezone
 from rich.table import Table
 
 from users.errors import BulkRefused
-from users.management.bulk import as_command_errors, refresh
-from users.management.options import call_rate
-from users.management.terminal import EngineerCommand, print_table
+from users.management.bulk import refresh
+from users.management.command import JsonCommand
+from users.management.options import call_rate, refuse_together
+from users.management.terminal import print_table
 from users.models import BulkRun
 from users.sync import scan
 from users.sync.bulk.lock import one_at_a_time
@@ -28,7 +28,9 @@ from users.sync.wording import age
 COLUMNS = ("kind", "user_id", "label", "clerk_id", "ours", "theirs", "cause")
 
 
-class Command(EngineerCommand):
+class Command(JsonCommand):
+    name = "clerk_diff"
+    keys = ("looked_at", "summary", "differences")
     help = (
         "List the differences between the database and our copy of Clerk's side, with the likely "
         "cause of each. --refresh reads all of Clerk's users first. Exit code 0: no difference; "
@@ -41,32 +43,40 @@ class Command(EngineerCommand):
             "--refresh", action="store_true", help="read all of Clerk's users first"
         )
         parser.add_argument("--kind", action="append", choices=Kind.values, help="repeatable")
-        parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
-        parser.add_argument("--json", action="store_const", dest="format", const="json")
+        parser.add_argument("--format", choices=["table", "csv"], help="default: table")
         parser.add_argument(
             "--quiet", action="store_true", help="say nothing unless something differs, for cron"
         )
         parser.add_argument("--rate", type=float, metavar="N", help="requests to Clerk a second")
         parser.add_argument("--accept-missing", action="store_true",
                             help="accept that very many accounts are gone from Clerk")  # fmt: skip
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with as_command_errors(self.stderr):
-            rate = _rate_of(options)
-            if options["refresh"]:
-                with one_at_a_time():
-                    refresh(
-                        self.stderr,
-                        rate=rate,
-                        accept_missing=options["accept_missing"],
-                        quiet=options["quiet"],
-                    )
-            found = list(find([Kind(kind) for kind in options["kind"] or []]))
-            look = scan.last_finished()
-        if found or not options["quiet"] or options["format"] == "json":
-            getattr(self, f"_{options['format']}")(found, look)
+        refuse_together(options, "json", ["format"])
+        rate = _rate_of(options)
+        if options["refresh"]:
+            with one_at_a_time():
+                refresh(
+                    self.stderr,
+                    rate=rate,
+                    accept_missing=options["accept_missing"],
+                    quiet=options["quiet"],
+                )
+        found = list(find([Kind(kind) for kind in options["kind"] or []]))
+        self._tell(found, scan.last_finished(), options)
         if found:
             sys.exit(2)
+
+    def _tell(self, found: list[Difference], look: BulkRun | None, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.known = _document(found, look)
+        elif not found and options["quiet"]:
+            pass
+        elif options["format"] == "csv":
+            self._csv(found, look)
+        else:
+            self._table(found, look)
 
     def _table(self, found: list[Difference], look: BulkRun | None) -> None:
         self.stdout.write(_age(look))
@@ -102,13 +112,13 @@ class Command(EngineerCommand):
             writer.writerow([safe(cell) for cell in _cells(difference).values()])
         self.stdout.write(text.getvalue())
 
-    def _json(self, found: list[Difference], look: BulkRun | None) -> None:
-        document = {
-            "looked_at": look.started_at.isoformat() if look else None,
-            "summary": _summary(found),
-            "differences": [_cells(difference) for difference in found],
-        }
-        self.stdout.write(json.dumps(document))
+
+def _document(found: list[Difference], look: BulkRun | None) -> dict[str, Any]:
+    return {
+        "looked_at": look.started_at.isoformat() if look else None,
+        "summary": _summary(found),
+        "differences": [_cells(difference) for difference in found],
+    }
 
 
 def _rate_of(options: dict[str, Any]) -> float:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 from django.core.management.base import CommandParser
 
-from users.management.bulk import as_command_errors
-from users.management.terminal import EngineerCommand
+from users.management.command import JsonCommand
+from users.management.report import event_of
 from users.sync import upkeep
 from users.sync.deliveries import Received
 from users.sync.recovery import RecoveryResult
 from users.sync.showing import visible
 
 
-class Command(EngineerCommand):
+class Command(JsonCommand):
+    name = "clerk_recover"
+    keys = ("left", "attempts", "events", "notes")
     help = (
         "Resolve pending changes by what Clerk has; a save that is still running is left alone. "
         "Then try waiting events again, send waiting invitations and ban replaced accounts. The "
@@ -31,13 +32,13 @@ class Command(EngineerCommand):
             action="store_true",
             help="say only what is not done, and the notes, for cron",
         )
-        parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with as_command_errors(self.stderr):
-            report = upkeep.run()
+        self.begun = "What it did is kept. Run it again to do the rest."
+        report = upkeep.run()
         if options["json"]:
-            self.stdout.write(json.dumps(_document(report)))
+            self.known = _document(report)
         else:
             for line in _lines_left(report) if options["quiet"] else _lines(report):
                 self.stdout.write(visible(line))
@@ -68,7 +69,7 @@ def _event_line(event: Received) -> str:
 
 def _document(report: upkeep.Report) -> dict[str, Any]:
     return {
-        "open": report.left,
+        "left": report.left,
         "attempts": [
             {
                 "attempt": result.attempt.pk,
@@ -79,9 +80,6 @@ def _document(report: upkeep.Report) -> dict[str, Any]:
             }
             for result in report.attempts
         ],
-        "events": [
-            {"svix_id": event.svix_id, "done": event.done, "error": event.error}
-            for event in report.events
-        ],
+        "events": [event_of(event) for event in report.events],
         "notes": report.notes,
     }

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from users.management.bulk import as_command_errors
-from users.management.terminal import EngineerCommand
+from users.management.command import JsonCommand
+from users.management.report import event_of
 from users.models import WebhookDelivery
 from users.sync import deliveries
 from users.sync.deliveries import Outcome, Received
 from users.sync.showing import visible
 
 
-class Command(EngineerCommand):
+class Command(JsonCommand):
+    name = "clerk_replay"
+    keys = ("left", "events")
     help = (
         "Try events from Clerk again that could not take effect: the named ones, else all that "
         "wait. Events that can never be applied are listed, and tried again only when they are "
@@ -27,20 +28,16 @@ class Command(EngineerCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("svix_id", nargs="*", help="ids of deliveries; default: all that wait")
-        parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         named = options["svix_id"] or None
-        with as_command_errors(self.stderr):
-            results = _retry(named)
-            left = [result for result in results if not result.done]
-            results += [] if named else _set_aside({result.svix_id for result in results})
+        self.begun = "What it did is kept. Run it again to do the rest."
+        results = _retry(named)
+        left = [result for result in results if not result.done]
+        results += [] if named else _set_aside({result.svix_id for result in results})
         if options["json"]:
-            self.stdout.write(json.dumps({"left": len(left), "deliveries": [
-                {"svix_id": result.svix_id, "done": result.done, "error": result.error,
-                 "unusable": result.outcome is Outcome.UNUSABLE}
-                for result in results
-            ]}))  # fmt: skip
+            self.known = {"left": len(left), "events": list(map(event_of, results))}
         else:
             for result in results:
                 said = "done" if result.done else result.report

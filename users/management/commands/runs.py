@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from rich.table import Table
 
 from users.errors import BulkRefused
 from users.management import report
-from users.management.bulk import as_command_errors
+from users.management.command import JsonCommand
 from users.management.options import whole_number
-from users.management.terminal import EngineerCommand, print_table
+from users.management.terminal import print_table
 from users.models import BulkRun
 from users.sync.bulk import files
 from users.sync.bulk.results import safe
@@ -26,7 +25,9 @@ COLUMNS = ("position", "line", "user_id", "label", "clerk_id", "operation", "sta
 LISTED = 20
 
 
-class Command(EngineerCommand):
+class Command(JsonCommand):
+    name = "runs"
+    keys = ("run", "runs")
     help = (
         "Look at bulk runs: list the newest, show one with the rows that are not done, or export "
         "all its rows as CSV. Without RUN, show and export take the newest one that has rows. "
@@ -38,24 +39,22 @@ class Command(EngineerCommand):
         parser.add_argument("action", nargs="?", choices=["list", "show", "export"], default="list")
         parser.add_argument("run", nargs="?", type=whole_number, metavar="RUN")
         parser.add_argument("--out", type=Path, metavar="FILE", help="export: default is stdout")
-        parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with as_command_errors(self.stderr):
-            _refuse_ignored(options)
-            bring_up_to_date()
-            if options["action"] == "list":
-                self._list(options)
-            elif options["action"] == "show":
-                self._show(_find(options["run"]), options)
-            else:
-                self._export(_find(options["run"]), options["out"])
+        _refuse_ignored(options)
+        bring_up_to_date()
+        if options["action"] == "list":
+            self._list(options)
+        elif options["action"] == "show":
+            self._show(_find(options["run"]), options)
+        else:
+            self._export(_find(options["run"]), options["out"])
 
     def _list(self, options: dict[str, Any]) -> None:
         newest = list(BulkRun.objects.select_related("actor").order_by("-pk")[:LISTED])
         if options["json"]:
-            runs = [report.result_of(run) for run in newest]
-            self.stdout.write(json.dumps({"version": report.VERSION, "runs": runs}))
+            self.known["runs"] = [report.result_of(run) for run in newest]
             return
         table = Table()
         for column in ("Run", "Command", "Started (UTC)", "State", "Rows", "By"):
@@ -68,10 +67,9 @@ class Command(EngineerCommand):
         print_table(self.stdout, table)
 
     def _show(self, run: BulkRun, options: dict[str, Any]) -> None:
+        result = self.known["run"] = report.result_of(run)
         if options["json"]:
-            self.stdout.write(json.dumps(report.document(run.command, run=run)))
             return
-        result = report.result_of(run)
         for row in result["not_done"]:
             self.stdout.write(visible(f"{row['state']}: {row['label']}. {row['reason']}"))
         state = run.get_state_display().lower()

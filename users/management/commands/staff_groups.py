@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from users.management.terminal import EngineerCommand
+from users.management.command import EngineerCommand
 from users.sync import staff_groups
 
 

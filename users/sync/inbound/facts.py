@@ -27,6 +27,8 @@ differ a little. A time further ahead would make us deaf to all that comes after
 
 LONGEST_NAME = BuilderUser._meta.get_field("name").max_length or 10_000
 """Letters of a name that the row can hold; Clerk takes more than twice as many."""
+MOST_NAMES = 50
+"""How many names of an account are kept: people may rename themselves as often as they like."""
 LONGEST_EMAIL = BuilderUser._meta.get_field("email").max_length or 10_000
 
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -53,14 +55,16 @@ class Facts:
 
     `snapshot` holds the columns of the newest state. `name` and `email` are the last ones that
     were not empty and that a row can hold, `reference` that of the invitation it came from.
-    `addresses` were verified as the primary one. `deleted_at` and `not_found_at` are gone as
-    soon as an answer later than they shows the account.
+    `names` are the newest ones that it has ever shown, each with the version of the last state
+    that had it. `addresses` were verified as the primary one. `deleted_at` and `not_found_at` are
+    gone as soon as an answer later than they shows the account.
     """
 
     snapshot: Told = UNTOLD
     name: Told = UNTOLD
     email: Told = UNTOLD
     reference: Told = UNTOLD
+    names: Mapping[str, str] = field(default_factory=dict)
     addresses: Mapping[str, Held] = field(default_factory=dict)
     last_sign_in_at: datetime | None = None
     answered_at: datetime | None = None
@@ -78,13 +82,14 @@ def of_user(user: ClerkUser, *, observed_at: datetime) -> Facts:
     columns = _columns_of(user, updated_at)
     reference = _uuid(user.public_metadata.get(OUR_INVITATION))
     version = _version(updated_at, observed_at, columns | {"reference": reference})
-    email, name = emails.normalized(user.email), user.name
+    email, name = emails.normalized(user.email), "" if unfit_name(user.name) else user.name
     held = (min(updated_at, observed_at), observed_at)
     return Facts(
         snapshot=Told(version, columns),
-        name=Told(version, name) if name and not unfit_name(name) else UNTOLD,
+        name=Told(version, name) if name else UNTOLD,
         email=Told(version, email) if 0 < len(email) <= LONGEST_EMAIL else UNTOLD,
         reference=Told(version, reference) if reference else UNTOLD,
+        names={name: version} if name else {},
         addresses={email: held} if email and user.email_verified else {},
         last_sign_in_at=user.last_sign_in_at,
         answered_at=user.asked_at,
@@ -110,6 +115,7 @@ def join(one: Facts, other: Facts) -> Facts:
         name=max(one.name, other.name, key=_version_of),
         email=max(one.email, other.email, key=_version_of),
         reference=max(one.reference, other.reference, key=_version_of),
+        names=_join_names(one.names, other.names),
         addresses=_join_addresses(one.addresses, other.addresses),
         last_sign_in_at=_later(one.last_sign_in_at, other.last_sign_in_at),
         answered_at=answered_at,
@@ -146,6 +152,15 @@ def _join_addresses(one: Mapping[str, Held], other: Mapping[str, Held]) -> Mappi
         known = joined.get(address)
         joined[address] = (min(known[0], first), max(known[1], last)) if known else (first, last)
     return joined
+
+
+def _join_names(one: Mapping[str, str], other: Mapping[str, str]) -> Mapping[str, str]:
+    """Whoever is among the newest of all is so in each part, too: so the order does not matter."""
+    if not other or one == other:
+        return one
+    last = {name: max(one.get(name, ""), other.get(name, "")) for name in {*one, *other}}
+    newest = sorted(last.items(), key=lambda known: (known[1], known[0]), reverse=True)
+    return dict(newest[:MOST_NAMES])
 
 
 def _later(one: Moment | None, other: Moment | None) -> Moment | None:

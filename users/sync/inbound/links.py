@@ -306,16 +306,19 @@ class Links:
             return row
         if link is None:
             return _unlinked(row, undone=self._is_undone(row))
-        if link.account == row.clerk_id:
-            return replace(row, linked_by=link.by, linked_since=link.since)
         if link.given_back:
             return _given_back(row)
-        own, since = row.own_email, row.own_email_since
-        if link.invitation is not None and not same_email(link.invitation.email, own):
-            own, since = normalized_email(link.invitation.email), link.invitation.sent_at
+        invited = link.invitation
+        if invited is not None and not same_email(invited.email, row.own_email):
+            own_email = normalized_email(invited.email)
+            row = replace(row, own_email=own_email, own_email_since=invited.sent_at)
+        if link.account == row.clerk_id:
+            return replace(row, linked_by=link.by, linked_since=link.since)
+        account = self.group.accounts[link.account]
         # What it took from the account before is not the new one's: which of the two was heard of
-        # first must not matter.
+        # first must not matter. Nor must it, when the account had the row's name.
         name = row.own_name
+        agreed = any(same_name(name, one) for one in account.facts.names)
         return replace(
             row,
             name=name,
@@ -323,12 +326,10 @@ class Links:
             linked_by=link.by,
             linked_since=link.since,
             linked_at=self.now,
-            agreed_name=name,
+            agreed_name=name if agreed else None,
             agreed_name_version="",
             agreed_email=row.email,
             agreed_email_version="",
-            own_email=own,
-            own_email_since=since,
             decided_link=_decided_link(row) if link.by == LinkedBy.ADDRESS else None,
         )
 

@@ -120,8 +120,7 @@ def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -
             f"{account.id}, which has had its email, was "
             f"{'deleted' if account.deleted else 'banned'} in Clerk."
             for account in group.accounts.values()
-            if not account.usable
-            and not account.released
+            if (account.deleted or (account.banned and not account.released))
             and account.held(row.own_email, since=row.own_email_since, now=now)
         ]
         notes = [

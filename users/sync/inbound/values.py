@@ -114,7 +114,8 @@ def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None
 def _at_home(before: Row, row: Row, wish: Wishes) -> Wishes:
     """Leave out the address to which the row followed an account that is taken back."""
     moved = before.clerk_id is not None and before.clerk_id != row.clerk_id
-    undone = moved and before.linked_by == row.linked_by == LinkedBy.ADDRESS
+    again = row.linked_by == LinkedBy.ADDRESS or row.is_given_back(before)
+    undone = moved and before.linked_by == LinkedBy.ADDRESS and again
     *others, last = wish.addresses
     foreign = same_email(last, before.email) and not same_email(last, row.own_email)
     return replace(wish, addresses=others) if undone and foreign and others else wish

@@ -206,13 +206,19 @@ def _told(facts: Mapping[str, Facts]) -> list[Any]:
 
 
 def decide(row: BuilderUser, clerk_id: str | None) -> None:
-    """Record that staff decided which account the row has, None for none."""
+    """Record that staff decided which account the row has, None for none.
+
+    The two agree on the row's name if the account has ever had it. If the person was renamed
+    since, the row follows.
+    """
     observe([row.pk])
     ClerkAccount.objects.filter(user=row.pk).exclude(pk=clerk_id or "").update(user=None)
     account = ClerkAccount.objects.filter(pk=clerk_id).first()
     if account is not None:
         ClerkAccount.objects.filter(pk=account.pk).update(user=row.pk)
-    names_agree = account is not None and same_name(row.name, account.known_name)
+    shown = account.names.items() if account is not None else ()
+    versions = (version for name, version in shown if same_name(row.name, name))
+    name_version = max(versions, default="")
     emails_agree = account is not None and same_email(row.email, account.known_email)
     own(row.pk)
     Agreement.objects.filter(pk=row.pk).update(
@@ -220,8 +226,8 @@ def decide(row: BuilderUser, clerk_id: str | None) -> None:
         linked_by=LinkedBy.STAFF,
         linked_since=timezone.now(),
         linked_at=None,
-        name=row.name if names_agree else None,
-        name_version=account.known_name_version if account and names_agree else "",
+        name=row.name if name_version else None,
+        name_version=name_version,
         email=row.email if emails_agree else None,
         email_version=account.known_email_version if account and emails_agree else "",
         note="",

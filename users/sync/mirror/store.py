@@ -33,6 +33,7 @@ _WRITTEN = (
     "version",
     *_REGISTERS,
     *(f"{column}_version" for column in _REGISTERS),
+    "names",
     "addresses",
     *_MOMENTS,
 )
@@ -314,12 +315,8 @@ def of_record(account: ClerkAccount) -> Facts:
 
 
 def _facts(row: Mapping[str, Any]) -> Facts:
-    addresses = row["addresses"]
-    if isinstance(addresses, str):
-        addresses = orjson.loads(addresses)
-    providers = row["providers"]
     columns = {column: row[column] for column in SNAPSHOT}
-    columns["providers"] = orjson.loads(providers) if isinstance(providers, str) else providers
+    columns["providers"] = _loaded(row["providers"])
 
     def told(column: str) -> Told:
         version = row[f"{column}_version"]
@@ -330,9 +327,10 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         name=told("known_name"),
         email=told("known_email"),
         reference=told("reference"),
+        names=_loaded(row["names"]),
         addresses={
             address: (_EPOCH + first * _MICROSECOND, _EPOCH + last * _MICROSECOND)
-            for address, (first, last) in addresses.items()
+            for address, (first, last) in _loaded(row["addresses"]).items()
         },
         last_sign_in_at=row["last_sign_in_at"],
         answered_at=row["answered_at"],
@@ -340,6 +338,11 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         deleted_at=row["deleted_at"],
         not_found_at=row["not_found_at"],
     )
+
+
+def _loaded(value: Any) -> Any:
+    """JSON as raw SQL gives it, or as a model has it already."""
+    return orjson.loads(value) if isinstance(value, str) else value
 
 
 _NOTHING = dict.fromkeys(SNAPSHOT) | {
@@ -355,6 +358,7 @@ def _record(clerk_id: str, known: Facts) -> dict[str, Any]:
         "clerk_id": clerk_id,
         **(known.snapshot.value or _NOTHING),
         "version": known.snapshot.version,
+        "names": dict(known.names),
         "addresses": {
             address: [(first - _EPOCH) // _MICROSECOND, (last - _EPOCH) // _MICROSECOND]
             for address, (first, last) in known.addresses.items()

@@ -1,0 +1,175 @@
+"""What all commands of engineers share: their help, their errors, and the document of --json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    DjangoHelpFormatter,
+)
+from django.db import InterfaceError, OperationalError, ProgrammingError
+from psycopg import errors as postgresql
+
+from users.errors import (
+    BulkRefused,
+    ChangeFailed,
+    ClerkError,
+    ClerkNotConfigured,
+    ClerkUnreachable,
+)
+from users.management.terminal import steady
+from users.sync import wording
+
+EXAMPLES = "Examples:"
+INTERRUPTED = 130
+VERSION = 1
+"""Of the document; docs/json.md is its schema."""
+
+
+class _HelpFormatter(DjangoHelpFormatter):
+    """Fills every text but the examples, whose lines stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(EXAMPLES) else super()._fill_text(text, width, indent)
+
+
+class EngineerCommand(BaseCommand):
+    """A command whose help ends with `examples`, and whose known failures are one line.
+
+    Its output may be cut off, or be of any encoding. Exit codes: 1 it could not run; 130
+    interrupted.
+    """
+
+    examples: tuple[str, ...] = ()
+
+    begun = ""
+    """What the command has changed so far, and how to go on. Empty while nothing is changed."""
+
+    def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
+        super().__init__(stdout or steady(sys.stdout), stderr or steady(sys.stderr), **options)
+
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+        """Refuse shortened options as well: --app must not mean --apply."""
+        epilog = "\n  manage.py ".join([EXAMPLES, *self.examples])
+        return super().create_parser(
+            prog_name, subcommand, epilog=epilog, formatter_class=_HelpFormatter,
+            allow_abbrev=False, **options,
+        )  # fmt: skip
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Refuse wrong options with exit code 1: argparse's own 2 means here that something
+        differs, or is not done."""
+        try:
+            self.create_parser(argv[0], argv[1]).parse_args(argv[2:])
+        except CommandError as error:
+            self.refuse_options(argv, f"{error}\nSee manage.py {argv[1]} --help.")
+        super().run_from_argv(argv)
+
+    def refuse_options(self, argv: list[str], reason: str) -> NoReturn:
+        self.stderr.write(reason)
+        sys.exit(1)
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except KeyboardInterrupt:
+            self.stderr.write(self.interrupted)
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            if reason := _explain(error, self.begun):
+                raise CommandError(reason) from None
+            raise
+
+    @property
+    def interrupted(self) -> str:
+        """What Ctrl-C has ended."""
+        if self.begun:
+            return f"Interrupted. {self.begun}"
+        return "Interrupted before anything was changed."
+
+
+class JsonCommand(EngineerCommand):
+    """A command with --json. Stdout then has exactly one JSON document, whatever ends the
+    command. The command itself writes nothing else to stdout then."""
+
+    name: str
+    """The command's own, as the document has it; bulk commands keep it in plans and runs too."""
+
+    keys: tuple[str, ...] = ()
+    """The keys of the document apart from `version`, `command` and `error`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.known: dict[str, Any] = {}
+        """The values of `keys` that are known so far. The others are null."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
+
+    def refuse_options(self, argv: list[str], reason: str) -> NoReturn:
+        if "--json" in argv:
+            self._write_document(reason)
+        super().refuse_options(argv, reason)
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        if not options["json"]:
+            return super().execute(*args, **options)
+        reason: str | None = None
+        try:
+            return super().execute(*args, **options)
+        except SystemExit as end:
+            reason = self.interrupted if end.code == INTERRUPTED else None
+            raise
+        except CommandError as error:
+            reason = str(error)
+            raise
+        except Exception as error:
+            reason = f"Unexpected {type(error).__name__}. Its traceback is in stderr: report it."
+            raise
+        finally:
+            self._write_document(reason)
+
+    def _write_document(self, error: str | None) -> None:
+        document = {"version": VERSION, "command": self.name, "error": error}
+        self.stdout.write(json.dumps(document | {key: self.known.get(key) for key in self.keys}))
+
+
+def _explain(error: Exception, begun: str) -> str:
+    """Say in one line what failed and what to do; empty for a fault of the code. `begun` says
+    what was changed before."""
+    again = begun or "Then run this command again."
+    match error:
+        case BulkRefused() | ImproperlyConfigured():
+            return str(error)
+        case ChangeFailed():
+            return error.full_message
+        case ClerkError():
+            return _explain_clerk(error)
+        case OperationalError() | InterfaceError():
+            failed = f"The database does not answer ({type(error).__name__})."
+            return f"{failed} Check DATABASE_URL and PostgreSQL. {again}"
+        case ProgrammingError(__cause__=postgresql.UndefinedTable() | postgresql.UndefinedColumn()):
+            return f"The database lacks tables of this version. Run: manage.py migrate. {again}"
+        case _:
+            return ""
+
+
+def _explain_clerk(error: ClerkError) -> str:
+    match error:
+        case ClerkNotConfigured():
+            advice = "Set CLERK_SECRET_KEY, then run this command again."
+        case ClerkUnreachable():
+            advice = (
+                f"Check CLERK_API_URL ({settings.CLERK_API_URL}) and the network, then run this "
+                "command again."
+            )
+        case _:
+            return wording.refused(error).full_message
+    return f"{error.summary.rstrip('.')}. {advice}"

@@ -23,13 +23,10 @@ from users.models import BulkRun, WebhookDelivery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ELSEWHERE = {"demo"}
-"""Not for engineers: `make demo` runs it."""
 COMMANDS = {
     file.stem: app
     for app in ("staff", "users")
     for file in sorted((ROOT / app / "management" / "commands").glob("[!_]*.py"))
-    if file.stem not in ELSEWHERE
 }
 REQUIRED = {"reset_two_step": ["sam"], "unlock_sign_in": ["--account", "sam"]}
 """Options that a command needs before it asks the database."""

@@ -213,7 +213,7 @@ def scan_only() -> None:
     from django.conf import settings
 
     from users.clerk import Pace, clerk
-    from users.sync.scan import scan
+    from users.sync.mirror.scan import scan
 
     client = clerk()
     before, started = _memory("VmRSS"), time.perf_counter()
@@ -227,7 +227,7 @@ def fetch_only() -> None:
     from django.conf import settings
 
     from users.clerk import Pace, clerk
-    from users.sync import scan
+    from users.sync.mirror import scan
 
     pace = Pace(settings.CLERK_RATE_LIMIT * SHARE)
     session = requests.Session()
@@ -263,7 +263,7 @@ def drift(count: int = 100_000, apart: int = 300) -> None:
 
     from users.guard import without_clerk
     from users.models import BuilderUser, ClerkAccount, SyncAttempt
-    from users.sync import differences
+    from users.sync.mirror import report
 
     with clerk() as root:
         people(root, count)
@@ -284,10 +284,10 @@ def drift(count: int = 100_000, apart: int = 300) -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-        sql, params = differences.statement().query.sql_with_params()
+        sql, params = report.statement().query.sql_with_params()
         bare = _seconds(lambda: (cursor.execute(sql, params), cursor.fetchall()))
     found: list[Any] = []
-    took = _seconds(lambda: found.extend(differences.find()))
+    took = _seconds(lambda: found.extend(report.find()))
     kinds = Counter(difference.kind.value for difference in found)
     print(
         f"drift of {count}: {took:.2f} s for {len(found)} differences {dict(kinds)}, "

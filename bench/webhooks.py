@@ -146,7 +146,7 @@ def wrong_rows(sandbox: Sandbox) -> list[str]:
     """What is not as Clerk has it now, after kept events were tried again. Rows of people who
     were deleted there are as they were before: nobody relied on their account."""
     from users.models import BuilderUser, ClerkAccount, WebhookDelivery
-    from users.sync import deliveries
+    from users.sync.inbound import deliveries
 
     deliveries.retry()
     wrong = [f"{kept} is kept: {kept.error}" for kept in WebhookDelivery.objects.filter(

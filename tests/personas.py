@@ -6,19 +6,19 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from tests.factories import StaffFactory
-from users.sync import staff_groups
+from users.sync.access import groups
 
 
 def staff_who_may(*names: str) -> User:
     """A staff member with single permissions, named as `users.invite`."""
     staff = StaffFactory(is_superuser=False)
-    staff.user_permissions.set(staff_groups.of_names(names))
+    staff.user_permissions.set(groups.of_names(names))
     return staff
 
 
 def staff_in(*groups: str) -> User:
     """A staff member of groups, which a flushed database has no more."""
-    staff_groups.apply()
+    groups.apply()
     staff = StaffFactory(is_superuser=False)
     staff.groups.set(Group.objects.filter(name__in=groups))
     return staff

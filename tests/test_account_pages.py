@@ -18,7 +18,7 @@ from tests.test_change_form import said, stored, text_of
 from tests.unknown import NOT_CONFIRMED, time_is_over
 from users.admin.builder_user import MOST_AT_ONCE
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
-from users.sync import upkeep
+from users.sync import maintenance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -326,5 +326,5 @@ def test_a_mistake_in_what_follows_for_others_loses_no_change(client, sandbox):
     assert [account["id"] for account in sandbox.find("ann.new@example.com")] == [user.clerk_id]
     assert SyncAttempt.objects.get().status == "applied"
     assert ClerkAccount.objects.get().reconcile_due
-    upkeep.run()
+    maintenance.run()
     assert not ClerkAccount.objects.get().reconcile_due

@@ -19,8 +19,8 @@ from tests.front_end import ORIGIN, administrator, ask, claims_of, edit, rename,
 from tests.test_change_form import stored
 from users.clerk import ClerkUser
 from users.models import Agreement, ClerkAccount, SyncAttempt
-from users.sync import account
 from users.sync.mirror import store
+from users.sync.services import linking
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("front_end")]
 
@@ -220,16 +220,16 @@ def test_an_account_that_staff_connected_may_have_another_address(sandbox, staff
     person = administrator(sandbox, clerk={"verified": False})
     user = linked(sandbox)
     may_not(sandbox, person, user)
-    account.unlink(stored(person), actor=staff)
-    account.link(stored(person), actor=staff, clerk_id=person.clerk_id)
+    linking.unlink(stored(person), actor=staff)
+    linking.link(stored(person), actor=staff, clerk_id=person.clerk_id)
     assert rename(token_of(sandbox, person), user, firstName="Marie").status_code == 200
 
 
 def test_a_link_of_staff_to_an_earlier_account_counts_no_more(sandbox, staff):
     """Another application has given the row another account since."""
     person = administrator(sandbox, clerk={"verified": False})
-    account.unlink(stored(person), actor=staff)
-    account.link(stored(person), actor=staff, clerk_id=person.clerk_id)
+    linking.unlink(stored(person), actor=staff)
+    linking.link(stored(person), actor=staff, clerk_id=person.clerk_id)
     thief = sandbox.add_user(email=person.email, verified=False)
     store.keep(ClerkUser.parse(thief, asked_at=timezone.now()))
     change_here(person, clerk_id=thief["id"])

@@ -13,7 +13,7 @@ from tests.factories import BuilderUserFactory, linked
 from tests.front_end import administrator, ask, token_of
 from tests.test_change_form import stored
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
-from users.sync import account
+from users.sync.services import linking
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("front_end")]
 
@@ -137,7 +137,7 @@ def test_an_administrators_row_whose_account_was_deleted_waits_for_a_person(sand
 
 def test_an_account_that_staff_disconnected_stays_disconnected(sandbox, staff):
     user = linked(sandbox)
-    account.unlink(user, actor=staff)
+    linking.unlink(user, actor=staff)
     stays_out(sandbox, user.clerk_id, user)
 
 

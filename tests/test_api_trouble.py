@@ -20,7 +20,7 @@ from tests.unknown import NOT_CONFIRMED, time_is_over
 from users import throttle
 from users.api import endpoint
 from users.models import ApiUse, BuilderUser, ClerkAccount, SyncAttempt
-from users.sync import recovery
+from users.sync.outbound import recovery
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("front_end")]
 

@@ -41,7 +41,7 @@ from tests.unknown import NOT_CONFIRMED
 from users.errors import NotKnown
 from users.forms import ChangeForm
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
-from users.sync import steps
+from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -185,15 +185,15 @@ def meanwhile():
 
     def meanwhile(do):
         def receiver(sender, step, **_):
-            if step == steps.AFTER_ATTEMPT:
+            if step == checkpoints.AFTER_ATTEMPT:
                 do()
 
         receivers.append(receiver)
-        steps.reached.connect(receiver)
+        checkpoints.reached.connect(receiver)
 
     yield meanwhile
     for receiver in receivers:
-        steps.reached.disconnect(receiver)
+        checkpoints.reached.disconnect(receiver)
 
 
 def test_a_user_who_is_deleted_while_the_form_is_saved(client, sandbox, meanwhile):

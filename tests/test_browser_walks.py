@@ -13,7 +13,7 @@ from tests.patience import PATIENCE
 from tests.test_accessibility import violations
 from tests.test_change_form import page_of, stored
 from users.models import BuilderUser, Invitation, WebhookDelivery
-from users.sync import upkeep
+from users.sync import maintenance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,7 +85,7 @@ def test_a_new_email_by_invitation(page, clerk):
     assert (now.email, now.clerk_id) == ("new@example.com", account["id"])
     page.goto(page_of(user))
     page.get_by_text("old@example.com. That account is still to be banned.").wait_for()
-    assert upkeep.run().left == 0
+    assert maintenance.run().left == 0
     assert clerk.webhooks.wait_idle(PATIENCE)
     # With the old address nobody can sign in any more.
     assert [other["banned"] for other in clerk.find("old@example.com")] == [True]

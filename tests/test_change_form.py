@@ -17,7 +17,7 @@ from tests.html_form import fields_of
 from tests.patience import deadline_for
 from tests.unknown import NOT_CONFIRMED
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
-from users.sync import steps
+from users.sync.outbound import checkpoints
 from users.version import version_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -235,14 +235,14 @@ class TestRefused:
         user, group = linked(sandbox), BuilderGroupFactory()
 
         def delete_group(sender, step, **_):
-            if step == steps.AFTER_ATTEMPT:
+            if step == checkpoints.AFTER_ATTEMPT:
                 BuilderGroup.objects.filter(pk=group.pk).delete()
 
-        steps.reached.connect(delete_group)
+        checkpoints.reached.connect(delete_group)
         try:
             response = submit(client, user, name="Mary Ann Jones", builder_group=group.pk)
         finally:
-            steps.reached.disconnect(delete_group)
+            checkpoints.reached.disconnect(delete_group)
         assert "builder_group" in response.context["adminform"].form.errors
         assert sandbox.writes() == []
         attempt = SyncAttempt.objects.get()

@@ -16,7 +16,7 @@ from tests.commands import ROOT, run
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
 from tests.patience import PATIENCE
 from users.models import BulkRow, BulkRun, ClerkAccount, SyncAttempt, WebhookDelivery
-from users.sync import check
+from users.sync import diagnostics
 from users.tasks import keep_mirror_current
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -89,7 +89,7 @@ def test_nobody_at_the_address(sandbox, settings):
 @pytest.mark.parametrize(("minutes", "level"), [(-2, "warning"), (2, "warning"), (6, "broken")])
 def test_a_clock_that_is_wrong(sandbox, monkeypatch, minutes, level):
     later = timezone.now() + timedelta(minutes=minutes)
-    monkeypatch.setattr(check.timezone, "now", lambda: later)
+    monkeypatch.setattr(diagnostics.timezone, "now", lambda: later)
     found = findings(1 if level == "broken" else 0)["Clock"]
     assert (found["level"], "NTP" in found["fix"]) == (level, True)
 

@@ -15,7 +15,8 @@ from tests.commands import ROOT, environment, run
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
 from users.management.commands import clerk_push
 from users.models import BulkRun, ClerkAccount
-from users.sync import deliveries, recovery
+from users.sync.inbound import deliveries
+from users.sync.outbound import recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

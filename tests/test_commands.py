@@ -174,7 +174,10 @@ def test_ctrl_c_is_one_line(monkeypatch, name):
 
 @pytest.mark.parametrize(
     ("name", "work"),
-    [("clerk_recover", "users.sync.upkeep.run"), ("clerk_replay", "users.sync.deliveries.retry")],
+    [
+        ("clerk_recover", "users.sync.maintenance.run"),
+        ("clerk_replay", "users.sync.inbound.deliveries.retry"),
+    ],
 )
 def test_ctrl_c_during_recovery_never_says_that_nothing_was_changed(monkeypatch, name, work):
     def interrupt(*arguments):

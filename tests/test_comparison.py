@@ -23,7 +23,7 @@ from tests.factories import BuilderUserFactory, change_here, linked
 from tests.test_change_form import form_of, page_of, said, stored, text_of
 from users.clerk import names
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
-from users.sync import upkeep
+from users.sync import maintenance
 from users.sync.mirror import comparison
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -413,11 +413,11 @@ def test_an_account_without_a_name_gets_the_name_of_a_row_with_double_spaces(san
     Invitation.objects.create(
         user=user, email=user.email, purpose="new_account", status=Invitation.State.ACCEPTED
     )
-    assert upkeep.name_the_nameless() == ["Mary  Smith: Clerk has the name."]
+    assert maintenance.name_the_nameless() == ["Mary  Smith: Clerk has the name."]
     account = sandbox.user(user.clerk_id)
     assert (account["first_name"], account["last_name"]) == ("Mary", "Smith")
     assert SyncAttempt.objects.get().status == "applied"
-    assert upkeep.name_the_nameless() == []
+    assert maintenance.name_the_nameless() == []
 
 
 def test_twins_are_accounts_with_one_address_and_not_with_one_that_looks_alike(sandbox):

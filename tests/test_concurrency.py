@@ -21,8 +21,8 @@ from tests.patience import PATIENCE
 from tests.test_change_form import page_of
 from tests.unknown import NOT_CONFIRMED, time_is_over
 from users.models import BuilderUser, SyncAttempt
-from users.sync import upkeep
-from users.sync.pending import TRIES
+from users.sync import maintenance
+from users.sync.outbound.pending import TRIES
 
 PEOPLE, USERS, EDITS = 20, 5, 15
 DEADLINE, GRACE = 3.0, 1.0
@@ -164,7 +164,7 @@ def test_no_edit_is_lost_and_nobody_waits_for_ever(sandbox, client):
 
     for _ in range(TRIES + 1):
         time_is_over(minutes=30)
-        upkeep.run()
+        maintenance.run()
     assert not SyncAttempt.objects.filter(status="started").exists()
     applied = SyncAttempt.objects.filter(status="applied").order_by("settled_at")
     arrived = {attempt.changes["name"][1] for attempt in applied}

@@ -19,7 +19,7 @@ from tests.factories import (
 from tests.html_form import fields_of
 from tests.test_change_form import form_of, in_clerk, page_of, said, stored, text_of
 from users.models import BuilderUser, Status, SyncAttempt
-from users.sync import steps
+from users.sync.outbound import checkpoints
 from users.version import SALT
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,11 +62,11 @@ def at(step, act):
             act()
 
     wanted = step
-    steps.reached.connect(once)
+    checkpoints.reached.connect(once)
     try:
         yield
     finally:
-        steps.reached.disconnect(once)
+        checkpoints.reached.disconnect(once)
     assert acted
 
 
@@ -149,7 +149,7 @@ class TestWhileItIsSaved:
     def test_the_same_value(self, client, sandbox):
         user = linked(sandbox)
         mine = opened(client, user)
-        with at(steps.AFTER_ATTEMPT, lambda: change_here(user, name="Mary Ann Jones")):
+        with at(checkpoints.AFTER_ATTEMPT, lambda: change_here(user, name="Mary Ann Jones")):
             response = save(client, user, mine, name="Mary Ann Jones")
         assert said(response) == NOTHING
         assert stored(user).name == "Mary Ann Jones"
@@ -160,7 +160,7 @@ class TestWhileItIsSaved:
     def test_the_same_value_of_one_of_two_fields(self, client, sandbox):
         user, group = linked(sandbox), BuilderGroupFactory()
         mine = opened(client, user)
-        with at(steps.AFTER_ATTEMPT, lambda: change_here(user, name="Mary Ann Jones")):
+        with at(checkpoints.AFTER_ATTEMPT, lambda: change_here(user, name="Mary Ann Jones")):
             response = save(client, user, mine, name="Mary Ann Jones", builder_group=str(group.pk))
         assert response.status_code == 302
         assert (stored(user).name, stored(user).builder_group) == ("Mary Ann Jones", group)
@@ -173,7 +173,7 @@ class TestWhileItIsSaved:
         user, group = linked(sandbox), BuilderGroupFactory(name="Cedar")
         mine = opened(client, user)
         rows = BuilderUser.objects.filter(pk=user.pk)
-        with at(steps.AFTER_ATTEMPT, lambda: rows.update(builder_group=group)):
+        with at(checkpoints.AFTER_ATTEMPT, lambda: rows.update(builder_group=group)):
             response = save(client, user, mine, name="Mary Ann Jones")
         assert rows_of(response) == {"builder_group": ("—", "Cedar", "Not touched", False)}
         assert fields_of(response)["builder_group"] == str(group.pk)
@@ -189,7 +189,7 @@ class TestWhileItIsSaved:
             SyncAttempt.objects.update(status=Status.DROPPED, settled_at=user.created_at)
             BuilderUser.objects.filter(pk=user.pk).update(builder_group=group)
 
-        with at(steps.AFTER_ATTEMPT, drop):
+        with at(checkpoints.AFTER_ATTEMPT, drop):
             response = save(client, user, mine, name="Mary Ann Jones")
         assert response.status_code == 200
         assert rows_of(response) == {"builder_group": ("—", "Cedar", "Not touched", False)}
@@ -203,7 +203,7 @@ class TestWhileItIsSaved:
         user = linked(sandbox)
         mine = opened(client, user)
         dropped = {"status": Status.DROPPED, "settled_at": user.created_at}
-        with at(steps.AFTER_ATTEMPT, lambda: SyncAttempt.objects.update(**dropped)):
+        with at(checkpoints.AFTER_ATTEMPT, lambda: SyncAttempt.objects.update(**dropped)):
             response = save(client, user, mine, name="Mary Ann Jones")
         assert rows_of(response) == {}
         assert "Nothing was saved" in text_of(response)

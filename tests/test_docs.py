@@ -17,8 +17,8 @@ from django.db.models import TextChoices
 
 from users.management.bulk import BulkCommand
 from users.models import Invitation, Status, WebhookDelivery
-from users.sync.differences import Kind
-from users.sync.drift import State
+from users.sync.mirror.report import Kind
+from users.sync.mirror.status import State
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

@@ -18,7 +18,8 @@ from tests.test_change_form import in_clerk, page_of, said, stored, submit, text
 from tests.unknown import time_is_over
 from users.guard import without_clerk
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
-from users.sync import invitations, repeats
+from users.sync.outbound import repeats
+from users.sync.services import invitations
 from users.version import version_of
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -24,10 +24,10 @@ from tests.factories import (
 from tests.personas import browser_of, staff_in, staff_who_may
 from tests.test_change_form import form_of, page_of, said, stored, text_of
 from users.models import BuilderUser, Invitation, SyncAttempt
-from users.sync import steps
+from users.sync.access.groups import STAFF
+from users.sync.access.permissions import NO_PERMISSION
 from users.sync.actors import service_user
-from users.sync.permissions import NO_PERMISSION
-from users.sync.staff_groups import STAFF
+from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -251,14 +251,14 @@ def test_a_user_who_becomes_an_administrator_meanwhile_is_not_banned(sandbox, ma
     user = linked(sandbox)
 
     def promote(sender, step, **_):
-        if step == steps.AFTER_ATTEMPT:
+        if step == checkpoints.AFTER_ATTEMPT:
             change_here(user, role="ADMIN")
 
-    steps.reached.connect(promote)
+    checkpoints.reached.connect(promote)
     try:
         response = manager.post(own_page(user, "ban"))
     finally:
-        steps.reached.disconnect(promote)
+        checkpoints.reached.disconnect(promote)
     assert NO_PERMISSION in told(response)
     assert SyncAttempt.objects.get().status == "refused"
     assert sandbox.writes() == []

@@ -15,7 +15,7 @@ from tests.factories import linked
 from tests.test_change_form import said, submit
 from tests.test_unknown_outcomes import at_step, in_thread, recover
 from users.models import BuilderUser, SyncAttempt
-from users.sync import steps
+from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,7 +25,7 @@ def test_a_delete_that_recovery_carries_out_meanwhile_is_told_as_done(client, sa
     user = linked(sandbox)
     sandbox.delete(user.clerk_id)
     page = reverse("admin:users_builderuser_delete", args=[user.pk])
-    with at_step(steps.AFTER_ATTEMPT, lambda: in_thread(recover)):
+    with at_step(checkpoints.AFTER_ATTEMPT, lambda: in_thread(recover)):
         response = client.post(page, {"post": "yes"})
     assert "was deleted successfully" in said(response)[0]
     assert not BuilderUser.objects.exists()
@@ -59,7 +59,7 @@ def test_the_same_change_of_two_processes_that_died_is_logged_once(client, sandb
         raise SystemExit
 
     for _ in range(2):
-        with at_step(steps.BEFORE_CALL, die), pytest.raises(SystemExit):
+        with at_step(checkpoints.BEFORE_CALL, die), pytest.raises(SystemExit):
             submit(client, user, name="Mary Ann Jones")
     sandbox.edit(user.clerk_id, last_name="Jones")  # the requests land
     if resolve == "recovery":

@@ -23,7 +23,7 @@ from users.models import BuilderUser, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SAVE_USER = r"users\.sync\.save\.save_user\(\)"
+SAVE_USER = r"users\.sync\.services\.users\.save_user\(\)"
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_linked_user_is_not_changed_here_alone(user, change):
 
 @pytest.mark.parametrize("delete", DELETIONS.values(), ids=DELETIONS)
 def test_a_linked_user_is_not_deleted_here_alone(user, delete):
-    with pytest.raises(BypassesClerk, match=r"users\.sync\.account\.delete_user\(\)"):
+    with pytest.raises(BypassesClerk, match=r"users\.sync\.services\.users\.delete_user\(\)"):
         delete(stored(user))
     assert rows(user).exists()
 

@@ -22,8 +22,8 @@ from tests.test_real_server import asked
 from tests.test_recovery import elsewhere
 from tests.test_unknown_outcomes import at_step, recover, the_attempt
 from users.models import WebhookDelivery
-from users.sync import steps
 from users.sync.mirror import store
+from users.sync.outbound import checkpoints
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -143,7 +143,7 @@ def test_a_commit_without_an_answer_is_told_as_unknown(client, sandbox, wait, lo
             hanging.append(own_backend())
             stack.enter_context(stopped(*hanging))
 
-        with at_step(steps.BEFORE_COMMIT, hang):
+        with at_step(checkpoints.BEFORE_COMMIT, hang):
             page = submit(client, user, name="Mary Ann Jones")
         assert "but the database did not confirm it" in text_of(page)
         assert the_attempt().status == "started"
@@ -161,7 +161,7 @@ def test_a_request_before_clerk_was_asked_changes_nothing(client, sandbox, wait)
         def hang() -> None:
             stack.enter_context(stopped(own_backend()))
 
-        with at_step(steps.BEFORE_ATTEMPT, hang):
+        with at_step(checkpoints.BEFORE_ATTEMPT, hang):
             page = submit(client, user, name="Mary Ann Jones")
         assert page.status_code == 503
         assert said(page) == []

@@ -16,7 +16,8 @@ from tests.commands import run
 from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
 from tests.unknown import time_is_over
 from users.models import BuilderUser, BulkRow, BulkRun, Invitation, SyncAttempt
-from users.sync import recovery, upkeep
+from users.sync import maintenance
+from users.sync.outbound import recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -218,7 +219,7 @@ def test_the_columns_that_are_needed_are_named(import_):
 def test_invitations_over_the_limit_wait_and_the_command_says_until_when(
     sandbox, import_, monkeypatch
 ):
-    monkeypatch.setattr("users.sync.invitations.PER_HOUR", 2)
+    monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 2)
     code, out = import_(numbered(5), "--sign-in", "invite")
     in_two_hours = timezone.now() + timedelta(hours=2)
     assert f"the last one is sent about {in_two_hours:%Y-%m-%d %H:}" in out
@@ -244,7 +245,7 @@ def test_invitations_that_clerk_itself_puts_off_wait(sandbox, import_):
     finally:
         sandbox.limiter.limits = None
     Invitation.objects.filter(status="waiting").update(send_after=timezone.now())
-    upkeep.run()
+    maintenance.run()
     assert {mail["to"] for mail in sandbox.mails()} == {f"new{n}@example.com" for n in range(8)}
 
 

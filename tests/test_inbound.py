@@ -16,7 +16,7 @@ from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
 from tests.test_change_form import in_clerk, page_of, stored, submit, text_of
 from tests.test_recovery import elsewhere
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt, WebhookDelivery
-from users.sync import upkeep
+from users.sync import maintenance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -277,7 +277,7 @@ class TestUnfinished:
             assert arrive(sandbox) == ["ok"]
             assert known(user.clerk_id).last_name == "Jones"
             assert stored(user).name == "Mary Ann Smith"
-        upkeep.run()
+        maintenance.run()
         assert stored(user).name == "Mary Ann Jones"
 
 
@@ -301,7 +301,7 @@ class TestInvited:
         invitation.refresh_from_db()
         assert invitation.status == "accepted"
         # Clerk gets the name afterwards.
-        upkeep.run()
+        maintenance.run()
         assert in_clerk(sandbox, stored(row)) == ("Ann", "Lee")
         assert sandbox.user(account["id"])["public_metadata"] == metadata
 
@@ -318,7 +318,7 @@ class TestInvited:
         invitation.refresh_from_db()
         assert invitation.status == "accepted"
         assert sandbox.requests() == []  # an event asks nobody
-        upkeep.run()
+        maintenance.run()
         assert sandbox.user(user.clerk_id)["banned"]
         assert not known(user.clerk_id).ban_due
         # The old account's events are nobody's business any more.
@@ -339,15 +339,15 @@ class TestInvited:
             code="unsupported_subscription_plan_features",
             message="Not in your plan.",
         )
-        assert any("could not be banned" in note for note in upkeep.run().notes)
+        assert any("could not be banned" in note for note in maintenance.run().notes)
         assert "The plan of this Clerk instance does not include this" in known(user.clerk_id).note
         # Not each minute: an hour later, and then with the plan that has it.
         tries = SyncAttempt.objects.filter(operation="ban")
-        assert upkeep.run().notes == []
+        assert maintenance.run().notes == []
         assert tries.count() == 1
         tries.update(started_at=timezone.now() - timedelta(hours=2))
         sandbox.clear_faults()
-        assert any("banned, as" in note for note in upkeep.run().notes)
+        assert any("banned, as" in note for note in maintenance.run().notes)
         assert sandbox.user(user.clerk_id)["banned"]
 
     def test_a_revoked_invitation_does_not_replace(self, sandbox, user):

@@ -18,8 +18,9 @@ from tests.test_change_form import in_clerk, stored, submit
 from tests.test_recovery import elsewhere
 from users.clerk import ClerkUser
 from users.models import Agreement, BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
-from users.sync import steps, upkeep
+from users.sync import maintenance
 from users.sync.mirror import store
+from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,7 +61,7 @@ class Halted:
             assert self._go.wait(PATIENCE)
 
     def __enter__(self):
-        steps.reached.connect(self._halt)
+        checkpoints.reached.connect(self._halt)
         self._thread.start()
         assert self._there.wait(PATIENCE)
         return self
@@ -71,7 +72,7 @@ class Halted:
 
     def __exit__(self, *error):
         self.go()
-        steps.reached.disconnect(self._halt)
+        checkpoints.reached.disconnect(self._halt)
 
 
 def delivered_meanwhile(sandbox, halted, event):
@@ -118,7 +119,7 @@ def test_two_copies_of_one_delivery(sandbox):
 def test_the_echo_of_a_save_waits_for_it_and_changes_nothing(client, sandbox):
     user = linked(sandbox)
     happened(sandbox)
-    save = Halted(steps.AFTER_CALL, lambda: submit(client, user, name="Mary Ann Jones"))
+    save = Halted(checkpoints.AFTER_CALL, lambda: submit(client, user, name="Mary Ann Jones"))
     with save:
         [echo] = happened(sandbox)
         assert delivered_meanwhile(sandbox, save, echo) == [200]
@@ -132,7 +133,7 @@ def test_the_echo_of_a_ban_is_no_second_ban(client, sandbox):
     user = linked(sandbox)
     happened(sandbox)
     page = reverse("admin:users_builderuser_ban", args=[user.pk])
-    ban = Halted(steps.AFTER_CALL, lambda: client.post(page))
+    ban = Halted(checkpoints.AFTER_CALL, lambda: client.post(page))
     with ban:
         [echo] = happened(sandbox)
         assert delivered_meanwhile(sandbox, ban, echo) == [200]
@@ -140,7 +141,7 @@ def test_the_echo_of_a_ban_is_no_second_ban(client, sandbox):
     assert ClerkAccount.objects.get().banned
 
 
-@pytest.mark.parametrize("step", [steps.AFTER_CALL, steps.BEFORE_COMMIT])
+@pytest.mark.parametrize("step", [checkpoints.AFTER_CALL, checkpoints.BEFORE_COMMIT])
 def test_the_echo_of_a_creation_before_its_row_is_there(client, sandbox, step):
     new = {"name": "Zoë Berg", "email": "zoe@example.com", "role": "BUILDER", "account": "create"}
     create = Halted(step, lambda: client.post("/admin/users/builderuser/add/", new))
@@ -148,7 +149,7 @@ def test_the_echo_of_a_creation_before_its_row_is_there(client, sandbox, step):
         [echo] = happened(sandbox)
         assert delivered_meanwhile(sandbox, create, echo) == [200]
     assert create.response.status_code == 302
-    upkeep.run()
+    maintenance.run()
     row, known = BuilderUser.objects.get(), ClerkAccount.objects.get()
     assert row.clerk_id == known.pk
     assert (known.user, known.note) == (row, "")
@@ -170,7 +171,7 @@ def test_an_event_does_not_wait_for_a_deletion_that_asks_clerk(client, sandbox, 
     sandbox.edit(about, first_name="Mary Ann", last_name="Jones", banned=True)
     [event] = happened(sandbox)
     page = reverse("admin:users_builderuser_delete", args=[user.pk])
-    deletion = Halted(steps.AFTER_CALL, lambda: client.post(page, {"post": "yes"}))
+    deletion = Halted(checkpoints.AFTER_CALL, lambda: client.post(page, {"post": "yes"}))
     answers = []
 
     def deliver():
@@ -197,12 +198,12 @@ def test_a_change_of_the_person_meets_a_save(client, sandbox):
     """They rename themselves while staff do: Clerk's order counts, and nothing is lost."""
     user = linked(sandbox)
     happened(sandbox)
-    save = Halted(steps.AFTER_CALL, lambda: submit(client, user, name="Mary Ann Jones"))
+    save = Halted(checkpoints.AFTER_CALL, lambda: submit(client, user, name="Mary Ann Jones"))
     with save:
         sandbox.edit(user.clerk_id, last_name="Own")
         _, own = happened(sandbox)
         assert delivered_meanwhile(sandbox, save, own) == [200]
-    upkeep.run()
+    maintenance.run()
     assert in_clerk(sandbox, user) == ("Mary Ann", "Own")
     assert stored(user).name == "Mary Ann Own"
 
@@ -218,7 +219,7 @@ def test_first_events_of_many_accounts_at_once(sandbox):
         sandbox.edit(account["id"], email=f"moved.{row.email}", last_name="Two")
     events = happened(sandbox)
     assert set(at_once(sandbox, events, threads=6)) == {200}
-    upkeep.run()
+    maintenance.run()
     for row in rows:
         [account] = sandbox.find(f"moved.{row.email}")
         now = BuilderUser.objects.select_related("account").get(pk=row.pk)
@@ -235,7 +236,7 @@ def test_a_flood_of_one_user(sandbox):
     flood = events * 2
     random.Random(3).shuffle(flood)
     assert set(at_once(sandbox, flood)) == {200}
-    upkeep.run()
+    maintenance.run()
     assert stored(user).name == "Mary Ann No149"
     assert not WebhookDelivery.objects.filter(processed_at=None).exists()
 
@@ -249,7 +250,7 @@ def test_two_who_swap_at_the_same_time(sandbox):
         sandbox.edit(bob.clerk_id, email=ann.email)
         sandbox.edit(ann.clerk_id, email=bob.email)
         assert set(at_once(sandbox, happened(sandbox))) == {200}
-        upkeep.run()
+        maintenance.run()
         assert (stored(ann).email, stored(bob).email) == (bob.email, ann.email)
         assert set(ClerkAccount.objects.values_list("note", flat=True)) == {""}
 
@@ -267,6 +268,6 @@ def test_the_address_of_a_row_changes_while_its_account_waits(sandbox):
     with elsewhere(edit):
         assert post(sandbox, event).status_code == 200
         assert not stored(row).linked
-    upkeep.run()
+    maintenance.run()
     assert not stored(row).linked
     assert not WebhookDelivery.objects.filter(processed_at=None).exists()

@@ -18,7 +18,7 @@ from tests.tables import Snapshot, end
 from tests.test_inbound_races import at_once
 from users.clerk import ClerkUser
 from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, WebhookDelivery
-from users.sync import deliveries
+from users.sync.inbound import deliveries
 from users.sync.mirror import instance, store
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -24,7 +24,8 @@ from tests.test_change_form import page_of, said, stored, text_of
 from tests.test_unknown_outcomes import at_step
 from tests.unknown import time_is_over
 from users.models import BuilderUser, Invitation, SyncAttempt
-from users.sync import steps, upkeep
+from users.sync import maintenance
+from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -162,7 +163,7 @@ class TestNeverLinked:
         with sandbox.state.lock:
             for known in sandbox.state.invitations.values():
                 known["expires_at"] = 1
-        upkeep.run()
+        maintenance.run()
         assert "Expired" in text_of(client.get(LIST))
         client.post(reverse("admin:users_invitation_resend", args=[first.pk]))
         assert list(Invitation.objects.order_by("id").values_list("status", flat=True)) == [
@@ -205,7 +206,7 @@ class TestNeverLinked:
     def test_a_user_who_is_deleted_elsewhere_meanwhile(self, client, sandbox):
         user = BuilderUserFactory()
         invite(client, user)
-        with at_step(steps.AFTER_COMMIT, lambda: delete_here(user)):
+        with at_step(checkpoints.AFTER_COMMIT, lambda: delete_here(user)):
             page = client.post(
                 f"/admin/users/builderuser/{user.pk}/delete/", {"post": "yes"}, follow=True
             )
@@ -223,7 +224,7 @@ class TestNeverLinked:
         assert client.post(link, {"clerk_id": chosen["id"]}).status_code == 302
         assert only().status == "revoked"
         assert stored(user).clerk_id == chosen["id"]
-        upkeep.run()
+        maintenance.run()
         assert sandbox.invitations()[0]["status"] == "revoked"
         assert not only().revoke_due
 
@@ -235,7 +236,7 @@ class TestNeverLinked:
         client.post(link, {"clerk_id": chosen["id"]})
         sandbox.accept(sandbox.invitations()[0]["id"])
         arrive(sandbox)
-        upkeep.run()
+        maintenance.run()
         assert stored(user).clerk_id == chosen["id"]
         assert not sandbox.user(chosen["id"])["banned"]
         assert only().status == "revoked"
@@ -289,14 +290,14 @@ class TestTended:
 
     def test_expired(self, sandbox, user):
         Invitation.objects.update(expires_at=timezone.now())
-        upkeep.run()
+        maintenance.run()
         assert only().status == "expired"
 
     def test_revoked_in_clerks_dashboard(self, client, sandbox, user):
         with sandbox.state.lock:
             for known in sandbox.state.invitations.values():
                 known |= {"status": "revoked", "revoked": True}
-        upkeep.run()
+        maintenance.run()
         assert only().status == "revoked"
 
     def test_one_that_clerk_does_not_list_stays_pending(self, sandbox, user):
@@ -304,7 +305,7 @@ class TestTended:
         with sandbox.state.lock:
             kept = dict(sandbox.state.invitations)
             sandbox.state.invitations.clear()
-        upkeep.run()
+        maintenance.run()
         assert only().status == "pending"
         sandbox.state.invitations.update(kept)
         account = sandbox.accept(next(iter(kept)))
@@ -313,26 +314,26 @@ class TestTended:
 
     def test_accepted_while_the_event_was_lost(self, sandbox, user):
         account = sandbox.accept(sandbox.invitations()[0]["id"])
-        upkeep.run()
+        maintenance.run()
         assert only().status == "accepted"
         assert stored(user).clerk_id == account["id"]
 
     def test_accepted_and_the_account_is_gone_again(self, sandbox, user):
         account = sandbox.accept(sandbox.invitations()[0]["id"])
         sandbox.delete(account["id"])
-        assert any("no account of it could be linked" in note for note in upkeep.run().notes)
+        assert any("no account of it could be linked" in note for note in maintenance.run().notes)
         assert not stored(user).linked
 
     def test_still_pending_is_asked_once_in_a_while(self, sandbox, user):
         sandbox.clear_requests()
-        upkeep.run()
-        upkeep.run()
+        maintenance.run()
+        maintenance.run()
         assert len(sandbox.requests()) == 1
         assert only().status == "pending"
 
     def test_clerk_does_not_answer(self, sandbox, user):
         sandbox.fault("*", "status", status=503, times=None)
-        assert any("could not be asked" in note for note in upkeep.run().notes)
+        assert any("could not be asked" in note for note in maintenance.run().notes)
         assert only().status == "pending"
 
 
@@ -340,7 +341,7 @@ class TestLimit:
     """Clerk takes 100 invitations an hour."""
 
     def test_over_it_they_wait_and_say_until_when(self, client, sandbox, monkeypatch):
-        monkeypatch.setattr("users.sync.invitations.PER_HOUR", 2)
+        monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 2)
         users = [BuilderUserFactory() for _ in range(4)]
         responses = [invite(client, user) for user in users]
         assert len(sandbox.mails()) == 2
@@ -352,7 +353,7 @@ class TestLimit:
         ]
         assert "Waits until" in text_of(client.get(LIST))
         assert "It is sent by itself at" in text_of(client.get(page_of(users[3])))
-        upkeep.run()
+        maintenance.run()
         assert len(sandbox.mails()) == 2  # not yet
         an_hour = timedelta(hours=1, minutes=1)
         for one in Invitation.objects.all():
@@ -360,7 +361,7 @@ class TestLimit:
                 sent_at=one.sent_at and one.sent_at - an_hour,
                 send_after=one.send_after and one.send_after - an_hour,
             )
-        upkeep.run()
+        maintenance.run()
         assert len(sandbox.mails()) == 4
         assert not Invitation.objects.filter(status="waiting").exists()
 
@@ -378,7 +379,7 @@ class TestLimit:
             assert response.status_code == 302  # saved, and its invitation waits
             assert Invitation.objects.get(user__email="ann@example.com").status == "waiting"
             Invitation.objects.filter(status="waiting").update(send_after=timezone.now())
-            upkeep.run()
+            maintenance.run()
             assert Invitation.objects.filter(send_after__gt=timezone.now()).count() == 2
         finally:
             running_sandbox.limiter.limits = None
@@ -390,10 +391,10 @@ class TestLimit:
                 send_after=timezone.now(),
             )  # fmt: skip
         sandbox.fault("*", "status", status=503, times=None)
-        upkeep.run()
+        maintenance.run()
         assert len(sandbox.writes()) == 1
         sandbox.clear_faults()
-        upkeep.run()
+        maintenance.run()
         assert not Invitation.objects.exclude(status="pending").exists()
         assert len(sandbox.mails()) == 2
 
@@ -404,7 +405,7 @@ class TestLimit:
             send_after=timezone.now(),
         )  # fmt: skip
         sandbox.add_user(email="ann@example.com")
-        assert any("not sent" in note for note in upkeep.run().notes)
+        assert any("not sent" in note for note in maintenance.run().notes)
         assert only().status == "refused"
         assert "Refused by Clerk" in text_of(client.get(LIST))
 
@@ -423,7 +424,7 @@ class TestChangeOfEmail:
             sandbox.invitations()[0]["id"], first_name="Mary Ann", last_name="Smith"
         )
         arrive(sandbox)
-        upkeep.run()
+        maintenance.run()
         now = stored(user)
         assert (now.email, now.clerk_id) == ("new@example.com", account["id"])
         assert only().status == "accepted"
@@ -441,7 +442,7 @@ class TestChangeOfEmail:
                                               "email_address": "old@example.com"}]  # fmt: skip
         sandbox.edit(other["id"], email_addresses=emails)
         arrive(sandbox)
-        notes = upkeep.run().notes
+        notes = maintenance.run().notes
         assert any("old@example.com still finds a user who can sign in" in note for note in notes)
         assert other["id"] in text_of(client.get(page_of(user)))
         assert not sandbox.user(other["id"])["banned"]
@@ -498,7 +499,7 @@ class TestChangeOfEmail:
             operation="invite", user=user, details=details,
             changes={"invitation": [None, "new@example.com"]},
         )  # fmt: skip
-        upkeep.run()
+        maintenance.run()
         open_attempt.refresh_from_db()
         assert open_attempt.status == "applied"
         assert only().reference == sent.reference

@@ -20,7 +20,7 @@ from tests.factories import (
 from tests.test_change_form import stored, text_of
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount, Invitation
-from users.sync import upkeep
+from users.sync import maintenance
 from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -156,8 +156,8 @@ def test_a_banned_account_is_not_linked(sandbox):
 
 
 def test_an_account_that_staff_unlinked_stays_so(sandbox):
-    from users.sync.dual_write import dual_write
     from users.sync.operations import Unlink
+    from users.sync.outbound.dual_write import dual_write
 
     user = linked(sandbox, email="ann@example.com")
     dual_write(Unlink.of(user), user, actor=None, source="admin")
@@ -357,7 +357,7 @@ def test_what_is_too_much_at_once_keeps_nobody_else_waiting(sandbox, monkeypatch
     for user in users:
         sandbox.edit(user.clerk_id, last_name="Jones")
         store.keep(ClerkUser.parse(sandbox.user(user.clerk_id), asked_at=timezone.now()))
-    upkeep.run()
+    maintenance.run()
     assert {stored(user).name for user in users} == {"Mary Ann Jones"}
 
 

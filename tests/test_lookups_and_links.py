@@ -14,7 +14,7 @@ from tests.personas import browser_of, staff_in, staff_who_may
 from tests.test_change_form import text_of
 from tests.test_permission_matrix import World, patterns
 from users.models import WebhookDelivery
-from users.sync import staff_groups
+from users.sync.access import groups
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -57,13 +57,13 @@ TO_READ = ("users.view_", "auth.view_")
 
 
 def readers():
-    alone = [name for name in staff_groups.OFFERED if name.startswith(TO_READ)]
-    return [*staff_groups.GROUPS, *alone, "users.add_builderuser", "users.change_builderuser"]
+    alone = [name for name in groups.OFFERED if name.startswith(TO_READ)]
+    return [*groups.GROUPS, *alone, "users.add_builderuser", "users.change_builderuser"]
 
 
 @pytest.mark.parametrize("reader", readers())
 def test_no_link_leads_to_a_page_that_its_reader_may_not_open(sandbox, reader):
-    staff = staff_in(reader) if reader in staff_groups.GROUPS else staff_who_may(reader)
+    staff = staff_in(reader) if reader in groups.GROUPS else staff_who_may(reader)
     client, world = browser_of(staff), World(sandbox)
     dead, answers = [], {}
     for key, pattern in patterns():

@@ -19,7 +19,7 @@ from users.clerk import Pace, clerk
 from users.models import Agreement, BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.inbound.reconcile import reconcile_due
 from users.sync.mirror import store
-from users.sync.scan import scan
+from users.sync.mirror.scan import scan
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

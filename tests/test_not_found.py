@@ -13,7 +13,7 @@ from tests.factories import linked
 from tests.test_change_form import page_of, said, stored, submit, text_of
 from tests.unknown import NOT_CONFIRMED, time_is_over
 from users.models import BuilderUser, ClerkAccount, RememberedInstance, SyncAttempt
-from users.sync import upkeep
+from users.sync import maintenance
 from users.sync.inbound import reconcile
 from users.sync.mirror import instance, store
 
@@ -124,11 +124,11 @@ class TestAnotherInstance:
         assert NOT_CONFIRMED in said(client.post(page, {"post": "yes"}))[0]
         time_is_over()
         mend = wrong_key()
-        upkeep.run()
+        maintenance.run()
         assert SyncAttempt.objects.get().status == "started"
         assert "Is this the right instance?" in SyncAttempt.objects.get().message
         mend()
-        upkeep.run()
+        maintenance.run()
         assert SyncAttempt.objects.get().status == "dropped"
         assert stored(user).clerk_id == user.clerk_id
 
@@ -149,14 +149,14 @@ class TestRemembered:
     def test_the_worker_learns_it_from_our_users(self, sandbox):
         linked(sandbox)
         RememberedInstance.objects.all().delete()
-        upkeep.run()
+        maintenance.run()
         assert instance.remembered().instance_id == sandbox.instance_id
 
     def test_an_instance_without_our_users_is_not_learned(self, sandbox, wrong_key):
         linked(sandbox)
         RememberedInstance.objects.all().delete()
         wrong_key()
-        upkeep.run()
+        maintenance.run()
         assert instance.remembered() is None
 
     def test_a_404_before_anything_is_known_is_not_believed(self, client, sandbox):

@@ -41,7 +41,7 @@ from users.models import (
     Operation,
     WebhookDelivery,
 )
-from users.sync import permissions, staff_groups
+from users.sync.access import groups, permissions
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -227,7 +227,7 @@ EDITS_OF_AN_ADMIN = {
 
 # --- Who asks ------------------------------------------------------------------------------------
 
-OFFERED = staff_groups.OFFERED
+OFFERED = groups.OFFERED
 BESIDE_LOOKING = [name for name in OFFERED if name.startswith("users.") and "_builder" not in name]
 """Permissions that count on a user's page, where looking is needed too."""
 
@@ -235,7 +235,7 @@ BESIDE_LOOKING = [name for name in OFFERED if name.startswith("users.") and "_bu
 PERSONAS: dict[str, set[str]] = {
     **{f"only {name}": {name} for name in OFFERED},
     **{f"looking and {name}": {"users.view_builderuser", name} for name in BESIDE_LOOKING},
-    "staff administration": set(staff_groups.STAFF),
+    "staff administration": set(groups.STAFF),
     "what is offered to nobody": {
         "auth.change_user", "auth.delete_user", "procrastinate.view_procrastinatejob",
     },
@@ -251,7 +251,7 @@ def single(db) -> Iterator[tuple[str, User]]:
 
 @pytest.fixture
 def grouped(db) -> Iterator[tuple[str, User]]:
-    return ((name, staff_in(name)) for name in staff_groups.GROUPS)
+    return ((name, staff_in(name)) for name in groups.GROUPS)
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from tests.factories import BuilderUserFactory, change_here, linked
 from users.clerk import ClerkUser, Pace, clerk
 from users.errors import BulkRefused, ClerkError
 from users.models import BulkRun, ClerkAccount
-from users.sync import scan as scanning
+from users.sync.mirror import scan as scanning
 from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)

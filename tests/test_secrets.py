@@ -17,7 +17,7 @@ from tests.commands import run
 from tests.factories import linked
 from tests.test_change_form import form_of, page_of
 from tests.test_permission_matrix import World, patterns
-from users.sync import steps
+from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -107,11 +107,11 @@ def crash_at():
                 raise Crash
 
         receivers.append(crash)
-        steps.reached.connect(crash)
+        checkpoints.reached.connect(crash)
 
     yield crash_at
     for crash in receivers:
-        steps.reached.disconnect(crash)
+        checkpoints.reached.disconnect(crash)
 
 
 class Crash(Exception):
@@ -132,7 +132,7 @@ def reports():
     got_request_exception.disconnect(report)
 
 
-@pytest.mark.parametrize("step", steps.STEPS)
+@pytest.mark.parametrize("step", checkpoints.STEPS)
 def test_a_crash_reports_neither(client, secret_sandbox, logged, crash_at, reports, step):
     user = linked(secret_sandbox)
     crash_at(step)
@@ -151,7 +151,7 @@ def test_the_debug_page_of_a_crash_shows_neither(
     settings.DEBUG = True
     client.raise_request_exception = False
     user = linked(secret_sandbox)
-    crash_at(steps.AFTER_CALL)
+    crash_at(checkpoints.AFTER_CALL)
     for page, form in (
         (password_page(user), password_form()),
         (page_of(user), form_of(user, name="Mary Ann Jones")),
@@ -209,7 +209,7 @@ def test_no_report_of_a_crash_shows_a_planted_secret(
     settings.DEBUG = debug
     client.raise_request_exception = False
     user = planted.objects["users.builderuser"]
-    crash_at(steps.AFTER_ATTEMPT)
+    crash_at(checkpoints.AFTER_ATTEMPT)
     page = client.post(password_page(user), password_form())
     assert page.status_code == 500
     assert len(reports) == 2

@@ -9,7 +9,7 @@ from django.urls import reverse
 from tests.commands import run
 from tests.personas import staff_in
 from tests.test_migration_facts import _migrate, migrate_forward
-from users.sync import staff_groups
+from users.sync.access import groups
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,7 +22,7 @@ def test_the_migration_makes_what_the_command_wants():
         Permission.objects.filter(content_type__app_label="users").delete()
     finally:
         migrate_forward()
-    assert staff_groups.differences() == []
+    assert groups.differences() == []
 
 
 def test_the_command_plans_then_applies():
@@ -30,13 +30,13 @@ def test_the_command_plans_then_applies():
     own = Group.objects.create(name="Our own")
     Group.objects.get(name="Manager").delete()
     viewer = Group.objects.get(name="Viewer")
-    viewer.permissions.set(staff_groups.of_names(("users.ban",)))
+    viewer.permissions.set(groups.of_names(("users.ban",)))
     code, words = run("staff_groups")
     assert code == 2
     assert "Manager: is to be made; lacks users.add_buildergroup" in words
     assert "has too many: users.ban." in words
     assert "Nothing was changed." in words
-    assert {one.group for one in staff_groups.differences()} == {"Manager", "Viewer"}
+    assert {one.group for one in groups.differences()} == {"Manager", "Viewer"}
     assert run("staff_groups", "--apply")[0] == 0
     assert run("staff_groups") == (0, "The groups are as they are meant to be.\n")
     assert list(viewer.user_set.all()) == [staff]
@@ -44,13 +44,13 @@ def test_the_command_plans_then_applies():
 
 
 def test_every_permission_of_a_group_exists_and_is_offered():
-    offered = staff_groups.named(staff_groups.of_names(staff_groups.OFFERED))
-    assert offered == set(staff_groups.OFFERED)
-    for names in staff_groups.GROUPS.values():
+    offered = groups.named(groups.of_names(groups.OFFERED))
+    assert offered == set(groups.OFFERED)
+    for names in groups.GROUPS.values():
         assert set(names) <= offered
 
 
 def test_the_page_of_a_group_offers_what_means_something_here(client):
     page = client.get(reverse("admin:auth_group_add"))
     field = page.context["adminform"].form.fields["permissions"]
-    assert staff_groups.named(field.queryset) == set(staff_groups.OFFERED)
+    assert groups.named(field.queryset) == set(groups.OFFERED)

@@ -13,7 +13,7 @@ from tests.test_change_form import form_of, in_clerk, page_of, said, stored, sub
 from tests.test_permissions import client_who_may
 from tests.unknown import minutes_pass, time_is_over
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
-from users.sync import recovery
+from users.sync.outbound import recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -29,9 +29,10 @@ from tests.test_change_form import page_of, stored, text_of
 from tests.test_lists import LIST, shown
 from users.clerk import Pace
 from users.models import BulkRun, ClerkAccount, EventCheck, WebhookDelivery
+from users.sync.bulk import nightly
 from users.sync.bulk.lock import one_at_a_time
-from users.sync.mirror import newest, nightly
-from users.sync.status import Events, status
+from users.sync.mirror import newest
+from users.sync.mirror.health import Events, status
 from users.tasks import keep_mirror_current
 
 pytestmark = pytest.mark.django_db(transaction=True)

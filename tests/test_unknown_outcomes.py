@@ -17,7 +17,8 @@ from tests.patience import deadline_for
 from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.unknown import NOT_CONFIRMED, minutes_pass, time_is_over
 from users.models import BuilderUser, SyncAttempt
-from users.sync import recovery, steps, upkeep
+from users.sync import maintenance
+from users.sync.outbound import checkpoints, recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,11 +47,11 @@ def at_step(step, work):
         if fields["step"] == step and todo:
             todo.pop()()
 
-    steps.reached.connect(reached)
+    checkpoints.reached.connect(reached)
     try:
         yield
     finally:
-        steps.reached.disconnect(reached)
+        checkpoints.reached.disconnect(reached)
     assert not todo, f"the save never came to “{step}”"
 
 
@@ -210,7 +211,7 @@ def test_a_worker_killed_in_the_call_while_another_person_edits(client, other, s
     def die():
         raise SystemExit
 
-    with at_step(steps.BEFORE_CALL, die), pytest.raises(SystemExit):
+    with at_step(checkpoints.BEFORE_CALL, die), pytest.raises(SystemExit):
         submit(client, user, name="Mary Ann Jones")
     response = submit(other, user, name="Mary Ann Brown")
     assert "may still arrive there until" in text_of(response)
@@ -230,7 +231,7 @@ def test_a_lost_backend_before_the_call_loses_no_edit(client, other, sandbox):
         in_thread(lambda: answers.append(submit(other, user, name="Mary Ann Brown")))
         in_thread(recover)
 
-    with at_step(steps.BEFORE_CALL, lose_it):
+    with at_step(checkpoints.BEFORE_CALL, lose_it):
         response = submit(client, user, name="Mary Ann Jones")
     connection.close()
     assert "may still arrive there until" in text_of(answers[0])
@@ -251,7 +252,7 @@ class TestSentAgain:
         recover()
         assert len(sandbox.writes()) == 1
         time_is_over()
-        upkeep.run()
+        maintenance.run()
         assert the_attempt().status == "applied"
         assert_same(sandbox, user, first="Mary Ann", last="Jones")
         assert the_attempt().unseen
@@ -475,7 +476,7 @@ def test_an_attempt_that_a_trigger_refuses_does_not_stop_the_others(client, sand
             """
         )
     try:
-        upkeep.run()
+        maintenance.run()
         page = reverse("admin:users_builderuser_check", args=[bad.pk])
         assert client.post(page).status_code == 302
     finally:

@@ -18,9 +18,9 @@ from tests.factories import (
 )
 from tests.test_change_form import form_of, page_of, text_of
 from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
-from users.sync import exchange
 from users.sync.bulk import results
 from users.sync.bulk import run as runs
+from users.sync.outbound import exchange
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -27,8 +27,8 @@ from tests.factories import BuilderUserFactory, SyncAttemptFactory, change_here,
 from tests.test_change_form import stored, text_of
 from tests.unknown import time_is_over
 from users.models import BuilderUser, ClerkAccount, RememberedInstance, SyncAttempt, WebhookDelivery
-from users.sync import deliveries, upkeep
-from users.sync.inbound import events
+from users.sync import maintenance
+from users.sync.inbound import deliveries, events
 from users.sync.inbound.decisions import derive
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -277,7 +277,7 @@ class TestUnusable:
 
     def test_the_worker_leaves_it_alone_and_the_command_names_it(self, sandbox, event, capsys):
         delivery = self.kept(sandbox, event.payload | {"data": {}})
-        assert upkeep.run().left == 0
+        assert maintenance.run().left == 0
         delivery.refresh_from_db()
         assert delivery.attempts == 1
         call_command("clerk_replay")
@@ -425,7 +425,7 @@ class TestKept:
             patch.setattr("users.sync.inbound.reconcile.derive", too_much)
             assert post(sandbox, event).status_code == 200
         assert "DataError" in WebhookDelivery.objects.get().error
-        upkeep.run()
+        maintenance.run()
         assert name() == "Mary Ann Jones"
 
     def test_clerk_sends_it_again(self, sandbox, kept):
@@ -510,7 +510,7 @@ def _garbled(chance: random.Random, body: bytes) -> bytes:
 
 
 def test_the_worker_does_it_in_the_background(sandbox, event, transactional_db):
-    """Arrives, is kept, and upkeep brings it: what `run_upkeep` does every minute."""
+    """Arrives, is kept, and maintenance brings it: what `run_upkeep` does every minute."""
     from users.tasks import forget_old_deliveries, run_upkeep
 
     user = BuilderUserFactory()

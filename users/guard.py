@@ -14,10 +14,11 @@ from users.errors import BypassesClerk
 
 _lifted: ContextVar[bool] = ContextVar("users.guard", default=False)
 
+_SERVICES = "users.sync.services"
 GUARDED = {
-    "name": "users.sync.save.save_user()",
-    "email": "users.sync.account.replace_email() or users.sync.invitations.invite()",
-    "clerk_id": "users.sync.account.link() or unlink()",
+    "name": f"{_SERVICES}.users.save_user()",
+    "email": f"{_SERVICES}.sign_in.replace_email() or {_SERVICES}.invitations.invite()",
+    "clerk_id": f"{_SERVICES}.linking.link() or unlink()",
 }
 """Columns of a linked user → the call that changes them on both sides."""
 
@@ -66,6 +67,6 @@ def change_refused(columns: Iterable[str]) -> BypassesClerk:
 def deletion_refused() -> BypassesClerk:
     return BypassesClerk(
         "This deletes a linked user in the database and not in Clerk: the person could still "
-        "sign in. Call instead: users.sync.account.delete_user(). If you mean it, use "
+        f"sign in. Call instead: {_SERVICES}.users.delete_user(). If you mean it, use "
         "users.guard.without_clerk()."
     )

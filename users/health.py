@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from users.models import Status, SyncAttempt
-from users.sync.status import status
+from users.sync.mirror.health import status
 
 
 def lines() -> list[str]:

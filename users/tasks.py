@@ -13,8 +13,10 @@ from procrastinate.contrib.django import app
 from procrastinate.jobs import Status
 
 from users import throttle
-from users.sync import deliveries, upkeep
-from users.sync.mirror import newest, nightly
+from users.sync import maintenance
+from users.sync.bulk import nightly
+from users.sync.inbound import deliveries
+from users.sync.mirror import newest
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 @app.task(queueing_lock="upkeep")
 def run_upkeep(timestamp: int) -> None:
     """Every minute; none piles up behind a slow one."""
-    report = upkeep.run()
+    report = maintenance.run()
     for note in report.notes:
         logger.info("%s", note)
     if report.left:

@@ -1,4 +1,4 @@
-"""Clerk's events, sent through Svix: check the signature, hand to `users.sync.deliveries`.
+"""Clerk's events, sent through Svix: check the signature, hand to `users.sync.inbound.deliveries`.
 
 | answer | when |
 |---|---|
@@ -23,7 +23,7 @@ from django.views.decorators.http import require_POST
 
 from users import bodies
 from users.clerk import signatures
-from users.sync import deliveries
+from users.sync.inbound import deliveries
 
 logger = logging.getLogger(__name__)
 

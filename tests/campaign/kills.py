@@ -24,7 +24,7 @@ from tests.patience import PATIENCE
 from tests.test_change_form import form_of, page_of
 from tests.unknown import time_is_over
 from users.models import BuilderUser, SyncAttempt
-from users.sync import steps
+from users.sync.outbound import checkpoints
 
 Request = tuple[str, dict[str, str]]
 Operation = Callable[[World], Request]
@@ -42,7 +42,7 @@ def run(sandbox: Sandbox, client: Client, other: Client, *, kills: int) -> int:
     died = 0
     with serving(application, **environment) as port:
         for number in range(kills):
-            for place, step in enumerate(steps.STEPS):
+            for place, step in enumerate(checkpoints.STEPS):
                 # Shifted by one each round: any four rounds kill every operation at every step.
                 operation = OPERATIONS[(number + place) % len(OPERATIONS)]
                 died += _kill(World(sandbox, client, other), port, step, operation)
@@ -151,14 +151,14 @@ class End(Enum):
 
 
 KILLED = {
-    steps.BEFORE_ATTEMPT: End.NEVER_BEGUN,
-    steps.AFTER_ATTEMPT: End.NOT_SENT,
-    steps.BEFORE_CALL: End.NOT_SENT,
-    steps.AFTER_CALL: End.SENT,
-    steps.BEFORE_COMMIT: End.SENT,
-    steps.AFTER_COMMIT: End.SENT,
+    checkpoints.BEFORE_ATTEMPT: End.NEVER_BEGUN,
+    checkpoints.AFTER_ATTEMPT: End.NOT_SENT,
+    checkpoints.BEFORE_CALL: End.NOT_SENT,
+    checkpoints.AFTER_CALL: End.SENT,
+    checkpoints.BEFORE_COMMIT: End.SENT,
+    checkpoints.AFTER_COMMIT: End.SENT,
 }
-WITHOUT_BACKEND = KILLED | {steps.BEFORE_CALL: End.SENT}
+WITHOUT_BACKEND = KILLED | {checkpoints.BEFORE_CALL: End.SENT}
 """A process that lives calls Clerk, whether or not it still has its locks."""
 
 

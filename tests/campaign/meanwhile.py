@@ -11,7 +11,7 @@ from django.db import connection
 
 from tests.patience import PATIENCE
 from tests.test_unknown_outcomes import lose_backend
-from users.sync import recovery, steps
+from users.sync.outbound import checkpoints, recovery
 
 
 @contextmanager
@@ -23,11 +23,11 @@ def at(step: str, work: Callable[[], object]) -> Iterator[None]:
         if fields["step"] == step and todo and threading.get_ident() == own:
             todo.pop()()
 
-    steps.reached.connect(reached)
+    checkpoints.reached.connect(reached)
     try:
         yield
     finally:
-        steps.reached.disconnect(reached)
+        checkpoints.reached.disconnect(reached)
 
 
 def elsewhere(step: str, work: Callable[[], object]) -> Any:

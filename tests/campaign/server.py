@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connection
 
 from cascade.wsgi import application as real_application
-from users.sync import steps
+from users.sync.outbound import checkpoints
 
 _request = threading.local()
 
@@ -39,4 +39,4 @@ def _end(backend_pid: int) -> None:
     connection.close()
 
 
-steps.reached.connect(_reached)
+checkpoints.reached.connect(_reached)

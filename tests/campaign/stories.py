@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 
 from tests.campaign import meanwhile
 from tests.campaign.world import World
-from users.sync import steps
+from users.sync.outbound import checkpoints
 
 WHICH = st.integers(0, 4)
 WHO = st.sampled_from([0, 1])
@@ -107,7 +107,7 @@ class Stories(RuleBasedStateMachine):
         self.world.use_clerks_version(which)
 
     @rule(which=WHICH, deed=DEEDS, step=st.sampled_from(
-        [steps.AFTER_ATTEMPT, steps.BEFORE_CALL, steps.BEFORE_COMMIT]
+        [checkpoints.AFTER_ATTEMPT, checkpoints.BEFORE_CALL, checkpoints.BEFORE_COMMIT]
     ))  # fmt: skip
     def click_twice(self, which: int, deed: str, step: str) -> None:
         self.world.click_twice(which, deed, step)
@@ -115,20 +115,23 @@ class Stories(RuleBasedStateMachine):
     # --- While something is saved ------------------------------------------------------------
 
     @rule(which=WHICH, deed=st.sampled_from(["edit", "edit", "ban", "unban", "ban", "unban"]),
-          step=st.sampled_from([steps.AFTER_CALL, steps.AFTER_CALL, steps.AFTER_ATTEMPT,
-                                steps.BEFORE_CALL, steps.BEFORE_COMMIT]))  # fmt: skip
+          step=st.sampled_from([
+              checkpoints.AFTER_CALL, checkpoints.AFTER_CALL, checkpoints.AFTER_ATTEMPT,
+              checkpoints.BEFORE_CALL, checkpoints.BEFORE_COMMIT,
+          ]))  # fmt: skip
     def recovery_runs_meanwhile(self, which: int, deed: str, step: str) -> None:
         self.world.act(deed, which, during=meanwhile.recovery_runs(step))
 
     @rule(which=WHICH, deed=DEEDS, theirs=DEEDS, step=st.sampled_from(
-        [steps.BEFORE_ATTEMPT, steps.AFTER_ATTEMPT, steps.BEFORE_CALL, steps.BEFORE_COMMIT]
+        [checkpoints.BEFORE_ATTEMPT, checkpoints.AFTER_ATTEMPT,
+         checkpoints.BEFORE_CALL, checkpoints.BEFORE_COMMIT]
     ))  # fmt: skip
     def a_colleague_acts_meanwhile(self, which: int, deed: str, theirs: str, step: str) -> None:
         world = self.world
         during = meanwhile.elsewhere(step, lambda: world.act(theirs, which, who=1))
         world.act(deed, which, during=during)
 
-    @rule(which=WHICH, deed=DEEDS, step=st.sampled_from(steps.STEPS),
+    @rule(which=WHICH, deed=DEEDS, step=st.sampled_from(checkpoints.STEPS),
           then=st.sampled_from(["nothing", "recover", "edit"]))  # fmt: skip
     def the_backend_is_lost(self, which: int, deed: str, step: str, then: str) -> None:
         world = self.world

@@ -15,9 +15,9 @@ from tests.campaign.world import World
 from tests.factories import StaffFactory
 from users.errors import ClerkUnknown, NotSaved
 from users.models import BuilderUser
-from users.sync import dual_write, exchange, locks, pending, recovery, steps
-from users.sync.completion import complete
 from users.sync.operations import Verdict
+from users.sync.outbound import checkpoints, dual_write, exchange, locks, pending, recovery
+from users.sync.outbound.completion import complete
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -104,4 +104,4 @@ class TestPlantedBugs:
 
 
 def test_kills_at_every_step_of_a_save(sandbox, client, other):
-    assert kills.run(sandbox, client, other, kills=KILLS) == KILLS * len(steps.STEPS)
+    assert kills.run(sandbox, client, other, kills=KILLS) == KILLS * len(checkpoints.STEPS)

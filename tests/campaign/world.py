@@ -33,8 +33,8 @@ from users.models import (
     SyncAttempt,
     WebhookDelivery,
 )
-from users.sync import upkeep
-from users.sync.exchange import FRESH
+from users.sync import maintenance
+from users.sync.outbound.exchange import FRESH
 
 TABLES = ("users_bulkrow", "users_syncattempt", "users_invitation", "users_webhookdelivery",
           "users_clerkaccount", "django_admin_log", "users", "builder_groups")  # fmt: skip
@@ -393,7 +393,7 @@ class World:
             )
 
     def recover(self) -> None:
-        upkeep.run()
+        maintenance.run()
 
     # --- The end -----------------------------------------------------------------------------
 

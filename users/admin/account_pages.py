@@ -25,8 +25,9 @@ from users.errors import ChangeFailed
 from users.forms import ChangeEmailForm, SetPasswordForm
 from users.models import BuilderUser
 from users.models import Operation as Kind
-from users.sync import account, invitations, permissions, unseen
-from users.sync.permissions import NOTHING
+from users.sync.access import permissions
+from users.sync.access.permissions import NOTHING
+from users.sync.services import invitations, sign_in, unseen
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ WAYS = {
         "switched off. It can be revoked and sent again, and expires after 30 days.",
     ),
     "replace": Way(
-        Kind.REPLACE_EMAIL, "Replace now", account.replace_email,
+        Kind.REPLACE_EMAIL, "Replace now", sign_in.replace_email,
         "From this moment the person signs in with the new address: the old address stops working "
         "and Clerk notifies it. Confirm that the new address is theirs.",
     ),
@@ -122,7 +123,7 @@ class AccountPages(SafeAdmin):
         form = SetPasswordForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                result = account.set_password(
+                result = sign_in.set_password(
                     user,
                     actor=request.user,
                     password=form.cleaned_data["password1"],

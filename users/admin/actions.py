@@ -19,7 +19,8 @@ from users.admin.one_time import token_of
 from users.errors import ChangeFailed
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
-from users.sync import account, invitations, permissions
+from users.sync.access import permissions
+from users.sync.services import invitations, linking, sign_in, transfer
 
 PUSHES = {"name": Kind.PUSH_NAME, "email": Kind.PUSH_EMAIL}
 PULLS = {"name": Kind.FOLLOW, "email": Kind.FOLLOW}
@@ -50,20 +51,20 @@ def _lives(user: BuilderUser, known: ClerkAccount | None) -> bool:
 
 ACTIONS = (
     Action(
-        "sign-out", "Sign out everywhere", Kind.SIGN_OUT, account.sign_out,
+        "sign-out", "Sign out everywhere", Kind.SIGN_OUT, sign_in.sign_out,
         "Every session of the person ends, on all devices. They can sign in again at once.",
         "{user} is signed out everywhere.",
         _lives,
     ),
     Action(
-        "unlock", "Unlock", Kind.UNLOCK, account.unlock,
+        "unlock", "Unlock", Kind.UNLOCK, sign_in.unlock,
         "Clerk locked the account after too many wrong passwords. The person can try again at "
         "once.",
         "{user} can sign in again.",
         lambda user, known: _lives(user, known) and bool(known and known.locked),
     ),
     Action(
-        "reset-mfa", "Reset two-factor sign-in", Kind.RESET_MFA, account.reset_mfa,
+        "reset-mfa", "Reset two-factor sign-in", Kind.RESET_MFA, sign_in.reset_mfa,
         "All second factors of the person go: authenticator, backup codes, phone. They sign in "
         "without one until they set it up again. Make sure that the request really comes from "
         "them.",
@@ -72,13 +73,13 @@ ACTIONS = (
         danger=True,
     ),
     Action(
-        "unban", "Unban", Kind.UNBAN, account.unban,
+        "unban", "Unban", Kind.UNBAN, sign_in.unban,
         "The person can sign in again, as before the ban.",
         "{user} can sign in again.",
         lambda user, known: _lives(user, known) and bool(known and known.banned),
     ),
     Action(
-        "ban", "Ban", Kind.BAN, account.ban,
+        "ban", "Ban", Kind.BAN, sign_in.ban,
         "Every session of the person ends, and they cannot sign in until somebody unbans them. "
         "The record here stays as it is.",
         "{user} is banned.",
@@ -86,7 +87,7 @@ ACTIONS = (
         danger=True,
     ),
     Action(
-        "unlink", "Unlink", Kind.UNLINK, account.unlink,
+        "unlink", "Unlink", Kind.UNLINK, linking.unlink,
         "The record here forgets the Clerk account. The account stays in Clerk, and the person "
         "can still sign in there, but nothing that is edited here reaches it, and it is not "
         "linked again by itself.",
@@ -161,11 +162,11 @@ class AccountActions(AccountPages):
         try:
             if request.method == "POST":
                 clerk_id, token = request.POST.get("clerk_id", ""), token_of(request)
-                result = account.link(user, actor=request.user, clerk_id=clerk_id, token=token)
+                result = linking.link(user, actor=request.user, clerk_id=clerk_id, token=token)
                 self.tell(request, f"{user} is linked.", result)
                 return self.back(user)
             if context["query"] and not user.linked:
-                context["candidates"] = account.search(context["query"])
+                context["candidates"] = linking.search(context["query"])
         except ChangeFailed as failure:
             context["failure"] = failure
         return self.render(request, user, "Link to a Clerk account", "link.html", context)
@@ -176,11 +177,11 @@ class AccountActions(AccountPages):
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/push/<str:field>/", view(self.copy_view),
-                 {"run": account.push, "kinds": PUSHES,
+                 {"run": transfer.push, "kinds": PUSHES,
                   "done": "The {field} was copied to Clerk."},
                  name="users_builderuser_push"),
             path("<path:object_id>/pull/<str:field>/", view(self.copy_view),
-                 {"run": account.pull, "kinds": PULLS,
+                 {"run": transfer.pull, "kinds": PULLS,
                   "done": "The {field} was copied from Clerk."},
                  name="users_builderuser_pull"),
         ]  # fmt: skip

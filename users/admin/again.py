@@ -13,7 +13,7 @@ from django.utils.http import urlencode
 
 from users.models import Invitation, SyncAttempt
 from users.models import Operation as Kind
-from users.sync import permissions
+from users.sync.access import permissions
 
 CREATES = (Kind.CREATE, Kind.CREATE_INVITED)
 

@@ -13,9 +13,10 @@ from django.views.decorators.http import require_POST
 
 from users.admin.base import ReadOnlyAdmin, link_to, say_result
 from users.models import SyncAttempt
-from users.sync import recovery, unseen
 from users.sync.actors import name_of
-from users.sync.showing import NOTHING, shown_changes, with_group_names
+from users.sync.display import NOTHING, shown_changes, with_group_names
+from users.sync.outbound import recovery
+from users.sync.services import unseen
 
 
 @admin.register(SyncAttempt)

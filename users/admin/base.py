@@ -20,8 +20,8 @@ from django.utils.html import format_html, format_html_join
 from users.admin.holder import VIEWERS, holder_link
 from users.errors import ChangeFailed
 from users.models import BuilderUser
-from users.sync import unseen
-from users.sync.recovery import RecoveryResult
+from users.sync.outbound.recovery import RecoveryResult
+from users.sync.services import unseen
 
 EXACT = 10_000
 FILTER_LOOKUPS = frozenset({"exact", "isnull", "isempty", "id__exact", "gte", "lt"})

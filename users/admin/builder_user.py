@@ -41,20 +41,13 @@ from users.errors import ChangeFailed, NothingToChange, NotKnown, NotSaved
 from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, GroupSelect
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
 from users.models import Operation as Kind
-from users.sync import (
-    account,
-    invitations,
-    pending,
-    permissions,
-    recovery,
-    repeats,
-    save,
-    unseen,
-)
+from users.sync.access import permissions
 from users.sync.actors import author_of
-from users.sync.drift import State, with_state
+from users.sync.mirror.health import is_stale, where_stale
+from users.sync.mirror.status import State, with_state
 from users.sync.operations import from_attempt
-from users.sync.status import is_stale, where_stale
+from users.sync.outbound import pending, recovery, repeats
+from users.sync.services import invitations, transfer, unseen, users
 
 csrf_protect_m = method_decorator(csrf_protect)
 
@@ -206,7 +199,7 @@ class BuilderUserAdmin(AccountActions):
 
     def save_model(self, request: HttpRequest, obj: BuilderUser, form: Any, change: bool) -> None:
         if change:
-            request.saved = save.save_user(  # type: ignore[attr-defined]
+            request.saved = users.save_user(  # type: ignore[attr-defined]
                 form.stored,
                 actor=request.user,
                 changes=form.wanted(),
@@ -218,7 +211,7 @@ class BuilderUserAdmin(AccountActions):
                 obj, actor=request.user, token=token_of(request)
             )
         else:
-            request.saved = save.create_user(  # type: ignore[attr-defined]
+            request.saved = users.create_user(  # type: ignore[attr-defined]
                 obj,
                 actor=request.user,
                 account=form.cleaned_data["account"],
@@ -346,7 +339,7 @@ class BuilderUserAdmin(AccountActions):
         return allowed and permissions.may(request.user, Kind.DELETE, obj)
 
     def delete_model(self, request: HttpRequest, obj: BuilderUser) -> None:
-        deleted = account.delete_user(obj, actor=request.user, token=token_of(request))
+        deleted = users.delete_user(obj, actor=request.user, token=token_of(request))
         unseen.mark_answered(request.user, deleted.attempt, again=again.again_of(request))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
@@ -379,10 +372,10 @@ class BuilderUserAdmin(AccountActions):
         }
         return TemplateResponse(request, "admin/users/builderuser/delete_users.html", context)
 
-    def _delete_each(self, request: HttpRequest, users: QuerySet[BuilderUser]) -> None:
+    def _delete_each(self, request: HttpRequest, chosen_users: QuerySet[BuilderUser]) -> None:
         """When Clerk does not answer, the others who live there are not tried: each would wait
         for as long. A repeat of the page finds users that the first one has deleted."""
-        silent, token, found = False, token_of(request), list(users)
+        silent, token, found = False, token_of(request), list(chosen_users)
         for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
             if deletion := repeats.deletion_by(repeats.part_of(token, chosen), chosen):
                 _tell_deleted(request, deletion.label, in_clerk=bool(deletion.clerk_id))
@@ -392,7 +385,7 @@ class BuilderUserAdmin(AccountActions):
                 messages.warning(request, f"{name}: not tried, as Clerk takes no more now.")
                 continue
             try:
-                account.delete_user(
+                users.delete_user(
                     user, actor=request.user, token=repeats.part_of(token, str(user.pk))
                 )
             except ChangeFailed as failure:
@@ -453,7 +446,7 @@ class BuilderUserAdmin(AccountActions):
             return self.back(user)
         failure = None
         try:
-            account.refresh(user)
+            transfer.refresh(user)
         except ChangeFailed as refused:
             failure = refused
         if request.headers.get("X-Requested-With") != "fetch":

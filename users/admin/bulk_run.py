@@ -13,7 +13,7 @@ from users.admin.base import ReadOnlyAdmin, link_to
 from users.models import BulkRow, BulkRun
 from users.sync.bulk import undo
 from users.sync.bulk.run import bring_up_to_date, resume_command
-from users.sync.showing import shown_changes, with_group_names
+from users.sync.display import shown_changes, with_group_names
 
 PARTS = {"bulkrow": "its rows", "syncattempt": "its attempts"}
 """The models that a run links to."""

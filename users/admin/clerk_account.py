@@ -6,7 +6,7 @@ from django.utils.html import format_html
 from users.admin.base import ReadOnlyAdmin
 from users.clerk import names
 from users.models import ClerkAccount
-from users.sync.drift import State
+from users.sync.mirror.status import State
 
 
 @admin.register(ClerkAccount)

@@ -7,9 +7,9 @@ from typing import Any
 
 from users.clerk import names
 from users.models import Agreement, BuilderUser, ClerkAccount
-from users.sync.differences import moved
 from users.sync.mirror import comparison
-from users.sync.status import is_stale
+from users.sync.mirror.health import is_stale
+from users.sync.mirror.report import moved
 from users.version import same
 
 

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from users.errors import ChangeFailed, EmailTaken, Holder
 from users.models import BuilderUser
 from users.models import Operation as Kind
-from users.sync import permissions
+from users.sync.access import permissions
 
 VIEWERS = ("users.view_builderuser", "users.change_builderuser")
 

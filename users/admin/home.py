@@ -12,8 +12,9 @@ from users.admin.again import again_url
 from users.admin.base import opens_users
 from users.admin.wanted import wanted_of
 from users.models import Agreement, ClerkAccount, Status, SyncAttempt
-from users.sync import pending, unseen
-from users.sync.status import status
+from users.sync.mirror.health import status
+from users.sync.outbound import pending
+from users.sync.services import unseen
 
 MOST = 20
 """Changes that the home page tells of at once; the next ones follow as these are dismissed."""

@@ -19,7 +19,8 @@ from users.admin.one_time import token_of
 from users.errors import ChangeFailed
 from users.models import Invitation
 from users.models import Operation as Kind
-from users.sync import invitations, permissions, unseen
+from users.sync.access import permissions
+from users.sync.services import invitations, unseen
 
 ACTIONS: dict[str, tuple[str, Callable[..., Any], str, str]] = {
     "resend": (

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from users.models import BuilderUser, InternalRole, Role
 from users.models import Operation as Kind
-from users.sync import permissions
+from users.sync.access import permissions
 
 WANTED: Mapping[str, Any] = {
     "email": None,

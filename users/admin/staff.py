@@ -17,7 +17,7 @@ from django.shortcuts import redirect
 
 from users import authors
 from users.admin.base import SafeAdmin
-from users.sync import rank, staff_groups
+from users.sync.access import groups, rank
 from users.sync.actors import SERVICE_USERNAME
 
 admin.site.unregister([User, Group])
@@ -26,7 +26,7 @@ POWERS = ("is_superuser", "user_permissions")
 """What makes a staff user powerful beside groups: for superusers to give."""
 OWN = ("is_active", "is_staff", "groups")
 """What nobody but a superuser changes of themselves."""
-RESERVED = frozenset({SERVICE_USERNAME, *staff_groups.GROUPS})
+RESERVED = frozenset({SERVICE_USERNAME, *groups.GROUPS})
 """Names that get rights by themselves: of the service user, and of the groups that `staff_groups`
 and the company's provider fill."""
 
@@ -126,4 +126,4 @@ def _is_not_reserved(name: str) -> None:
 
 
 def _offered() -> QuerySet[Permission]:
-    return staff_groups.of_names(staff_groups.OFFERED).select_related("content_type")
+    return groups.of_names(groups.OFFERED).select_related("content_type")

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 
 from users.admin.base import ReadOnlyAdmin
 from users.models import WebhookDelivery
-from users.sync import deliveries
+from users.sync.inbound import deliveries
 
 
 class StateFilter(admin.SimpleListFilter):

@@ -21,7 +21,7 @@ from users import bodies, throttle
 from users.api.answers import NOT_CONFIGURED, Rejected, answer, rejection_of
 from users.clerk import session_tokens
 from users.errors import ChangeFailed
-from users.sync.front_end import Caller
+from users.sync.services.front_end import Caller
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The endpoints. Each reads what it was sent, and calls one function of `users.sync.front_end`."""
+"""The endpoints. Each reads what it was sent, and calls one function of `services.front_end`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from users.api.answers import Rejected, answer, rejection_of
 from users.api.endpoint import Asked, endpoint
 from users.errors import ChangeFailed, Refused
 from users.models import BuilderUser
-from users.sync import front_end
+from users.sync.services import front_end
 
 INVALID = "Invalid update data: "
 FAILED = "Failed to update user: "

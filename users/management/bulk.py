@@ -38,8 +38,8 @@ from users.sync.bulk.limits import FailureLimit, apply_flags, check_deletions, c
 from users.sync.bulk.lock import Lease, one_at_a_time
 from users.sync.bulk.plan import ORDERS, Plan
 from users.sync.bulk.run import Portion
-from users.sync.scan import scan
-from users.sync.showing import shown, visible
+from users.sync.display import shown, visible
+from users.sync.mirror.scan import scan
 
 SHOWN = 100
 

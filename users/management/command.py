@@ -25,7 +25,7 @@ from users.errors import (
     ClerkUnreachable,
 )
 from users.management.terminal import steady
-from users.sync import wording
+from users.sync import messages
 
 EXAMPLES = "Examples:"
 INTERRUPTED = 130
@@ -171,5 +171,5 @@ def _explain_clerk(error: ClerkError) -> str:
                 "command again."
             )
         case _:
-            return wording.refused(error).full_message
+            return messages.refused(error).full_message
     return f"{error.summary.rstrip('.')}. {advice}"

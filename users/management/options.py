@@ -15,10 +15,10 @@ from django.core.management.base import CommandParser
 from users.clerk import BULK_SHARE
 from users.errors import BulkRefused
 from users.models import Role
-from users.sync import differences
 from users.sync.actors import Actor
 from users.sync.bulk.choosing import Choice, Groups
 from users.sync.bulk.creating import Defaults
+from users.sync.mirror import report
 
 FROM_FILE = ("file", "encoding", "ignore_unknown_columns")
 """What the plan of a spreadsheet is made from, for `BulkCommand.plan_options`."""
@@ -39,7 +39,7 @@ def add_choice(parser: CommandParser, *, otherwise: str = "nothing given is ever
         help="repeatable",
     )  # fmt: skip
     choosing.add_argument(
-        "--drift", action="append", default=[], choices=differences.Kind.values,
+        "--drift", action="append", default=[], choices=report.Kind.values,
         help="users with this difference, as clerk_diff names it; repeatable",
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ def choice_of(options: dict[str, Any]) -> Choice:
         emails=options["email"],
         groups=options["group"],
         roles=options["role"],
-        drift=[differences.Kind(kind) for kind in options["drift"]],
+        drift=[report.Kind(kind) for kind in options["drift"]],
     )
 
 

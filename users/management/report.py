@@ -8,7 +8,7 @@ from typing import Any
 from users.models import BulkRow, BulkRun
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet.reading import FileRefused
-from users.sync.deliveries import Outcome, Received
+from users.sync.inbound.deliveries import Outcome, Received
 
 
 def plan_of(plan: Plan, *, would_stop: str = "") -> dict[str, Any]:

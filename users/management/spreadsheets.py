@@ -13,11 +13,11 @@ from users.management import report
 from users.management.bulk import SHOWN, BulkCommand
 from users.models import BulkRun
 from users.models import Operation as Kind
-from users.sync import invitations
 from users.sync.bulk import results
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet.reading import FileRefused, Options
-from users.sync.showing import visible
+from users.sync.display import visible
+from users.sync.services import invitations
 
 ABOUT_FILES = (
     "The file is CSV (UTF-8, UTF-16 or Windows-1252; commas, semicolons or tabs) or an Excel "

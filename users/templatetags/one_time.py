@@ -1,4 +1,4 @@
-"""The one-time token in the forms of pages that act (`users.sync.repeats`)."""
+"""The one-time token in the forms of pages that act (`users.sync.outbound.repeats`)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from users.clerk import Deadline, clerk
 from users.management.command import JsonCommand
 from users.management.terminal import print_table
-from users.sync.check import Finding, Level, check
+from users.sync.diagnostics import Finding, Level, check
 from users.sync.mirror import instance
 
 

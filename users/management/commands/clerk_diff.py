@@ -18,12 +18,12 @@ from users.management.command import JsonCommand
 from users.management.options import call_rate, refuse_together
 from users.management.terminal import print_table
 from users.models import BulkRun
-from users.sync import scan
 from users.sync.bulk.lock import one_at_a_time
 from users.sync.bulk.results import safe
-from users.sync.differences import Difference, Kind, find
-from users.sync.showing import visible
-from users.sync.wording import age
+from users.sync.display import visible
+from users.sync.messages import age
+from users.sync.mirror import scan
+from users.sync.mirror.report import Difference, Kind, find
 
 COLUMNS = ("kind", "user_id", "label", "clerk_id", "ours", "theirs", "cause")
 

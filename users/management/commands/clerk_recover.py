@@ -9,10 +9,10 @@ from django.core.management.base import CommandParser
 
 from users.management.command import JsonCommand
 from users.management.report import event_of
-from users.sync import upkeep
-from users.sync.deliveries import Received
-from users.sync.recovery import RecoveryResult
-from users.sync.showing import visible
+from users.sync import maintenance
+from users.sync.display import visible
+from users.sync.inbound.deliveries import Received
+from users.sync.outbound.recovery import RecoveryResult
 
 
 class Command(JsonCommand):
@@ -36,7 +36,7 @@ class Command(JsonCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.begun = "What it did is kept. Run it again to do the rest."
-        report = upkeep.run()
+        report = maintenance.run()
         if options["json"]:
             self.known = _document(report)
         else:
@@ -46,13 +46,13 @@ class Command(JsonCommand):
             sys.exit(2)
 
 
-def _lines(report: upkeep.Report) -> list[str]:
+def _lines(report: maintenance.Report) -> list[str]:
     lines = [_attempt_line(result) for result in report.attempts]
     lines += [_event_line(event) for event in report.events]
     return lines + report.notes or ["No change is pending."]
 
 
-def _lines_left(report: upkeep.Report) -> list[str]:
+def _lines_left(report: maintenance.Report) -> list[str]:
     """Leave out what was resolved. A note may need a person, so each is kept."""
     lines = [_attempt_line(result) for result in report.attempts if not result.resolved]
     lines += [_event_line(event) for event in report.events if not event.done]
@@ -67,7 +67,7 @@ def _event_line(event: Received) -> str:
     return f"Event {event.svix_id}: {event.error or 'done'}"
 
 
-def _document(report: upkeep.Report) -> dict[str, Any]:
+def _document(report: maintenance.Report) -> dict[str, Any]:
     return {
         "left": report.left,
         "attempts": [

@@ -10,9 +10,9 @@ from django.core.management.base import CommandError, CommandParser
 from users.management.command import JsonCommand
 from users.management.report import event_of
 from users.models import WebhookDelivery
-from users.sync import deliveries
-from users.sync.deliveries import Outcome, Received
-from users.sync.showing import visible
+from users.sync.display import visible
+from users.sync.inbound import deliveries
+from users.sync.inbound.deliveries import Outcome, Received
 
 
 class Command(JsonCommand):

@@ -19,7 +19,7 @@ from users.models import BulkRun
 from users.sync.bulk import files
 from users.sync.bulk.results import safe
 from users.sync.bulk.run import bring_up_to_date
-from users.sync.showing import visible
+from users.sync.display import visible
 
 COLUMNS = ("position", "line", "user_id", "label", "clerk_id", "operation", "state", "reason")
 LISTED = 20

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from users.management.command import EngineerCommand
-from users.sync import staff_groups
+from users.sync.access import groups
 
 
 class Command(EngineerCommand):
@@ -23,14 +23,14 @@ class Command(EngineerCommand):
         parser.add_argument("--apply", action="store_true", help="change the groups")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = staff_groups.differences()
+        found = groups.differences()
         if options["apply"]:
-            staff_groups.apply()
+            groups.apply()
         self._report(found, applied=options["apply"])
         if found and not options["apply"]:
             sys.exit(2)
 
-    def _report(self, found: list[staff_groups.Difference], *, applied: bool) -> None:
+    def _report(self, found: list[groups.Difference], *, applied: bool) -> None:
         for difference in found:
             self.stdout.write(str(difference))
         if not found:

@@ -26,7 +26,6 @@ from django.db.models import (
 
 from users.models import LINKED, BuilderUser, BulkRow, ClerkAccount, Invitation, Role, Status
 from users.models import Operation as Kind
-from users.sync import invitations
 from users.sync.bulk.attempts import attempts_of
 from users.sync.bulk.creating import NAMED, left_out
 from users.sync.bulk.plan import Plan, Planned, counted
@@ -34,6 +33,7 @@ from users.sync.bulk.results import Result
 from users.sync.mirror import comparison
 from users.sync.operations import Ban, SignOut, Unban
 from users.sync.operations.base import Changes
+from users.sync.services import invitations
 
 COMMAND = "clerk_action"
 CHUNK = 1000

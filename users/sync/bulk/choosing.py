@@ -31,12 +31,11 @@ from users.clerk import names
 from users.errors import BulkRefused
 from users.models import LINKED, BuilderGroup, BuilderUser, Role
 from users.models import Operation as Kind
-from users.sync import differences
 from users.sync.bulk.plan import Plan, Planned
-from users.sync.differences import Kind as Difference
 from users.sync.inbound import reconcile
 from users.sync.inbound.facts import unfit_name
-from users.sync.mirror import comparison
+from users.sync.mirror import comparison, report
+from users.sync.mirror.report import Kind as Difference
 from users.sync.operations.base import Changes
 
 FIELDS = ("name", "email")
@@ -74,7 +73,7 @@ class Choice:
             unknown += [f"role {role}" for role in self.roles if role not in Role.values]
             chosen = chosen.filter(role__in=self.roles)
         if self.drift:
-            chosen = chosen.filter(pk__in=differences.user_ids(self.drift))
+            chosen = chosen.filter(pk__in=report.user_ids(self.drift))
         if unknown:
             shown = ", ".join(unknown[:20])
             more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
@@ -202,7 +201,7 @@ def plan_link(users: QuerySet[BuilderUser]) -> Plan:
     events do. In doubt they get none."""
     found: dict[uuid.UUID, Planned] = {}
     notes: dict[str, str] = {}
-    matches = differences.matches(users).iterator()
+    matches = report.matches(users).iterator()
     while lot := dict(islice(matches, LOT)):
         links, said = reconcile.derived_links(lot)
         notes |= said
@@ -216,7 +215,7 @@ def plan_link(users: QuerySet[BuilderUser]) -> Plan:
 def _differing(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Iterator[Any]:
     """Users of whom one of the fields differs, each with its account and `<field>_differs` for
     all of `FIELDS`."""
-    where = {field: differences.WHERE[Difference(field)] for field in fields}
+    where = {field: report.WHERE[Difference(field)] for field in fields}
     marks = {
         f"{field}_differs": ExpressionWrapper(where[field], output_field=BooleanField())
         if field in where
@@ -232,9 +231,9 @@ def _clerk_name(user: BuilderUser) -> str:
 
 LEFT_OUT = [
     ("without a Clerk account", ~LINKED),
-    ("whose account was not seen yet (--no-refresh?)", differences.WHERE[Difference.UNSEEN]),
-    ("whose account is not among all of Clerk's users", differences.WHERE[Difference.MISSING]),
-    ("whose account was deleted in Clerk", differences.WHERE[Difference.DELETED]),
+    ("whose account was not seen yet (--no-refresh?)", report.WHERE[Difference.UNSEEN]),
+    ("whose account is not among all of Clerk's users", report.WHERE[Difference.MISSING]),
+    ("whose account was deleted in Clerk", report.WHERE[Difference.DELETED]),
 ]
 
 

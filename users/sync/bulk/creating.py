@@ -13,12 +13,14 @@ from typing import Any
 from users.clerk import Clerk
 from users.models import BuilderGroup, BuilderUser, BulkRow, Role, Source
 from users.models import Operation as Kind
-from users.sync import invitations, pending, wording
+from users.sync import messages
 from users.sync.bulk.plan import SIGN_IN, Planned, counted
-from users.sync.dual_write import dual_write
 from users.sync.operations import CreateFromClerk
 from users.sync.operations.base import Changes
-from users.sync.save import create_user
+from users.sync.outbound import pending
+from users.sync.outbound.dual_write import dual_write
+from users.sync.services import invitations
+from users.sync.services.users import create_user
 
 KINDS = (Kind.CREATE, Kind.CREATE_INVITED)
 WAYS = {"invite": Kind.CREATE_INVITED, "create": Kind.CREATE, "none": Kind.CREATE}
@@ -85,7 +87,7 @@ def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tup
         return invitations.said_of(invitation.send_after if invitation else None)
     earlier = pending.create_of(user.email)
     if earlier is not None and earlier.user_id != user.pk:
-        raise wording.must_wait(earlier)
+        raise messages.must_wait(earlier)
     origin: dict[str, Any] = {"actor": row.run.actor, "source": Source.COMMAND, "run": row.run}
     if user.linked:
         return dual_write(CreateFromClerk.of_account(user), user, **origin).warnings

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from users.models import BuilderUser
 from users.models import Operation as Kind
+from users.sync.display import group_names
 from users.sync.operations.base import Changes
-from users.sync.showing import group_names
 
 
 @dataclass(frozen=True)

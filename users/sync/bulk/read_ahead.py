@@ -14,9 +14,9 @@ from django.db import OperationalError
 from users.clerk import Deadline, Pace, clerk
 from users.errors import ClerkError
 from users.models import BulkRow
-from users.sync import locks
 from users.sync.bulk.rows import OLDEST, reads_first
 from users.sync.mirror import store
+from users.sync.outbound import locks
 
 SECONDS, USED_FOR = 1.2, 1.5
 """How much of the run one read covers, and how long its answer is used: both below `OLDEST`, as

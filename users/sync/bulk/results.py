@@ -14,7 +14,7 @@ from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun
 from users.sync.bulk import files
 from users.sync.bulk.attempts import follow_attempts
-from users.sync.showing import visible
+from users.sync.display import visible
 
 COLUMNS = ("line", "key", "outcome", "reason")
 FORMULA = ("=", "+", "-", "@", "\t")

@@ -25,13 +25,13 @@ from users.errors import (
 )
 from users.models import BuilderUser, BulkRow, ClerkAccount, Source
 from users.models import Operation as Kind
-from users.sync import account, invitations
 from users.sync.bulk import actions, clerk_values, creating
 from users.sync.bulk.attempts import attempts_of
 from users.sync.bulk.circuit import Signal
-from users.sync.dual_write import dual_write
+from users.sync.display import group_names
 from users.sync.operations import Operation
-from users.sync.showing import group_names
+from users.sync.outbound.dual_write import dual_write
+from users.sync.services import invitations, sign_in, users
 from users.version import same
 
 State = BulkRow.State
@@ -151,7 +151,7 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
     if row.operation == Kind.INVITE:
         return _invite(row, user)
     if row.operation == Kind.DELETE:
-        return account.delete_user(
+        return users.delete_user(
             user, actor=run.actor, source=Source.COMMAND, run=run, gateway=gateway
         ).warnings
     operation = _operation(row)
@@ -165,7 +165,7 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
         fresh=OLDEST,
     )
     if row.operation in (Kind.REPLACE_EMAIL, Kind.PUSH_EMAIL):
-        return account.still_found(row.changes["email"][0], gateway)
+        return sign_in.still_found(row.changes["email"][0], gateway)
     return saved.warnings
 
 

@@ -20,7 +20,6 @@ from users.clerk import Pace
 from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun, Status
 from users.models import Operation as Kind
-from users.sync import recovery
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, results, rows
 from users.sync.bulk.attempts import follow_attempts
@@ -30,6 +29,7 @@ from users.sync.bulk.lock import Lease, mark_killed_runs
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.read_ahead import ReadAhead
 from users.sync.bulk.workers import Workers
+from users.sync.outbound import recovery
 
 State = BulkRow.State
 

@@ -22,12 +22,12 @@ from users.clerk.types import time_from
 from users.errors import CascadeError
 from users.ids import USER_ID
 from users.models import BuilderUser, Source, SyncAttempt
-from users.sync import journal, locks, pending, recovery
 from users.sync.inbound.reconcile import reconcile
 from users.sync.mirror import store
 from users.sync.mirror.store import Kept
 from users.sync.operations import Delete, Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import AccountChanged
+from users.sync.outbound import journal, locks, pending, recovery
 
 TOLD = ("banned", "locked", "image_url", "two_factor_enabled")
 """What the journal tells about an account itself."""

@@ -17,11 +17,11 @@ from django.utils import timezone
 from users import guard
 from users.clerk import ClerkUser, emails
 from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, LinkedBy, Source
-from users.sync import journal
 from users.sync.inbound.decisions import derive
 from users.sync.inbound.group import Account, DecidedLink, Decisions, Group, Invited, Row
 from users.sync.mirror import agreements, store
 from users.sync.operations import Follow, Link, Unlink
+from users.sync.outbound import journal
 
 logger = logging.getLogger(__name__)
 

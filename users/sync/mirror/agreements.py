@@ -17,12 +17,7 @@ from users.clerk import names
 from users.ids import USER_ID
 from users.models import Agreement, BuilderUser, ClerkAccount, LinkedBy
 from users.sync.inbound.facts import Facts
-from users.sync.mirror.comparison import (
-    NormalizedEmail,
-    NormalizedName,
-    same_email,
-    same_name,
-)
+from users.sync.mirror.comparison import NormalizedEmail, NormalizedName, same_email, same_name
 
 
 def _name(expression: str) -> str:

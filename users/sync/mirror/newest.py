@@ -25,9 +25,8 @@ from django.utils import timezone
 from users.clerk import BULK_SHARE, Clerk, ClerkUser, Deadline, Pace, UserPage, clerk
 from users.errors import ClerkError, ClerkUnknown
 from users.models import BulkRun, ClerkAccount, EventCheck, WebhookDelivery
-from users.sync import scan
 from users.sync.inbound.reconcile import reconcile_due
-from users.sync.mirror import instance, store
+from users.sync.mirror import instance, scan, store
 
 logger = logging.getLogger(__name__)
 

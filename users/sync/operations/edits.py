@@ -14,12 +14,7 @@ from users.errors import ClerkNotFound, ClerkRefused, Conflict, FieldConflict
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
 from users.sync.mirror import agreements, store
-from users.sync.mirror.comparison import (
-    normalized_email,
-    normalized_name,
-    same_email,
-    same_name,
-)
+from users.sync.mirror.comparison import normalized_email, normalized_name, same_email, same_name
 from users.sync.operations.base import (
     Changes,
     Claims,

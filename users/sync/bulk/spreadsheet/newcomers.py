@@ -17,7 +17,6 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 
 from users.models import BuilderUser, ClerkAccount
-from users.sync import invitations
 from users.sync.bulk.creating import Defaults, left_out, plan_new
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.results import Result
@@ -27,6 +26,7 @@ from users.sync.bulk.spreadsheet.header import PARTS, Header
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
 from users.sync.bulk.spreadsheet.sheet import Fault
 from users.sync.mirror import comparison
+from users.sync.services import invitations
 from users.validation import clean_roles
 
 KEYS = ("id", "clerk_id")

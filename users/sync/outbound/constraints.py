@@ -9,7 +9,7 @@ from django.db import IntegrityError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 
 from users.errors import EmailTaken, Refused
-from users.sync import locks
+from users.sync.outbound import locks
 
 NOTHING_SAVED = "Nothing was saved, here or in Clerk."
 

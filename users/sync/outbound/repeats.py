@@ -22,9 +22,9 @@ from users.clerk import Deadline
 from users.errors import Busy, ChangeFailed, Conflict, NotKnown, NotSaved, Refused, Repeated
 from users.models import BuilderUser, Status, SyncAttempt
 from users.models import Operation as Kind
-from users.sync import locks
-from users.sync.exchange import Saved
 from users.sync.operations import Operation
+from users.sync.outbound import locks
+from users.sync.outbound.exchange import Saved
 
 POLL = 0.1
 """Seconds between two looks at the first attempt."""

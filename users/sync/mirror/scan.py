@@ -21,9 +21,9 @@ from django.utils import timezone
 from users.clerk import Clerk, Deadline, UserPage, clock
 from users.errors import BulkRefused, ClerkError, ClerkRefused, ClerkUnknown
 from users.models import BulkRun, ClerkAccount
-from users.sync import locks
 from users.sync.inbound import reconcile as reconciliation
 from users.sync.mirror import agreements, instance, store
+from users.sync.outbound import locks
 
 COMMAND = "scan"
 WINDOWS = 2

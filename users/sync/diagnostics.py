@@ -24,12 +24,11 @@ from standardwebhooks import Webhook
 from users.clerk import Clerk, Deadline, clerk, signatures
 from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefused
 from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
-from users.sync import differences
 from users.sync.bulk.run import bring_up_to_date, resume_command
-from users.sync.differences import Kind
-from users.sync.mirror import instance
-from users.sync.status import Events, MirrorStatus, status
-from users.sync.wording import age
+from users.sync.messages import age
+from users.sync.mirror import instance, report
+from users.sync.mirror.health import Events, MirrorStatus, status
+from users.sync.mirror.report import Kind
 
 CLOCK, CLOCK_AT_MOST = timedelta(seconds=60), timedelta(minutes=5)
 """Clerk's events are refused when the clocks are five minutes apart."""
@@ -261,7 +260,7 @@ def _missing() -> Iterator[str]:
 
 
 def _twins() -> Findings:
-    counted = Counter(one.kind for one in differences.find([Kind.TWINS, Kind.TWIN_ROWS]))
+    counted = Counter(one.kind for one in report.find([Kind.TWINS, Kind.TWIN_ROWS]))
     for kind, what in ((Kind.TWINS, "Clerk accounts"), (Kind.TWIN_ROWS, "builder users")):
         if count := counted[kind]:
             meaning = f"{count} {what} share their email with another one."

@@ -1,7 +1,7 @@
 """Row locks. The lock on a user's row orders its edits.
 
 Always the user first, then the attempt, and never waiting: whoever meets a lock says so. A free
-lock says nothing about a request that its owner may have sent: `users.sync.pending` does.
+lock says nothing about a request that its owner may have sent: `users.sync.outbound.pending` does.
 """
 
 from __future__ import annotations

@@ -28,8 +28,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Coalesce
 
 from users.models import LINKED, BuilderUser, BulkRun, ClerkAccount, Status, SyncAttempt
-from users.sync import drift
-from users.sync.mirror import comparison
+from users.sync.mirror import comparison, status
 from users.version import same
 
 
@@ -153,16 +152,16 @@ def _last_look() -> Any:
     return Coalesce(Subquery(newest), Value(LONG_AGO, output_field=DateTimeField()))
 
 
-_LIVING = drift.HAS_COPY & Q(account__deleted_at=None)
-_WITHOUT_COPY = LINKED & drift.HAS_NO_COPY
+_LIVING = status.HAS_COPY & Q(account__deleted_at=None)
+_WITHOUT_COPY = LINKED & status.HAS_NO_COPY
 
 WHERE = {
-    Kind.NAME: _LIVING & drift.NAME_DIFFERS,
-    Kind.EMAIL: _LIVING & drift.EMAIL_DIFFERS,
+    Kind.NAME: _LIVING & status.NAME_DIFFERS,
+    Kind.EMAIL: _LIVING & status.EMAIL_DIFFERS,
     Kind.MISSING: _WITHOUT_COPY & Q(updated_at__lt=_last_look()),
     # Nobody can have seen the account: no look at all of Clerk's users began since.
     Kind.UNSEEN: _WITHOUT_COPY & Q(updated_at__gte=_last_look()),
-    Kind.DELETED: drift.HAS_COPY & Q(account__deleted_at__isnull=False),
+    Kind.DELETED: status.HAS_COPY & Q(account__deleted_at__isnull=False),
     Kind.INVALID_ID: ~LINKED & Q(clerk_id__isnull=False),
 }
 """The kinds that are about a row and its account, as conditions of `BuilderUser`. The plans of
@@ -188,7 +187,7 @@ def _of_users(
         clerk_id_=Coalesce(F("clerk_id"), _text("")),
         ours=ours or _text(""),
         theirs=theirs or _text(""),
-        note_=Case(When(drift.HAS_COPY, then=F("account__note")), default=_text("")),
+        note_=Case(When(status.HAS_COPY, then=F("account__note")), default=_text("")),
         agreed=F(f"agreement__{field}") if field else _none(TextField()),
     )
 
@@ -203,7 +202,7 @@ def _of_accounts(
 ) -> QuerySet[ClerkAccount]:
     return accounts.annotate(
         user_id_=user or F("user_id"),
-        label_=label or drift.clerk_name(""),
+        label_=label or status.clerk_name(""),
         clerk_id_=F("clerk_id"),
         ours=ours or _text(""),
         theirs=F("email"),
@@ -287,7 +286,7 @@ def _twin_rows() -> QuerySet[BuilderUser]:
 
 
 _QUERIES: dict[Kind, Callable[[], QuerySet[Any, Any]]] = {
-    Kind.NAME: _where(Kind.NAME, ours=F("name"), theirs=drift.clerk_name(), field="name"),
+    Kind.NAME: _where(Kind.NAME, ours=F("name"), theirs=status.clerk_name(), field="name"),
     Kind.EMAIL: _where(Kind.EMAIL, ours=F("email"), theirs=F("account__email"), field="email"),
     Kind.MISSING: _where(Kind.MISSING),
     Kind.UNSEEN: _where(Kind.UNSEEN),

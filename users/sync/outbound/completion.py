@@ -8,10 +8,10 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
-from users.sync import journal
 from users.sync.inbound.reconcile import reconcile
 from users.sync.mirror import agreements, store
 from users.sync.operations import Delete, Operation
+from users.sync.outbound import journal
 
 logger = logging.getLogger(__name__)
 

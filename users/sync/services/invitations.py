@@ -29,13 +29,14 @@ from users.errors import (
     Waiting,
 )
 from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
-from users.sync import constraints, holders, journal, locks, pending, permissions, repeats
+from users.sync.access import permissions
 from users.sync.actors import Actor
-from users.sync.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.inbound import reconcile
 from users.sync.mirror.comparison import same_email, taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
 from users.sync.operations.inviting import wanted
+from users.sync.outbound import constraints, holders, journal, locks, pending, repeats
+from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 
 ONE_OF_MANY = threading.Lock()
 """Workers that invite hold it: each must see what the others have sent, for the limit."""

@@ -14,22 +14,23 @@ from django.db import transaction
 from users.clerk import Deadline, clerk
 from users.errors import ChangeFailed, ClerkError, NotKnown, Refused, Repeated
 from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
-from users.sync import (
+from users.sync import messages
+from users.sync.access import permissions
+from users.sync.actors import Actor
+from users.sync.operations import Operation
+from users.sync.outbound import (
+    checkpoints,
     conflicts,
     constraints,
     holders,
     journal,
     locks,
     pending,
-    permissions,
     recovery,
     repeats,
-    steps,
-    wording,
 )
-from users.sync.actors import Actor
-from users.sync.completion import follow_from
-from users.sync.exchange import (
+from users.sync.outbound.completion import follow_from
+from users.sync.outbound.exchange import (
     FRESH,
     Base,
     Gateway,
@@ -39,7 +40,6 @@ from users.sync.exchange import (
     lock_row,
     refusal_of,
 )
-from users.sync.operations import Operation
 
 __all__ = ["Gateway", "Saved", "dual_write", "refuse"]
 
@@ -140,10 +140,10 @@ class _Write:
             failure = refusal_of(self.operation, error, self.gateway, self.deadline)
             self._record_failed(failure)
             raise failure from None
-        steps.reach(steps.BEFORE_ATTEMPT)
+        checkpoints.reach(checkpoints.BEFORE_ATTEMPT)
         attempt = journal.record(self.operation, deadline=self.deadline, **self.origin)
         self.attempt = attempt
-        steps.reach(steps.AFTER_ATTEMPT)
+        checkpoints.reach(checkpoints.AFTER_ATTEMPT)
         try:
             return self._resolving_first(lambda: self._exchange(attempt))
         except ClerkError as error:
@@ -180,7 +180,7 @@ class _Write:
         try:
             return write()
         except InTheWay as still:
-            raise wording.must_wait(still.attempts[0]) from None
+            raise messages.must_wait(still.attempts[0]) from None
 
     def _record_failed(self, failure: ChangeFailed) -> None:
         """Every submitted change leaves a trace, also one that Clerk was not asked about."""

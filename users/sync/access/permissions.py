@@ -5,7 +5,7 @@ Pages call `may` before they show a button or a field, and `missing` to say why 
 
 A change of events, scheduled tasks and commands, or without an actor, is the system's own:
 whoever runs a command on the server can write the tables anyway. People of the front end have no
-permissions: `users.sync.front_end` decides by their own row, within what is free to it here.
+permissions: `services.front_end` decides by their own row, within what is free to it here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 from users.errors import NotAllowed
 from users.models import BuilderUser, Role, Source, Status
 from users.models import Operation as Kind
-from users.sync import journal
 from users.sync.actors import Actor
 from users.sync.operations import Operation
+from users.sync.outbound import journal
 
 CREATE_ACCOUNT, CHANGE_ROLE, MANAGE_ADMINS = "create_account", "change_role", "manage_admins"
 

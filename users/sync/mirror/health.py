@@ -13,8 +13,8 @@ from django.db.models import Q, TextChoices
 from django.utils import timezone
 
 from users.models import BulkRun, ClerkAccount, EventCheck, WebhookDelivery, WebhookRefusal
-from users.sync import deliveries, scan
-from users.sync.mirror import newest
+from users.sync.inbound import deliveries
+from users.sync.mirror import newest, scan
 
 LOOK_OVERDUE = timedelta(hours=3)
 

@@ -26,15 +26,17 @@ from users.models import (
     Status,
     SyncAttempt,
 )
-from users.sync import deliveries, invitations, recovery
 from users.sync.bulk import results
 from users.sync.bulk.run import follow_killed
-from users.sync.deliveries import Received
-from users.sync.dual_write import dual_write
+from users.sync.inbound import deliveries
+from users.sync.inbound.deliveries import Received
 from users.sync.inbound.reconcile import reconcile_due
 from users.sync.mirror import instance
 from users.sync.operations import Ban, PushName
-from users.sync.recovery import RecoveryResult
+from users.sync.outbound import recovery
+from users.sync.outbound.dual_write import dual_write
+from users.sync.outbound.recovery import RecoveryResult
+from users.sync.services import invitations
 
 AGAIN_AFTER = timedelta(hours=1)
 

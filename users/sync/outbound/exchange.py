@@ -25,12 +25,13 @@ from users.errors import (
     NotSaved,
 )
 from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
-from users.sync import conflicts, constraints, journal, locks, pending, steps, wording
+from users.sync import messages
 from users.sync.actors import Actor
-from users.sync.completion import complete
 from users.sync.inbound import reconcile
 from users.sync.mirror import agreements, instance, store
 from users.sync.operations import Operation, Verdict
+from users.sync.outbound import checkpoints, conflicts, constraints, journal, locks, pending
+from users.sync.outbound.completion import complete
 
 logger = logging.getLogger(__name__)
 
@@ -121,15 +122,15 @@ def exchange(
             _record_what_clerk_held(operation, attempt)
             with constraints.as_refusals():
                 written = operation.write(row)
-            steps.reach(steps.BEFORE_CALL)
+            checkpoints.reach(checkpoints.BEFORE_CALL)
             account, read_back = _tell_clerk(operation, attempt, gateway, deadline)
             told = True
-            steps.reach(steps.AFTER_CALL)
+            checkpoints.reach(checkpoints.AFTER_CALL)
             still_late = read_back and not pending.has_landed(operation, attempt)
             complete(operation, written, account, attempt, still_late=still_late)
             pending.supersede(same, attempt, Status.APPLIED)
-            steps.reach(steps.BEFORE_COMMIT)
-        steps.reach(steps.AFTER_COMMIT)
+            checkpoints.reach(checkpoints.BEFORE_COMMIT)
+        checkpoints.reach(checkpoints.AFTER_COMMIT)
     except AlreadyApplied:
         return Saved(BuilderUser.objects.filter(pk=user.pk).first(), attempt)
     except MovedInClerk as moved:
@@ -140,7 +141,7 @@ def exchange(
         if not told:
             raise
         logger.exception("The database failed after Clerk took attempt %s", attempt.pk)
-        raise wording.commit_failed(attempt) from None
+        raise messages.commit_failed(attempt) from None
     return Saved(written, attempt)
 
 
@@ -298,10 +299,10 @@ def _tell_clerk(
         seen = operation.look(gateway(), deadline)
     except ClerkError as error:
         why = f"Clerk could not be read either: {error.summary}."
-        raise wording.not_known(unknown, attempt, why) from None
+        raise messages.not_known(unknown, attempt, why) from None
     if seen.verdict is Verdict.HAS_IT:
         return seen.account, True
-    raise wording.not_known(unknown, attempt, seen.why)
+    raise messages.not_known(unknown, attempt, seen.why)
 
 
 def refusal_of(
@@ -311,7 +312,7 @@ def refusal_of(
     missing = isinstance(error, ClerkNotFound) and operation.clerk_id
     if missing and instance.is_ours(gateway(), deadline):
         store.keep_not_found(operation.clerk_id)
-    failure = wording.refused(error)
+    failure = messages.refused(error)
     if done := operation.partly_done(error):
         failure.message = f"{done} {failure.message}"
     return failure

@@ -16,8 +16,8 @@ from django.db.models.functions import Now
 
 from users.models import Operation as Kind
 from users.models import Source, Status, SyncAttempt
-from users.sync import journal
 from users.sync.operations import Operation, from_attempt
+from users.sync.outbound import journal
 
 PAUSE = timedelta(minutes=2)
 TRIES = 5

@@ -11,8 +11,8 @@ from django.utils import timezone
 from users.clerk import BULK_SHARE, Pace, clerk
 from users.errors import BulkRefused, ClerkError
 from users.models import BulkRun, ClerkAccount, EventCheck
-from users.sync import scan
 from users.sync.bulk.lock import one_at_a_time
+from users.sync.mirror import scan
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Saving the form of a builder user."""
+"""Create, save and delete users: in Clerk first, then here."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 from django.conf import settings
 
 from users.clerk import Deadline, clerk
-from users.errors import Conflict, NothingToChange, Refused
-from users.models import BuilderUser, BulkRun, Source
-from users.sync import conflicts, pending, permissions, repeats
+from users.errors import ChangeFailed, Conflict, NothingToChange, NotKnown, Refused
+from users.models import BuilderUser, BulkRun, Invitation, Source
+from users.sync import messages
+from users.sync.access import permissions
 from users.sync.actors import Actor
-from users.sync.dual_write import Gateway, Saved, dual_write, refuse
-from users.sync.operations import Create, Edit
+from users.sync.operations import Create, Delete, Edit
 from users.sync.operations.base import Changes
+from users.sync.outbound import conflicts, pending, repeats
+from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
+from users.sync.services import invitations
 from users.version import UnreadableToken, base_of, same, value_of, values_of
 
 EDITABLE = ("name", "email", "role", "internal_role", "builder_group")
@@ -130,6 +133,65 @@ def create_user(
     return dual_write(
         operation, user, actor=actor, source=source, run=run, token=token, gateway=gateway
     )
+
+
+def delete_user(
+    user: BuilderUser,
+    *,
+    actor: Actor,
+    source: Source = Source.ADMIN,
+    run: BulkRun | None = None,
+    token: uuid.UUID | None = None,
+    gateway: Gateway = clerk,
+) -> Saved:
+    """Delete in Clerk, then here.
+
+    An open invitation is revoked before, else it would make an account of nobody. Raises the
+    `ChangeFailed` family; its message says whether the invitation is revoked.
+    """
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    origin: dict[str, Any] = {"actor": actor, "source": source, "run": run, "gateway": gateway}
+    permissions.authorize(Delete.of(user), user, actor=actor, source=source)
+    invitation = invitations.open_of(user)
+    if invitation is not None:
+        _revoke_first(invitation, origin, token, deadline)
+        # An accepted one has brought an account; and somebody else may have deleted the user.
+        user = BuilderUser.objects.filter(pk=user.pk).first() or user
+    try:
+        return dual_write(Delete.of(user), user, token=token, deadline=deadline, **origin)
+    except ChangeFailed as failure:
+        if invitation is not None:
+            failure.message = (
+                f"The open invitation to {invitation.email} was revoked. The user was not "
+                f"deleted: {failure.message}"
+            )
+        raise
+
+
+def _revoke_first(
+    invitation: Invitation,
+    origin: dict[str, Any],
+    token: uuid.UUID | None,
+    deadline: Deadline,
+) -> None:
+    """Revoke before the user is deleted. One that was accepted is closed, too. What is not
+    confirmed is the revocation: the deletion waits for it like for any other earlier change."""
+    try:
+        invitations.revoke(
+            invitation,
+            token=repeats.part_of(token, "revoke"),
+            deadline=deadline,
+            deletes_user=True,
+            **origin,
+        )
+    except Refused as refusal:
+        if refusal.code != invitations.ALREADY_ACCEPTED:
+            raise
+    except NotKnown:
+        pending_ones = [one for one in pending.in_flight(invitation.user_id) if one.pending]
+        if not pending_ones:
+            raise
+        raise messages.must_wait(pending_ones[-1]) from None
 
 
 def _stored(value: Any) -> Any:

@@ -36,14 +36,14 @@ from users.models import (
     Role,
     Source,
 )
-from users.sync import account, save
+from users.sync.access.permissions import NO_PERMISSION
 from users.sync.actors import Person
-from users.sync.dual_write import Saved, dual_write
 from users.sync.inbound import reconcile
+from users.sync.messages import INVALID
 from users.sync.mirror import comparison, store
 from users.sync.operations import Edit, MergeMetadata, Operation, PushName
-from users.sync.permissions import NO_PERMISSION
-from users.sync.wording import INVALID
+from users.sync.outbound.dual_write import Saved, dual_write
+from users.sync.services import accounts, users
 from users.validation import clean_email, clean_name
 from users.version import same, value_of
 
@@ -207,7 +207,7 @@ def update_user(caller: Caller, user_id: uuid.UUID, *, values: Mapping[str, str 
     if wanted.keys() - {"name"}:
         caller.require_administrator()
     changes = {field: _checked(field, value) for field, value in wanted.items()}
-    return save.save_user(user, actor=caller.person, changes=changes, source=Source.API)
+    return users.save_user(user, actor=caller.person, changes=changes, source=Source.API)
 
 
 def _checked(field: str, value: str | None) -> Any:
@@ -236,7 +236,7 @@ def sync(caller: Caller) -> BuilderUser:
     `Busy` while that row is being saved, `NotAllowed` for a banned account, and the rest of the
     `ChangeFailed` family where Clerk does not answer.
     """
-    shown = account.read(caller.clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
+    shown = accounts.read(caller.clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
     with transaction.atomic():
         due = store.keep(shown).due
         # Another application may have written the row since: no fact of Clerk's says so.

@@ -23,13 +23,15 @@ from users.errors import (
     NotSaved,
 )
 from users.models import BuilderUser, Source, Status, SyncAttempt
-from users.sync import constraints, journal, locks, pending, permissions, repeats, wording
+from users.sync import messages
+from users.sync.access import permissions
 from users.sync.actors import Actor, name_of
-from users.sync.completion import complete
-from users.sync.exchange import InTheWay, exchange, follow, refusal_of
 from users.sync.inbound import reconcile
 from users.sync.operations import Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import Follow, changes_from
+from users.sync.outbound import constraints, journal, locks, pending, repeats
+from users.sync.outbound.completion import complete
+from users.sync.outbound.exchange import InTheWay, exchange, follow, refusal_of
 from users.version import value_of
 
 logger = logging.getLogger(__name__)
@@ -182,11 +184,11 @@ def resolve(
     if seen.verdict is Verdict.HAS_IT:
         return _apply(operation, row, attempt, seen)
     if not over:
-        until = wording.at(attempt.late_until)
+        until = messages.at(attempt.late_until)
         why = seen.why or "Clerk does not have the change yet."
         raise StaysPending(f"{why} Clerk may still take it; it is checked again at {until}.")
     if seen.verdict is Verdict.CANNOT_TELL and operation.unprovable:
-        return _end(attempt, Status.UNPROVEN, wording.unproven(attempt.late_until))
+        return _end(attempt, Status.UNPROVEN, messages.unproven(attempt.late_until))
     if seen.verdict is Verdict.CANNOT_TELL:
         raise StaysPending(seen.why)
     return _give_up(operation, row, attempt, seen, send_again=send_again)
@@ -298,7 +300,7 @@ def _send_again(
     try:
         exchange(operation, again.row, attempt, base=None, gateway=clerk, deadline=deadline)
     except InTheWay as blocked:
-        raise StaysPending(wording.must_wait(blocked.attempts[0]).message) from None
+        raise StaysPending(messages.must_wait(blocked.attempts[0]).message) from None
     except ClerkError as error:
         failure = refusal_of(operation, error, clerk, deadline)
         if isinstance(failure, NotSaved) or failure.retry_after is not None:
@@ -327,7 +329,7 @@ def take_over(
     It is how a person decides what recovery cannot. Clerk is read under the lock, so that no
     save comes in between. A repeat with the same `token` waits for the first and finds it done.
     Raises `NotAllowed` for changes that the actor may not make, `Waiting` while a request may
-    still arrive, `Busy`, `Gone` and what `wording.refused` makes of a `ClerkError`.
+    still arrive, `Busy`, `Gone` and what `messages.refused` makes of a `ClerkError`.
     """
     permissions.authorize(Follow.on(user, {}), user, actor=actor, source=source)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
@@ -338,7 +340,7 @@ def take_over(
         attempts = [one for one in pending.in_flight(user.pk) if one.pending]
         permissions.require_to_discard(map(from_attempt, attempts), row, actor=actor, source=source)
         if late := [one for one in attempts if not pending.is_over(one)]:
-            raise wording.must_wait(late[-1])
+            raise messages.must_wait(late[-1])
         account = _read(row, deadline) if row.linked else None
         for attempt in attempts:
             if locks.lock_attempt(attempt):
@@ -361,4 +363,4 @@ def _read(row: BuilderUser, deadline: Deadline) -> ClerkUser:
     try:
         return clerk().get_user(row.account_id, deadline=deadline)
     except ClerkError as error:
-        raise wording.refused(error) from None
+        raise messages.refused(error) from None

@@ -17,9 +17,9 @@ from django.utils import timezone
 
 from users.errors import CascadeError
 from users.models import WebhookDelivery, WebhookRefusal
-from users.sync import locks
 from users.sync.inbound import events
 from users.sync.inbound.events import Unusable
+from users.sync.outbound import locks
 
 logger = logging.getLogger(__name__)
 

@@ -29,8 +29,8 @@ from users.errors import (
     Waiting,
 )
 from users.models import SyncAttempt
-from users.sync import pending
 from users.sync.actors import author_of
+from users.sync.outbound import pending
 
 FAILED_TO_SYNC = "Failed to sync with Clerk authentication system."
 INVALID = "Invalid update data:"

@@ -1,0 +1,1 @@
+"""Who may make which change: permissions of staff, their groups, and who stands above whom."""

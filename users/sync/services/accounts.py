@@ -1,0 +1,41 @@
+"""The Clerk account of a user, read from Clerk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from users.clerk import ClerkUser, Deadline, clerk
+from users.errors import ClerkError, ClerkNotFound, Refused
+from users.ids import USER_ID
+from users.models import BuilderUser
+from users.sync import messages
+from users.sync.mirror import instance, store
+
+
+def require_account(user: BuilderUser) -> None:
+    """Raises `Refused` for a user without a Clerk account."""
+    if not user.linked:
+        raise Refused(
+            "This user has no Clerk account, so there is no sign-in to change.", code="not_linked"
+        )
+
+
+def read(clerk_id: str, deadline: Deadline) -> ClerkUser:
+    """Read an account now. Raises the `ChangeFailed` family."""
+    if not USER_ID.match(clerk_id):
+        raise Refused("This is not a valid Clerk user id.", code="not_an_id")
+    try:
+        return clerk().get_user(clerk_id, deadline=deadline)
+    except ClerkNotFound as error:
+        raise _not_found(clerk_id, error, deadline) from None
+    except ClerkError as error:
+        raise messages.refused(error) from None
+
+
+def _not_found(clerk_id: str, error: ClerkNotFound, deadline: Deadline) -> Refused:
+    """Say that Clerk does not have the user, if the instance that says so is ours."""
+    details: dict[str, Any] = {"code": error.code, "trace_id": error.trace_id}
+    if not instance.is_ours(clerk(), deadline):
+        return Refused(instance.DOUBT, **details)
+    store.keep_not_found(clerk_id)
+    return Refused("User not found in Clerk. They may have been deleted.", **details)

@@ -1,0 +1,68 @@
+"""Copy a value from one side to the other, or only look at what Clerk has."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import transaction
+
+from users.clerk import ClerkUser, Deadline, names
+from users.models import BuilderUser, ClerkAccount, Source
+from users.sync import messages
+from users.sync.access import permissions
+from users.sync.actors import Actor
+from users.sync.inbound import reconcile
+from users.sync.operations import Follow, Operation, PushEmail, PushName
+from users.sync.operations.following import changes_from
+from users.sync.outbound import pending
+from users.sync.outbound.dual_write import Saved, dual_write
+from users.sync.outbound.exchange import follow, lock_row
+from users.sync.services import accounts
+from users.version import value_of
+
+
+def push(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:
+    """Clerk takes the row's name or email. Raises the `ChangeFailed` family."""
+    accounts.require_account(user)
+    known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
+    operation: Operation
+    if field == "name":
+        theirs = names.join(known.first_name, known.last_name) if known else ""
+        operation = PushName.on(user, {"name": [theirs, user.name]})
+    else:
+        operation = PushEmail.on(user, {"email": [known.email if known else "", user.email]})
+    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
+
+
+def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:
+    """The row takes the name or email that Clerk has now.
+
+    Clerk is read under the row's lock, so that no save comes in between. Raises the
+    `ChangeFailed` family.
+    """
+    accounts.require_account(user)
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    wanted = Follow.on(user, {field: [value_of(user, field), None]})
+    permissions.authorize(wanted, user, actor=actor, source=Source.ADMIN)
+    with transaction.atomic(durable=True):
+        row, others = lock_row(wanted, user, deadline)
+        permissions.require(wanted, row, actor=actor, source=Source.ADMIN)
+        account = accounts.read(row.account_id, deadline)
+        changes = changes_from(row, account)
+        operation = Follow.on(row, {name: changes[name] for name in changes if name == field})
+        if blocking := pending.in_the_way(operation, others):
+            raise messages.must_wait(blocking[0])
+        saved = Saved(row)
+        if operation.changes:
+            saved = follow(operation, row, actor=actor, source=Source.ADMIN, token=token)
+        reconcile.take(account, source=Source.ADMIN)
+        return saved
+
+
+def refresh(user: BuilderUser) -> ClerkUser:
+    """Look at the account in Clerk and store what it shows. Raises the `ChangeFailed` family."""
+    accounts.require_account(user)
+    account = accounts.read(user.account_id, Deadline(settings.CLERK_EDIT_DEADLINE))
+    reconcile.take(account, source=Source.ADMIN)
+    return account

@@ -18,9 +18,9 @@ install: .venv/installed
 demo: install
 	@DEBUG=1 DATABASE_URL='$(DATABASE_URL)' ALLOWED_HOSTS= CSRF_TRUSTED_ORIGINS= PORT=$(PORT) SANDBOX_PORT=$(SANDBOX_PORT) exec $(BIN) -W ignore -m demo
 
-# Each core has a database, a sandbox and a browser of its own; a file stays on one of them.
+# Each core has a database, a sandbox and a browser of its own.
 test: install browser pgbouncer
-	@$(BIN) -m pytest -n auto --dist loadfile
+	@$(BIN) -m pytest -n auto --dist worksteal
 
 lint: install
 	@$(BIN) -m ruff check .

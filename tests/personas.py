@@ -16,11 +16,11 @@ def staff_who_may(*names: str) -> User:
     return staff
 
 
-def staff_in(*groups: str) -> User:
+def staff_in(*names: str) -> User:
     """A staff member of groups, which a flushed database has no more."""
     groups.apply()
     staff = StaffFactory(is_superuser=False)
-    staff.groups.set(Group.objects.filter(name__in=groups))
+    staff.groups.set(Group.objects.filter(name__in=names))
     return staff
 
 

@@ -375,18 +375,19 @@ def wrong_answers(browse: Callable[[], Client], held: set[str], sandbox: Any) ->
     return wrong
 
 
-def assert_answers_as_the_table(staff: Iterator[tuple[str, User]], sandbox: Any) -> None:
-    for name, one in staff:
-        held = {*one.get_all_permissions(), "anonymous"}
-        assert wrong_answers(lambda one=one: browser_of(one), held, sandbox) == [], name
+def assert_answers_as_the_table(staff: User, sandbox: Any) -> None:
+    held = {*staff.get_all_permissions(), "anonymous"}
+    assert wrong_answers(lambda: browser_of(staff), held, sandbox) == []
 
 
-def test_each_url_answers_only_who_holds_its_permission(sandbox, single):
-    assert_answers_as_the_table(single, sandbox)
+@pytest.mark.parametrize("persona", PERSONAS)
+def test_each_url_answers_only_who_holds_its_permission(sandbox, db, persona):
+    assert_answers_as_the_table(staff_who_may(*PERSONAS[persona]), sandbox)
 
 
-def test_each_url_answers_only_the_groups_that_may(sandbox, grouped):
-    assert_answers_as_the_table(grouped, sandbox)
+@pytest.mark.parametrize("group", groups.GROUPS)
+def test_each_url_answers_only_the_groups_that_may(sandbox, db, group):
+    assert_answers_as_the_table(staff_in(group), sandbox)
 
 
 def test_a_stranger_is_sent_to_the_login(sandbox, db):

@@ -78,6 +78,12 @@ def test_control_characters_are_never_pulled_into_the_database(sandbox, eve):
     assert ClerkAccount.objects.get().first_name.startswith("\x1b")
 
 
+def test_control_characters_of_a_file_reach_no_message(sandbox, tmp_path):
+    (tmp_path / "ids.csv").write_text(f"id\n{ESCAPE}\n", encoding="utf-8")
+    code, out = push("--ids-from", tmp_path / "ids.csv")
+    assert (code, harmless(out), "Not found: id \\u001b" in out) == (1, True, True), out
+
+
 def test_a_name_with_control_characters_is_not_pushed(sandbox):
     """Clerk's answer would bring the row back to the name that Clerk had before."""
     user = linked(sandbox, name="Eve Smith", first_name="Eve", last_name="Smith")
@@ -107,8 +113,8 @@ def test_an_undo_without_a_name_that_has_control_characters_undoes_the_rest(sand
     change_here(user, name=ESCAPE)
     (tmp_path / "fixes.csv").write_text(f"id,name,role\n{user.pk},Jane Roe,ADMIN\n")
     assert run("update_users", tmp_path / "fixes.csv", "--no-refresh", "--apply")[0] == 0
-    undo = ("--undo", BulkRun.objects.get().pk, "--no-refresh", "--apply")
-    code, out = run("update_users", *undo)
+    undo = ("--undo", BulkRun.objects.get().pk, "--result", tmp_path / "undo.csv")
+    code, out = run("update_users", *undo, "--no-refresh", "--apply")
     assert (code, "the name before is not restored" in out) == (0, True)
     user.refresh_from_db()
     assert (user.name, user.role) == ("Jane Roe", "BUILDER")

@@ -244,10 +244,11 @@ def test_all_that_is_wrong_is_said_at_once_with_its_line(sandbox, update):
         f"{ids[3]},,new@example.com,,,",
         f"{ids[4]},,,BUILDER,Employee,Elm",
         f"{ids[5]},,,,,twin",
-        f"{ids[5]},,,,,",
-        "no-id,,,,,",
+        f"{ids[5]},=cmd,,,,",
+        "no-id,NULL,,KING,,",
         f"{ids[6]},too,few",
-        ",,x@example.com,,,",
+        ",<b>,x@example.com,,,",
+        f"{ids[7]},,,KING,Employee,",
     ], "--apply")  # fmt: skip
     assert code == 1
     for text in (
@@ -260,11 +261,17 @@ def test_all_that_is_wrong_is_said_at_once_with_its_line(sandbox, update):
         "line 6, builder_group: there is no group “Elm”",
         "line 7, builder_group: there is no group “twin”, which several have",
         "line 8, id: the same user as in line 7",
+        "line 8, name: “=cmd” is a formula",
         "line 9, id: no user has the id “no-id”",
+        "line 9, name: “NULL” is not a name",
+        "line 9, role: “KING” is none of",
         "line 10: it has 3 cells, not 6",
         "line 11, id: no id",
+        "line 11, name: A name cannot hold < or >",
+        "line 12, role: “KING” is none of",
     ):
         assert text in out
+    assert "line 12, internal_role" not in out
     assert not BulkRun.objects.exists()
     assert set(BuilderUser.objects.exclude(pk=taken.pk).values_list("name", flat=True)) == {
         "Mary Smith"

@@ -79,6 +79,48 @@ def test_control_characters_are_never_pulled_into_the_database(sandbox, eve):
     assert ClerkAccount.objects.get().first_name.startswith("\x1b")
 
 
+def test_control_characters_of_a_file_reach_no_message(sandbox, tmp_path):
+    (tmp_path / "ids.csv").write_text(f"id\n{ESCAPE}\n", encoding="utf-8")
+    code, out = push("--ids-from", tmp_path / "ids.csv")
+    assert (code, harmless(out), "Not found: id \\u001b" in out) == (1, True, True), out
+
+
+def test_a_name_with_control_characters_is_not_pushed(sandbox):
+    """Clerk's answer would bring the row back to the name that Clerk had before."""
+    user = linked(sandbox, name="Eve Smith", first_name="Eve", last_name="Smith")
+    change_here(user, name=ESCAPE)
+    code, out = push("--apply")
+    assert (code, "control characters. It is not copied to Clerk" in out) == (0, True)
+    assert harmless(out)
+    user.refresh_from_db()
+    assert user.name == ESCAPE
+    assert sandbox.user(user.clerk_id)["first_name"] == "Eve"
+    assert not sandbox.writes()
+
+
+def test_a_name_with_control_characters_is_not_brought_back_by_an_undo(sandbox, eve):
+    assert push("--apply")[0] == 0
+    pushed = BulkRun.objects.get(command="clerk_push")
+    code, out = push("--undo", pushed.pk, "--apply")
+    assert (code, "the name before is not restored. Its name has control" in out) == (0, True)
+    assert harmless(out)
+    eve.refresh_from_db()
+    assert eve.name == "Eve Smith"
+    assert sandbox.user(eve.clerk_id)["first_name"] == "Eve"
+
+
+def test_an_undo_without_a_name_that_has_control_characters_undoes_the_rest(sandbox, tmp_path):
+    user = linked(sandbox, role="BUILDER")
+    change_here(user, name=ESCAPE)
+    (tmp_path / "fixes.csv").write_text(f"id,name,role\n{user.pk},Jane Roe,ADMIN\n")
+    assert run("update_users", tmp_path / "fixes.csv", "--no-refresh", "--apply")[0] == 0
+    undo = ("--undo", BulkRun.objects.get().pk, "--result", tmp_path / "undo.csv")
+    code, out = run("update_users", *undo, "--no-refresh", "--apply")
+    assert (code, "the name before is not restored" in out) == (0, True)
+    user.refresh_from_db()
+    assert (user.name, user.role) == ("Jane Roe", "BUILDER")
+
+
 def test_groups_are_told_by_their_names(sandbox, client, tmp_path):
     oak, elm = BuilderGroupFactory(name="Oak Hill"), BuilderGroupFactory(name="Elm")
     user = BuilderUserFactory(builder_group=oak)

@@ -50,8 +50,8 @@ def report_of(name: str, *arguments: str) -> str:
 
 def _told(document: dict[str, Any]) -> list[str]:
     plan = document["plan"] or {}
-    lines = list(plan.get("notes", document.get("notes", [])))
-    for error in document.get("errors", []):
+    lines = list(plan.get("notes") or document["notes"] or [])
+    for error in document["errors"] or []:
         column = f", {error['column']}" if error["column"] else ""
         lines.append(f"line {error['line']}{column}: {error['message']}")
     for row in plan.get("rows", []):

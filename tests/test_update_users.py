@@ -244,10 +244,11 @@ def test_all_that_is_wrong_is_said_at_once_with_its_line(sandbox, update):
         f"{ids[3]},,new@example.com,,,",
         f"{ids[4]},,,BUILDER,Employee,Elm",
         f"{ids[5]},,,,,twin",
-        f"{ids[5]},,,,,",
-        "no-id,,,,,",
+        f"{ids[5]},=cmd,,,,",
+        "no-id,NULL,,KING,,",
         f"{ids[6]},too,few",
-        ",,x@example.com,,,",
+        ",<b>,x@example.com,,,",
+        f"{ids[7]},,,KING,Employee,",
     ], "--apply")  # fmt: skip
     assert code == 1
     for text in (
@@ -260,11 +261,17 @@ def test_all_that_is_wrong_is_said_at_once_with_its_line(sandbox, update):
         "line 6, builder_group: there is no group “Elm”",
         "line 7, builder_group: there is no group “twin”, which several have",
         "line 8, id: the same user as in line 7",
+        "line 8, name: “=cmd” is a formula",
         "line 9, id: no user has the id “no-id”",
+        "line 9, name: “NULL” is not a name",
+        "line 9, role: “KING” is none of",
         "line 10: it has 3 cells, not 6",
         "line 11, id: no id",
+        "line 11, name: A name cannot hold < or >",
+        "line 12, role: “KING” is none of",
     ):
         assert text in out
+    assert "line 12, internal_role" not in out
     assert not BulkRun.objects.exists()
     assert set(BuilderUser.objects.exclude(pk=taken.pk).values_list("name", flat=True)) == {
         "Mary Smith"
@@ -511,8 +518,15 @@ def test_the_result_file_follows_a_change_that_the_next_edit_at_the_form_resolve
     assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
 
 
-@pytest.mark.parametrize("looking", [("update_users", "--resume"), ("runs", "show")])
-def test_the_result_file_of_a_run_killed_after_its_last_row_is_written_by_who_looks_next(
+@pytest.mark.parametrize(
+    "looking",
+    [
+        ["update_users", "--resume", "{run}"],
+        ["runs", "show", "{run}"],
+        ["clerk_push", "--no-refresh"],
+    ],
+)
+def test_the_result_file_of_a_run_killed_after_its_last_row_is_written_by_who_comes_next(
     sandbox, update, tmp_path, looking
 ):
     user = linked(sandbox)
@@ -520,9 +534,27 @@ def test_the_result_file_of_a_run_killed_after_its_last_row_is_written_by_who_lo
     killed = BulkRun.objects.get()
     results.write(Path(killed.options["result"]), {2: results.Result(str(user.pk))})
     BulkRun.objects.update(state="running", finished_at=None)
-    run(*looking, killed.pk)
+    run(*(word.format(run=killed.pk) for word in looking))
     assert outcomes(tmp_path) == {2: ("changed", "")}
     assert BulkRun.objects.get().state == "finished"
+
+
+@pytest.mark.parametrize("action", ["show", "export"])
+def test_the_result_file_that_the_worker_cannot_reach_is_written_when_its_run_is_shown(
+    sandbox, update, tmp_path, action
+):
+    user = linked(sandbox)
+    assert update(["id,name", f"{user.pk},Mary Ann Jones"], "--apply")[0] == 0
+    killed = BulkRun.objects.get()
+    result = Path(killed.options["result"])
+    results.write(result, {2: results.Result(str(user.pk))})
+    BulkRun.objects.update(state="running", finished_at=None)
+    elsewhere = result.rename(tmp_path / "elsewhere.csv")
+    run("clerk_recover")  # what the worker does
+    elsewhere.rename(result)
+    assert BulkRun.objects.get().state == "finished"
+    assert run("runs", action, killed.pk)[0] == 0
+    assert outcomes(tmp_path) == {2: ("changed", "")}
 
 
 def test_undo_brings_back_what_was_there(sandbox, update, tmp_path):

@@ -263,7 +263,7 @@ class BulkCommand(JsonCommand):
             table.add_row(state, str(count))
         print_table(self.stdout, table)
         if run.message:
-            self.stdout.write(run.message)
+            self.stdout.write(visible(run.message))
         if result["counts"].get("Waiting"):
             self.stdout.write(f"Go on with: {runs.resume_command(run)}")
         if result["counts"].get("Failed"):

@@ -26,6 +26,7 @@ from users.errors import (
 )
 from users.management.terminal import steady
 from users.sync import messages
+from users.sync.display import visible
 
 EXAMPLES = "Examples:"
 INTERRUPTED = 130
@@ -147,9 +148,9 @@ def _explain(error: Exception, begun: str) -> str:
     again = begun or "Then run this command again."
     match error:
         case BulkRefused() | ImproperlyConfigured():
-            return str(error)
+            return visible(str(error))
         case ChangeFailed():
-            return error.full_message
+            return visible(error.full_message)
         case ClerkError():
             return _explain_clerk(error)
         case OperationalError() | InterfaceError():

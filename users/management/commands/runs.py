@@ -16,8 +16,7 @@ from users.management.command import JsonCommand
 from users.management.options import whole_number
 from users.management.terminal import print_table
 from users.models import BulkRun
-from users.sync.bulk import files
-from users.sync.bulk.results import safe
+from users.sync.bulk import files, results
 from users.sync.bulk.run import bring_up_to_date
 from users.sync.display import visible
 
@@ -82,7 +81,7 @@ class Command(JsonCommand):
         writer = csv.writer(text)
         writer.writerow(COLUMNS)
         for row in run.rows.order_by("position").values_list(*COLUMNS).iterator():
-            writer.writerow(safe("" if cell is None else str(cell)) for cell in row)
+            writer.writerow(results.safe("" if cell is None else str(cell)) for cell in row)
         if out is None:
             self.stdout.write(text.getvalue())
             return
@@ -102,13 +101,16 @@ def _refuse_ignored(options: dict[str, Any]) -> None:
 
 
 def _find(pk: int | None) -> BulkRun:
-    """The run, or the newest one that has rows. Raises `BulkRefused`."""
+    """The run, or the newest one that has rows; its result file follows it, which the worker may
+    not be able to write. Raises `BulkRefused`."""
     if pk is None:
         run = BulkRun.objects.filter(rows__isnull=False).order_by("-pk").first()
     else:
         run = BulkRun.objects.filter(pk=pk).first()
     if run is None:
         raise BulkRefused(f"There is no run {pk}." if pk is not None else "There is no run yet.")
+    results.follow(run)
+    run.refresh_from_db()
     return run
 
 

@@ -161,15 +161,19 @@ def _folded(name: str) -> str:
 
 
 def plan_push(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
-    """Clerk takes what the rows hold."""
+    """Clerk takes what the rows hold. A name that no row takes from Clerk is left out: the next
+    answer would bring the row back to Clerk's name."""
     rows: list[Planned] = []
+    notes: list[str] = []
     for user in _differing(users, fields):
-        if user.name_differs:
+        if user.name_differs and (why := unfit_name(user.name)):
+            notes.append(f"{user}: {why} It is not copied to Clerk.")
+        elif user.name_differs:
             rows.append(Planned.on(user, Kind.PUSH_NAME, {"name": [_clerk_name(user), user.name]}))
         if user.email_differs:
             change = [user.account.email, user.email]
             rows.append(Planned.on(user, Kind.PUSH_EMAIL, {"email": change}))
-    return Plan("clerk_push", tuple(rows), _notes_on_left_out(users))
+    return Plan("clerk_push", tuple(rows), (*_notes_on_left_out(users), *notes))
 
 
 def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from users.errors import BulkRefused
 from users.models import BulkRun
+from users.sync.bulk import results
 
 KEY = 4_317_288_201
 """Of PostgreSQL's advisory locks of this database: any number that nothing else takes."""
@@ -83,14 +84,21 @@ def one_at_a_time() -> Iterator[Lease]:
                 f"{_who_holds_it()} Only one runs at a time, so that Clerk's rate limit is kept. "
                 "Run this again when it has ended."
             )
-        BulkRun.objects.filter(state=BulkRun.State.RUNNING).update(
-            state=BulkRun.State.INTERRUPTED,
-            message=KILLED,
-            finished_at=timezone.now(),
-        )
+        _end_killed_runs()
         yield lease
     finally:
         lease.release()
+
+
+def _end_killed_runs() -> None:
+    """Store that the runs were killed which say that they are running, and write the result files
+    that they could not. Only the holder of the lock may call this."""
+    killed = list(BulkRun.objects.filter(state=BulkRun.State.RUNNING))
+    BulkRun.objects.filter(pk__in=[run.pk for run in killed]).update(
+        state=BulkRun.State.INTERRUPTED, message=KILLED, finished_at=timezone.now()
+    )
+    for run in killed:
+        results.follow(run)
 
 
 def _who_holds_it() -> str:

@@ -53,7 +53,9 @@ def follow(run: BulkRun) -> None:
     file = Path(run.options.get("result", ""))
     if file.is_file():
         with suppress(BulkRefused):  # of another user, as that of the worker's
-            write(file, of_run(read(file), run))
+            written = read(file)
+            if (followed := of_run(written, run)) != written:
+                write(file, followed)
 
 
 def write(file: Path, results: Mapping[int, Result]) -> None:

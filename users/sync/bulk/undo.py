@@ -11,6 +11,7 @@ from users.models import Operation as Kind
 from users.sync.bulk.clerk_values import apart
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.run import find
+from users.sync.inbound.facts import unfit_name
 from users.sync.operations.base import Changes
 from users.version import same
 
@@ -63,7 +64,9 @@ def plan_undo(pk: int, *, command: str) -> Plan:
             continue
         back = list(_back(row))
         rows += back
-        if not back and row.operation not in SAID_FIRST:
+        if why := _unfit_before(row):
+            lost.append(f"{row.label}: the name before is not restored. {why}")
+        elif not back and row.operation not in SAID_FIRST:
             lost.append(f"{row.label} cannot be undone: there was no value before.")
     counts = Counter(row.operation for row in done)
     said = [text.format(counts[kind]) for kind, text in SAID_FIRST.items() if counts[kind]]
@@ -78,12 +81,11 @@ def is_possible(run: BulkRun) -> bool:
 
 
 def _back(row: BulkRow) -> Iterator[Planned]:
-    """Plan the way back to what the attempt found, which is what Clerk really held."""
-    changed: Changes = row.attempt.changes if row.attempt else apart(row.changes)[0]
+    """Plan the way back, without a name that no row may take."""
     reversed_changes: Changes = {
         field: [after, before]
-        for field, (before, after) in changed.items()
-        if not same(field, before, after)
+        for field, (before, after) in _changed(row).items()
+        if not same(field, before, after) and not (field == "name" and _unfit_before(row))
     }
     for field, kind in BACK.get(row.operation, ()):
         changes = {
@@ -94,3 +96,15 @@ def _back(row: BulkRow) -> Iterator[Planned]:
         if changes and not emptied and not replaced:
             assert row.user is not None
             yield Planned.on(row.user, kind, changes, row.line)
+
+
+def _unfit_before(row: BulkRow) -> str:
+    """Say why the name before may not come back; empty for any other name, and for none."""
+    before = _changed(row).get("name", [None])[0]
+    return unfit_name(before or "")
+
+
+def _changed(row: BulkRow) -> Changes:
+    """The changes as the attempt found them, which is what Clerk really held."""
+    changed: Changes = row.attempt.changes if row.attempt else apart(row.changes)[0]
+    return changed

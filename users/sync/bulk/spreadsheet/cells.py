@@ -17,6 +17,9 @@ from users.validation import clean_email, clean_name
 NONE = "(none)"
 """Empties a field; an empty cell leaves it as it is."""
 
+ROLES = {"role", "internal_role"}
+"""Fields that are checked together, once each of them can be read."""
+
 NO_VALUES = {"null", "none", "nil", "nan", "n/a", "na", "undefined", "true", "false", "-"}
 PARTS_OF_NAMES = {"Null", "Na", "Nan"}
 """Words of `NO_VALUES` that are parts of real names when they are spelled like this."""

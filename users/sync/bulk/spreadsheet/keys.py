@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from users.models import BuilderUser
 from users.sync.bulk.spreadsheet.header import Header
@@ -43,25 +43,28 @@ class Keyed:
     def __init__(self) -> None:
         self._first_lines: dict[uuid.UUID, int] = {}
 
-    def find(self, header: Header, lines: list[Line]) -> Iterator[tuple[Line, BuilderUser | Fault]]:
-        """Give each line with its user, or with what is wrong with its key."""
+    def find(
+        self, header: Header, lines: list[Line]
+    ) -> Iterator[tuple[Line, BuilderUser | None, list[Fault]]]:
+        """Give each line with its user, if there is one, and with what is wrong with its key."""
         key = key_of(header)
         users = _users(key, lines)
         for line in lines:
-            yield line, self._user_of(line, key, users, header.label(key))
+            user = users.get(normalized(key, line.cells[key]))
+            wrong = self._problem(line, key, user)
+            faults = [Fault(line.number, wrong, header.label(key))] if wrong else []
+            yield line, user, faults
 
-    def _user_of(
-        self, line: Line, key: str, users: Mapping[str, BuilderUser], label: str
-    ) -> BuilderUser | Fault:
+    def _problem(self, line: Line, key: str, user: BuilderUser | None) -> str:
+        """Say what is wrong with the key of a line; "" for nothing."""
         text = line.cells[key]
-        user = users.get(normalized(key, text))
         if not text:
-            return Fault(line.number, f"no {key}", label)
+            return f"no {key}"
         if user is None:
-            return Fault(line.number, f"no user has the {key} “{text}”", label)
+            return f"no user has the {key} “{text}”"
         if (first := self._first_lines.setdefault(user.pk, line.number)) != line.number:
-            return Fault(line.number, f"the same user as in line {first}", label)
-        return user
+            return f"the same user as in line {first}"
+        return ""
 
 
 def _users(key: str, lines: list[Line]) -> dict[str, BuilderUser]:

@@ -21,7 +21,7 @@ from users.sync.bulk.creating import Defaults, left_out, plan_new
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet import reading
-from users.sync.bulk.spreadsheet.cells import Cells, text_of
+from users.sync.bulk.spreadsheet.cells import ROLES, Cells, text_of
 from users.sync.bulk.spreadsheet.header import PARTS, Header
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
 from users.sync.bulk.spreadsheet.sheet import Fault
@@ -105,13 +105,13 @@ class _Reader:
         self._defaults = defaults
         self._cells = Cells()
         self._header: Header | None = None
+        self._emails: list[tuple[int, str]] = []
 
     def read(self, options: Options) -> None:
         sheet = self._newcomers.sheet
         reading.read(sheet, options, self)
         if self._header is not None:
-            emails = ((person.line, person.email) for person in self._newcomers.people)
-            sheet.add(*reading.doubled(emails, self._header))
+            sheet.add(*reading.doubled(self._emails, self._header))
 
     def lacks(self, header: Header) -> Iterator[str]:
         for needed in NEEDED:
@@ -123,6 +123,8 @@ class _Reader:
         for line in lines:
             faults: list[Fault] = []
             values = dict(self._values(header, line, faults))
+            if "email" in values:
+                self._emails.append((line.number, values["email"]))
             if faults:
                 self._newcomers.sheet.add(*faults)
                 continue
@@ -137,6 +139,7 @@ class _Reader:
             "role": self._defaults.role,
             "builder_group": str(self._defaults.group.pk) if self._defaults.group else None,
         }
+        unread: set[str] = set()
         for column in (one for one in FIELDS if one in header.fields):
             try:
                 if text_of(column, line.cells):
@@ -144,9 +147,10 @@ class _Reader:
                 elif column in NEEDED:
                     raise ValidationError(f"no {column}")
             except ValidationError as error:
+                unread.add(column)
                 faults.append(Fault(line.number, " ".join(error.messages), header.label(column)))
         try:
-            if not faults:
+            if not unread & ROLES:
                 clean_roles(values["role"], values["internal_role"])
         except ValidationError as error:
             message = " ".join(error.messages)

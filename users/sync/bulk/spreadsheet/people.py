@@ -43,12 +43,12 @@ class _People:
 
     def take(self, header: Header, lines: list[Line]) -> None:
         key = key_of(header)
-        for line, found in self._keyed.find(header, lines):
-            if isinstance(found, Fault):
-                self._sheet.add(found)
+        for line, user, faults in self._keyed.find(header, lines):
+            self._sheet.add(*faults)
+            if user is None:
                 continue
-            self._sheet.add(*_differing(found, line, header))
-            self._people.lines[found.pk] = line.number
+            self._sheet.add(*_differing(user, line, header))
+            self._people.lines[user.pk] = line.number
             self._people.results[line.number] = Result(line.cells[key])
 
 

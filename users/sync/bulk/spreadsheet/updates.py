@@ -17,7 +17,7 @@ from users.models import Operation as Kind
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet import reading
-from users.sync.bulk.spreadsheet.cells import NONE, Cells, text_of
+from users.sync.bulk.spreadsheet.cells import NONE, ROLES, Cells, text_of
 from users.sync.bulk.spreadsheet.header import PARTS, Header
 from users.sync.bulk.spreadsheet.keys import KEYS, Keyed, key_of, lacks_key
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
@@ -77,14 +77,22 @@ class _Updates:
         self._header = header
         key = key_of(header)
         self._fields = [one for one in FIELDS if one in header.fields - {key}]
-        for line, found in self._keyed.find(header, lines):
-            if isinstance(found, Fault):
-                self._sheet.add(found)
-                continue
-            faults: list[Fault] = []
-            self.rows += self._compare(found, line, header, faults)
+        for line, user, faults in self._keyed.find(header, lines):
+            if user is None:
+                faults += self._faults_of_cells(line, header)
+            else:
+                self.rows += self._compare(user, line, header, faults)
             self._sheet.results[line.number] = Result(line.cells[key])
             self._sheet.add(*faults)
+
+    def _faults_of_cells(self, line: Line, header: Header) -> Iterator[Fault]:
+        """What is wrong with the cells of a line, whomever it means."""
+        for field in self._fields:
+            try:
+                if text_of(field, line.cells):
+                    self._cells.value(field, line.cells)
+            except ValidationError as error:
+                yield Fault(line.number, " ".join(error.messages), header.label(field))
 
     def _compare(
         self, user: BuilderUser, line: Line, header: Header, faults: list[Fault]
@@ -98,13 +106,15 @@ class _Updates:
         if given and given != (user.clerk_id or ""):
             wrong("clerk_id", f"{user} has another clerk_id: is this an export of this instance?")
         changes: Changes = {}
+        unread: set[str] = set()
         for field in self._fields:
             try:
                 if change := self._change(user, field, line):
                     changes[field] = change
             except ValidationError as error:
+                unread.add(field)
                 wrong(field, " ".join(error.messages))
-        if "role" in changes or "internal_role" in changes:
+        if changes.keys() & ROLES and not unread & ROLES:
             try:
                 clean_roles(
                     changes.get("role", [None, user.role])[1],

@@ -15,7 +15,7 @@ from users.clerk import ClerkUser, Deadline, clerk, names
 from users.errors import ChangeFailed, ClerkError, ClerkNotFound, NotKnown, Refused
 from users.ids import USER_ID
 from users.models import BuilderUser, BulkRun, ClerkAccount, Invitation, Source
-from users.sync import invitations, pending, permissions, repeats, wording
+from users.sync import invitations, pending, permissions, recovery, repeats, wording
 from users.sync.actors import Actor
 from users.sync.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.exchange import follow, lock_row
@@ -122,7 +122,11 @@ def delete_user(
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     origin: dict[str, Any] = {"actor": actor, "source": source, "run": run, "gateway": gateway}
-    permissions.authorize(Delete.of(user), user, actor=actor, source=source)
+    operation = Delete.of(user)
+    permissions.authorize(operation, user, actor=actor, source=source)
+    if pending.in_the_way(operation, pending.in_flight(user.pk)):
+        # It may be an invitation: one that has arrived is revoked like every other one.
+        recovery.recover_user(user.pk, deadline=deadline)
     invitation = invitations.open_of(user)
     if invitation is not None:
         _revoke_first(invitation, origin, token, deadline)
@@ -132,10 +136,8 @@ def delete_user(
         return dual_write(Delete.of(user), user, token=token, deadline=deadline, **origin)
     except ChangeFailed as failure:
         if invitation is not None:
-            failure.message = (
-                f"The open invitation to {invitation.email} was revoked. The user was not "
-                f"deleted: {failure.message}"
-            )
+            deleted = wording.part_that_failed("the user was", "deleted", failure)
+            failure.message = f"The open invitation to {invitation.email} was revoked. {deleted}"
         raise
 
 

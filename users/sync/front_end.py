@@ -36,7 +36,7 @@ from users.models import (
     Role,
     Source,
 )
-from users.sync import account, save
+from users.sync import account, save, wording
 from users.sync.actors import Person
 from users.sync.dual_write import Saved, dual_write
 from users.sync.inbound import reconcile
@@ -169,9 +169,8 @@ def _merge(
         dual_write(operation, user, actor=person, source=Source.API)
     except ChangeFailed as failure:
         if renamed:
-            failure.message = (
-                f"The name was saved. For the metadata this is not so: {failure.message}"
-            )
+            merged = wording.part_that_failed("the metadata was", "saved", failure)
+            failure.message = f"The name was saved. {merged}"
         raise
 
 

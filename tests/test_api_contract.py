@@ -175,7 +175,7 @@ def test_metadata_that_clerk_refuses_does_not_hide_that_the_name_was_saved(sandb
         admin_token, user, firstName="Mary", lastName="Jones", publicMetadata={"big": "x" * 9000}
     )
     assert response.status_code == 422
-    assert "The name was saved. For the metadata this is not so:" in response.json()["error"]
+    assert "The name was saved. The metadata was not saved:" in response.json()["error"]
     assert stored(user).name == "Mary Jones"
     assert sandbox.user(user.clerk_id)["public_metadata"] == {}
 

@@ -22,7 +22,7 @@ from tests.factories import (
 )
 from tests.test_change_form import page_of, said, stored, text_of
 from tests.test_unknown_outcomes import at_step
-from tests.unknown import time_is_over
+from tests.unknown import NOT_CONFIRMED, time_is_over
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync import maintenance
 from users.sync.outbound import checkpoints
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 ADD = "/admin/users/builderuser/add/"
 LIST = "/admin/users/invitation/"
+REVOKE = "POST /invitations/{invitation_id}/revoke"
 
 
 def new(**fields):
@@ -99,6 +100,18 @@ class TestNewUser:
         assert only().clerk_invitation_id == sandbox.invitations()[0]["id"]
         assert SyncAttempt.objects.get().status == "applied"
         assert len(sandbox.mails()) == 1
+
+    def test_a_late_one_is_shown_although_the_user_was_added_without_it(self, client, sandbox):
+        sandbox.fault("POST /invitations", "late", seconds=None, status=504)
+        assert NOT_CONFIRMED in text_of(client.post(ADD, new()))
+        client.post(ADD, new(account="none"))
+        sandbox.apply_late()
+        maintenance.run()
+        user = BuilderUser.objects.get()
+        assert (only().user, only().status) == (user, "pending")
+        assert only().clerk_invitation_id == sandbox.invitations()[0]["id"]
+        revoke = reverse("admin:users_invitation_revoke", args=[only().pk])
+        assert revoke in text_of(client.get(page_of(user)))
 
     def test_who_may_not_invite_creates(self, sandbox):
         other = StaffFactory(is_superuser=False)
@@ -228,6 +241,44 @@ class TestNeverLinked:
         assert sandbox.invitations()[0]["status"] == "revoked"
         assert not only().revoke_due
 
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [
+            (401, "clerk_key_invalid"),
+            (403, "authorization_invalid"),
+            (404, "resource_not_found"),
+            (409, "resource_locked"),
+            (429, "too_many_requests"),
+        ],
+    )
+    def test_a_refused_revocation_is_tried_again(self, client, sandbox, settings, status, code):
+        linked(sandbox)
+        user = BuilderUserFactory(email="ann@example.com")
+        invite(client, user)
+        chosen = sandbox.add_user(email="ann.home@example.com")
+        link = reverse("admin:users_builderuser_link", args=[user.pk])
+        client.post(link, {"clerk_id": chosen["id"]})
+        sandbox.fault(REVOKE, "status", status=status, code=code)
+        sandbox.fault("GET /instance", "status", status=503, times=None)
+        [note] = maintenance.run().notes
+        assert "not revoked in Clerk yet" in note
+        assert sandbox.invitations()[0]["status"] == "pending"
+        sandbox.clear_faults()
+        [note] = maintenance.run().notes
+        assert note.endswith("revoked, as a newer decision has closed it.")
+        assert sandbox.invitations()[0]["status"] == "revoked"
+
+    def test_one_that_was_accepted_meanwhile_is_not_called_revoked(self, client, sandbox):
+        user = BuilderUserFactory(email="ann@example.com")
+        invite(client, user)
+        chosen = sandbox.add_user(email="ann.home@example.com")
+        link = reverse("admin:users_builderuser_link", args=[user.pk])
+        client.post(link, {"clerk_id": chosen["id"]})
+        sandbox.accept(sandbox.invitations()[0]["id"])
+        [note] = maintenance.run().notes
+        assert "accepted before it could be revoked" in note
+        assert maintenance.run().notes == []
+
     def test_accepted_although_a_newer_decision_stands(self, client, sandbox):
         user = BuilderUserFactory(email="ann@example.com")
         invite(client, user)
@@ -262,6 +313,21 @@ class TestNeverLinked:
         assert SyncAttempt.objects.get(status="started").operation == "revoke_invitation"
         sandbox.clear_faults()
         time_is_over()
+        client.post(delete, {"post": "yes"})
+        assert not BuilderUser.objects.exists()
+        assert sandbox.invitations()[0]["status"] == "revoked"
+
+    @pytest.mark.parametrize("has_account", [True, False], ids=["linked", "not linked"])
+    def test_a_deletion_waits_for_an_invitation_that_may_arrive(self, client, sandbox, has_account):
+        """Else it would make an account of nobody."""
+        user = linked(sandbox) if has_account else BuilderUserFactory()
+        sandbox.fault("POST /invitations", "late", seconds=None, status=504)
+        change_email(client, user) if has_account else invite(client, user)
+        delete = f"/admin/users/builderuser/{user.pk}/delete/"
+        text = text_of(client.post(delete, {"post": "yes"}, follow=True))
+        assert "An earlier change of this user (“Invite”" in text
+        assert "may still arrive there until" in text
+        sandbox.apply_late()
         client.post(delete, {"post": "yes"})
         assert not BuilderUser.objects.exists()
         assert sandbox.invitations()[0]["status"] == "revoked"
@@ -486,6 +552,29 @@ class TestChangeOfEmail:
         assert "belongs to a Google sign-in or the like" in text_of(page)
         assert stored(user).email == "old@example.com"
         assert 'value="new@example.com"' in text_of(page)
+
+    def test_a_late_invitation_does_not_overrule_a_newer_decision(self, client, sandbox):
+        user = linked(sandbox, email="old@example.com")
+        sandbox.fault("POST /invitations", "late", seconds=None, status=504)
+        assert NOT_CONFIRMED in text_of(change_email(client, user, email="first@example.com"))
+        change_email(client, user, email="second@example.com", how="replace")
+        sandbox.apply_late()
+        maintenance.run()
+        assert (stored(user).email, only().status) == ("second@example.com", "revoked")
+        assert sandbox.invitations()[0]["status"] == "revoked"
+
+    def test_a_late_replacement_does_not_overrule_a_newer_invitation(self, client, sandbox):
+        user = linked(sandbox, email="old@example.com")
+        sandbox.fault("PUT /users/{user_id}/email_address", "late", seconds=None, status=504)
+        page = change_email(client, user, email="first@example.com", how="replace")
+        assert NOT_CONFIRMED in text_of(page)
+        change_email(client, user, email="second@example.com")
+        sandbox.apply_late()
+        maintenance.run()
+        assert (stored(user).email, only().status) == ("first@example.com", "pending")
+        sandbox.accept(only().clerk_invitation_id, first_name="Mary Ann", last_name="Smith")
+        arrive(sandbox)
+        assert (stored(user).email, only().status) == ("second@example.com", "accepted")
 
     def test_recovery_of_an_invitation_whose_process_died(self, client, sandbox):
         user = linked(sandbox)

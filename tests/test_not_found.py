@@ -132,6 +132,41 @@ class TestAnotherInstance:
         assert SyncAttempt.objects.get().status == "dropped"
         assert stored(user).clerk_id == user.clerk_id
 
+    @pytest.mark.parametrize("account", ["create", "invite"])
+    def test_a_new_user_whom_it_does_not_list_stays_pending(
+        self, client, sandbox, wrong_key, account
+    ):
+        linked(sandbox)
+        route = {"create": "POST /users", "invite": "POST /invitations"}[account]
+        sandbox.fault(route, "late", seconds=None, status=504)
+        new = {"name": "Ann Lee", "email": "ann@example.com", "role": "BUILDER"}
+        assert NOT_CONFIRMED in text_of(client.post(f"{LIST}add/", {**new, "account": account}))
+        sandbox.apply_late()
+        time_is_over()
+        mend = wrong_key()
+        maintenance.run()
+        assert SyncAttempt.objects.get().status == "started"
+        assert "Is this the right instance?" in SyncAttempt.objects.get().message
+        mend()
+        maintenance.run()
+        assert SyncAttempt.objects.get().status == "applied"
+        assert BuilderUser.objects.get(email="ann@example.com").linked == (account == "create")
+
+    def test_sessions_that_it_does_not_list_are_not_ended(self, client, sandbox, wrong_key):
+        user = linked(sandbox)
+        sandbox.sign_in(user.clerk_id)
+        sandbox.fault("GET /sessions", "status", status=500, times=None)
+        page = reverse("admin:users_builderuser_sign_out", args=[user.pk])
+        assert NOT_CONFIRMED in text_of(client.post(page))
+        sandbox.clear_faults()
+        time_is_over()
+        mend = wrong_key()
+        maintenance.run()
+        assert SyncAttempt.objects.get().status == "started"
+        mend()
+        maintenance.run()
+        assert SyncAttempt.objects.get().status == "dropped", "the person is still signed in"
+
     def test_an_engineer_accepts_it(self, sandbox, elsewhere, wrong_key):
         linked(sandbox)
         wrong_key()

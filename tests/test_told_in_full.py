@@ -7,7 +7,9 @@ from django.urls import reverse
 
 from tests.factories import BuilderUserFactory, linked
 from tests.test_change_form import said, stored, submit, text_of
+from tests.unknown import NOT_CONFIRMED
 from users.models import BuilderUser, Invitation, SyncAttempt
+from users.sync.outbound import recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,6 +60,42 @@ def test_resend_has_one_deadline_and_says_what_was_done(client, sandbox):
     text = text_of(client.post(page))
     assert "The invitation before is revoked. The new one was not sent" in text
     assert [one["status"] for one in sandbox.invitations()] == ["revoked"]
+
+
+class TestAnOutcomeThatIsNotKnown:
+    """What may still arrive is not told as not done."""
+
+    def test_of_a_delete_after_its_revocation(self, client, sandbox):
+        user = invited(client, sandbox)
+        sandbox.fault("DELETE /users/{user_id}", "late", seconds=None, status=504)
+        page = reverse("admin:users_builderuser_delete", args=[user.pk])
+        message = said(client.post(page, {"post": "yes"}))[-1]
+        assert "The open invitation to new@example.com was revoked." in message
+        assert "It is not known yet whether the user was deleted" in message
+        assert NOT_CONFIRMED in message
+        sandbox.apply_late()
+        recovery.recover_user(user.pk)
+        assert not BuilderUser.objects.exists()
+
+    def test_of_an_invitation_after_its_revocation(self, client, sandbox):
+        invited(client, sandbox)
+        sandbox.fault("POST /invitations", "late", seconds=None, status=504)
+        page = reverse("admin:users_invitation_resend", args=[Invitation.objects.get().pk])
+        text = text_of(client.post(page))
+        assert "The invitation before is revoked. It is not known yet whether the new one" in text
+        assert "was not sent" not in text
+        sandbox.apply_late()
+        assert [one["status"] for one in sandbox.invitations()] == ["revoked", "pending"]
+
+    def test_of_a_session_after_the_first(self, client, sandbox):
+        user = linked(sandbox)
+        for _ in range(3):
+            sandbox.sign_in(user.clerk_id)
+        sandbox.fault("POST /sessions/{session_id}/revoke", "status", status=500, skip=1)
+        page = reverse("admin:users_builderuser_sign_out", args=[user.pk])
+        text = text_of(client.post(page))
+        assert "1 of 3 sessions were ended. " in text
+        assert NOT_CONFIRMED in text
 
 
 class TestTraces:

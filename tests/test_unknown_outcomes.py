@@ -23,6 +23,7 @@ from users.sync.outbound import checkpoints, recovery
 pytestmark = pytest.mark.django_db(transaction=True)
 
 RENAME = "PATCH /users/{user_id}"
+REPLACE = "PUT /users/{user_id}/email_address"
 LATE = {
     "no answer": {"how": "hang"},
     "a closed connection": {"how": "close"},
@@ -84,6 +85,15 @@ def lose_backend():
             cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
 
     in_thread(end)
+
+
+def act(client, user, name):
+    return client.post(reverse(f"admin:users_builderuser_{name}", args=[user.pk]))
+
+
+def replace_email(client, user, email):
+    page = reverse("admin:users_builderuser_email", args=[user.pk])
+    return client.post(page, {"email": email, "how": "replace"})
 
 
 def recover():
@@ -185,6 +195,54 @@ class TestAppliedLate:
         assert sandbox.user(user.clerk_id) is None
         assert not BuilderUser.objects.exists()
         assert the_attempt(operation="delete").status == "applied"
+
+
+class TestShownBefore:
+    """Clerk held the wanted value before anything was sent: then that it shows the value does not
+    prove that the request has arrived."""
+
+    @pytest.mark.parametrize(
+        ("first", "second", "before", "after"),
+        [("ban", "unban", True, False), ("unban", "ban", False, True)],
+        ids=["banned in the dashboard", "unbanned in the dashboard"],
+    )
+    def test_the_opposite_waits(self, client, sandbox, first, second, before, after):
+        user = linked(sandbox, clerk={"banned": not before})
+        sandbox.edit(user.clerk_id, banned=before)
+        sandbox.fault(f"POST /users/{{user_id}}/{first}", "late", seconds=None, status=504)
+        assert act(client, user, first).status_code == 302
+        assert the_attempt().status == "applied"
+        assert "may still arrive there until" in text_of(act(client, user, second))
+        sandbox.apply_late()
+        assert sandbox.user(user.clerk_id)["banned"] is before
+        time_is_over()
+        assert act(client, user, second).status_code == 302
+        assert sandbox.user(user.clerk_id)["banned"] is after
+
+    def test_another_address_waits(self, client, sandbox):
+        user = linked(sandbox, email="old@example.com")
+        sandbox.edit(user.clerk_id, email="new@example.com")
+        the_copy_is_old(user)
+        sandbox.fault(REPLACE, "late", seconds=None, status=504)
+        assert replace_email(client, user, "new@example.com").status_code == 302
+        text = text_of(replace_email(client, user, "third@example.com"))
+        assert "may still arrive there until" in text
+        sandbox.apply_late()
+        assert stored(user).email == "new@example.com"
+        assert [one["id"] for one in sandbox.find("new@example.com")] == [user.clerk_id]
+
+    def test_the_account_stays_with_its_row(self, client, sandbox):
+        """Another row would not know of the request, and a late one would land on its name."""
+        user = linked(sandbox)
+        sandbox.edit(user.clerk_id, first_name="Mary Ann", last_name="Jones")
+        the_copy_is_old(user)
+        sandbox.fault(RENAME, "late", seconds=None, status=504)
+        assert submit(client, user, name="Mary Ann Jones").status_code == 302
+        assert "may still arrive there until" in text_of(act(client, user, "unlink"))
+        assert stored(user).clerk_id == user.clerk_id
+        sandbox.apply_late()
+        time_is_over()
+        assert act(client, user, "unlink").status_code == 302
 
 
 def test_a_read_proves_nothing_before_the_time_is_over_and_everything_after(client, sandbox):

@@ -296,6 +296,14 @@ def not_known(error: ClerkUnknown, attempt: SyncAttempt, why: str = "") -> NotKn
     )
 
 
+def part_that_failed(part: str, done: str, failure: ChangeFailed) -> str:
+    """Say of the last of several changes ("the user was", "deleted") that it failed, or that its
+    outcome is not known."""
+    if isinstance(failure, NotKnown):
+        return f"It is not known yet whether {part} {done}: {failure.message}"
+    return f"{part[0].upper()}{part[1:]} not {done}: {failure.message}"
+
+
 def commit_failed(attempt: SyncAttempt) -> NotKnown:
     """Say that Clerk has the change, and that the database failed after that."""
     return NotKnown(

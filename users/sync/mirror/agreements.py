@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -105,7 +106,7 @@ UPDATE users_agreement AS agreement SET
     own_name = users.name,
     own_email = {_email("users.email")},
     own_email_since = CASE
-        WHEN own_email = {_email("users.email")} THEN own_email_since ELSE now()
+        WHEN own_email = {_email("users.email")} THEN own_email_since ELSE coalesce(%s, now())
     END
 FROM users WHERE users.id = agreement.user_id AND users.id = %s
 """
@@ -200,8 +201,8 @@ def _told(facts: Mapping[str, Facts]) -> list[Any]:
     ]
 
 
-def decide(row: BuilderUser, clerk_id: str | None) -> None:
-    """Record that staff decided which account the row has, None for none.
+def decide(row: BuilderUser, clerk_id: str | None, *, at: datetime | None = None) -> None:
+    """Record that staff decided which account the row has, None for none; `at` if it was earlier.
 
     The two agree on the row's name if the account has ever had it. If the person was renamed
     since, the row follows.
@@ -215,11 +216,11 @@ def decide(row: BuilderUser, clerk_id: str | None) -> None:
     versions = (version for name, version in shown if same_name(row.name, name))
     name_version = max(versions, default="")
     emails_agree = account is not None and same_email(row.email, account.known_email)
-    own(row.pk)
+    own(row.pk, at=at)
     Agreement.objects.filter(pk=row.pk).update(
         clerk_id=clerk_id,
         linked_by=LinkedBy.STAFF,
-        linked_since=timezone.now(),
+        linked_since=at or timezone.now(),
         linked_at=None,
         name=row.name if name_version else None,
         name_version=name_version,
@@ -242,10 +243,11 @@ def forget(user_id: uuid.UUID) -> None:
     Agreement.objects.filter(pk=user_id).delete()
 
 
-def own(user_id: uuid.UUID) -> None:
-    """Record that somebody gave the row the name and email that it has now."""
+def own(user_id: uuid.UUID, *, at: datetime | None = None) -> None:
+    """Record that somebody gave the row the name and email that it has now; `at` if it was decided
+    earlier."""
     with connection.cursor() as cursor:
-        cursor.execute(_OWN, [user_id])
+        cursor.execute(_OWN, [at, user_id])
 
 
 def observe(user_ids: Sequence[uuid.UUID]) -> None:

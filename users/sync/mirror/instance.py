@@ -17,6 +17,20 @@ DOUBT = (
     "Clerk instance that has our users. Is this the right instance? An engineer finds out with "
     "clerk_check."
 )
+LIST_DOUBT = (
+    "Clerk does not list it, and it is not certain that CLERK_SECRET_KEY belongs to the Clerk "
+    "instance that has our users. Is this the right instance? An engineer finds out with "
+    "clerk_check."
+)
+
+
+def is_doubtful(clerk: Clerk, deadline: Deadline) -> bool:
+    """Tell whether what the answering instance does not list may be in another one.
+
+    While neither an instance nor one of its users is known, the one that answers is believed.
+    """
+    known = remembered() is not None or bool(known_ids())
+    return known and not is_ours(clerk, deadline)
 
 
 def is_ours(clerk: Clerk, deadline: Deadline) -> bool:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 from users.clerk import Clerk, ClerkUser, Deadline
-from users.errors import ClerkError, ClerkNotFound
+from users.errors import ClerkError, ClerkNotFound, ClerkUnknown
 from users.models import BuilderUser, ClerkAccount
 from users.models import Operation as Kind
 from users.sync.operations.base import Changes, Claims, Operation, Seen, Verdict, seen_after
@@ -21,6 +21,11 @@ class AccountAction(Operation):
     @classmethod
     def of(cls, user: BuilderUser) -> AccountAction:
         return cls.on(user, dict(cls.effect))
+
+    @property
+    def moves(self) -> bool:
+        """Nobody read what the account had before: it may have been like this already."""
+        return False
 
     @property
     def claims(self) -> Claims:
@@ -133,6 +138,8 @@ class SignOut(AccountAction):
         sessions, ended = self.details.get("sessions", 0), self.details.get("ended", 0)
         if not ended:
             return ""
+        if isinstance(error, ClerkUnknown):
+            return f"{ended} of {sessions} sessions were ended."
         return f"{ended} of {sessions} sessions were ended, the others were not."
 
     def judge(self, account: ClerkUser) -> Verdict:
@@ -141,4 +148,4 @@ class SignOut(AccountAction):
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
         if clerk.list_sessions(self.clerk_id, deadline=deadline):
             return Seen(Verdict.HAS_NOT, why="The person still has active sessions.")
-        return Seen(Verdict.HAS_IT)
+        return self.not_listed(Verdict.HAS_IT, clerk, deadline)

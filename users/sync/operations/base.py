@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any, ClassVar, Self
 
@@ -62,8 +63,9 @@ class Operation(ABC):
     """Whether recovery sends it again unasked when Clerk does not have it."""
     reads_first: ClassVar[bool] = False
     """Whether a copy of Clerk's side that is not fresh is read again before the write."""
-    needs_all_resolved: ClassVar[bool] = False
-    """Whether it must wait until no change of the user is pending, whatever it is about."""
+    needs_nothing_in_flight: ClassVar[bool] = False
+    """Whether it must wait until no change of the user is pending or may still arrive, whatever it
+    is about."""
     missing: ClassVar[Verdict] = Verdict.HAS_NOT
     """What it says about the change that Clerk does not have the account any more."""
     kinds: ClassVar[dict[str, type[Operation]]] = {}
@@ -72,6 +74,8 @@ class Operation(ABC):
     label: str
     clerk_id: str
     changes: Changes
+    decided_at: datetime | None = None
+    """When a person decided it, if that is recorded: recovery may carry it out much later."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -105,13 +109,15 @@ class Operation(ABC):
 
     @classmethod
     def from_attempt(cls, attempt: SyncAttempt) -> Self:
-        return cls(
+        operation = cls(
             user_id=attempt.user_id or _user_id_of(attempt),
             label=attempt.label,
             clerk_id=attempt.clerk_id,
             changes=attempt.changes,
             details=attempt.details,
         )
+        operation.decided_at = attempt.started_at
+        return operation
 
     @property
     def asks_clerk(self) -> bool:
@@ -194,6 +200,13 @@ class Operation(ABC):
         if not instance.is_ours(clerk, deadline):
             return Seen(Verdict.CANNOT_TELL, why=instance.DOUBT)
         return Seen(self.missing, why="The user does not exist in Clerk any more.")
+
+    def not_listed(self, verdict: Verdict, clerk: Clerk, deadline: Deadline, why: str = "") -> Seen:
+        """Judge a list of Clerk that lacks something: like a 404, it says something only of our
+        own instance."""
+        if instance.is_doubtful(clerk, deadline):
+            return Seen(Verdict.CANNOT_TELL, why=instance.LIST_DOUBT)
+        return Seen(verdict, why=why)
 
     unprovable: ClassVar[bool] = False
     """Whether Clerk may be unable to ever tell: then the attempt ends as *unproven*."""

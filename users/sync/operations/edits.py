@@ -128,7 +128,7 @@ class ReplaceEmail(Operation):
 
     @property
     def moves(self) -> bool:
-        return not same_email(self.old, self.new)
+        return not same_email(self.details.get("clerk_email", self.old), self.new)
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
         """Keep the address that a plan or our copy showed to staff, whether or not the row has
@@ -136,6 +136,9 @@ class ReplaceEmail(Operation):
         account = getattr(user, "account", None)
         shown = account.email if account is not None else None
         self._known_before = self.details.get("clerk_email", shown)
+
+    def build_on(self, account: ClerkUser) -> None:
+        self.details = self.details | {"clerk_email": account.email}
 
     def write(self, row: BuilderUser) -> BuilderUser:
         return write_fields(row, self.changes)
@@ -305,14 +308,14 @@ class Create(Operation):
         for account in clerk.find_by_email(self.email, deadline=deadline):
             if self.judge(account) is Verdict.HAS_IT:
                 return Seen(Verdict.HAS_IT, account)
-        return Seen(Verdict.HAS_NOT)
+        return self.not_listed(Verdict.HAS_NOT, clerk, deadline)
 
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
         if account is not None:
             row.clerk_id = account.id
             with guard.synchronized():
                 row.save(update_fields=["clerk_id", "updated_at"])
-            agreements.decide(row, account.id)
+            agreements.decide(row, account.id, at=self.decided_at)
 
 
 class CreateFromClerk(Create):
@@ -360,7 +363,8 @@ class Delete(Operation):
 
     @property
     def claims(self) -> Claims:
-        return {"account": "deleted"}
+        # A late invitation would make an account of nobody.
+        return {"account": "deleted", "invitation": None}
 
     def written(self, row: BuilderUser) -> bool:
         return False

@@ -51,7 +51,7 @@ class _Inviting(Operation):
                 "invited_by_id": wanted["invited_by"],
                 "status": Invitation.State.PENDING,
                 "send_after": None,
-                "sent_at": timezone.now(),
+                "sent_at": self.decided_at or timezone.now(),
             },
         )
 
@@ -85,9 +85,13 @@ class _Inviting(Operation):
             if invitation.public_metadata.get(OUR_INVITATION) == self._wanted["reference"]:
                 self._sent = invitation
                 return Seen(Verdict.HAS_IT)
-        return Seen(Verdict.HAS_NOT)
+        return self.not_listed(Verdict.HAS_NOT, clerk, deadline)
 
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
+        """The row of a new user may be there without its invitation: it was added otherwise while
+        this was pending."""
+        if not Invitation.objects.filter(reference=self._wanted["reference"]).exists():
+            self.write_invitation(row)
         if self._sent is not None:
             Invitation.objects.filter(reference=self._wanted["reference"]).update(
                 clerk_invitation_id=self._sent.id, expires_at=self._sent.expires_at
@@ -197,5 +201,6 @@ class Revoke(Operation):
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
         wanted = self.details["clerk_invitation_id"]
         found = clerk.list_invitations(query=wanted, status="revoked", deadline=deadline)
-        has_it = any(invitation.id == wanted for invitation in found)
-        return Seen(Verdict.HAS_IT if has_it else Verdict.HAS_NOT)
+        if any(invitation.id == wanted for invitation in found):
+            return Seen(Verdict.HAS_IT)
+        return self.not_listed(Verdict.HAS_NOT, clerk, deadline)

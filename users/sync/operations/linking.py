@@ -12,7 +12,9 @@ from users.sync.operations.base import Operation, Seen, Verdict, write_fields
 
 
 class _Linking(Operation):
-    needs_all_resolved = True
+    """The next row of the account would not know what may still arrive for this one."""
+
+    needs_nothing_in_flight = True
 
     @property
     def asks_clerk(self) -> bool:

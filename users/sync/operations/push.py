@@ -52,4 +52,5 @@ class PushEmail(_Push, ReplaceEmail):
         self._known_before = self.old
 
     def build_on(self, account: ClerkUser) -> None:
+        super().build_on(account)
         self.changes = {"email": [account.email, self.new]}

@@ -54,7 +54,7 @@ def follow_from(
         store.lock()
         agreements.forget(operation.user_id)
     if row is not None and operation.changes_row and {"name", "email"} & operation.changes.keys():
-        agreements.own(row.pk)
+        agreements.own(row.pk, at=operation.decided_at)
     if due or operation.concerns_others:
         _reconcile(operation, row, source, clerk_id or operation.clerk_id)
 

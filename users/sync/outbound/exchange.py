@@ -22,6 +22,7 @@ from users.errors import (
     Conflict,
     FieldConflict,
     Gone,
+    NotKnown,
     NotSaved,
 )
 from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
@@ -299,10 +300,18 @@ def _tell_clerk(
         seen = operation.look(gateway(), deadline)
     except ClerkError as error:
         why = f"Clerk could not be read either: {error.summary}."
-        raise messages.not_known(unknown, attempt, why) from None
+        raise _not_known(operation, unknown, attempt, why) from None
     if seen.verdict is Verdict.HAS_IT:
         return seen.account, True
-    raise messages.not_known(unknown, attempt, seen.why)
+    raise _not_known(operation, unknown, attempt, seen.why)
+
+
+def _not_known(
+    operation: Operation, error: ClerkUnknown, attempt: SyncAttempt, why: str
+) -> NotKnown:
+    failure = messages.not_known(error, attempt, why)
+    _say_what_was_done(operation, error, failure)
+    return failure
 
 
 def refusal_of(
@@ -313,6 +322,10 @@ def refusal_of(
     if missing and instance.is_ours(gateway(), deadline):
         store.keep_not_found(operation.clerk_id)
     failure = messages.refused(error)
+    _say_what_was_done(operation, error, failure)
+    return failure
+
+
+def _say_what_was_done(operation: Operation, error: ClerkError, failure: ChangeFailed) -> None:
     if done := operation.partly_done(error):
         failure.message = f"{done} {failure.message}"
-    return failure

@@ -63,9 +63,11 @@ def in_the_way(operation: Operation, others: Iterable[SyncAttempt]) -> list[Sync
 
 def _excludes(other: SyncAttempt, operation: Operation) -> bool:
     earlier = from_attempt(other)
-    if other.pending and (operation.needs_all_resolved or _differ_here(earlier, operation)):
+    if operation.needs_nothing_in_flight:
         return True
-    if not operation.asks_clerk:
+    if other.pending and _differ_here(earlier, operation):
+        return True
+    if not operation.claims:
         return False
     theirs, mine = earlier.claims, operation.claims
     if "account" in theirs:  # it is made or deleted: nothing else is certain before

@@ -36,6 +36,7 @@ from users.models import (
     Role,
     Source,
 )
+from users.sync import messages
 from users.sync.access.permissions import NO_PERMISSION
 from users.sync.actors import Person
 from users.sync.inbound import reconcile
@@ -169,9 +170,8 @@ def _merge(
         dual_write(operation, user, actor=person, source=Source.API)
     except ChangeFailed as failure:
         if renamed:
-            failure.message = (
-                f"The name was saved. For the metadata this is not so: {failure.message}"
-            )
+            merged = messages.part_that_failed("the metadata was", "saved", failure)
+            failure.message = f"The name was saved. {merged}"
         raise
 
 

@@ -22,6 +22,7 @@ from users.clerk import ClerkInvitation, Deadline, clerk
 from users.errors import (
     ChangeFailed,
     ClerkError,
+    ClerkNotFound,
     ClerkRefused,
     NotKnown,
     Refused,
@@ -29,9 +30,11 @@ from users.errors import (
     Waiting,
 )
 from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
+from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
 from users.sync.inbound import reconcile
+from users.sync.mirror import instance
 from users.sync.mirror.comparison import same_email, taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
 from users.sync.operations.inviting import wanted
@@ -46,6 +49,10 @@ PER_HOUR = 100
 CHECKED_EVERY = timedelta(minutes=15)
 CHECKED_AT_ONCE = 20
 ALREADY_ACCEPTED = "invitation_already_accepted"
+ALREADY_CLOSED = frozenset(
+    {ALREADY_ACCEPTED, "invitation_already_revoked", "invitation_already_expired"}
+)
+"""Clerk's codes for an invitation that can no longer be revoked, as it is not open any more."""
 
 State, Purpose = Invitation.State, Invitation.Purpose
 
@@ -210,9 +217,8 @@ def resend(invitation: Invitation, *, actor: Actor, token: uuid.UUID | None = No
         return invite(user, actor=actor, email=email, token=token, deadline=deadline)
     except ChangeFailed as failure:
         if revoked:
-            failure.message = (
-                f"The invitation before is revoked. The new one was not sent: {failure.message}"
-            )
+            sent = messages.part_that_failed("the new one was", "sent", failure)
+            failure.message = f"The invitation before is revoked. {sent}"
         raise
 
 
@@ -332,17 +338,28 @@ def _revoke_closed() -> Iterator[str]:
     too late: a newer decision stays."""
     for invitation in Invitation.objects.filter(revoke_due=True).order_by("id")[:CHECKED_AT_ONCE]:
         try:
-            clerk().revoke_invitation(
-                invitation.clerk_invitation_id or "",
-                deadline=Deadline(settings.CLERK_EDIT_DEADLINE),
-            )
-        except ClerkRefused:  # revoked, accepted or expired already
-            pass
+            done = _close_in_clerk(invitation)
         except ClerkError as error:
             yield f"{invitation}: not revoked in Clerk yet. {error.summary}."
             return
         Invitation.objects.filter(pk=invitation.pk).update(revoke_due=False)
-        yield f"{invitation}: revoked, as a newer decision has closed it."
+        yield f"{invitation}: {done}, as a newer decision has closed it."
+
+
+def _close_in_clerk(invitation: Invitation) -> str:
+    """Revoke an invitation unless it is not open any more, and say which. Raises `ClerkError`."""
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    try:
+        clerk().revoke_invitation(invitation.clerk_invitation_id or "", deadline=deadline)
+    except ClerkNotFound:
+        if instance.is_doubtful(clerk(), deadline):
+            raise
+    except ClerkRefused as refusal:
+        if refusal.code not in ALREADY_CLOSED:
+            raise
+        if refusal.code == ALREADY_ACCEPTED:
+            return "accepted before it could be revoked, without effect"
+    return "revoked"
 
 
 def _status_in_clerk(invitation: Invitation, deadline: Deadline) -> str:

@@ -15,7 +15,7 @@ from users.sync.access import permissions
 from users.sync.actors import Actor
 from users.sync.operations import Create, Delete, Edit
 from users.sync.operations.base import Changes
-from users.sync.outbound import conflicts, pending, repeats
+from users.sync.outbound import conflicts, pending, recovery, repeats
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.services import invitations
 from users.version import UnreadableToken, base_of, same, value_of, values_of
@@ -151,7 +151,11 @@ def delete_user(
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     origin: dict[str, Any] = {"actor": actor, "source": source, "run": run, "gateway": gateway}
-    permissions.authorize(Delete.of(user), user, actor=actor, source=source)
+    operation = Delete.of(user)
+    permissions.authorize(operation, user, actor=actor, source=source)
+    if pending.in_the_way(operation, pending.in_flight(user.pk)):
+        # It may be an invitation: one that has arrived is revoked like every other one.
+        recovery.recover_user(user.pk, deadline=deadline)
     invitation = invitations.open_of(user)
     if invitation is not None:
         _revoke_first(invitation, origin, token, deadline)
@@ -161,10 +165,8 @@ def delete_user(
         return dual_write(Delete.of(user), user, token=token, deadline=deadline, **origin)
     except ChangeFailed as failure:
         if invitation is not None:
-            failure.message = (
-                f"The open invitation to {invitation.email} was revoked. The user was not "
-                f"deleted: {failure.message}"
-            )
+            deleted = messages.part_that_failed("the user was", "deleted", failure)
+            failure.message = f"The open invitation to {invitation.email} was revoked. {deleted}"
         raise
 
 

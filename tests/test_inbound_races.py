@@ -11,7 +11,8 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.urls import reverse
 
-from tests.events import happened, post
+from tests.commands import run
+from tests.events import arrive, happened, post
 from tests.factories import BuilderUserFactory, change_here, linked
 from tests.patience import PATIENCE, wait_until
 from tests.test_change_form import in_clerk, stored, submit
@@ -19,6 +20,7 @@ from tests.test_recovery import elsewhere
 from users.clerk import ClerkUser
 from users.models import Agreement, BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
 from users.sync import maintenance
+from users.sync.bulk import rows
 from users.sync.mirror import store
 from users.sync.outbound import checkpoints
 
@@ -271,3 +273,24 @@ def test_the_address_of_a_row_changes_while_its_account_waits(sandbox):
     maintenance.run()
     assert not stored(row).linked
     assert not WebhookDelivery.objects.filter(processed_at=None).exists()
+
+
+def test_a_pull_meets_a_later_change_of_the_person(sandbox, monkeypatch):
+    """The plan holds an older name of theirs. The event with the newer one comes after the run has
+    compared the two, and before it writes the row."""
+    user = linked(sandbox)
+    happened(sandbox)
+    change_here(user, name="Mary Ann Jones")
+    compare = rows._moved_in_clerk
+
+    def compared(row):
+        found = compare(row)
+        sandbox.edit(user.clerk_id, last_name="Own")
+        arrive(sandbox)
+        return found
+
+    monkeypatch.setattr(rows, "_moved_in_clerk", compared)
+    code, _ = run("clerk_pull", "--email", user.email, "--apply")
+    assert code == 0
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Own")
+    assert stored(user).name == "Mary Ann Own"

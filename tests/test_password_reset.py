@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -47,9 +48,20 @@ def ask(email="sam@example.com", client: Client | None = None):
 
 
 def work() -> None:
-    """Let a worker do what is deferred, without the jobs that it makes by the clock."""
-    with mock.patch.object(app.periodic_registry, "periodic_tasks", {}):
-        call_command("procrastinate", "worker", "--one-shot")
+    """Let a worker do what is deferred, without the jobs that it makes by the clock.
+
+    It has a thread of its own: the browser of other tests keeps an event loop in this one.
+    """
+    with (
+        mock.patch.object(app.periodic_registry, "periodic_tasks", {}),
+        ThreadPoolExecutor(1) as thread,
+    ):
+        thread.submit(_work).result()
+
+
+def _work() -> None:
+    call_command("procrastinate", "worker", "--one-shot")
+    connection.close()
 
 
 def jobs() -> list[dict[str, Any]]:

@@ -55,6 +55,8 @@ def follow_from(
         agreements.forget(operation.user_id)
     if row is not None and operation.changes_row and {"name", "email"} & operation.changes.keys():
         agreements.own(row.pk, at=operation.decided_at)
+        # Clerk gave no answer to compare the row with, and an event may have told more since.
+        due = due or (bool(operation.clerk_id) and not operation.asks_clerk)
     if due or operation.concerns_others:
         _reconcile(operation, row, source, clerk_id or operation.clerk_id)
 

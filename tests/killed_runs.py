@@ -28,7 +28,7 @@ from tests.commands import run, start
 from tests.events import post
 from tests.patience import PATIENCE, wait_until
 from tests.unknown import time_is_over
-from users.models import BulkRow, BulkRun, SyncAttempt
+from users.models import BulkRow, BulkRun, RunStatus, SyncAttempt
 from users.sync.bulk.run import bring_up_to_date, resume_command
 
 ROWS = int(os.environ.get("BULK_ROWS", "24"))
@@ -96,7 +96,7 @@ def finished(sandbox: Sandbox) -> BulkRun:
 def _is_over() -> bool:
     """Whether the run has ended, also one that was killed after its last row."""
     bring_up_to_date()
-    return the_run().state != BulkRun.State.RUNNING
+    return the_run().state != RunStatus.RUNNING
 
 
 def _resuming(bulk_run: BulkRun) -> list[str]:

@@ -22,7 +22,7 @@ from tests.events import arrive, happened, post
 from tests.factories import BuilderUserFactory, change_here, linked
 from tests.test_change_form import form_of, page_of, said, stored, text_of
 from users.clerk import names
-from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
+from users.models import BuilderUser, ClerkAccount, Invitation, InvitationStatus, SyncAttempt
 from users.sync import maintenance
 from users.sync.mirror import comparison
 
@@ -411,7 +411,7 @@ def test_an_address_with_capitals_that_a_row_left_goes_to_the_account_that_waits
 def test_an_account_without_a_name_gets_the_name_of_a_row_with_double_spaces(sandbox):
     user = linked(sandbox, name="Mary  Smith", first_name="", last_name="")
     Invitation.objects.create(
-        user=user, email=user.email, purpose="new_account", status=Invitation.State.ACCEPTED
+        user=user, email=user.email, purpose="new_account", status=InvitationStatus.ACCEPTED
     )
     assert maintenance.name_the_nameless() == ["Mary  Smith: Clerk has the name."]
     account = sandbox.user(user.clerk_id)

@@ -16,9 +16,9 @@ from django.core.management.base import CommandParser
 from django.db.models import TextChoices
 
 from users.management.bulk import BulkCommand
-from users.models import Invitation, Status, WebhookDelivery
+from users.models import DeliveryStatus, InvitationStatus, Status
 from users.sync.mirror.report import Kind
-from users.sync.mirror.status import State
+from users.sync.mirror.status import UserStatus
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -199,10 +199,10 @@ def test_each_variable_that_is_read_is_explained():
 @pytest.mark.parametrize(
     ("page", "labels"),
     [
-        ("troubleshooting.md", State),
+        ("troubleshooting.md", UserStatus),
         ("troubleshooting.md", Status),
-        ("events.md", WebhookDelivery.State),
-        ("events.md", Invitation.State),
+        ("events.md", DeliveryStatus),
+        ("events.md", InvitationStatus),
     ],
 )
 def test_each_state_that_a_page_of_the_admin_shows_is_explained(page: str, labels: TextChoices):

@@ -38,7 +38,7 @@ from users.models import (
     BulkRun,
     ClerkAccount,
     Invitation,
-    Operation,
+    OperationKind,
     WebhookDelivery,
 )
 from users.sync.access import groups, permissions
@@ -187,29 +187,29 @@ ACTIONS: dict[tuple[str, str], str] = {
 """Model and action of its list → the permission that offers it to who may open the list."""
 
 
-KINDS: dict[Operation, tuple[set[str], set[str]]] = {
-    Operation.CREATE: ({"add_builderuser"}, {"add_builderuser"}),
-    Operation.CREATE_INVITED: ({"add_builderuser", "invite"}, {"add_builderuser", "invite"}),
-    Operation.UPDATE: ({"change_builderuser"}, {"change_builderuser"}),
-    Operation.DELETE: ({"delete_builderuser"}, {"delete_builderuser", "manage_admins"}),
-    Operation.PUSH_NAME: ({"change_builderuser"}, {"change_builderuser"}),
-    Operation.PUSH_EMAIL: (
+KINDS: dict[OperationKind, tuple[set[str], set[str]]] = {
+    OperationKind.CREATE: ({"add_builderuser"}, {"add_builderuser"}),
+    OperationKind.CREATE_INVITED: ({"add_builderuser", "invite"}, {"add_builderuser", "invite"}),
+    OperationKind.UPDATE: ({"change_builderuser"}, {"change_builderuser"}),
+    OperationKind.DELETE: ({"delete_builderuser"}, {"delete_builderuser", "manage_admins"}),
+    OperationKind.PUSH_NAME: ({"change_builderuser"}, {"change_builderuser"}),
+    OperationKind.PUSH_EMAIL: (
         {"change_builderuser", "replace_email"},
         {"change_builderuser", "replace_email", "manage_admins"},
     ),
-    Operation.REPLACE_EMAIL: ({"replace_email"}, {"replace_email", "manage_admins"}),
-    Operation.SET_PASSWORD: ({"set_password"}, {"set_password", "manage_admins"}),
-    Operation.BAN: ({"ban"}, {"ban", "manage_admins"}),
-    Operation.UNBAN: ({"ban"}, {"ban", "manage_admins"}),
-    Operation.UNLOCK: ({"unlock"}, {"unlock"}),
-    Operation.RESET_MFA: ({"reset_mfa"}, {"reset_mfa", "manage_admins"}),
-    Operation.SIGN_OUT: ({"sign_out"}, {"sign_out"}),
-    Operation.LINK: ({"link"}, {"link", "manage_admins"}),
-    Operation.UNLINK: ({"link"}, {"link", "manage_admins"}),
-    Operation.INVITE: ({"invite"}, {"invite", "manage_admins"}),
-    Operation.REVOKE: ({"invite"}, {"invite", "manage_admins"}),
-    Operation.FOLLOW: ({"change_builderuser"}, {"change_builderuser"}),
-    Operation.MERGE_METADATA: (
+    OperationKind.REPLACE_EMAIL: ({"replace_email"}, {"replace_email", "manage_admins"}),
+    OperationKind.SET_PASSWORD: ({"set_password"}, {"set_password", "manage_admins"}),
+    OperationKind.BAN: ({"ban"}, {"ban", "manage_admins"}),
+    OperationKind.UNBAN: ({"ban"}, {"ban", "manage_admins"}),
+    OperationKind.UNLOCK: ({"unlock"}, {"unlock"}),
+    OperationKind.RESET_MFA: ({"reset_mfa"}, {"reset_mfa", "manage_admins"}),
+    OperationKind.SIGN_OUT: ({"sign_out"}, {"sign_out"}),
+    OperationKind.LINK: ({"link"}, {"link", "manage_admins"}),
+    OperationKind.UNLINK: ({"link"}, {"link", "manage_admins"}),
+    OperationKind.INVITE: ({"invite"}, {"invite", "manage_admins"}),
+    OperationKind.REVOKE: ({"invite"}, {"invite", "manage_admins"}),
+    OperationKind.FOLLOW: ({"change_builderuser"}, {"change_builderuser"}),
+    OperationKind.MERGE_METADATA: (
         {"change_builderuser", "change_role"},
         {"change_builderuser", "change_role", "manage_admins"},
     ),
@@ -439,12 +439,12 @@ def test_no_job_takes_a_name_or_an_address():
     assert taken == {"timestamp", "event_id", "host", "secure"}
 
 
-def lacking(staff: User, kind: Operation, user: BuilderUser, **wanted: Any) -> set[str]:
+def lacking(staff: User, kind: OperationKind, user: BuilderUser, **wanted: Any) -> set[str]:
     return set(permissions.missing(staff, kind, user, wanted=wanted))
 
 
 def test_every_kind_of_change_is_in_the_table():
-    assert set(KINDS) == set(Operation) == set(permissions.NEEDED)
+    assert set(KINDS) == set(OperationKind) == set(permissions.NEEDED)
 
 
 def test_each_kind_of_change_needs_its_permissions(db):
@@ -460,4 +460,4 @@ def test_each_kind_of_change_needs_its_permissions(db):
 def test_an_edit_of_an_administrator_needs_permissions_by_its_field(db):
     nobody, user = staff_who_may(), BuilderUser(role="ADMIN")
     for name, needed in EDITS_OF_AN_ADMIN.items():
-        assert lacking(nobody, Operation.UPDATE, user, **{name: "x"}) == needed
+        assert lacking(nobody, OperationKind.UPDATE, user, **{name: "x"}) == needed

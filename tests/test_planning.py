@@ -25,6 +25,7 @@ from users.models import (
     BulkRow,
     BulkRun,
     ClerkAccount,
+    RunStatus,
     SyncAttempt,
 )
 from users.sync.bulk import choosing
@@ -118,7 +119,7 @@ def fill(everybody: list[Person], *, scanned: bool) -> None:
     for number, person in enumerate(everybody):
         _store(number, person)
     if scanned:
-        BulkRun.objects.create(command="scan", state=BulkRun.State.FINISHED)
+        BulkRun.objects.create(command="scan", state=RunStatus.FINISHED)
         BuilderUser.objects.filter(name__endswith="1").update(updated_at=timezone.now())
 
 

@@ -26,7 +26,14 @@ from tests.events import URL, arrive, happened, mistaken, post
 from tests.factories import BuilderUserFactory, SyncAttemptFactory, change_here, linked
 from tests.test_change_form import stored, text_of
 from tests.unknown import time_is_over
-from users.models import BuilderUser, ClerkAccount, RememberedInstance, SyncAttempt, WebhookDelivery
+from users.models import (
+    BuilderUser,
+    ClerkAccount,
+    DeliveryStatus,
+    RememberedInstance,
+    SyncAttempt,
+    WebhookDelivery,
+)
 from users.sync import maintenance
 from users.sync.inbound import deliveries, events
 from users.sync.inbound.decisions import derive
@@ -237,7 +244,7 @@ class TestUnusable:
         assert response.status_code == 200
         delivery = WebhookDelivery.objects.get()
         assert response.content.decode() == f"cannot be applied: {delivery.error}\n"
-        assert delivery.state == WebhookDelivery.State.UNUSABLE
+        assert delivery.state == DeliveryStatus.UNUSABLE
         return delivery
 
     @pytest.mark.parametrize("data", [{}, {"id": "user_../.."}, {"id": None}, {"id": "\0\ud800"}])
@@ -263,7 +270,7 @@ class TestUnusable:
         response = post_signed(sandbox, body)
         assert response.status_code == 200
         assert response.content == b"cannot be applied: the body is signed, but it is not JSON\n"
-        assert WebhookDelivery.objects.get().state == WebhookDelivery.State.UNUSABLE
+        assert WebhookDelivery.objects.get().state == DeliveryStatus.UNUSABLE
 
     @pytest.mark.parametrize(
         "value",
@@ -273,7 +280,7 @@ class TestUnusable:
     def test_values_that_postgresql_does_not_take_as_they_are(self, sandbox, value):
         body = b'{"type": "user.created", "data": {"x": %s}}' % value
         assert post_signed(sandbox, body).status_code == 200
-        assert WebhookDelivery.objects.get().state == WebhookDelivery.State.UNUSABLE
+        assert WebhookDelivery.objects.get().state == DeliveryStatus.UNUSABLE
 
     def test_the_worker_leaves_it_alone_and_the_command_names_it(self, sandbox, event, capsys):
         delivery = self.kept(sandbox, event.payload | {"data": {}})
@@ -309,7 +316,7 @@ class TestUnusable:
         page = reverse("admin:users_webhookdelivery_replay", args=[event.id])
         assert "has taken effect now" in text_of(client.post(page, follow=True))
         assert name() == "Mary Ann Jones"
-        assert WebhookDelivery.objects.get().state == WebhookDelivery.State.TAKEN
+        assert WebhookDelivery.objects.get().state == DeliveryStatus.TAKEN
 
 
 def post_signed(sandbox, body):

@@ -366,7 +366,7 @@ class Agreement(models.Model):
         return f"{self.user_id}"
 
 
-class Operation(models.TextChoices):
+class OperationKind(models.TextChoices):
     CREATE = "create", "Create"
     UPDATE = "update", "Edit"
     DELETE = "delete", "Delete"
@@ -449,7 +449,7 @@ class SyncAttempt(models.Model):
     )
     label = models.TextField("user's name then", blank=True, default="")
     clerk_id = models.TextField("Clerk id", blank=True, default="")
-    operation = models.CharField(max_length=30, choices=Operation.choices)
+    operation = models.CharField(max_length=30, choices=OperationKind.choices)
     source = models.CharField(max_length=20, choices=Source.choices)
     actor = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
@@ -552,20 +552,21 @@ class EventCheck(models.Model):
         return f"looked at {self.checked_at}"
 
 
+class InvitationStatus(models.TextChoices):
+    WAITING = "waiting", "Waiting to be sent"
+    PENDING = "pending", "Pending"
+    ACCEPTED = "accepted", "Accepted"
+    REVOKED = "revoked", "Revoked"
+    EXPIRED = "expired", "Expired"
+    REFUSED = "refused", "Refused by Clerk"
+
+
 class Invitation(models.Model):
     """A Clerk invitation that we sent: for a new account, or for a new email of an old one."""
 
     class Purpose(models.TextChoices):
         NEW_ACCOUNT = "new_account", "New account"
         EMAIL_CHANGE = "email_change", "Change of email"
-
-    class State(models.TextChoices):
-        WAITING = "waiting", "Waiting to be sent"
-        PENDING = "pending", "Pending"
-        ACCEPTED = "accepted", "Accepted"
-        REVOKED = "revoked", "Revoked"
-        EXPIRED = "expired", "Expired"
-        REFUSED = "refused", "Refused by Clerk"
 
     id = models.BigAutoField(primary_key=True)
     user = models.ForeignKey(
@@ -581,7 +582,9 @@ class Invitation(models.Model):
     clerk_invitation_id = models.TextField(
         "Clerk's invitation id", null=True, blank=True, unique=True
     )
-    status = models.CharField(max_length=20, choices=State.choices, default=State.PENDING)
+    status = models.CharField(
+        max_length=20, choices=InvitationStatus.choices, default=InvitationStatus.PENDING
+    )
     send_after = models.DateTimeField("waits until", null=True, blank=True)
     sent_at = models.DateTimeField("sent", null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -617,7 +620,13 @@ class Invitation(models.Model):
 
     @property
     def open(self) -> bool:
-        return self.status in (self.State.WAITING, self.State.PENDING)
+        return self.status in (InvitationStatus.WAITING, InvitationStatus.PENDING)
+
+
+class DeliveryStatus(models.TextChoices):
+    TAKEN = "taken", "Taken"
+    WAITING = "waiting", "Waiting"
+    UNUSABLE = "unusable", "Cannot be applied"
 
 
 class WebhookDelivery(models.Model):
@@ -626,11 +635,6 @@ class WebhookDelivery(models.Model):
     `processed_at` stands as soon as nothing is tried again: with a payload it can never take
     effect, and `error` says why.
     """
-
-    class State(models.TextChoices):
-        TAKEN = "taken", "Taken"
-        WAITING = "waiting", "Waiting"
-        UNUSABLE = "unusable", "Cannot be applied"
 
     svix_id = models.TextField(primary_key=True)
     type = models.TextField()
@@ -656,10 +660,10 @@ class WebhookDelivery(models.Model):
         return f"{self.type} {self.svix_id}"
 
     @property
-    def state(self) -> State:
+    def state(self) -> DeliveryStatus:
         if self.processed_at is None:
-            return self.State.WAITING
-        return self.State.TAKEN if self.payload is None else self.State.UNUSABLE
+            return DeliveryStatus.WAITING
+        return DeliveryStatus.TAKEN if self.payload is None else DeliveryStatus.UNUSABLE
 
 
 class WebhookRefusal(models.Model):
@@ -677,15 +681,16 @@ class WebhookRefusal(models.Model):
         return self.reason
 
 
+class RunStatus(models.TextChoices):
+    RUNNING = "running", "Running"
+    FINISHED = "finished", "Finished"
+    STOPPED = "stopped", "Stopped by a brake"
+    INTERRUPTED = "interrupted", "Interrupted"
+
+
 class BulkRun(models.Model):
     """One run of a bulk command: what it was asked, and how far it came. Its rows are its plan
     and its result in one, so that a killed run goes on where it was."""
-
-    class State(models.TextChoices):
-        RUNNING = "running", "Running"
-        FINISHED = "finished", "Finished"
-        STOPPED = "stopped", "Stopped by a brake"
-        INTERRUPTED = "interrupted", "Interrupted"
 
     id = models.BigAutoField(primary_key=True)
     command = models.TextField()
@@ -697,7 +702,7 @@ class BulkRun(models.Model):
     undo_of = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="undone_by"
     )
-    state = models.CharField(max_length=20, choices=State.choices, default=State.RUNNING)
+    state = models.CharField(max_length=20, choices=RunStatus.choices, default=RunStatus.RUNNING)
     message = models.TextField(blank=True, default="")
     started_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -710,15 +715,16 @@ class BulkRun(models.Model):
         return f"{self.command} {self.pk}"
 
 
+class RowStatus(models.TextChoices):
+    WAITING = "waiting", "Waiting"
+    DONE = "done", "Done"
+    SKIPPED = "skipped", "Skipped"
+    FAILED = "failed", "Failed"
+
+
 class BulkRow(models.Model):
     """One planned change of a run. `changes` maps a field to `[before, after]`: the befores are
     what must still be stored when its turn comes."""
-
-    class State(models.TextChoices):
-        WAITING = "waiting", "Waiting"
-        DONE = "done", "Done"
-        SKIPPED = "skipped", "Skipped"
-        FAILED = "failed", "Failed"
 
     id = models.BigAutoField(primary_key=True)
     run = models.ForeignKey(BulkRun, on_delete=models.CASCADE, related_name="rows")
@@ -734,9 +740,9 @@ class BulkRow(models.Model):
     )
     label = models.TextField(blank=True, default="")
     clerk_id = models.TextField(blank=True, default="")
-    operation = models.CharField(max_length=30, choices=Operation.choices)
+    operation = models.CharField(max_length=30, choices=OperationKind.choices)
     changes = models.JSONField(default=dict)
-    state = models.CharField(max_length=20, choices=State.choices, default=State.WAITING)
+    state = models.CharField(max_length=20, choices=RowStatus.choices, default=RowStatus.WAITING)
     reason = models.TextField(blank=True, default="")
     attempt = models.ForeignKey(
         SyncAttempt, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"

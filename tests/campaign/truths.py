@@ -15,7 +15,7 @@ from users.models import (
     BuilderUser,
     ClerkAccount,
     Invitation,
-    Operation,
+    OperationKind,
     SyncAttempt,
     WebhookDelivery,
 )
@@ -67,7 +67,7 @@ def _primary(account: dict[str, Any]) -> str:
 
 def each_applied_change_is_logged_once() -> None:
     applied = SyncAttempt.objects.filter(status="applied").exclude(
-        operation=Operation.FOLLOW, changes__has_any_keys=OF_THE_ACCOUNT
+        operation=OperationKind.FOLLOW, changes__has_any_keys=OF_THE_ACCOUNT
     )
     # Of attempts that asked for the same, one was carried out; the others were "saved with it".
     applied = applied.exclude(error_code="repeated")

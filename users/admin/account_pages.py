@@ -23,8 +23,7 @@ from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.errors import ChangeFailed
 from users.forms import ChangeEmailForm, SetPasswordForm
-from users.models import BuilderUser
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind
 from users.sync.access import permissions
 from users.sync.access.permissions import NOTHING
 from users.sync.services import invitations, sign_in, unseen
@@ -34,7 +33,7 @@ from users.sync.services import invitations, sign_in, unseen
 class Way:
     """`effect` says what it does to the person."""
 
-    kind: Kind
+    kind: OperationKind
     label: str
     run: Callable[..., Any]
     effect: str
@@ -42,13 +41,13 @@ class Way:
 
 WAYS = {
     "invite": Way(
-        Kind.INVITE, "Invite", invitations.invite,
+        OperationKind.INVITE, "Invite", invitations.invite,
         "Clerk mails an invitation to the new address. The person goes on signing in as before "
         "until they accept it; then they sign in with the new address, and their old sign-in is "
         "switched off. It can be revoked and sent again, and expires after 30 days.",
     ),
     "replace": Way(
-        Kind.REPLACE_EMAIL, "Replace now", sign_in.replace_email,
+        OperationKind.REPLACE_EMAIL, "Replace now", sign_in.replace_email,
         "From this moment the person signs in with the new address: the old address stops working "
         "and Clerk notifies it. Confirm that the new address is theirs.",
     ),
@@ -110,14 +109,14 @@ class AccountPages(SafeAdmin):
             "ways": ways,
             "ways_explained": _explained(form),
             "invitation": invitations.open_of(user),
-            "may_invite": permissions.may(request.user, Kind.INVITE, user),
+            "may_invite": permissions.may(request.user, OperationKind.INVITE, user),
             "providers": _providers(user),
         }
         return self.render(request, user, "Change email", "email.html", context)
 
     @method_decorator([sensitive_post_parameters(), csrf_protect])
     def password_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        user = self.user_of_page(request, object_id, Kind.SET_PASSWORD)
+        user = self.user_of_page(request, object_id, OperationKind.SET_PASSWORD)
         if user is None:
             return self.missing(request, object_id)
         form = SetPasswordForm(request.POST or None)
@@ -144,7 +143,7 @@ class AccountPages(SafeAdmin):
         self,
         request: HttpRequest,
         object_id: str,
-        *kinds: Kind,
+        *kinds: OperationKind,
         wanted: Mapping[str, Any] = NOTHING,
     ) -> BuilderUser | None:
         """The user of a page that makes one of these kinds of change; None if there is none.
@@ -159,7 +158,7 @@ class AccountPages(SafeAdmin):
         return user
 
     def why_not(
-        self, request: HttpRequest, user: BuilderUser | None, *kinds: Kind,
+        self, request: HttpRequest, user: BuilderUser | None, *kinds: OperationKind,
         wanted: Mapping[str, Any] = NOTHING,
     ) -> str:  # fmt: skip
         """Say why this person may make none of these kinds of change; "" if one is allowed."""
@@ -216,11 +215,11 @@ class AccountPages(SafeAdmin):
 
 def _typed(request: HttpRequest, user: BuilderUser) -> dict[str, str]:
     """Fill the page with an email of the form, or with a change that is saved again."""
-    again = again_of(request, [Kind.REPLACE_EMAIL, Kind.INVITE], user_id=user.pk)
+    again = again_of(request, [OperationKind.REPLACE_EMAIL, OperationKind.INVITE], user_id=user.pk)
     if again is None:
         return {"email": request.GET.get("email", "")}
     values = typed(again)
-    how = "replace" if again.operation == Kind.REPLACE_EMAIL else "invite"
+    how = "replace" if again.operation == OperationKind.REPLACE_EMAIL else "invite"
     return {"email": values.get("email") or values.get("invitation") or "", "how": how}
 
 

@@ -17,13 +17,12 @@ from users.admin.again import again_of, typed
 from users.admin.base import say
 from users.admin.one_time import token_of
 from users.errors import ChangeFailed
-from users.models import BuilderUser, ClerkAccount
-from users.models import Operation as Kind
+from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.access import permissions
 from users.sync.services import invitations, linking, sign_in, transfer
 
-PUSHES = {"name": Kind.PUSH_NAME, "email": Kind.PUSH_EMAIL}
-PULLS = {"name": Kind.FOLLOW, "email": Kind.FOLLOW}
+PUSHES = {"name": OperationKind.PUSH_NAME, "email": OperationKind.PUSH_EMAIL}
+PULLS = {"name": OperationKind.FOLLOW, "email": OperationKind.FOLLOW}
 """Field of the panel → the kind of change that copies it."""
 
 
@@ -33,7 +32,7 @@ class Action:
 
     slug: str
     label: str
-    kind: Kind
+    kind: OperationKind
     run: Callable[..., Any]
     effect: str
     done: str
@@ -51,20 +50,20 @@ def _lives(user: BuilderUser, known: ClerkAccount | None) -> bool:
 
 ACTIONS = (
     Action(
-        "sign-out", "Sign out everywhere", Kind.SIGN_OUT, sign_in.sign_out,
+        "sign-out", "Sign out everywhere", OperationKind.SIGN_OUT, sign_in.sign_out,
         "Every session of the person ends, on all devices. They can sign in again at once.",
         "{user} is signed out everywhere.",
         _lives,
     ),
     Action(
-        "unlock", "Unlock", Kind.UNLOCK, sign_in.unlock,
+        "unlock", "Unlock", OperationKind.UNLOCK, sign_in.unlock,
         "Clerk locked the account after too many wrong passwords. The person can try again at "
         "once.",
         "{user} can sign in again.",
         lambda user, known: _lives(user, known) and bool(known and known.locked),
     ),
     Action(
-        "reset-mfa", "Reset two-factor sign-in", Kind.RESET_MFA, sign_in.reset_mfa,
+        "reset-mfa", "Reset two-factor sign-in", OperationKind.RESET_MFA, sign_in.reset_mfa,
         "All second factors of the person go: authenticator, backup codes, phone. They sign in "
         "without one until they set it up again. Make sure that the request really comes from "
         "them.",
@@ -73,13 +72,13 @@ ACTIONS = (
         danger=True,
     ),
     Action(
-        "unban", "Unban", Kind.UNBAN, sign_in.unban,
+        "unban", "Unban", OperationKind.UNBAN, sign_in.unban,
         "The person can sign in again, as before the ban.",
         "{user} can sign in again.",
         lambda user, known: _lives(user, known) and bool(known and known.banned),
     ),
     Action(
-        "ban", "Ban", Kind.BAN, sign_in.ban,
+        "ban", "Ban", OperationKind.BAN, sign_in.ban,
         "Every session of the person ends, and they cannot sign in until somebody unbans them. "
         "The record here stays as it is.",
         "{user} is banned.",
@@ -87,7 +86,7 @@ ACTIONS = (
         danger=True,
     ),
     Action(
-        "unlink", "Unlink", Kind.UNLINK, linking.unlink,
+        "unlink", "Unlink", OperationKind.UNLINK, linking.unlink,
         "The record here forgets the Clerk account. The account stays in Clerk, and the person "
         "can still sign in there, but nothing that is edited here reaches it, and it is not "
         "linked again by itself.",
@@ -96,7 +95,7 @@ ACTIONS = (
         danger=True,
     ),
     Action(
-        "invite", "Invite", Kind.INVITE, invitations.invite,
+        "invite", "Invite", OperationKind.INVITE, invitations.invite,
         "Clerk mails an invitation to the user's address. Who accepts it makes an account, which "
         "is linked to this user then.",
         "{user} is invited.",
@@ -154,10 +153,10 @@ class AccountActions(AccountPages):
     @method_decorator(csrf_protect)
     def link_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Search at Clerk, then take one of what was found."""
-        user = self.user_of_page(request, object_id, Kind.LINK)
+        user = self.user_of_page(request, object_id, OperationKind.LINK)
         if user is None:
             return self.missing(request, object_id)
-        again = typed(again_of(request, [Kind.LINK], user_id=user.pk)).get("clerk_id")
+        again = typed(again_of(request, [OperationKind.LINK], user_id=user.pk)).get("clerk_id")
         context: dict[str, Any] = {"query": request.GET.get("q", again or user.email)[:200]}
         try:
             if request.method == "POST":
@@ -189,7 +188,7 @@ class AccountActions(AccountPages):
     @method_decorator(csrf_protect)
     def copy_view(
         self, request: HttpRequest, object_id: str, field: str, run: Callable[..., Any],
-        kinds: Mapping[str, Kind], done: str,
+        kinds: Mapping[str, OperationKind], done: str,
     ) -> HttpResponse:  # fmt: skip
         """One field from one copy to the other; a button of the panel."""
         if field not in kinds:

@@ -11,26 +11,25 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from users.models import Invitation, SyncAttempt
-from users.models import Operation as Kind
+from users.models import Invitation, OperationKind, SyncAttempt
 from users.sync.access import permissions
 
-CREATES = (Kind.CREATE, Kind.CREATE_INVITED)
+CREATES = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
 
 PAGES: dict[str, str] = {
-    Kind.CREATE: "add",
-    Kind.CREATE_INVITED: "add",
-    Kind.DELETE: "delete",
-    Kind.REPLACE_EMAIL: "email",
-    Kind.SET_PASSWORD: "password",
-    Kind.INVITE: "invite",
-    Kind.BAN: "ban",
-    Kind.UNBAN: "unban",
-    Kind.UNLOCK: "unlock",
-    Kind.RESET_MFA: "reset_mfa",
-    Kind.SIGN_OUT: "sign_out",
-    Kind.LINK: "link",
-    Kind.UNLINK: "unlink",
+    OperationKind.CREATE: "add",
+    OperationKind.CREATE_INVITED: "add",
+    OperationKind.DELETE: "delete",
+    OperationKind.REPLACE_EMAIL: "email",
+    OperationKind.SET_PASSWORD: "password",
+    OperationKind.INVITE: "invite",
+    OperationKind.BAN: "ban",
+    OperationKind.UNBAN: "unban",
+    OperationKind.UNLOCK: "unlock",
+    OperationKind.RESET_MFA: "reset_mfa",
+    OperationKind.SIGN_OUT: "sign_out",
+    OperationKind.LINK: "link",
+    OperationKind.UNLINK: "unlink",
 }
 """By the kind of change: the page where it is made. All others are made on the form of the user."""
 
@@ -50,7 +49,7 @@ def again_url(request: HttpRequest, attempt: SyncAttempt) -> str:
 
 
 def _may_be_made(request: HttpRequest, attempt: SyncAttempt) -> bool:
-    kind, account = Kind(attempt.operation), str(attempt.details.get("account", ""))
+    kind, account = OperationKind(attempt.operation), str(attempt.details.get("account", ""))
     return permissions.may(
         request.user, kind, attempt.user, wanted=typed(attempt),
         account=account if kind in CREATES else "",
@@ -58,7 +57,10 @@ def _may_be_made(request: HttpRequest, attempt: SyncAttempt) -> bool:
 
 
 def again_of(
-    request: HttpRequest, kinds: Iterable[Kind] | None = None, *, user_id: UUID | None = None
+    request: HttpRequest,
+    kinds: Iterable[OperationKind] | None = None,
+    *,
+    user_id: UUID | None = None,
 ) -> SyncAttempt | None:
     """Find the change that the address names, if this person made it, of this user."""
     named = request.GET.get("again", "")
@@ -82,6 +84,6 @@ def typed(attempt: SyncAttempt | None) -> dict[str, Any]:
 def _is_change_of_email(attempt: SyncAttempt) -> bool:
     invitation = attempt.details.get("invitation") or {}
     return (
-        attempt.operation == Kind.INVITE
+        attempt.operation == OperationKind.INVITE
         and invitation.get("purpose") == Invitation.Purpose.EMAIL_CHANGE
     )

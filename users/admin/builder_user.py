@@ -39,12 +39,11 @@ from users.admin.one_time import token_of
 from users.admin.wanted import wanted_of
 from users.errors import ChangeFailed, NothingToChange, NotKnown, NotSaved
 from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, GroupSelect
-from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
-from users.models import Operation as Kind
+from users.models import BuilderUser, ClerkAccount, Invitation, OperationKind, SyncAttempt
 from users.sync.access import permissions
 from users.sync.actors import author_of
 from users.sync.mirror.health import is_stale, where_stale
-from users.sync.mirror.status import State, with_state
+from users.sync.mirror.status import UserStatus, with_state
 from users.sync.operations import from_attempt
 from users.sync.outbound import pending, recovery, repeats
 from users.sync.services import invitations, transfer, unseen, users
@@ -64,12 +63,12 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "clerk"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return list(State.choices)
+        return list(UserStatus.choices)
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
     ) -> QuerySet[BuilderUser]:
-        if self.value() in State.values:
+        if self.value() in UserStatus.values:
             return queryset.filter(Q(clerk_state=self.value()))
         return queryset
 
@@ -117,7 +116,7 @@ class BuilderUserAdmin(AccountActions):
 
     @admin.display(description="Clerk", ordering="clerk_state")
     def clerk(self, user: BuilderUser) -> str:
-        state = State(user.clerk_state)  # type: ignore[attr-defined]
+        state = UserStatus(user.clerk_state)  # type: ignore[attr-defined]
         badge = format_html('<span class="state state-{}">{}</span>', state.value, state.label)
         clerk_account = getattr(user, "account", None)
         if clerk_account is None or not is_stale(clerk_account):
@@ -274,12 +273,12 @@ class BuilderUserAdmin(AccountActions):
                 if permissions.may(request.user, kind, stored, wanted={field: None})
             ],
             "may_change_email": not self.why_not(request, stored, *CHANGES_OF_EMAIL),
-            "may_set_password": permissions.may(request.user, Kind.SET_PASSWORD, stored),
+            "may_set_password": permissions.may(request.user, OperationKind.SET_PASSWORD, stored),
             "dashboard": settings.CLERK_DASHBOARD_URL,
             "account_actions": self.actions_for(request, stored),
-            "may_link": permissions.may(request.user, Kind.LINK, stored),
+            "may_link": permissions.may(request.user, OperationKind.LINK, stored),
             "invitation": invitations.open_of(stored),
-            "may_invite": permissions.may(request.user, Kind.INVITE, stored),
+            "may_invite": permissions.may(request.user, OperationKind.INVITE, stored),
         }
 
     def response_change(self, request: HttpRequest, obj: BuilderUser) -> HttpResponse:
@@ -336,7 +335,7 @@ class BuilderUserAdmin(AccountActions):
 
     def has_delete_permission(self, request: HttpRequest, obj: BuilderUser | None = None) -> bool:
         allowed = super().has_delete_permission(request, obj)
-        return allowed and permissions.may(request.user, Kind.DELETE, obj)
+        return allowed and permissions.may(request.user, OperationKind.DELETE, obj)
 
     def delete_model(self, request: HttpRequest, obj: BuilderUser) -> None:
         deleted = users.delete_user(obj, actor=request.user, token=token_of(request))
@@ -423,7 +422,7 @@ class BuilderUserAdmin(AccountActions):
     def take_over_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """*Use Clerk's version and discard this change*: what recovery cannot decide, a person
         can."""
-        user = self.user_of_page(request, object_id, Kind.FOLLOW)
+        user = self.user_of_page(request, object_id, OperationKind.FOLLOW)
         if user is None:
             return self.missing(request, object_id)
         if request.method == "POST":
@@ -471,7 +470,7 @@ def _with_account(user: BuilderUser) -> BuilderUser:
 
 
 def _edit_again(request: HttpRequest, user: BuilderUser) -> SyncAttempt | None:
-    return again.again_of(request, [Kind.UPDATE], user_id=user.pk)
+    return again.again_of(request, [OperationKind.UPDATE], user_id=user.pk)
 
 
 def _pending_of(user: BuilderUser) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 
 from users.admin.base import ReadOnlyAdmin, link_to
-from users.models import BulkRow, BulkRun
+from users.models import BulkRow, BulkRun, RowStatus, RunStatus
 from users.sync.bulk import undo
 from users.sync.bulk.run import bring_up_to_date, resume_command
 from users.sync.display import shown_changes, with_group_names
@@ -44,8 +44,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRun]:
         states = {
-            f"rows_{state.value}": Count("rows", filter=Q(rows__state=state))
-            for state in BulkRow.State
+            f"rows_{state.value}": Count("rows", filter=Q(rows__state=state)) for state in RowStatus
         }
         opens: dict[str, Any] = {
             f"opens_{model}": Value(request.user.has_perm(f"users.view_{model}")) for model in PARTS
@@ -66,7 +65,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="rows")
     def counted(self, run: Any) -> str:
-        counts = [(state.label, getattr(run, f"rows_{state.value}")) for state in BulkRow.State]
+        counts = [(state.label, getattr(run, f"rows_{state.value}")) for state in RowStatus]
         return ", ".join(f"{count} {label.lower()}" for label, count in counts if count) or "—"
 
     @admin.display(description="look at")
@@ -83,7 +82,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
     def next_step(self, run: Any) -> str:
         if run.command == "scan":
             return "—"
-        if run.rows_waiting and run.state != BulkRun.State.RUNNING:
+        if run.rows_waiting and run.state != RunStatus.RUNNING:
             return format_html("<code>{}</code>", resume_command(run))
         if undo.is_possible(run):
             return format_html("<code>manage.py {} --undo {}</code>", run.command, run.pk)

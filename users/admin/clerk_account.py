@@ -6,7 +6,7 @@ from django.utils.html import format_html
 from users.admin.base import ReadOnlyAdmin
 from users.clerk import names
 from users.models import ClerkAccount
-from users.sync.mirror.status import State
+from users.sync.mirror.status import UserStatus
 
 
 @admin.register(ClerkAccount)
@@ -31,9 +31,9 @@ class ClerkAccountAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def state(self, account: ClerkAccount) -> str:
         for state, shows in (
-            (State.DELETED, account.deleted_at),
-            (State.BANNED, account.banned),
-            (State.LOCKED, account.locked),
+            (UserStatus.DELETED, account.deleted_at),
+            (UserStatus.BANNED, account.banned),
+            (UserStatus.LOCKED, account.locked),
         ):
             if shows:
                 return format_html('<span class="state state-{}">{}</span>', state, state.label)

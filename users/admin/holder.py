@@ -9,8 +9,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from users.errors import ChangeFailed, EmailTaken, Holder
-from users.models import BuilderUser
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind
 from users.sync.access import permissions
 
 VIEWERS = ("users.view_builderuser", "users.change_builderuser")
@@ -28,7 +27,7 @@ def holder_link(
         return _to_user(holder) if any(map(request.user.has_perm, VIEWERS)) else ""
     if user is None or user.linked:
         return ""
-    if permissions.may(request.user, Kind.LINK, user):
+    if permissions.may(request.user, OperationKind.LINK, user):
         return _to_link_page(holder, user)
     return ""
 

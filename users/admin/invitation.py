@@ -17,8 +17,7 @@ from users.admin.base import ReadOnlyAdmin, link_to, opens_users
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.errors import ChangeFailed
-from users.models import Invitation
-from users.models import Operation as Kind
+from users.models import Invitation, InvitationStatus, OperationKind
 from users.sync.access import permissions
 from users.sync.services import invitations, unseen
 
@@ -69,14 +68,14 @@ class InvitationAdmin(ReadOnlyAdmin):
     @admin.display(description="status", ordering="status")
     def state(self, invitation: Invitation) -> str:
         text = invitation.get_status_display()
-        if invitation.status == Invitation.State.WAITING and invitation.send_after:
+        if invitation.status == InvitationStatus.WAITING and invitation.send_after:
             text = f"Waits until {_moment(invitation.send_after)} UTC"
         return format_html('<span class="state state-{}">{}</span>', invitation.status, text)
 
     def get_list_display(self, request: HttpRequest) -> Any:
         @admin.display(description="")
         def what_now(invitation: Invitation) -> str:
-            may = permissions.may(request.user, Kind.INVITE, invitation.user)
+            may = permissions.may(request.user, OperationKind.INVITE, invitation.user)
             return _links(invitation) if may and opens_users(request) else ""
 
         return [*super().get_list_display(request), what_now]
@@ -90,7 +89,7 @@ class InvitationAdmin(ReadOnlyAdmin):
 
     def action_view(self, request: HttpRequest, pk: int, slug: str) -> HttpResponse:
         invitation = get_object_or_404(Invitation.objects.select_related("user"), pk=pk)
-        lacking = permissions.missing(request.user, Kind.INVITE, invitation.user)
+        lacking = permissions.missing(request.user, OperationKind.INVITE, invitation.user)
         if lacking or not opens_users(request):
             raise PermissionDenied(permissions.explain(lacking))
         label, run, effect, done = ACTIONS[slug]
@@ -121,7 +120,7 @@ class InvitationAdmin(ReadOnlyAdmin):
 
 def _links(invitation: Invitation) -> str:
     """What can still be done with it."""
-    if invitation.status in (Invitation.State.ACCEPTED, Invitation.State.REVOKED):
+    if invitation.status in (InvitationStatus.ACCEPTED, InvitationStatus.REVOKED):
         return ""
     links = [
         format_html('<a href="{}">{}</a>', _url(invitation, slug), label)

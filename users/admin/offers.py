@@ -9,8 +9,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from users.models import BuilderUser, InternalRole, Role
-from users.models import Operation as Kind
+from users.models import BuilderUser, InternalRole, OperationKind, Role
 from users.sync.access import permissions
 
 WANTED: Mapping[str, Any] = {
@@ -19,7 +18,7 @@ WANTED: Mapping[str, Any] = {
     "internal_role": InternalRole.EMPLOYEE,
 }
 """The guarded fields, each with a value that anybody may want who may change it at all."""
-SIGN_IN = {"invite": (Kind.CREATE_INVITED, ""), "create": (Kind.CREATE, "create")}
+SIGN_IN = {"invite": (OperationKind.CREATE_INVITED, ""), "create": (OperationKind.CREATE, "create")}
 """The sign-in of a new user → its kind of change, and the account of that."""
 
 
@@ -46,16 +45,16 @@ def of_change(request: HttpRequest, user: BuilderUser) -> Offers:
     """What is offered on the form of a user."""
     offers = Offers()
     for name, wanted in WANTED.items():
-        offers.lock(name, _missing(request, Kind.UPDATE, user, {name: wanted}))
+        offers.lock(name, _missing(request, OperationKind.UPDATE, user, {name: wanted}))
     admin = {"role": Role.ADMIN}
-    offers.withhold("role", Role.ADMIN, _missing(request, Kind.UPDATE, user, admin))
+    offers.withhold("role", Role.ADMIN, _missing(request, OperationKind.UPDATE, user, admin))
     return offers
 
 
 def of_add(request: HttpRequest) -> Offers:
     """What is offered on the form of a new user."""
     offers = Offers()
-    to_be_admin = _missing(request, Kind.CREATE, None, {"role": Role.ADMIN})
+    to_be_admin = _missing(request, OperationKind.CREATE, None, {"role": Role.ADMIN})
     offers.lock("internal_role", to_be_admin)
     offers.withhold("role", Role.ADMIN, to_be_admin)
     for choice, (kind, account) in SIGN_IN.items():
@@ -65,6 +64,6 @@ def of_add(request: HttpRequest) -> Offers:
 
 
 def _missing(
-    request: HttpRequest, kind: Kind, user: BuilderUser | None, wanted: Mapping[str, Any]
+    request: HttpRequest, kind: OperationKind, user: BuilderUser | None, wanted: Mapping[str, Any]
 ) -> list[str]:
     return permissions.missing(request.user, kind, user, wanted=wanted)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from users.models import BuilderUser, SyncAttempt
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind, SyncAttempt
 
 LABELS = {
     "name": "Name",
@@ -18,7 +17,7 @@ LABELS = {
 }
 """What people type or choose; other changes are said whole by the name of the operation."""
 
-NOTHING_TYPED = (Kind.DELETE, Kind.UNLINK, Kind.REVOKE)
+NOTHING_TYPED = (OperationKind.DELETE, OperationKind.UNLINK, OperationKind.REVOKE)
 GONE_GROUP = "a group that was deleted"
 
 

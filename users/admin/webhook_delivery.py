@@ -12,7 +12,7 @@ from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
 from users.admin.base import ReadOnlyAdmin
-from users.models import WebhookDelivery
+from users.models import DeliveryStatus, WebhookDelivery
 from users.sync.inbound import deliveries
 
 
@@ -20,17 +20,17 @@ class StateFilter(admin.SimpleListFilter):
     title, parameter_name = "status", "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return WebhookDelivery.State.choices
+        return DeliveryStatus.choices
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]
     ) -> QuerySet[WebhookDelivery]:
         match self.value():
-            case WebhookDelivery.State.WAITING:
+            case DeliveryStatus.WAITING:
                 return queryset.filter(processed_at=None)
-            case WebhookDelivery.State.TAKEN:
+            case DeliveryStatus.TAKEN:
                 return queryset.filter(processed_at__isnull=False, payload__isnull=True)
-            case WebhookDelivery.State.UNUSABLE:
+            case DeliveryStatus.UNUSABLE:
                 return deliveries.unusable() & queryset
         return queryset
 

@@ -27,8 +27,7 @@ from users.management.options import (
     whole_number,
 )
 from users.management.terminal import print_table, watching
-from users.models import BulkRow, BulkRun
-from users.models import Operation as Kind
+from users.models import BulkRun, OperationKind, RowStatus
 from users.sync.bulk import files, plan_file, undo
 from users.sync.bulk import run as runs
 from users.sync.bulk.choosing import Choice
@@ -291,7 +290,7 @@ class BulkCommand(JsonCommand):
         for row in plan.rows[:SHOWN]:
             for field, change in row.changes.items():
                 before, after = row.shown.get(field, change)
-                kind = str(Kind(row.operation).label)
+                kind = str(OperationKind(row.operation).label)
                 table.add_row(visible(row.label), kind, field, shown(before), shown(after))
         print_table(self.stdout, table)
         if (more := len(plan.rows) - SHOWN) > 0:
@@ -373,8 +372,8 @@ def interruptible() -> Iterator[threading.Event]:
 
 
 def _note(progress: runs.Progress) -> str:
-    failed = progress.counts[BulkRow.State.FAILED]
-    skipped = progress.counts[BulkRow.State.SKIPPED]
+    failed = progress.counts[RowStatus.FAILED]
+    skipped = progress.counts[RowStatus.SKIPPED]
     return ", ".join(
         f"{count} {word}" for count, word in ((failed, "failed"), (skipped, "skipped")) if count
     )

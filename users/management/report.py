@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from users.models import BulkRow, BulkRun
+from users.models import BulkRun, RowStatus
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet.reading import FileRefused
 from users.sync.inbound.deliveries import Outcome, Received
@@ -40,13 +40,13 @@ def event_of(received: Received) -> dict[str, Any]:
 
 def counts_of(run: BulkRun) -> dict[str, int]:
     """Count the rows of a run by their state, in words; states without rows are left out."""
-    counts = {str(state.label): run.rows.filter(state=state).count() for state in BulkRow.State}
+    counts = {str(state.label): run.rows.filter(state=state).count() for state in RowStatus}
     return {state: count for state, count in counts.items() if count}
 
 
 def result_of(run: BulkRun) -> dict[str, Any]:
     """Tell how a run stands. `message` names what stopped it."""
-    not_done = run.rows.exclude(state=BulkRow.State.DONE)
+    not_done = run.rows.exclude(state=RowStatus.DONE)
     return {
         "id": run.pk,
         "command": run.command,

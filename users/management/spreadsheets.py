@@ -11,8 +11,7 @@ from django.core.management.base import CommandParser
 from users.errors import BulkRefused
 from users.management import report
 from users.management.bulk import SHOWN, BulkCommand
-from users.models import BulkRun
-from users.models import Operation as Kind
+from users.models import BulkRun, OperationKind
 from users.sync.bulk import results
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet.reading import FileRefused, Options
@@ -110,7 +109,9 @@ class SpreadsheetCommand(BulkCommand):
             results.write(options["result"] or results.path_for(options["file"]), self.lines)
 
     def applied(self, run: BulkRun) -> None:
-        if run.rows.filter(operation__in=[Kind.INVITE, Kind.CREATE_INVITED]).exists():
+        if run.rows.filter(
+            operation__in=[OperationKind.INVITE, OperationKind.CREATE_INVITED]
+        ).exists():
             self._tell_what_waits()
         if "result" in run.options:
             self._write_result(run, Path(run.options["result"]))

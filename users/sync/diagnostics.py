@@ -23,7 +23,14 @@ from standardwebhooks import Webhook
 
 from users.clerk import Clerk, Deadline, clerk, signatures
 from users.errors import ClerkDenied, ClerkError, ClerkNotConfigured, ClerkRefused
-from users.models import BulkRow, BulkRun, Status, SyncAttempt, WebhookDelivery
+from users.models import (
+    BulkRun,
+    RowStatus,
+    RunStatus,
+    Status,
+    SyncAttempt,
+    WebhookDelivery,
+)
 from users.sync.bulk.run import bring_up_to_date, resume_command
 from users.sync.messages import age
 from users.sync.mirror import instance, report
@@ -312,8 +319,8 @@ def _worker() -> Findings:
 def _runs() -> Findings:
     bring_up_to_date()
     cut = BulkRun.objects.filter(
-        state__in=[BulkRun.State.INTERRUPTED, BulkRun.State.STOPPED],
-        rows__state=BulkRow.State.WAITING,
+        state__in=[RunStatus.INTERRUPTED, RunStatus.STOPPED],
+        rows__state=RowStatus.WAITING,
     ).distinct()
     for run in cut.order_by("pk"):
         meaning = f"Run {run.pk} did not come to its end. {run.message}"

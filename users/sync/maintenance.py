@@ -20,8 +20,8 @@ from users.models import (
     BuilderUser,
     BulkRun,
     ClerkAccount,
-    Invitation,
-    Operation,
+    InvitationStatus,
+    OperationKind,
     Source,
     Status,
     SyncAttempt,
@@ -89,7 +89,7 @@ def ban_replaced() -> list[str]:
     """After an accepted change of email the account before it must not sign in any more. Clerk
     is asked here, as an event asks nobody."""
     notes = []
-    tried = _tried_lately(Operation.BAN, user=OuterRef("replaced_for"), clerk_id=OuterRef("pk"))
+    tried = _tried_lately(OperationKind.BAN, user=OuterRef("replaced_for"), clerk_id=OuterRef("pk"))
     due = ClerkAccount.objects.filter(~tried, ban_due=True).select_related("replaced_for")
     for account in due:
         user = account.replaced_for
@@ -125,7 +125,7 @@ def _who_signs_in_with(account: ClerkAccount) -> list[str]:
     return [f"{account}: {note}"]
 
 
-def _tried_lately(operation: Operation, **whose: OuterRef) -> Exists:
+def _tried_lately(operation: OperationKind, **whose: OuterRef) -> Exists:
     """What Clerk refused, as for a plan that lacks it, is tried again after an hour, not each
     minute: every try stands in the journal."""
     failed = [Status.REFUSED, Status.DROPPED]
@@ -145,8 +145,8 @@ def name_the_nameless() -> list[str]:
     """Who accepts an invitation need not give Clerk a name: it gets the row's."""
     notes = []
     nameless = BuilderUser.objects.filter(
-        ~_tried_lately(Operation.PUSH_NAME, user=OuterRef("pk")),
-        invitations__status=Invitation.State.ACCEPTED,
+        ~_tried_lately(OperationKind.PUSH_NAME, user=OuterRef("pk")),
+        invitations__status=InvitationStatus.ACCEPTED,
         account__first_name="",
         account__last_name="",
         account__deleted_at=None,

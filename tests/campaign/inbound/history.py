@@ -16,14 +16,14 @@ from tests.campaign.inbound.office import Office
 from tests.campaign.inbound.truths import Truths
 from users.clerk import ClerkUser
 from users.clerk.metadata import OUR_ID
-from users.models import Invitation, LinkedBy
+from users.models import Invitation, InvitationStatus, LinkedBy
 from users.sync.inbound.group import Invited, Row
 
 EMAILS = [f"{letter}@example.com" for letter in "abcde"]
 NAMES = [("Ann", "Lee"), ("Row", "1"), ("Row", "2"), ("Cleo", ""), ("", "")]
 ROWS = [uuid.UUID(int=number) for number in range(1, 5)]
 ROLES = ("USER", "USER", "USER", "ADMIN")
-State, Purpose = Invitation.State, Invitation.Purpose
+Purpose = Invitation.Purpose
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Story:
             row.id,
             email,
             purpose,
-            State.PENDING,
+            InvitationStatus.PENDING,
             self.clerk.tick(),
         )
         self.office.invite(invited, self.clerk.now)

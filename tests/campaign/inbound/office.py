@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from users.models import Invitation, LinkedBy
+from users.models import InvitationStatus, LinkedBy
 from users.sync.inbound import decisions, facts
 from users.sync.inbound.facts import Facts
 from users.sync.inbound.group import Account, Group, Invited, Row
 from users.sync.mirror.comparison import normalized_email, same_email, same_name
-
-State = Invitation.State
 
 
 @dataclass
@@ -55,8 +53,8 @@ class Office:
         }
         self.notes |= decided.notes
         for references, status in (
-            (decided.accepted, State.ACCEPTED),
-            (decided.closed, State.REVOKED),
+            (decided.accepted, InvitationStatus.ACCEPTED),
+            (decided.closed, InvitationStatus.REVOKED),
         ):
             for reference in references:
                 self.invitations[reference] = replace(self.invitations[reference], status=status)
@@ -139,7 +137,9 @@ class Office:
         self.write(invitation.user_id, now, touch=True)
 
     def revoke(self, reference: uuid.UUID, now: datetime) -> None:
-        self.invitations[reference] = replace(self.invitations[reference], status=State.REVOKED)
+        self.invitations[reference] = replace(
+            self.invitations[reference], status=InvitationStatus.REVOKED
+        )
         self.reconcile(now)
 
 

@@ -15,44 +15,50 @@ from types import MappingProxyType
 from typing import Any
 
 from users.errors import NotAllowed
-from users.models import BuilderUser, Role, Source, Status
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind, Role, Source, Status
 from users.sync.actors import Actor
 from users.sync.operations import Operation
 from users.sync.outbound import journal
 
 CREATE_ACCOUNT, CHANGE_ROLE, MANAGE_ADMINS = "create_account", "change_role", "manage_admins"
 
-NEEDED: Mapping[Kind, tuple[str, ...]] = {
-    Kind.CREATE: ("add_builderuser",),
-    Kind.CREATE_INVITED: ("add_builderuser", "invite"),
-    Kind.UPDATE: ("change_builderuser",),
-    Kind.DELETE: ("delete_builderuser",),
-    Kind.PUSH_NAME: ("change_builderuser",),
-    Kind.PUSH_EMAIL: ("change_builderuser", "replace_email"),
-    Kind.REPLACE_EMAIL: ("replace_email",),
-    Kind.SET_PASSWORD: ("set_password",),
-    Kind.BAN: ("ban",),
-    Kind.UNBAN: ("ban",),
-    Kind.UNLOCK: ("unlock",),
-    Kind.RESET_MFA: ("reset_mfa",),
-    Kind.SIGN_OUT: ("sign_out",),
-    Kind.LINK: ("link",),
-    Kind.UNLINK: ("link",),
-    Kind.INVITE: ("invite",),
-    Kind.REVOKE: ("invite",),
-    Kind.FOLLOW: ("change_builderuser",),
-    Kind.MERGE_METADATA: ("change_builderuser", CHANGE_ROLE),  # other applications read roles there
+NEEDED: Mapping[OperationKind, tuple[str, ...]] = {
+    OperationKind.CREATE: ("add_builderuser",),
+    OperationKind.CREATE_INVITED: ("add_builderuser", "invite"),
+    OperationKind.UPDATE: ("change_builderuser",),
+    OperationKind.DELETE: ("delete_builderuser",),
+    OperationKind.PUSH_NAME: ("change_builderuser",),
+    OperationKind.PUSH_EMAIL: ("change_builderuser", "replace_email"),
+    OperationKind.REPLACE_EMAIL: ("replace_email",),
+    OperationKind.SET_PASSWORD: ("set_password",),
+    OperationKind.BAN: ("ban",),
+    OperationKind.UNBAN: ("ban",),
+    OperationKind.UNLOCK: ("unlock",),
+    OperationKind.RESET_MFA: ("reset_mfa",),
+    OperationKind.SIGN_OUT: ("sign_out",),
+    OperationKind.LINK: ("link",),
+    OperationKind.UNLINK: ("link",),
+    OperationKind.INVITE: ("invite",),
+    OperationKind.REVOKE: ("invite",),
+    OperationKind.FOLLOW: ("change_builderuser",),
+    OperationKind.MERGE_METADATA: (
+        "change_builderuser",
+        CHANGE_ROLE,
+    ),  # other applications read roles there
 }
 """The permissions of the app `users` that each kind of change needs, whoever it is about."""
 
-FREE_OF_ADMINS = frozenset({Kind.PUSH_NAME, Kind.UNLOCK, Kind.SIGN_OUT})
+FREE_OF_ADMINS = frozenset({OperationKind.PUSH_NAME, OperationKind.UNLOCK, OperationKind.SIGN_OUT})
 """What may be done to an administrator without `manage_admins`: it opens nobody's sign-in."""
 FREE_FIELDS = frozenset({"name", "builder_group"})
 """What may be edited of an administrator without `manage_admins`."""
-EDITS = frozenset({Kind.CREATE, Kind.CREATE_INVITED, Kind.UPDATE, Kind.FOLLOW})
+EDITS = frozenset(
+    {OperationKind.CREATE, OperationKind.CREATE_INVITED, OperationKind.UPDATE, OperationKind.FOLLOW}
+)
 ROLE_FIELDS = ("role", "internal_role")
-FREE_AT_THE_FRONT_END = frozenset({Kind.UPDATE, Kind.PUSH_NAME, Kind.MERGE_METADATA})
+FREE_AT_THE_FRONT_END = frozenset(
+    {OperationKind.UPDATE, OperationKind.PUSH_NAME, OperationKind.MERGE_METADATA}
+)
 
 SYSTEM = frozenset({Source.COMMAND, Source.TASK, Source.WEBHOOK})
 NO_PERMISSION = "You don't have permission for this. Ask an administrator."
@@ -61,7 +67,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 def may(
     actor: Actor,
-    kind: Kind,
+    kind: OperationKind,
     user: BuilderUser | None = None,
     *,
     wanted: Mapping[str, Any] = NOTHING,
@@ -77,7 +83,7 @@ def may(
 
 def missing(
     actor: Actor,
-    kind: Kind,
+    kind: OperationKind,
     user: BuilderUser | None = None,
     *,
     wanted: Mapping[str, Any] = NOTHING,
@@ -92,19 +98,21 @@ def missing(
 
 
 def _needed(
-    kind: Kind, user: BuilderUser | None, wanted: Mapping[str, Any], account: str
+    kind: OperationKind, user: BuilderUser | None, wanted: Mapping[str, Any], account: str
 ) -> list[str]:
     needed = list(NEEDED[kind])
     if account == "create":
         needed.append(CREATE_ACCOUNT)
-    if kind == Kind.UPDATE and not wanted.keys().isdisjoint(ROLE_FIELDS):
+    if kind == OperationKind.UPDATE and not wanted.keys().isdisjoint(ROLE_FIELDS):
         needed.append(CHANGE_ROLE)
     if _needs_manage_admins(kind, user, wanted):
         needed.append(MANAGE_ADMINS)
     return needed
 
 
-def _needs_manage_admins(kind: Kind, user: BuilderUser | None, wanted: Mapping[str, Any]) -> bool:
+def _needs_manage_admins(
+    kind: OperationKind, user: BuilderUser | None, wanted: Mapping[str, Any]
+) -> bool:
     if wanted.get("role") == Role.ADMIN or wanted.get("internal_role"):
         return True
     if user is None or user.role != Role.ADMIN or kind in FREE_OF_ADMINS:
@@ -152,7 +160,7 @@ def require(operation: Operation, row: BuilderUser, *, actor: Actor, source: Sou
         return
     kind, wanted = _kind_of(operation), _wanted_by(operation)
     if source == Source.API:
-        edits_admin = kind == Kind.UPDATE and _needs_manage_admins(kind, row, wanted)
+        edits_admin = kind == OperationKind.UPDATE and _needs_manage_admins(kind, row, wanted)
         edits_role = not wanted.keys().isdisjoint(ROLE_FIELDS)
         if kind not in FREE_AT_THE_FRONT_END or edits_admin or edits_role:
             raise NotAllowed(f"{NO_PERMISSION} Nothing was changed.")
@@ -187,8 +195,8 @@ def _missing_for(operation: Operation, row: BuilderUser, actor: Actor) -> list[s
     return missing(actor, kind, row, wanted=wanted, account=account)
 
 
-def _kind_of(operation: Operation) -> Kind:
-    return Kind.DELETE if operation.details.get("deletes_user") else operation.kind
+def _kind_of(operation: Operation) -> OperationKind:
+    return OperationKind.DELETE if operation.details.get("deletes_user") else operation.kind
 
 
 def _wanted_by(operation: Operation) -> dict[str, Any]:
@@ -204,12 +212,14 @@ def _not_allowed(lacking: list[str], fields: list[str]) -> NotAllowed:
     )
 
 
-def _fields_at_fault(kind: Kind, lacking: list[str], wanted: Mapping[str, Any]) -> list[str]:
+def _fields_at_fault(
+    kind: OperationKind, lacking: list[str], wanted: Mapping[str, Any]
+) -> list[str]:
     """List the fields of the form that the missing permissions are about."""
-    if kind in (Kind.CREATE, Kind.CREATE_INVITED):
+    if kind in (OperationKind.CREATE, OperationKind.CREATE_INVITED):
         about = {CREATE_ACCOUNT: "account", "invite": "account", MANAGE_ADMINS: "role"}
         return list(dict.fromkeys(about[one] for one in lacking if one in about))
-    if kind != Kind.UPDATE or lacking == list(NEEDED[kind]):
+    if kind != OperationKind.UPDATE or lacking == list(NEEDED[kind]):
         return []
     fields = ROLE_FIELDS if MANAGE_ADMINS not in lacking else (*ROLE_FIELDS, "email")
     return [field for field in fields if field in wanted]

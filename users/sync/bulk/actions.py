@@ -24,8 +24,17 @@ from django.db.models import (
     When,
 )
 
-from users.models import LINKED, BuilderUser, BulkRow, ClerkAccount, Invitation, Role, Status
-from users.models import Operation as Kind
+from users.models import (
+    LINKED,
+    BuilderUser,
+    BulkRow,
+    ClerkAccount,
+    Invitation,
+    InvitationStatus,
+    OperationKind,
+    Role,
+    Status,
+)
 from users.sync.bulk.attempts import attempts_of
 from users.sync.bulk.creating import NAMED, left_out
 from users.sync.bulk.plan import Plan, Planned, counted
@@ -39,7 +48,7 @@ COMMAND = "clerk_action"
 CHUNK = 1000
 
 _OPEN = Invitation.objects.filter(
-    user=OuterRef("pk"), status__in=[Invitation.State.WAITING, Invitation.State.PENDING]
+    user=OuterRef("pk"), status__in=[InvitationStatus.WAITING, InvitationStatus.PENDING]
 )
 _LIVING = ClerkAccount.objects.filter(deleted_at=None, not_found_at=None)
 
@@ -90,7 +99,7 @@ class Action:
     """What `clerk_action` can do. `obstacles` are asked in their order, and the first one counts;
     `changes` are what a plan shows."""
 
-    kind: Kind
+    kind: OperationKind
     obstacles: tuple[Obstacle, ...]
     changes: Callable[[Any], Changes]
 
@@ -114,20 +123,24 @@ def _deleted(user: Any) -> Changes:
 
 ACTIONS: Mapping[str, Action] = {
     "invite": Action(
-        Kind.INVITE,
+        OperationKind.INVITE,
         (LINKED_ALREADY, INVITED, IN_CLERK),
         lambda user: {"invitation": [None, user.email]},
     ),
     "ban": Action(
-        Kind.BAN,
+        OperationKind.BAN,
         (ADMINISTRATOR, NOT_LINKED, DELETED, NOT_SEEN, BANNED),
         lambda user: dict(Ban.effect),
     ),
     "unban": Action(
-        Kind.UNBAN, (NOT_LINKED, DELETED, NOT_SEEN, NOT_BANNED), lambda user: dict(Unban.effect)
+        OperationKind.UNBAN,
+        (NOT_LINKED, DELETED, NOT_SEEN, NOT_BANNED),
+        lambda user: dict(Unban.effect),
     ),
-    "sign_out": Action(Kind.SIGN_OUT, (NOT_LINKED, DELETED), lambda user: dict(SignOut.effect)),
-    "delete": Action(Kind.DELETE, (ADMINISTRATOR,), _deleted),
+    "sign_out": Action(
+        OperationKind.SIGN_OUT, (NOT_LINKED, DELETED), lambda user: dict(SignOut.effect)
+    ),
+    "delete": Action(OperationKind.DELETE, (ADMINISTRATOR,), _deleted),
 }
 _OF_KIND = {action.kind: action for action in ACTIONS.values()}
 
@@ -199,9 +212,11 @@ class _Planning:
         for number, names in sorted(self._left_out.items()):
             why = self._action.obstacles[number].many
             yield f"Left out: {left_out(names, 'user', why, total=self._counts[number])}"
-        if self._action.kind == Kind.INVITE and (note := invitations.queue_note(len(self.rows))):
+        if self._action.kind == OperationKind.INVITE and (
+            note := invitations.queue_note(len(self.rows))
+        ):
             yield note
-        if self._action.kind == Kind.DELETE and self.rows:
+        if self._action.kind == OperationKind.DELETE and self.rows:
             linked = sum(bool(row.clerk_id) for row in self.rows)
             yield (
                 f"{counted(len(self.rows), 'user')} to delete, {linked} of them in Clerk too. "
@@ -223,7 +238,7 @@ def invitation_of(row: BulkRow) -> Invitation | None:
     """Find the invitation that an earlier try of the row has stored."""
     return (
         Invitation.objects.filter(reference=reference_of(row))
-        .exclude(status=Invitation.State.REFUSED)
+        .exclude(status=InvitationStatus.REFUSED)
         .first()
     )
 
@@ -231,7 +246,7 @@ def invitation_of(row: BulkRow) -> Invitation | None:
 def obstacle_to(row: BulkRow, user: BuilderUser) -> str:
     """Say why the action of a row makes no sense any more; "" when it does, or when an earlier
     try of this very row is the reason."""
-    action = _OF_KIND.get(Kind(row.operation)) if row.run.command == COMMAND else None
+    action = _OF_KIND.get(OperationKind(row.operation)) if row.run.command == COMMAND else None
     if action is None:
         return ""
     return _moved(row, user) or _obstacle_now(row, user, action)
@@ -241,7 +256,9 @@ def _moved(row: BulkRow, user: BuilderUser) -> str:
     """Compare what the plan started from with the user."""
     if user.account_id != row.clerk_id:
         return "It changed since the plan was made: another Clerk account, or none, is theirs now."
-    planned = {Kind.DELETE: ("email", 0), Kind.INVITE: ("invitation", 1)}.get(Kind(row.operation))
+    planned = {OperationKind.DELETE: ("email", 0), OperationKind.INVITE: ("invitation", 1)}.get(
+        OperationKind(row.operation)
+    )
     if planned and user.email != row.changes[planned[0]][planned[1]]:
         return f"It changed since the plan was made: email is {user.email} now."
     return ""
@@ -256,6 +273,6 @@ def _obstacle_now(row: BulkRow, user: BuilderUser, action: Action) -> str:
 
 
 def _was_tried(row: BulkRow) -> bool:
-    if row.operation == Kind.INVITE and invitation_of(row) is not None:
+    if row.operation == OperationKind.INVITE and invitation_of(row) is not None:
         return True
     return attempts_of(row).exclude(status__in=[Status.REFUSED, Status.DROPPED]).exists()

@@ -6,17 +6,24 @@ from django.db.models import CharField, Exists, F, OuterRef, QuerySet, Subquery
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 
-from users.models import BuilderUser, BulkRow, BulkRun, Status, SyncAttempt, SyncAttemptQuerySet
-from users.models import Operation as Kind
-
-State = BulkRow.State
+from users.models import (
+    BuilderUser,
+    BulkRow,
+    BulkRun,
+    OperationKind,
+    RowStatus,
+    RunStatus,
+    Status,
+    SyncAttempt,
+    SyncAttemptQuerySet,
+)
 
 
 def attempts_of(row: BulkRow) -> SyncAttemptQuerySet:
     """Select the attempts of a row. That of a deletion names its user in its details alone: its
     reference to the user goes with the user."""
     attempts = row.run.attempts.filter(operation=row.operation)
-    if row.operation == Kind.DELETE:
+    if row.operation == OperationKind.DELETE:
         return attempts.filter(details__user_id=str(row.user_id))
     return attempts.filter(user_id=row.user_id)
 
@@ -28,7 +35,7 @@ def follow_attempts(run: BulkRun | None = None) -> set[int]:
     Recovery resolves an attempt without knowing of runs. Call this before rows are shown,
     exported, resumed or undone. Without `run` it follows the attempts of all runs.
     """
-    behind = BulkRow.objects.exclude(state=State.DONE)
+    behind = BulkRow.objects.exclude(state=RowStatus.DONE)
     if run is not None:
         behind = behind.filter(run=run)
     applied = SyncAttempt.objects.filter(
@@ -38,7 +45,7 @@ def follow_attempts(run: BulkRun | None = None) -> set[int]:
     deleted = applied.annotate(_user=KT("details__user_id")).filter(
         _user=Cast(OuterRef("user_id"), CharField())
     )
-    moved |= _follow(_without_user(behind.filter(operation=Kind.DELETE)), deleted)
+    moved |= _follow(_without_user(behind.filter(operation=OperationKind.DELETE)), deleted)
     # Also a run that broke off after its last row: no row of it is behind. Scans have no rows.
     with_rows = BulkRun.objects.filter(rows__isnull=False)
     _finish(with_rows if run is None else with_rows.filter(pk=run.pk))
@@ -57,12 +64,12 @@ def _follow(behind: QuerySet[BulkRow], applied: QuerySet[SyncAttempt]) -> set[in
     newest = Subquery(applied.order_by("-pk").values("pk")[:1])
     behind = behind.annotate(applied=newest).filter(applied__isnull=False)
     moved = set(behind.values_list("run", flat=True))
-    behind.filter(run__in=moved).update(state=State.DONE, reason="", attempt_id=F("applied"))
+    behind.filter(run__in=moved).update(state=RowStatus.DONE, reason="", attempt_id=F("applied"))
     return moved
 
 
 def _finish(runs: QuerySet[BulkRun]) -> None:
     """Mark those of the runs as finished that have ended and have no waiting row left."""
-    ended = runs.filter(state__in=[BulkRun.State.STOPPED, BulkRun.State.INTERRUPTED])
-    waiting = BulkRow.objects.filter(state=State.WAITING).values("run")
-    ended.exclude(pk__in=waiting).update(state=BulkRun.State.FINISHED, message="")
+    ended = runs.filter(state__in=[RunStatus.STOPPED, RunStatus.INTERRUPTED])
+    waiting = BulkRow.objects.filter(state=RowStatus.WAITING).values("run")
+    ended.exclude(pk__in=waiting).update(state=RunStatus.FINISHED, message="")

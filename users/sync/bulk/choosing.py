@@ -29,8 +29,7 @@ from django.db.models.functions import Coalesce, NullIf
 
 from users.clerk import names
 from users.errors import BulkRefused
-from users.models import LINKED, BuilderGroup, BuilderUser, Role
-from users.models import Operation as Kind
+from users.models import LINKED, BuilderGroup, BuilderUser, OperationKind, Role
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.inbound import reconcile
 from users.sync.inbound.facts import unfit_name
@@ -169,10 +168,12 @@ def plan_push(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
         if user.name_differs and (why := unfit_name(user.name)):
             notes.append(f"{user}: {why} It is not copied to Clerk.")
         elif user.name_differs:
-            rows.append(Planned.on(user, Kind.PUSH_NAME, {"name": [_clerk_name(user), user.name]}))
+            rows.append(
+                Planned.on(user, OperationKind.PUSH_NAME, {"name": [_clerk_name(user), user.name]})
+            )
         if user.email_differs:
             change = [user.account.email, user.email]
-            rows.append(Planned.on(user, Kind.PUSH_EMAIL, {"email": change}))
+            rows.append(Planned.on(user, OperationKind.PUSH_EMAIL, {"email": change}))
     return Plan("clerk_push", tuple(rows), (*_notes_on_left_out(users), *notes))
 
 
@@ -196,7 +197,7 @@ def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
         elif user.email_differs:
             changes["email"] = [user.email, user.account.email]
         if changes:
-            rows.append(Planned.on(user, Kind.FOLLOW, changes))
+            rows.append(Planned.on(user, OperationKind.FOLLOW, changes))
     return Plan("clerk_pull", tuple(rows), (*_notes_on_left_out(users), *notes))
 
 
@@ -210,7 +211,9 @@ def plan_link(users: QuerySet[BuilderUser]) -> Plan:
         links, said = reconcile.derived_links(lot)
         notes |= said
         for user, clerk_id in links:
-            found[user.pk] = Planned.on(user, Kind.LINK, {"clerk_id": [user.clerk_id, clerk_id]})
+            found[user.pk] = Planned.on(
+                user, OperationKind.LINK, {"clerk_id": [user.clerk_id, clerk_id]}
+            )
     chosen = set(users.filter(pk__in=found).values_list("pk", flat=True))
     rows = (planned for pk, planned in found.items() if pk in chosen)
     return Plan("clerk_link", tuple(rows), tuple(notes.values()))

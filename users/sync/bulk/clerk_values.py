@@ -11,14 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from users.clerk import names
-from users.models import ClerkAccount
-from users.models import Operation as Kind
+from users.models import ClerkAccount, OperationKind
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.operations.base import Changes
 from users.version import same
 
 CHUNK = 1000
-FIELDS = {Kind.UPDATE: "name", Kind.REPLACE_EMAIL: "email"}
+FIELDS = {OperationKind.UPDATE: "name", OperationKind.REPLACE_EMAIL: "email"}
 """The kinds of change whose plan comes from the row, and the field that Clerk has too."""
 
 _HELD: Mapping[str, Callable[[ClerkAccount], str]] = {
@@ -53,7 +52,7 @@ _KEYS = {f"clerk_{field}": field for field in _HELD}
 
 
 def _field_of(row: Planned) -> str:
-    field = FIELDS.get(Kind(row.operation), "")
+    field = FIELDS.get(OperationKind(row.operation), "")
     return field if row.clerk_id and field in row.changes else ""
 
 

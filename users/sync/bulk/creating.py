@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from users.clerk import Clerk
-from users.models import BuilderGroup, BuilderUser, BulkRow, Role, Source
-from users.models import Operation as Kind
+from users.models import BuilderGroup, BuilderUser, BulkRow, OperationKind, Role, Source
 from users.sync import messages
 from users.sync.bulk.plan import SIGN_IN, Planned, counted
 from users.sync.operations import CreateFromClerk
@@ -22,8 +21,12 @@ from users.sync.outbound.dual_write import dual_write
 from users.sync.services import invitations
 from users.sync.services.users import create_user
 
-KINDS = (Kind.CREATE, Kind.CREATE_INVITED)
-WAYS = {"invite": Kind.CREATE_INVITED, "create": Kind.CREATE, "none": Kind.CREATE}
+KINDS = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
+WAYS = {
+    "invite": OperationKind.CREATE_INVITED,
+    "create": OperationKind.CREATE,
+    "none": OperationKind.CREATE,
+}
 
 
 NAMED = 20
@@ -59,7 +62,7 @@ def plan_new(user: BuilderUser, sign_in: str, line: int | None = None) -> Planne
     changes = {field: change for field, change in changes.items() if change[1] is not None}
     if user.linked:
         changes["clerk_id"] = [None, user.clerk_id]
-        return Planned.on(user, Kind.CREATE, changes, line)
+        return Planned.on(user, OperationKind.CREATE, changes, line)
     changes[SIGN_IN] = [None, sign_in]
     return Planned.on(user, WAYS[sign_in], changes, line)
 
@@ -91,7 +94,7 @@ def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tup
     origin: dict[str, Any] = {"actor": row.run.actor, "source": Source.COMMAND, "run": row.run}
     if user.linked:
         return dual_write(CreateFromClerk.of_account(user), user, **origin).warnings
-    if row.operation == Kind.CREATE_INVITED:
+    if row.operation == OperationKind.CREATE_INVITED:
         with invitations.ONE_OF_MANY:
             invited = invitations.create_invited(user, gateway=gateway, **origin)
         return invitations.said_of(invited.waits_until)

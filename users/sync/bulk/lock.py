@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection, connections
 from django.utils import timezone
 
 from users.errors import BulkRefused
-from users.models import BulkRun
+from users.models import BulkRun, RunStatus
 from users.sync.bulk import results
 
 KEY = 4_317_288_201
@@ -34,7 +34,7 @@ RETURNING id
 def mark_killed_runs() -> list[int]:
     """Mark the runs as interrupted whose process was killed; return their ids. Takes no lock: a
     command that starts meanwhile is not kept from it."""
-    states = BulkRun.State.INTERRUPTED.value, KILLED, BulkRun.State.RUNNING.value
+    states = RunStatus.INTERRUPTED.value, KILLED, RunStatus.RUNNING.value
     with connection.cursor() as cursor:
         cursor.execute(_MARK_KILLED, [*states, KEY >> 32, KEY & 0xFFFFFFFF])
         return [pk for (pk,) in cursor.fetchall()]
@@ -93,16 +93,16 @@ def one_at_a_time() -> Iterator[Lease]:
 def _end_killed_runs() -> None:
     """Store that the runs were killed which say that they are running, and write the result files
     that they could not. Only the holder of the lock may call this."""
-    killed = list(BulkRun.objects.filter(state=BulkRun.State.RUNNING))
+    killed = list(BulkRun.objects.filter(state=RunStatus.RUNNING))
     BulkRun.objects.filter(pk__in=[run.pk for run in killed]).update(
-        state=BulkRun.State.INTERRUPTED, message=KILLED, finished_at=timezone.now()
+        state=RunStatus.INTERRUPTED, message=KILLED, finished_at=timezone.now()
     )
     for run in killed:
         results.follow(run)
 
 
 def _who_holds_it() -> str:
-    run = BulkRun.objects.filter(state=BulkRun.State.RUNNING).select_related("actor").first()
+    run = BulkRun.objects.filter(state=RunStatus.RUNNING).select_related("actor").first()
     if run is None:
         return "Another command is scanning Clerk right now."
     by = f" by {run.actor}" if run.actor else ""

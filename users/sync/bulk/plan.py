@@ -11,8 +11,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from users.models import BuilderUser
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind
 from users.sync.display import group_names
 from users.sync.operations.base import Changes
 
@@ -34,7 +33,7 @@ class Planned:
 
     @classmethod
     def on(
-        cls, user: BuilderUser, kind: Kind, changes: Changes, line: int | None = None
+        cls, user: BuilderUser, kind: OperationKind, changes: Changes, line: int | None = None
     ) -> Planned:
         return cls(str(user.pk), str(user), user.account_id, kind.value, changes, line)
 
@@ -53,20 +52,26 @@ ORDERS: Mapping[str, Callable[[Planned], Any]] = {
 SIGN_IN = "sign_in"
 """Stands among the changes of a planned user, so that the plan shows it."""
 
-_CALLS = {Kind.REPLACE_EMAIL: 3, Kind.PUSH_EMAIL: 3, Kind.SIGN_OUT: 3, Kind.LINK: 0, Kind.UNLINK: 0,
-          Kind.FOLLOW: 0}  # fmt: skip
+_CALLS = {
+    OperationKind.REPLACE_EMAIL: 3,
+    OperationKind.PUSH_EMAIL: 3,
+    OperationKind.SIGN_OUT: 3,
+    OperationKind.LINK: 0,
+    OperationKind.UNLINK: 0,
+    OperationKind.FOLLOW: 0,
+}
 """Calls of Clerk that a change takes: an email is read back, and the old one looked for; sessions
 are listed, and one or two are ended."""
 
 
 def _calls(row: Planned) -> int:
-    if row.operation == Kind.UPDATE:
+    if row.operation == OperationKind.UPDATE:
         return int(bool(row.clerk_id) and "name" in row.changes)
-    if row.operation == Kind.DELETE:
+    if row.operation == OperationKind.DELETE:
         return int(bool(row.clerk_id)) + int("invitation" in row.changes)
-    if row.operation == Kind.CREATE:
+    if row.operation == OperationKind.CREATE:
         return int(row.changes.get(SIGN_IN, [None, "none"])[1] != "none")
-    return _CALLS.get(Kind(row.operation), 1)
+    return _CALLS.get(OperationKind(row.operation), 1)
 
 
 def _duration(seconds: float) -> str:
@@ -114,7 +119,10 @@ class Plan:
     def summary(self, rate: float) -> str:
         """Say in one line how much it is, and how long it takes at `rate` calls a second."""
         deleted = self.deletions
-        made = sum(row.operation in (Kind.CREATE, Kind.CREATE_INVITED) for row in self.rows)
+        made = sum(
+            row.operation in (OperationKind.CREATE, OperationKind.CREATE_INVITED)
+            for row in self.rows
+        )
         seconds = sum(map(_calls, self.rows)) / rate
         changed = len(self.rows) - deleted - made
         return (
@@ -125,11 +133,11 @@ class Plan:
     @property
     def deletions(self) -> int:
         """How many users it deletes."""
-        return sum(row.operation == Kind.DELETE for row in self.rows)
+        return sum(row.operation == OperationKind.DELETE for row in self.rows)
 
     def counts(self) -> dict[str, int]:
         """How many changes of each kind, by the kind's name for people."""
-        counted = Counter(Kind(row.operation).label for row in self.rows)
+        counted = Counter(OperationKind(row.operation).label for row in self.rows)
         return {str(kind): count for kind, count in counted.most_common()}
 
 

@@ -18,7 +18,7 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from django.utils.dateparse import parse_datetime
 
 from users.errors import BulkRefused
-from users.models import Operation as Kind
+from users.models import OperationKind
 from users.sync.bulk import files
 from users.sync.bulk.plan import Plan, Planned
 from users.validation import CONTROL
@@ -58,7 +58,7 @@ def read(file: Path, *, command: str) -> Plan:
             options=document["options"],
             made_at=_time(document["made_at"]),
         )
-        known = all(row.operation in Kind.values for row in plan.rows)
+        known = all(row.operation in OperationKind.values for row in plan.rows)
         hashed = document["hash"]
     except (KeyError, TypeError, ValueError):
         known, hashed = False, ""

@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from users.errors import BulkRefused
-from users.models import BulkRow, BulkRun
+from users.models import BulkRun, RowStatus
 from users.sync.bulk import files
 from users.sync.bulk.attempts import follow_attempts
 from users.sync.display import visible
@@ -20,10 +20,10 @@ COLUMNS = ("line", "key", "outcome", "reason")
 FORMULA = ("=", "+", "-", "@", "\t")
 
 OUTCOMES: Mapping[str, str] = {
-    BulkRow.State.DONE: "changed",
-    BulkRow.State.SKIPPED: "skipped",
-    BulkRow.State.FAILED: "failed",
-    BulkRow.State.WAITING: "waiting",
+    RowStatus.DONE: "changed",
+    RowStatus.SKIPPED: "skipped",
+    RowStatus.FAILED: "failed",
+    RowStatus.WAITING: "waiting",
 }
 WORST_FIRST = ("failed", "waiting", "skipped", "changed", "unchanged")
 """A line may hold two changes; its outcome is the worse one."""

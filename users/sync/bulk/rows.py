@@ -23,8 +23,7 @@ from users.errors import (
     NotSaved,
     Waiting,
 )
-from users.models import BuilderUser, BulkRow, ClerkAccount, Source
-from users.models import Operation as Kind
+from users.models import BuilderUser, BulkRow, ClerkAccount, OperationKind, RowStatus, Source
 from users.sync.bulk import actions, clerk_values, creating
 from users.sync.bulk.attempts import attempts_of
 from users.sync.bulk.circuit import Signal
@@ -34,8 +33,6 @@ from users.sync.outbound.dual_write import dual_write
 from users.sync.services import invitations, sign_in, users
 from users.version import same
 
-State = BulkRow.State
-
 OLDEST = timedelta(seconds=2)
 """How old our copy of an account may be when its row is written. The documentation names it."""
 
@@ -44,7 +41,9 @@ def asks_clerk(row: BulkRow) -> bool:
     """Whether it needs a place at Clerk's pace."""
     if row.operation in creating.KINDS:
         return creating.asks_clerk(row)
-    if row.operation == Kind.INVITE or "invitation" in row.changes:  # sent, or revoked first
+    if (
+        row.operation == OperationKind.INVITE or "invitation" in row.changes
+    ):  # sent, or revoked first
         return True
     return _operation(row).asks_clerk
 
@@ -76,7 +75,7 @@ class Result:
     `signal` is for the circuit breaker.
     """
 
-    state: State
+    state: RowStatus
     reason: str
     signal: Signal
 
@@ -93,7 +92,7 @@ def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
     except ChangeFailed as failure:
         return _result_of(failure)
     signal = Signal.ANSWERED if asks_clerk(row) else Signal.ENDED
-    return Result(State.DONE, " ".join(warnings), signal)
+    return Result(RowStatus.DONE, " ".join(warnings), signal)
 
 
 def _result_of(failure: ChangeFailed) -> Result:
@@ -111,26 +110,26 @@ def _result_of(failure: ChangeFailed) -> Result:
         case Gone():
             return _skipped("The user was deleted since the plan was made.")
         case Denied() | NotConfigured():
-            return Result(State.WAITING, message, Signal.DENIED)
+            return Result(RowStatus.WAITING, message, Signal.DENIED)
         case _ if failure.retry_after is not None:
-            return Result(State.WAITING, message, Signal.NOTHING)
+            return Result(RowStatus.WAITING, message, Signal.NOTHING)
         case NotKnown() | NotSaved():
-            return Result(State.WAITING, message, Signal.NO_ANSWER)
+            return Result(RowStatus.WAITING, message, Signal.NO_ANSWER)
         case Busy() | BusyInClerk() | Waiting():
-            return Result(State.WAITING, message, Signal.NOTHING)
-    return Result(State.FAILED, message, Signal.FAILED)
+            return Result(RowStatus.WAITING, message, Signal.NOTHING)
+    return Result(RowStatus.FAILED, message, Signal.FAILED)
 
 
 def crashed(row: BulkRow, problem: Exception) -> Result:
     """Result of a row that ended with an error of ours. Its attempt may be pending: then the row
     waits, and follows the attempt."""
-    state = State.WAITING if attempts_of(row).pending().exists() else State.FAILED
+    state = RowStatus.WAITING if attempts_of(row).pending().exists() else RowStatus.FAILED
     reason = f"It failed with {type(problem).__name__}: see the log."
     return Result(state, reason, Signal.FAILED)
 
 
 def _skipped(reason: str) -> Result:
-    return Result(State.SKIPPED, reason, Signal.ENDED)
+    return Result(RowStatus.SKIPPED, reason, Signal.ENDED)
 
 
 def store(row: BulkRow, result: Result) -> None:
@@ -148,9 +147,9 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
     run = row.run
     if row.operation in creating.KINDS:
         return creating.create(row, user, gateway)
-    if row.operation == Kind.INVITE:
+    if row.operation == OperationKind.INVITE:
         return _invite(row, user)
-    if row.operation == Kind.DELETE:
+    if row.operation == OperationKind.DELETE:
         return users.delete_user(
             user, actor=run.actor, source=Source.COMMAND, run=run, gateway=gateway
         ).warnings
@@ -164,7 +163,7 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
         gateway=gateway,
         fresh=OLDEST,
     )
-    if row.operation in (Kind.REPLACE_EMAIL, Kind.PUSH_EMAIL):
+    if row.operation in (OperationKind.REPLACE_EMAIL, OperationKind.PUSH_EMAIL):
         return sign_in.still_found(row.changes["email"][0], gateway)
     return saved.warnings
 
@@ -200,9 +199,9 @@ def _moved_here(conflict: Conflict) -> str:
 
 
 _EXPECTED_IN_CLERK: Mapping[str, tuple[int, ...]] = {
-    Kind.PUSH_NAME: (0, 1),
-    Kind.PUSH_EMAIL: (0, 1),
-    Kind.FOLLOW: (1,),
+    OperationKind.PUSH_NAME: (0, 1),
+    OperationKind.PUSH_EMAIL: (0, 1),
+    OperationKind.FOLLOW: (1,),
 }
 """Which of before and after Clerk must hold. A push may have arrived in an earlier try."""
 

@@ -18,8 +18,7 @@ from django.utils import timezone
 
 from users.clerk import Pace
 from users.errors import BulkRefused
-from users.models import BulkRow, BulkRun, Status
-from users.models import Operation as Kind
+from users.models import BulkRow, BulkRun, OperationKind, RowStatus, RunStatus, Status
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, results, rows
 from users.sync.bulk.attempts import follow_attempts
@@ -31,8 +30,6 @@ from users.sync.bulk.read_ahead import ReadAhead
 from users.sync.bulk.workers import Workers
 from users.sync.outbound import recovery
 
-State = BulkRow.State
-
 CHUNK = 200
 ROUND_PAUSES = (0.0, 2.0, 4.0, 8.0)
 """Seconds before each round. The later ones try the rows again that still wait: somebody is saving
@@ -42,7 +39,7 @@ LEASE_CHECKED_EVERY = 100
 
 @dataclass
 class Progress:
-    """How far a run has come; `counts` by `BulkRow.State`."""
+    """How far a run has come; `counts` by `RowStatus`."""
 
     total: int
     counts: Counter[str] = field(default_factory=Counter)
@@ -104,7 +101,7 @@ class Portion:
 
     @property
     def _states(self) -> list[str]:
-        return [State.WAITING, State.FAILED] if self.failed else [State.WAITING]
+        return [RowStatus.WAITING, RowStatus.FAILED] if self.failed else [RowStatus.WAITING]
 
     def rows_of(self, run: BulkRun) -> QuerySet[BulkRow]:
         """Select the rows that are meant now, and go on to be whatever becomes of them."""
@@ -181,7 +178,7 @@ def plan_rest(run: BulkRun, portion: Portion) -> Plan:
 def resume_command(run: BulkRun, *, failed: bool = False) -> str:
     """What to type to go on with a run; with `failed`, to try its failed rows again as well."""
     left = Portion(failed=failed).left_of(run)
-    flags = apply_flags(left.filter(operation=Kind.DELETE).count())
+    flags = apply_flags(left.filter(operation=OperationKind.DELETE).count())
     retry = " --retry-failed" if failed else ""
     return f"manage.py {run.command} --resume {run.pk} {flags}{retry}"
 
@@ -194,8 +191,8 @@ def resume(run: BulkRun, portion: Portion) -> None:
     for attempt in run.attempts.filter(status=Status.STARTED):
         recovery.recover(attempt)
     follow_attempts(run)
-    portion.left_of(run).filter(state=State.FAILED).update(state=State.WAITING, reason="")
-    run.state, run.message, run.finished_at = BulkRun.State.RUNNING, "", None
+    portion.left_of(run).filter(state=RowStatus.FAILED).update(state=RowStatus.WAITING, reason="")
+    run.state, run.message, run.finished_at = RunStatus.RUNNING, "", None
     run.save(update_fields=["state", "message", "finished_at"])
 
 
@@ -271,7 +268,7 @@ class _Execution:
             if self._stop.wait(pause):
                 return
             self._round()
-            if self._over or not self._rows.filter(state=State.WAITING).exists():
+            if self._over or not self._rows.filter(state=RowStatus.WAITING).exists():
                 return
 
     def _round(self) -> None:
@@ -313,13 +310,13 @@ class _Execution:
     def _collect(self, *, all_of_them: bool = False) -> None:
         for number, result in self._workers.finished(all_of_them=all_of_them):
             self._breaker.end(number, signal=result.signal, reason=result.reason)
-            if result.state != State.WAITING:
+            if result.state != RowStatus.WAITING:
                 self._progress.counts[result.state] += 1
         self._watch(self._progress)
 
 
 def _counts(run: BulkRun) -> Counter[str]:
-    ended = run.rows.exclude(state=State.WAITING).order_by()
+    ended = run.rows.exclude(state=RowStatus.WAITING).order_by()
     return Counter(dict(ended.values_list("state").annotate(Count("pk"))))
 
 
@@ -327,20 +324,20 @@ def _close(run: BulkRun, message: str, *, stopped: str) -> None:
     """Store how the run ended; `stopped` is the reason of the circuit breaker."""
     # Before the run counts as ended: after a kill nobody looks again at one that has.
     results.follow(run)
-    left = run.rows.filter(state=State.WAITING).count()
+    left = run.rows.filter(state=RowStatus.WAITING).count()
     if not left:
-        run.state, run.message = BulkRun.State.FINISHED, ""
+        run.state, run.message = RunStatus.FINISHED, ""
     elif stopped:
-        run.state, run.message = BulkRun.State.STOPPED, stopped
+        run.state, run.message = RunStatus.STOPPED, stopped
     else:
-        run.state, run.message = BulkRun.State.INTERRUPTED, message or _waiting_message(run)
+        run.state, run.message = RunStatus.INTERRUPTED, message or _waiting_message(run)
     run.finished_at = timezone.now()
     run.save(update_fields=["state", "message", "finished_at"])
 
 
 def _waiting_message(run: BulkRun) -> str:
     """Tell rows that were tried from those that a limit, or a choice of users, left out."""
-    waiting = run.rows.filter(state=State.WAITING)
+    waiting = run.rows.filter(state=RowStatus.WAITING)
     said = []
     if tried := waiting.exclude(reason="").count():
         waits = "1 row waits" if tried == 1 else f"{tried} rows wait"
@@ -356,7 +353,7 @@ def _waiting(meant: QuerySet[BulkRow]) -> Iterator[Sequence[BulkRow]]:
     position = -1
     while True:
         chunk = list(
-            meant.filter(state=State.WAITING, position__gt=position)
+            meant.filter(state=RowStatus.WAITING, position__gt=position)
             .select_related("run__actor", "user__account")
             .order_by("position")[:CHUNK]
         )

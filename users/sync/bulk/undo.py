@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from users.errors import BulkRefused
-from users.models import BulkRow, BulkRun
-from users.models import Operation as Kind
+from users.models import BulkRow, BulkRun, OperationKind, RowStatus
 from users.sync.bulk.clerk_values import apart
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.run import find
@@ -15,31 +14,45 @@ from users.sync.inbound.facts import unfit_name
 from users.sync.operations.base import Changes
 from users.version import same
 
-BACK: dict[str, tuple[tuple[str, Kind], ...]] = {
-    Kind.UPDATE: (("*", Kind.UPDATE),),
-    Kind.REPLACE_EMAIL: (("email", Kind.REPLACE_EMAIL),),
-    Kind.FOLLOW: (("name", Kind.UPDATE), ("email", Kind.REPLACE_EMAIL)),
-    Kind.PUSH_NAME: (("name", Kind.UPDATE),),
-    Kind.PUSH_EMAIL: (("email", Kind.REPLACE_EMAIL),),
-    Kind.LINK: (("clerk_id", Kind.UNLINK),),
-    Kind.BAN: (("banned", Kind.UNBAN),),
-    Kind.UNBAN: (("banned", Kind.BAN),),
+BACK: dict[str, tuple[tuple[str, OperationKind], ...]] = {
+    OperationKind.UPDATE: (("*", OperationKind.UPDATE),),
+    OperationKind.REPLACE_EMAIL: (("email", OperationKind.REPLACE_EMAIL),),
+    OperationKind.FOLLOW: (("name", OperationKind.UPDATE), ("email", OperationKind.REPLACE_EMAIL)),
+    OperationKind.PUSH_NAME: (("name", OperationKind.UPDATE),),
+    OperationKind.PUSH_EMAIL: (("email", OperationKind.REPLACE_EMAIL),),
+    OperationKind.LINK: (("clerk_id", OperationKind.UNLINK),),
+    OperationKind.BAN: (("banned", OperationKind.UNBAN),),
+    OperationKind.UNBAN: (("banned", OperationKind.BAN),),
 }
 """What undoes each kind, field by field; "*" stands for all fields at once."""
 
 SAID_FIRST = {
-    Kind.REPLACE_EMAIL: "Emails replaced: {}. They are replaced back; Clerk mailed the people, and "
-    "does it again.",
-    Kind.FOLLOW: "Users that took Clerk's values: {}. Both sides take what was here before.",
-    Kind.PUSH_NAME: "Names pushed: {}. Both sides take the name that Clerk had before.",
-    Kind.PUSH_EMAIL: "Emails pushed: {}. Both sides take the email that Clerk had before.",
-    Kind.INVITE: "Invitations mailed: {}. That cannot be undone here: revoke them in the admin.",
-    Kind.CREATE: "Users created: {}. That cannot be undone here: delete them in the admin.",
-    Kind.CREATE_INVITED: "Users created and invited: {}. That cannot be undone here: delete them "
-    "in the admin.",
-    Kind.SIGN_OUT: "Users signed out: {}. That cannot be undone: they sign in again themselves.",
-    Kind.DELETE: "Users deleted: {}. That cannot be undone: Clerk has forgotten their accounts. "
-    "import_users makes such users anew, with new accounts.",
+    OperationKind.REPLACE_EMAIL: (
+        "Emails replaced: {}. They are replaced back; Clerk mailed the people, and does it again."
+    ),
+    OperationKind.FOLLOW: (
+        "Users that took Clerk's values: {}. Both sides take what was here before."
+    ),
+    OperationKind.PUSH_NAME: ("Names pushed: {}. Both sides take the name that Clerk had before."),
+    OperationKind.PUSH_EMAIL: (
+        "Emails pushed: {}. Both sides take the email that Clerk had before."
+    ),
+    OperationKind.INVITE: (
+        "Invitations mailed: {}. That cannot be undone here: revoke them in the admin."
+    ),
+    OperationKind.CREATE: (
+        "Users created: {}. That cannot be undone here: delete them in the admin."
+    ),
+    OperationKind.CREATE_INVITED: (
+        "Users created and invited: {}. That cannot be undone here: delete them in the admin."
+    ),
+    OperationKind.SIGN_OUT: (
+        "Users signed out: {}. That cannot be undone: they sign in again themselves."
+    ),
+    OperationKind.DELETE: (
+        "Users deleted: {}. That cannot be undone: Clerk has forgotten their accounts. "
+        "import_users makes such users anew, with new accounts."
+    ),
 }
 
 IRREVERSIBLE = SAID_FIRST.keys() - BACK.keys()
@@ -49,7 +62,7 @@ def plan_undo(pk: int, *, command: str) -> Plan:
     """The reverse of run `pk`, its notes saying first what cannot be undone. Raises `BulkRefused`,
     also when nothing of it can be."""
     run = find(pk, command=command)
-    done = list(run.rows.filter(state=BulkRow.State.DONE).select_related("user", "attempt"))
+    done = list(run.rows.filter(state=RowStatus.DONE).select_related("user", "attempt"))
     rows: list[Planned] = []
     lost: list[str] = []
     # The last change first: two lines may have been about one user.
@@ -59,7 +72,10 @@ def plan_undo(pk: int, *, command: str) -> Plan:
         if row.user is None:
             lost.append(f"{row.label} cannot be undone: the user was deleted.")
             continue
-        if row.operation in (Kind.BAN, Kind.UNBAN) and row.user.account_id != row.clerk_id:
+        if (
+            row.operation in (OperationKind.BAN, OperationKind.UNBAN)
+            and row.user.account_id != row.clerk_id
+        ):
             lost.append(f"{row.label} cannot be undone: the user has another Clerk account now.")
             continue
         back = list(_back(row))
@@ -77,7 +93,7 @@ def plan_undo(pk: int, *, command: str) -> Plan:
 
 def is_possible(run: BulkRun) -> bool:
     """Whether anything of a run can be undone."""
-    return run.rows.filter(state=BulkRow.State.DONE, operation__in=list(BACK)).exists()
+    return run.rows.filter(state=RowStatus.DONE, operation__in=list(BACK)).exists()
 
 
 def _back(row: BulkRow) -> Iterator[Planned]:
@@ -92,7 +108,7 @@ def _back(row: BulkRow) -> Iterator[Planned]:
             name: change for name, change in reversed_changes.items() if field in ("*", name)
         }
         emptied = any(name in ("name", "email") and not now for name, (_, now) in changes.items())
-        replaced = kind == Kind.UNLINK and changes["clerk_id"][1] is not None
+        replaced = kind == OperationKind.UNLINK and changes["clerk_id"][1] is not None
         if changes and not emptied and not replaced:
             assert row.user is not None
             yield Planned.on(row.user, kind, changes, row.line)

@@ -10,14 +10,14 @@ import uuid
 from dataclasses import replace
 from datetime import datetime
 
-from users.models import Invitation, LinkedBy
+from users.models import Invitation, InvitationStatus, LinkedBy
 from users.sync.inbound.group import Account, Decisions, Group, Invited, Row
 from users.sync.inbound.links import Links, may_move
 from users.sync.inbound.notes import explain
 from users.sync.inbound.values import follow
 from users.sync.mirror.comparison import normalized_email, same_email
 
-State, Purpose = Invitation.State, Invitation.Purpose
+Purpose = Invitation.Purpose
 
 
 def derive(group: Group, *, now: datetime) -> Decisions:
@@ -60,8 +60,8 @@ def _derive_once(group: Group, now: datetime) -> Decisions:
 
 def _carried_out(group: Group, decided: Decisions) -> Group:
     """The group as it is once these decisions are applied."""
-    status = dict.fromkeys(decided.accepted, State.ACCEPTED) | dict.fromkeys(
-        decided.closed, State.REVOKED
+    status = dict.fromkeys(decided.accepted, InvitationStatus.ACCEPTED) | dict.fromkeys(
+        decided.closed, InvitationStatus.REVOKED
     )
     return Group(
         accounts={
@@ -95,7 +95,11 @@ def _sorted(group: Group) -> Group:
 def _settle_invitations(group: Group, decisions: Decisions, now: datetime) -> None:
     for invitation in group.invitations:
         row = decisions.rows.get(invitation.user_id)
-        if row is None or row.busy or invitation.status in (State.ACCEPTED, State.REVOKED):
+        if (
+            row is None
+            or row.busy
+            or invitation.status in (InvitationStatus.ACCEPTED, InvitationStatus.REVOKED)
+        ):
             continue
         account = group.accounts.get(row.clerk_id or "")
         if account is not None and _came_from(account, row, invitation):

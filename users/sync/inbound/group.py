@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from users.models import Invitation, LinkedBy
+from users.models import InvitationStatus, LinkedBy
 from users.sync.inbound.facts import Facts, holds_now
 from users.sync.mirror.comparison import normalized_email
-
-State = Invitation.State
 
 
 @dataclass(frozen=True)
@@ -140,12 +138,16 @@ class Invited:
 
     @property
     def open(self) -> bool:
-        return self.status in (State.WAITING, State.PENDING)
+        return self.status in (InvitationStatus.WAITING, InvitationStatus.PENDING)
 
     @property
     def can_be_accepted(self) -> bool:
         """Whether an account can come from it, now or in an event that comes late."""
-        return self.status in (State.PENDING, State.EXPIRED, State.ACCEPTED)
+        return self.status in (
+            InvitationStatus.PENDING,
+            InvitationStatus.EXPIRED,
+            InvitationStatus.ACCEPTED,
+        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,15 @@ from django.utils import timezone
 
 from users import guard
 from users.clerk import ClerkUser, emails
-from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, LinkedBy, Source
+from users.models import (
+    Agreement,
+    BuilderUser,
+    ClerkAccount,
+    Invitation,
+    InvitationStatus,
+    LinkedBy,
+    Source,
+)
 from users.sync.inbound.decisions import derive
 from users.sync.inbound.group import Account, DecidedLink, Decisions, Group, Invited, Row
 from users.sync.mirror import agreements, store
@@ -31,8 +39,6 @@ TOO_LARGE = "Too many users and accounts belong together with it. Nothing was li
 CHUNK = 200
 PARKED = "{}@moving.invalid"
 """Where rows stand while they swap addresses, inside the transaction: nobody ever sees it."""
-
-State = Invitation.State
 
 
 def take(user: ClerkUser, *, source: Source = Source.TASK) -> None:
@@ -436,12 +442,12 @@ class _Apply:
         now = timezone.now()
         if self.decisions.accepted:
             Invitation.objects.filter(reference__in=self.decisions.accepted).update(
-                status=State.ACCEPTED, send_after=None, updated_at=now
+                status=InvitationStatus.ACCEPTED, send_after=None, updated_at=now
             )
         if self.decisions.closed:
             closed = Invitation.objects.filter(reference__in=self.decisions.closed)
             closed.filter(clerk_invitation_id__isnull=False).update(revoke_due=True)
-            closed.update(status=State.REVOKED, send_after=None, updated_at=now)
+            closed.update(status=InvitationStatus.REVOKED, send_after=None, updated_at=now)
 
     def _write_accounts(self) -> None:
         for clerk_id, row_id in self.decisions.replaced.items():

@@ -12,7 +12,14 @@ from django.conf import settings
 from django.db.models import Q, TextChoices
 from django.utils import timezone
 
-from users.models import BulkRun, ClerkAccount, EventCheck, WebhookDelivery, WebhookRefusal
+from users.models import (
+    BulkRun,
+    ClerkAccount,
+    EventCheck,
+    RunStatus,
+    WebhookDelivery,
+    WebhookRefusal,
+)
 from users.sync.inbound import deliveries
 from users.sync.mirror import newest, scan
 
@@ -176,7 +183,7 @@ def _before(moment: datetime | None, limit: datetime) -> bool:
 def _failed_after(last: BulkRun | None) -> BulkRun | None:
     """Return the newest scan that did not finish, if it was started after the last one that did."""
     newest_scan = BulkRun.objects.filter(command=scan.COMMAND).first()
-    if newest_scan is None or newest_scan.state != BulkRun.State.INTERRUPTED:
+    if newest_scan is None or newest_scan.state != RunStatus.INTERRUPTED:
         return None
     return newest_scan if last is None or newest_scan.pk > last.pk else None
 

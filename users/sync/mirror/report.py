@@ -27,7 +27,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, Coalesce
 
-from users.models import LINKED, BuilderUser, BulkRun, ClerkAccount, Status, SyncAttempt
+from users.models import LINKED, BuilderUser, BulkRun, ClerkAccount, RunStatus, Status, SyncAttempt
 from users.sync.mirror import comparison, status
 from users.version import same
 
@@ -147,7 +147,7 @@ UNVERIFIED = "Its email is not verified, so clerk_link leaves it: link it on the
 
 def _last_look() -> Any:
     """When the newest complete look at Clerk's users began, in SQL; long ago if there is none."""
-    looks = BulkRun.objects.filter(command="scan", state=BulkRun.State.FINISHED)
+    looks = BulkRun.objects.filter(command="scan", state=RunStatus.FINISHED)
     newest = looks.order_by("-started_at").values("started_at")[:1]
     return Coalesce(Subquery(newest), Value(LONG_AGO, output_field=DateTimeField()))
 

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from users.clerk import Clerk, Deadline, UserPage, clock
 from users.errors import BulkRefused, ClerkError, ClerkRefused, ClerkUnknown
-from users.models import BulkRun, ClerkAccount
+from users.models import BulkRun, ClerkAccount, RunStatus
 from users.sync.inbound import reconcile as reconciliation
 from users.sync.mirror import agreements, instance, store
 from users.sync.outbound import locks
@@ -96,12 +96,12 @@ def scan(
         if reconcile:
             reconciliation.reconcile_due()
     except BaseException as problem:
-        _close(run, BulkRun.State.INTERRUPTED, message=_reason(problem))
+        _close(run, RunStatus.INTERRUPTED, message=_reason(problem))
         raise
     finally:
         gc.unfreeze()
     options = {"seen": result.seen, "gone": result.gone, "unreadable": len(result.unreadable)}
-    _close(run, BulkRun.State.FINISHED, options=options)
+    _close(run, RunStatus.FINISHED, options=options)
     return result
 
 
@@ -114,7 +114,7 @@ def _reason(problem: BaseException) -> str:
 
 def last_finished() -> BulkRun | None:
     """The newest scan that came to its end."""
-    done = BulkRun.objects.filter(command=COMMAND, state=BulkRun.State.FINISHED)
+    done = BulkRun.objects.filter(command=COMMAND, state=RunStatus.FINISHED)
     return done.order_by("-finished_at").first()
 
 

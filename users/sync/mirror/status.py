@@ -21,7 +21,7 @@ from users.models import LINKED, BuilderUser, Status, SyncAttempt
 from users.sync.mirror.comparison import NormalizedName, where_email_differs, where_name_differs
 
 
-class State(TextChoices):
+class UserStatus(TextChoices):
     """What the list shows of a user; the first that fits."""
 
     OPEN = "open", "Open attempt"
@@ -54,19 +54,19 @@ EMAIL_DIFFERS = where_email_differs(F("email"), F("account__email"))
 
 
 def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
-    """Each user with its `clerk_state`, one of `State`."""
+    """Each user with its `clerk_state`, one of `UserStatus`."""
     open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
     return users.annotate(
         clerk_state=Case(
-            When(Exists(open_attempts), then=Value(State.OPEN)),
-            When(~LINKED, then=Value(State.NOT_LINKED)),
-            When(HAS_NO_COPY, then=Value(State.UNSEEN)),
-            When(account__deleted_at__isnull=False, then=Value(State.DELETED)),
-            When(account__not_found_at__isnull=False, then=Value(State.NOT_FOUND)),
-            When(account__banned=True, then=Value(State.BANNED)),
-            When(account__locked=True, then=Value(State.LOCKED)),
-            When(NAME_DIFFERS | EMAIL_DIFFERS, then=Value(State.DIFFERS)),
-            default=Value(State.IN_STEP),
+            When(Exists(open_attempts), then=Value(UserStatus.OPEN)),
+            When(~LINKED, then=Value(UserStatus.NOT_LINKED)),
+            When(HAS_NO_COPY, then=Value(UserStatus.UNSEEN)),
+            When(account__deleted_at__isnull=False, then=Value(UserStatus.DELETED)),
+            When(account__not_found_at__isnull=False, then=Value(UserStatus.NOT_FOUND)),
+            When(account__banned=True, then=Value(UserStatus.BANNED)),
+            When(account__locked=True, then=Value(UserStatus.LOCKED)),
+            When(NAME_DIFFERS | EMAIL_DIFFERS, then=Value(UserStatus.DIFFERS)),
+            default=Value(UserStatus.IN_STEP),
             output_field=CharField(),
         )
     )  # fmt: skip

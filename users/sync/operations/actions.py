@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import ClerkError, ClerkNotFound, ClerkUnknown
-from users.models import BuilderUser, ClerkAccount
-from users.models import Operation as Kind
+from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.operations.base import Changes, Claims, Operation, Seen, Verdict, seen_after
 
 
@@ -45,7 +44,7 @@ class Ban(AccountAction):
     invitation, no longer the row's own.
     """
 
-    kind = Kind.BAN
+    kind = OperationKind.BAN
     sent_again = True
     effect = {"banned": [False, True]}
 
@@ -75,7 +74,7 @@ class Ban(AccountAction):
 
 
 class Unban(AccountAction):
-    kind = Kind.UNBAN
+    kind = OperationKind.UNBAN
     sent_again = True
     effect = {"banned": [True, False]}
 
@@ -89,7 +88,7 @@ class Unban(AccountAction):
 class Unlock(AccountAction):
     """Ends the lock that Clerk sets after too many wrong passwords."""
 
-    kind = Kind.UNLOCK
+    kind = OperationKind.UNLOCK
     sent_again = True
     effect = {"locked": [True, False]}
 
@@ -103,7 +102,7 @@ class Unlock(AccountAction):
 class ResetMfa(AccountAction):
     """Removes all second factors: the person signs in without, and may set up new ones."""
 
-    kind = Kind.RESET_MFA
+    kind = OperationKind.RESET_MFA
     effect = {"two-factor sign-in": [True, False]}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
@@ -120,7 +119,7 @@ class SignOut(AccountAction):
     `details["sessions"]` is how many there were, `details["ended"]` how many were ended.
     """
 
-    kind = Kind.SIGN_OUT
+    kind = OperationKind.SIGN_OUT
     effect = {"sessions": ["active", "ended"]}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:

@@ -14,8 +14,7 @@ from django.contrib.admin.models import CHANGE
 from users import guard
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import ClerkError, ClerkNotFound, FieldConflict
-from users.models import BuilderUser, SyncAttempt
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind, SyncAttempt
 from users.sync.mirror import instance
 from users.version import SHOWN, value_of
 
@@ -53,7 +52,7 @@ class Operation(ABC):
     must decide alike, so everything that is needed later is in `changes` and `details`.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[OperationKind]
     log_flag: ClassVar[int] = CHANGE
     changes_row: ClassVar[bool] = True
     """Whether `changes` are of columns of the row; if not, they tell what changes in Clerk."""

@@ -11,8 +11,7 @@ from users import guard
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.clerk.metadata import OUR_ID
 from users.errors import ClerkNotFound, ClerkRefused, Conflict, FieldConflict
-from users.models import BuilderUser, ClerkAccount
-from users.models import Operation as Kind
+from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.mirror import agreements, store
 from users.sync.mirror.comparison import normalized_email, normalized_name, same_email, same_name
 from users.sync.operations.base import (
@@ -34,7 +33,7 @@ class Edit(Operation):
     the new one is split by the two names that Clerk has, unless `details["split"]` says how.
     """
 
-    kind = Kind.UPDATE
+    kind = OperationKind.UPDATE
     _clerk_names = ("", "")
     sent_again = True
     reads_first = True
@@ -110,7 +109,7 @@ class Edit(Operation):
 class ReplaceEmail(Operation):
     """*Replace now*: the new address becomes the only one of the same Clerk user, verified."""
 
-    kind = Kind.REPLACE_EMAIL
+    kind = OperationKind.REPLACE_EMAIL
     reads_first = True
     _known_before: str | None = None
 
@@ -163,7 +162,7 @@ class SetPassword(Operation):
     """A new password goes to Clerk alone. The attempt says "(set)" and when Clerk's was last
     changed before: a later time there shows that ours arrived."""
 
-    kind = Kind.SET_PASSWORD
+    kind = OperationKind.SET_PASSWORD
     changes_row = False
     has_secrets = True
     unprovable = True
@@ -230,7 +229,7 @@ class Create(Operation):
     lost, and an account of somebody else is never taken for it.
     """
 
-    kind = Kind.CREATE
+    kind = OperationKind.CREATE
     log_flag = ADDITION
 
     @classmethod
@@ -347,7 +346,7 @@ class CreateFromClerk(Create):
 class Delete(Operation):
     """The user leaves Clerk, then the table. A 404 of our own instance counts as done."""
 
-    kind = Kind.DELETE
+    kind = OperationKind.DELETE
     log_flag = DELETION
     missing = Verdict.HAS_IT
 

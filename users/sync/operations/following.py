@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from users.clerk import Clerk, ClerkUser, Deadline
-from users.models import BuilderUser
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind
 from users.sync.inbound.facts import unfit_name
 from users.sync.mirror import comparison
 from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
@@ -13,7 +12,7 @@ from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_
 class Follow(Operation):
     """The row takes over name and email from its Clerk account."""
 
-    kind = Kind.FOLLOW
+    kind = OperationKind.FOLLOW
 
     @property
     def asks_clerk(self) -> bool:

@@ -11,8 +11,7 @@ from django.utils import timezone
 from users.clerk import Clerk, ClerkInvitation, ClerkUser, Deadline
 from users.clerk.metadata import OUR_ID, OUR_INVITATION
 from users.errors import ClerkNotFound, ClerkRefused
-from users.models import BuilderUser, Invitation
-from users.models import Operation as Kind
+from users.models import BuilderUser, Invitation, InvitationStatus, OperationKind
 from users.sync.mirror import instance
 from users.sync.mirror.comparison import normalized_email
 from users.sync.operations.base import Changes, Claims, Operation, Seen, Verdict
@@ -49,7 +48,7 @@ class _Inviting(Operation):
                 "purpose": wanted["purpose"],
                 "email": wanted["email"],
                 "invited_by_id": wanted["invited_by"],
-                "status": Invitation.State.PENDING,
+                "status": InvitationStatus.PENDING,
                 "send_after": None,
                 "sent_at": self.decided_at or timezone.now(),
             },
@@ -111,7 +110,7 @@ def wanted(email: str, purpose: str, *, invited_by: int | None, reference: str =
 class Invite(_Inviting):
     """An invitation for a user whose row is there."""
 
-    kind = Kind.INVITE
+    kind = OperationKind.INVITE
     changes_row = False
 
     @classmethod
@@ -130,7 +129,7 @@ class Invite(_Inviting):
 class CreateInvited(_Inviting, Create):
     """A new user, and the invitation to a first account: both, or none if Clerk refuses."""
 
-    kind = Kind.CREATE_INVITED
+    kind = OperationKind.CREATE_INVITED
 
     @classmethod
     def of_new(cls, user: BuilderUser, invitation: Any) -> CreateInvited:
@@ -147,7 +146,7 @@ class CreateInvited(_Inviting, Create):
 class Revoke(Operation):
     """The invitation can no longer be accepted. One that was not sent yet is known here alone."""
 
-    kind = Kind.REVOKE
+    kind = OperationKind.REVOKE
     changes_row = False
 
     @classmethod
@@ -171,7 +170,7 @@ class Revoke(Operation):
 
     def write(self, row: BuilderUser) -> BuilderUser:
         Invitation.objects.filter(reference=self.details["reference"]).update(
-            status=Invitation.State.REVOKED, send_after=None, updated_at=timezone.now()
+            status=InvitationStatus.REVOKED, send_after=None, updated_at=timezone.now()
         )
         return row
 

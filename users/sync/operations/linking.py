@@ -5,8 +5,7 @@ from __future__ import annotations
 from django.utils import timezone
 
 from users.clerk import Clerk, ClerkUser, Deadline
-from users.models import BuilderUser, ClerkAccount
-from users.models import Operation as Kind
+from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.mirror import agreements, store
 from users.sync.operations.base import Operation, Seen, Verdict, write_fields
 
@@ -30,7 +29,7 @@ class _Linking(Operation):
 class Link(_Linking):
     """The row takes an account."""
 
-    kind = Kind.LINK
+    kind = OperationKind.LINK
 
     @classmethod
     def to(cls, user: BuilderUser, clerk_id: str) -> Link:
@@ -51,7 +50,7 @@ class Unlink(_Linking):
     """The row forgets its account. The account stays in Clerk, and is never linked by itself
     again."""
 
-    kind = Kind.UNLINK
+    kind = OperationKind.UNLINK
 
     @classmethod
     def of(cls, user: BuilderUser) -> Unlink:

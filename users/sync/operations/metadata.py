@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from users.clerk import Clerk, ClerkUser, Deadline
-from users.models import BuilderUser
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind
 from users.sync.operations.actions import AccountAction
 from users.sync.operations.base import Claims, Seen, Verdict
 
@@ -17,7 +16,7 @@ METADATA = "public_metadata"
 class MergeMetadata(AccountAction):
     """Merge into the public metadata. What is not named stays; a key that is null goes."""
 
-    kind = Kind.MERGE_METADATA
+    kind = OperationKind.MERGE_METADATA
 
     @classmethod
     def into(cls, user: BuilderUser, patch: Mapping[str, Any]) -> MergeMetadata:

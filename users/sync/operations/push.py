@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import FieldConflict
-from users.models import BuilderUser
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind
 from users.sync.mirror.comparison import same_name
 from users.sync.operations.base import Operation
 from users.sync.operations.edits import Edit, ReplaceEmail
@@ -30,7 +29,7 @@ class _Push(Operation):
 class PushName(_Push, Edit):
     """The row's name, split as Clerk's two."""
 
-    kind = Kind.PUSH_NAME
+    kind = OperationKind.PUSH_NAME
 
     def build_on(self, account: ClerkUser) -> None:
         super().build_on(account)
@@ -46,7 +45,7 @@ class PushName(_Push, Edit):
 class PushEmail(_Push, ReplaceEmail):
     """The row's email becomes the only one of the Clerk user, verified."""
 
-    kind = Kind.PUSH_EMAIL
+    kind = OperationKind.PUSH_EMAIL
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
         self._known_before = self.old

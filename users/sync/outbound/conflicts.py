@@ -7,8 +7,7 @@ from typing import Any
 from django.db.models import Q
 
 from users.errors import Conflict, FieldConflict, NothingToChange
-from users.models import BuilderUser, Status, SyncAttempt
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind, Status, SyncAttempt
 from users.sync.actors import author_of
 from users.sync.operations import Operation
 from users.version import differences, same, value_of
@@ -25,7 +24,7 @@ def check(operation: Operation, row: BuilderUser, base: dict[str, Any] | None) -
     `NothingToChange` when the row holds the whole edit.
     """
     stale = operation.stale_fields(row) if base is None else differences(row, base)
-    if operation.kind == Kind.UPDATE:
+    if operation.kind == OperationKind.UPDATE:
         held = _held(operation, row)
         operation.changes = {
             field: change for field, change in operation.changes.items() if field not in held

@@ -14,8 +14,7 @@ from datetime import timedelta
 from django.db.models import Case, DateTimeField, F, QuerySet, When
 from django.db.models.functions import Now
 
-from users.models import Operation as Kind
-from users.models import Source, Status, SyncAttempt
+from users.models import OperationKind, Source, Status, SyncAttempt
 from users.sync.operations import Operation, from_attempt
 from users.sync.outbound import journal
 
@@ -45,14 +44,14 @@ def with_next_check(attempts: QuerySet[SyncAttempt]) -> QuerySet[SyncAttempt]:
 
 def create_of(email: str) -> SyncAttempt | None:
     """Find the pending attempt that makes a user with this email."""
-    creates = [Kind.CREATE, Kind.CREATE_INVITED]
+    creates = [OperationKind.CREATE, OperationKind.CREATE_INVITED]
     wanted = SyncAttempt.objects.pending().filter(operation__in=creates, changes__email__1=email)
     return wanted.order_by("id").first()
 
 
 def invite_of(user_id: uuid.UUID, email: str) -> SyncAttempt | None:
     """Find the pending attempt that invites this user to this email."""
-    wanted = SyncAttempt.objects.pending().filter(operation=Kind.INVITE, user=user_id)
+    wanted = SyncAttempt.objects.pending().filter(operation=OperationKind.INVITE, user=user_id)
     return wanted.filter(changes__invitation__1=email).order_by("id").first()
 
 

@@ -20,8 +20,7 @@ from django.utils import timezone
 
 from users.clerk import Deadline
 from users.errors import Busy, ChangeFailed, Conflict, NotKnown, NotSaved, Refused, Repeated
-from users.models import BuilderUser, Status, SyncAttempt
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind, Status, SyncAttempt
 from users.sync.operations import Operation
 from users.sync.outbound import locks
 from users.sync.outbound.exchange import Saved
@@ -104,7 +103,7 @@ def saved_by(first: SyncAttempt | None, user: BuilderUser) -> dict[str, Any]:
     """Return the values that the same page has saved already: its author knows of these."""
     if first is None or first.user_id != user.pk:
         return {}
-    if first.operation != Kind.UPDATE or first.status != Status.APPLIED:
+    if first.operation != OperationKind.UPDATE or first.status != Status.APPLIED:
         return {}
     return {field: after for field, (_, after) in first.changes.items()}
 
@@ -113,7 +112,7 @@ def deletion_by(token: uuid.UUID | None, user_id: str) -> SyncAttempt | None:
     """Find the attempt by which the same page has deleted this user."""
     deletions = SyncAttempt.objects.filter(
         token=token,
-        operation=Kind.DELETE,
+        operation=OperationKind.DELETE,
         status=Status.APPLIED,
         details__user_id=user_id,
     )

@@ -29,7 +29,15 @@ from users.errors import (
     Repeated,
     Waiting,
 )
-from users.models import BuilderUser, BulkRun, Invitation, Source, Status, SyncAttempt
+from users.models import (
+    BuilderUser,
+    BulkRun,
+    Invitation,
+    InvitationStatus,
+    Source,
+    Status,
+    SyncAttempt,
+)
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
@@ -54,7 +62,7 @@ ALREADY_CLOSED = frozenset(
 )
 """Clerk's codes for an invitation that can no longer be revoked, as it is not open any more."""
 
-State, Purpose = Invitation.State, Invitation.Purpose
+Purpose = Invitation.Purpose
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ def _outcome_of(
     try:
         repeats.outcome_of(first, deadline or Deadline(settings.CLERK_EDIT_DEADLINE))
     except ChangeFailed:
-        waiting = user.invitations.filter(status=State.WAITING, email=email).first()
+        waiting = user.invitations.filter(status=InvitationStatus.WAITING, email=email).first()
         if waiting is None:
             raise
         return Invited(user, waiting.send_after)
@@ -257,13 +265,15 @@ def settle_accepted(invitation: Invitation, *, deadline: Deadline) -> bool:
     invitation. Return whether an account could be linked. Raises `ClerkError`."""
     for account in clerk().find_by_email(invitation.email, deadline=deadline):
         reconcile.take(account)
-    unlinked = Invitation.objects.filter(pk=invitation.pk, status=State.PENDING)
-    return not unlinked.update(status=State.ACCEPTED, updated_at=timezone.now())
+    unlinked = Invitation.objects.filter(pk=invitation.pk, status=InvitationStatus.PENDING)
+    return not unlinked.update(status=InvitationStatus.ACCEPTED, updated_at=timezone.now())
 
 
 def open_of(user: BuilderUser) -> Invitation | None:
     """The invitation that the user has not answered yet."""
-    return user.invitations.filter(status__in=[State.WAITING, State.PENDING]).first()
+    return user.invitations.filter(
+        status__in=[InvitationStatus.WAITING, InvitationStatus.PENDING]
+    ).first()
 
 
 # --- In the background -----------------------------------------------------------------------
@@ -272,13 +282,13 @@ def open_of(user: BuilderUser) -> Invitation | None:
 def tend() -> list[str]:
     """Send what waited long enough, note what expired, ask Clerk about what is pending."""
     now = timezone.now()
-    expired = Invitation.objects.filter(status=State.PENDING, expires_at__lte=now)
-    expired.update(status=State.EXPIRED, updated_at=now)
+    expired = Invitation.objects.filter(status=InvitationStatus.PENDING, expires_at__lte=now)
+    expired.update(status=InvitationStatus.EXPIRED, updated_at=now)
     return [*_send_waiting(), *_check_pending(), *_revoke_closed()]
 
 
 def _send_waiting() -> Iterator[str]:
-    due = Invitation.objects.filter(status=State.WAITING, send_after__lte=timezone.now())
+    due = Invitation.objects.filter(status=InvitationStatus.WAITING, send_after__lte=timezone.now())
     for invitation in due.select_related("user", "invited_by").order_by("id"):
         if until := _full_until():
             _put_off(until)
@@ -302,8 +312,8 @@ def _send_waiting() -> Iterator[str]:
                 yield f"{invitation}: not sent yet. {failure.full_message}"
                 return
             if not isinstance(failure, Waiting):
-                Invitation.objects.filter(pk=invitation.pk, status=State.WAITING).update(
-                    status=State.REFUSED, send_after=None
+                Invitation.objects.filter(pk=invitation.pk, status=InvitationStatus.WAITING).update(
+                    status=InvitationStatus.REFUSED, send_after=None
                 )
             yield f"{invitation}: not sent. {failure.full_message}"
         else:
@@ -315,20 +325,20 @@ def _check_pending() -> Iterator[str]:
     found by asking, and so is one whose event was lost."""
     before = timezone.now() - CHECKED_EVERY
     pending = Invitation.objects.filter(
-        status=State.PENDING, clerk_invitation_id__isnull=False, updated_at__lt=before
+        status=InvitationStatus.PENDING, clerk_invitation_id__isnull=False, updated_at__lt=before
     )
     for invitation in pending.order_by("updated_at")[:CHECKED_AT_ONCE]:
         deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
         try:
             status = _status_in_clerk(invitation, deadline)
-            if status == State.ACCEPTED:
+            if status == InvitationStatus.ACCEPTED:
                 if not settle_accepted(invitation, deadline=deadline):
                     yield f"{invitation}: accepted in Clerk, but no account of it could be linked."
                 continue
         except ClerkError as error:
             yield f"{invitation}: Clerk could not be asked. {error.summary}."
             return
-        Invitation.objects.filter(pk=invitation.pk, status=State.PENDING).update(
+        Invitation.objects.filter(pk=invitation.pk, status=InvitationStatus.PENDING).update(
             status=status, updated_at=timezone.now()
         )
 
@@ -366,14 +376,14 @@ def _status_in_clerk(invitation: Invitation, deadline: Deadline) -> str:
     """What Clerk's lists say; the plain one leaves out the revoked ones. In neither: still
     pending, as an invitation that is taken for revoked links nobody any more."""
     wanted_id = invitation.clerk_invitation_id or ""
-    for status in ("", State.REVOKED):
+    for status in ("", InvitationStatus.REVOKED):
         found: list[ClerkInvitation] = clerk().list_invitations(
             query=wanted_id, status=status, deadline=deadline
         )
         for known in found:
-            if known.id == wanted_id and known.status in State.values:
+            if known.id == wanted_id and known.status in InvitationStatus.values:
                 return known.status
-    return State.PENDING
+    return InvitationStatus.PENDING
 
 
 # --- The limit ---------------------------------------------------------------------------------
@@ -386,7 +396,7 @@ def _full_until() -> datetime | None:
     sent = [moment for moment in recent.values_list("sent_at", flat=True) if moment]
     if len(sent) < PER_HOUR:
         return None
-    waiting = Invitation.objects.filter(status=State.WAITING).count()
+    waiting = Invitation.objects.filter(status=InvitationStatus.WAITING).count()
     return sent[min(len(sent) - PER_HOUR + waiting, len(sent) - 1)] + AN_HOUR
 
 
@@ -396,7 +406,7 @@ def last_sent_at(more: int = 0) -> datetime | None:
     recent = Invitation.objects.filter(sent_at__gt=now - AN_HOUR).order_by("-sent_at")
     moments = [moment for moment in recent.values_list("sent_at", flat=True)[:PER_HOUR] if moment]
     sent = deque(reversed(moments), maxlen=PER_HOUR)
-    for _ in range(Invitation.objects.filter(status=State.WAITING).count() + more):
+    for _ in range(Invitation.objects.filter(status=InvitationStatus.WAITING).count() + more):
         last = max(now, sent[0] + AN_HOUR) if len(sent) == PER_HOUR else now
         sent.append(last)
     return last if last > now else None
@@ -434,7 +444,7 @@ def _wait(user: BuilderUser, details: dict, until: datetime) -> Invitation:
     invitation, _ = Invitation.objects.get_or_create(
         user=user,
         email=details["email"],
-        status=State.WAITING,
+        status=InvitationStatus.WAITING,
         defaults={
             "reference": details["reference"],
             "purpose": details["purpose"],
@@ -447,4 +457,6 @@ def _wait(user: BuilderUser, details: dict, until: datetime) -> Invitation:
 
 def _put_off(until: datetime) -> None:
     """All that are due wait on; `until` is when Clerk takes the first of them."""
-    Invitation.objects.filter(status=State.WAITING, send_after__lt=until).update(send_after=until)
+    Invitation.objects.filter(status=InvitationStatus.WAITING, send_after__lt=until).update(
+        send_after=until
+    )

@@ -8,11 +8,10 @@ from django.db.models import CharField, OuterRef, QuerySet, Subquery
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 
-from users.models import BuilderGroup, SyncAttempt
-from users.models import Operation as Kind
+from users.models import BuilderGroup, OperationKind, SyncAttempt
 from users.sync.actors import Actor
 
-CREATES = (Kind.CREATE, Kind.CREATE_INVITED)
+CREATES = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
 
 
 def with_group(attempts: QuerySet[SyncAttempt]) -> QuerySet[SyncAttempt]:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from django.core.exceptions import ValidationError
 
-from users.models import BuilderUser
-from users.models import Operation as Kind
+from users.models import BuilderUser, OperationKind
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet import reading
@@ -29,7 +28,7 @@ from users.version import same, value_of
 
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
 NEW_ADDRESS = "new_address"
-WAYS = {"replace": Kind.REPLACE_EMAIL, "invite": Kind.INVITE}
+WAYS = {"replace": OperationKind.REPLACE_EMAIL, "invite": OperationKind.INVITE}
 """What becomes of the sign-in of a linked user with a new address, as on *Change email*."""
 
 
@@ -136,7 +135,7 @@ class _Updates:
             elif way in WAYS:
                 yield Planned.on(user, WAYS[way], {"email": email}, line.number)
         if changes:
-            yield Planned.on(user, Kind.UPDATE, changes, line.number)
+            yield Planned.on(user, OperationKind.UPDATE, changes, line.number)
 
     def _change(self, user: BuilderUser, field: str, line: Line) -> list[object] | None:
         """The value before and after, None where the cell changes nothing. Raises

@@ -1,11 +1,11 @@
-"""Keep PostgreSQL and Clerk in sync: every rule and every transaction is in here.
+"""Keep PostgreSQL and Clerk in sync. All rules and transactions are in this package.
 
-The rooms, and who may call whom:
+The packages, and which may call which:
 
     admin   api   webhooks   tasks   commands
       │
       ▼
-    maintenance, diagnostics          what the worker does; what clerk_check finds
+    maintenance, diagnostics          the background work; the checks of clerk_check
       │
       ▼
     bulk/                             plans and runs over many users
@@ -14,31 +14,31 @@ The rooms, and who may call whom:
     services/                         one function for each thing that people do
       │
       ▼
-    outbound/   inbound/   mirror/    a change on its way; what Clerk tells; our copy of Clerk
+    outbound/   inbound/   mirror/    changes sent to Clerk; events from Clerk; our mirror of Clerk
       │
       ▼
-    operations/                       each kind of change: what it writes and sends, how it shows
+    operations/                       each kind of change: what it writes, sends and shows
       │
       ▼
     users.clerk, users.models         the gateway; the tables
 
-Beside them, for all rooms: `access/` (who may make which change), `actors` (in whose name),
-`messages` (what people are told), `display` (values as people read them).
+All packages may use `access/` (who may make which change), `actors` (the authors of changes),
+`messages` (the texts for people) and `display` (values as people read them).
 
-The life of an edit, from the form to both stores:
+The steps of an edit, from the form to both stores:
 
-    services.users.save_user          compares with what the form was opened with
-    access.permissions.authorize      may this person make this change?
+    services.users.save_user          compares with the values that the form was opened with
+    access.permissions.authorize      checks that this person may make this change
     outbound.dual_write               records the attempt, and commits it
     outbound.exchange                 locks the row, writes it, and asks Clerk, in one transaction
       operations.Edit                   sends what changed; judges Clerk's answer
       outbound.completion               attempt applied, account stored, log entry; commit
     outbound.recovery                 resolves the attempt if the outcome stayed unknown
 
-The life of an event:
+The steps of an event:
 
     inbound.deliveries.receive        records it once
-    inbound.facts.join                what it tells, joined with all that was known before
-    inbound.decisions.derive          what follows: links, names, emails (a pure function)
-    inbound.reconcile                 applies it to the rows, in the same transaction
+    inbound.facts.join                joins what it says with everything that was known before
+    inbound.decisions.derive          derives links, names and emails (a pure function)
+    inbound.reconcile                 applies them to the rows, in the same transaction
 """

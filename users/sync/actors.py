@@ -1,4 +1,4 @@
-"""Who did it, when it was no person at a form."""
+"""Name the author of a change: a person, or the service user."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ SERVICE_USERNAME = "cascade"
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who is signed in at the front end, as Clerk knows them. They have no account of
-    staff here."""
+    """A person who is signed in at the front end, as Clerk names them.
+
+    They have no staff account here, so `pk` is None.
+    """
 
     clerk_id: str
     name: str
@@ -24,12 +26,15 @@ class Person:
 
 
 Actor = User | AbstractBaseUser | AnonymousUser | Person | None
-"""A person, or None for the service user. Django's types cannot say that staff are signed in."""
+"""The author of a change; None stands for the service user. Only signed-in users occur."""
 
 
 def service_user() -> User:
-    """Return the named user behind events, tasks and commands. It cannot sign in, also where
-    somebody had taken its name before."""
+    """Return the service user, the author of events, tasks and commands.
+
+    It cannot sign in. If a staff user already has its name, that user is deactivated and loses
+    their password.
+    """
     model = get_user_model()
     user, _ = model.objects.get_or_create(
         username=SERVICE_USERNAME, defaults={"is_active": False, "first_name": "Cascade"}
@@ -42,7 +47,7 @@ def service_user() -> User:
 
 
 def name_of(actor: Actor) -> str:
-    """How a person is named in a sentence."""
+    """Return the name of an author for a sentence: full name, else user name; "" for None."""
     if actor is None:
         return ""
     if isinstance(actor, Person):
@@ -52,5 +57,5 @@ def name_of(actor: Actor) -> str:
 
 
 def author_of(attempt: SyncAttempt) -> str:
-    """How the author of a change is named in a sentence; without one, where it came from."""
+    """Return the name of a change's author, or its source if it has no author."""
     return attempt.actor_name or name_of(attempt.actor) or str(Source(attempt.source).label)

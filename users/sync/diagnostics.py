@@ -1,4 +1,4 @@
-"""Is everything set up and healthy: each finding says what it means and how it is fixed."""
+"""Check that everything is set up and healthy. Each finding has a meaning and a fix."""
 
 from __future__ import annotations
 
@@ -38,13 +38,15 @@ from users.sync.mirror.health import Events, MirrorStatus, status
 from users.sync.mirror.report import Kind
 
 CLOCK, CLOCK_AT_MOST = timedelta(seconds=60), timedelta(minutes=5)
-"""Clerk's events are refused when the clocks are five minutes apart."""
+"""Clock differences: the first is a warning; above the second, Clerk's events are refused."""
 OPEN_FOR = timedelta(minutes=5)
 WORKER_SILENT = timedelta(minutes=2)
 OLDEST_POSTGRESQL = 14
 
 
 class Level(Enum):
+    """How serious a finding is."""
+
     OK = "ok"
     WARNING = "warning"
     BROKEN = "broken"
@@ -52,7 +54,7 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """`fix` is a command or a variable, "" where nothing is to be done."""
+    """Result of one check. `fix` is a command or a variable, "" if there is nothing to do."""
 
     subject: str
     level: Level
@@ -76,8 +78,10 @@ def _broken(subject: str, meaning: str, fix: str) -> Finding:
 
 
 def check() -> Findings:
-    """Everything, in the order in which one thing needs the other; what is down is said, and
-    the rest is checked all the same."""
+    """Run all checks, in the order in which they depend on each other.
+
+    A failure becomes a finding, and the checks that do not depend on it still run.
+    """
     yield from _clerk()
     yield from _webhook_secret()
     try:
@@ -151,11 +155,11 @@ def _answers(client: Clerk) -> Findings:
 
 
 def _instance() -> Findings:
-    """Whether the key is of the instance that has our users."""
+    """Check that the key belongs to the Clerk instance that has our users."""
     try:
         answering = clerk().get_instance(deadline=Deadline(settings.CLERK_EDIT_DEADLINE))
     except ClerkError:
-        return  # said above
+        return  # `_answers` reports it
     ours = instance.remembered()
     if ours is None:
         meaning = f"It is {answering.id}; a scan or the worker finds out whether it has our users."
@@ -181,7 +185,7 @@ def _webhook_secret() -> Findings:
     try:
         for secret in signatures.secrets():
             Webhook(secret)
-    except Exception:  # the library's own, and binascii's
+    except Exception:  # the library raises its own errors and those of binascii
         meaning = "It cannot be read, so every event of Clerk is refused."
         yield _broken("Webhook secret", meaning, "CLERK_WEBHOOK_SIGNING_SECRET")
     else:
@@ -202,9 +206,11 @@ def _database() -> Findings:
 
 
 def _pooler() -> str:
-    """What is between us and PostgreSQL. A pooler makes up the backend's id that it tells at the
-    start of a connection; and in transaction mode a second connection is given the backend that
-    a first one has just left."""
+    """Describe the connection pooler between us and PostgreSQL; "" for none.
+
+    A pooler invents the backend id that it reports at the start of a connection. In transaction
+    mode, a second connection gets the backend that a first one has just released.
+    """
     first, second = connections["default"].copy(), connections["default"].copy()
     try:
         first.set_autocommit(False)
@@ -244,8 +250,10 @@ def _indexes() -> Findings:
 
 
 def _missing() -> Iterator[str]:
-    """Indexes and constraints of the models that their tables do not have; one that PostgreSQL
-    could not finish (`indisvalid`) is none."""
+    """Yield the indexes and constraints of the models that the tables lack.
+
+    An index that PostgreSQL could not finish (`NOT indisvalid`) counts as missing.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE NOT indisvalid"
@@ -263,7 +271,7 @@ def _missing() -> Iterator[str]:
                     yield f"unique {options.db_table}.{field.column}"
 
 
-# --- What is unfinished --------------------------------------------------------------------------
+# --- Unfinished work ------------------------------------------------------------------------------
 
 
 def _twins() -> Findings:
@@ -296,8 +304,11 @@ def _deliveries() -> Findings:
 
 
 def _worker() -> Findings:
-    """A worker that ended in order leaves no heartbeat, and jobs that succeeded are deleted; the
-    last round of what it does every minute stays known."""
+    """Check that a worker is running, or say when one ran last.
+
+    A worker that stopped normally leaves no heartbeat, and successful jobs are deleted. But the
+    time of the last periodic job stays in the tables.
+    """
     now = timezone.now()
     alive = ProcrastinateWorker.objects.filter(last_heartbeat__gt=now - WORKER_SILENT).count()
     due = Q(scheduled_at=None) | Q(scheduled_at__lte=now)
@@ -328,7 +339,7 @@ def _runs() -> Findings:
 
 
 def _mirror() -> Findings:
-    """What the pages say of our copy of Clerk."""
+    """Report the state of our mirror of Clerk, in the words of the pages."""
     mirror = status()
     yield _events_arrive(mirror)
     scan_fix = "manage.py clerk_diff --refresh"

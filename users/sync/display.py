@@ -1,5 +1,4 @@
-"""Values of changes as people read them: groups by name, and no character that acts on a
-terminal."""
+"""Show values of changes to people: groups by name, control characters escaped."""
 
 from __future__ import annotations
 
@@ -18,20 +17,26 @@ NOTHING = "—"
 
 
 def visible(text: str) -> str:
-    """Write control characters as escapes. A person can put them into their name in Clerk; on a
-    terminal they would move the cursor or hide what stands before them."""
+    """Escape the control characters of a text.
+
+    A person can put them into their name in Clerk. On a terminal they would move the cursor or hide
+    the text before them.
+    """
     return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shown(value: Any) -> str:
-    """A value of a change, for a table. Metadata is shown as JSON."""
+    """Format a value of a change for a table.
+
+    Metadata becomes JSON, and an empty value becomes a dash.
+    """
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
     return NOTHING if value in (None, "") else visible(str(value))
 
 
 def group_names(ids: Collection[str]) -> Mapping[str, str]:
-    """Names of builder groups by their ids; a group that is deleted has none."""
+    """Map the ids of builder groups to their names. Deleted groups are left out."""
     return {
         str(pk): name
         for pk, name in BuilderGroup.objects.filter(pk__in=ids).values_list("pk", "name")
@@ -39,7 +44,10 @@ def group_names(ids: Collection[str]) -> Mapping[str, str]:
 
 
 def with_group_names(rows: QuerySet[Any]) -> QuerySet[Any]:
-    """Add `group_before` and `group_after` to rows that have `changes`."""
+    """Add `group_before` and `group_after` to rows that have `changes`.
+
+    Both are names of builder groups; None for no group and for a deleted one.
+    """
     groups = BuilderGroup.objects.annotate(text_id=Cast("id", CharField()))
     return rows.annotate(
         group_before_id=KT("changes__builder_group__0"),
@@ -50,7 +58,10 @@ def with_group_names(rows: QuerySet[Any]) -> QuerySet[Any]:
 
 
 def shown_changes(row: Any) -> list[tuple[str, str, str]]:
-    """Field, before and after of each change of a row that `with_group_names` has read."""
+    """List field, before and after of each change, as people read them.
+
+    `row` must come from `with_group_names`.
+    """
     return [
         (
             field.replace("_", " "),

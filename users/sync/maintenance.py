@@ -1,7 +1,7 @@
-"""What is done in the background, every minute: finishing what was left unfinished.
+"""Finish pending work in the background, once a minute.
 
-Everything is found in the tables, so nothing is lost when nobody runs it for a while, and two
-copies at once do no harm.
+All work is found in the tables. Nothing is lost if the worker does not run for a while, and two
+workers at the same time do no harm.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ AGAIN_AFTER = timedelta(hours=1)
 
 @dataclass
 class Report:
-    """What was found, and what became of it; `notes` are sentences for people."""
+    """Result of one round of maintenance. `notes` are sentences for people."""
 
     attempts: list[RecoveryResult] = field(default_factory=list)
     events: list[Received] = field(default_factory=list)
@@ -51,19 +51,21 @@ class Report:
 
     @property
     def left(self) -> int:
-        """How many are still unfinished."""
+        """Count the attempts and events that are still unfinished."""
         return sum(not attempt.resolved for attempt in self.attempts) + sum(
             not event.done for event in self.events
         )
 
 
 def run() -> Report:
-    """Do what is due.
+    """Do one round of maintenance, and report what was done.
 
-    1. Learn which Clerk instance is ours. 2. Resolve pending attempts; the rows and result files
-    of bulk runs follow, those of killed runs too. 3. Reconcile what waited for those, and try
-    kept events again. 4. Send, check and expire invitations. 5. Ban accounts that were replaced,
-    and give a new account its name.
+    1. Learn which Clerk instance is ours.
+    2. Resolve pending attempts. Then update the rows and result files of their bulk runs, also of
+       runs whose process was killed.
+    3. Reconcile accounts that waited for those attempts, and try stored events again.
+    4. Send, check and expire invitations.
+    5. Ban accounts that were replaced, and copy names to new accounts that have none.
     """
     remember_instance()
     resolved = list(recovery.recover_all())
@@ -79,15 +81,22 @@ def run() -> Report:
 
 
 def remember_instance() -> None:
-    """Learn once which Clerk instance is ours, so that a 404 can be believed later."""
+    """Learn once which Clerk instance is ours, so that a 404 can be trusted later.
+
+    A failure of Clerk is ignored: the next round tries again.
+    """
     if instance.remembered() is None:
         with suppress(ClerkError):
             instance.is_ours(clerk(), Deadline(settings.CLERK_EDIT_DEADLINE))
 
 
 def ban_replaced() -> list[str]:
-    """After an accepted change of email the account before it must not sign in any more. Clerk
-    is asked here, as an event asks nobody."""
+    """Ban the accounts that an accepted change of email replaced.
+
+    Nobody may sign in with the old account any more. Clerk is called here, because the handling of
+    events never calls Clerk. A ban that failed is tried again after `AGAIN_AFTER`. Returns notes
+    for people.
+    """
     notes = []
     tried = _tried_lately(OperationKind.BAN, user=OuterRef("replaced_for"), clerk_id=OuterRef("pk"))
     due = ClerkAccount.objects.filter(~tried, ban_due=True).select_related("replaced_for")
@@ -109,8 +118,10 @@ def ban_replaced() -> list[str]:
 
 
 def _who_signs_in_with(account: ClerkAccount) -> list[str]:
-    """After the ban nobody may sign in with the old address: another account that has it is
-    said on the old one."""
+    """Note on a banned account that another account still signs in with its address.
+
+    After the ban nobody should sign in with the old address. Returns notes for people.
+    """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     try:
         found = clerk().find_by_email(account.email, deadline=deadline)
@@ -126,8 +137,11 @@ def _who_signs_in_with(account: ClerkAccount) -> list[str]:
 
 
 def _tried_lately(operation: OperationKind, **whose: OuterRef) -> Exists:
-    """What Clerk refused, as for a plan that lacks it, is tried again after an hour, not each
-    minute: every try stands in the journal."""
+    """Select whether a task's attempt failed within the last hour.
+
+    Clerk may refuse for a long time, for example if the plan lacks a feature. A try each minute
+    would fill the journal.
+    """
     failed = [Status.REFUSED, Status.DROPPED]
     since = timezone.now() - AGAIN_AFTER
     return Exists(
@@ -142,7 +156,10 @@ def _tried_lately(operation: OperationKind, **whose: OuterRef) -> Exists:
 
 
 def name_the_nameless() -> list[str]:
-    """Who accepts an invitation need not give Clerk a name: it gets the row's."""
+    """Copy the row's name to accounts that accepted an invitation without giving a name.
+
+    People need not give a name to Clerk when they accept. Returns notes for people.
+    """
     notes = []
     nameless = BuilderUser.objects.filter(
         ~_tried_lately(OperationKind.PUSH_NAME, user=OuterRef("pk")),

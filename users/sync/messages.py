@@ -1,5 +1,8 @@
-"""What a person is told. Each message says what happened in Clerk, what happened here and what
-to do next; the first sentences are those that staff know from the application before."""
+"""Write the messages that people read about a change.
+
+Each message says what happened in Clerk, what happened here and what to do next. The first
+sentences are those that staff know from the earlier application.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ PARAM_FIELDS: Mapping[str, str] = {
 """Clerk's `meta.param_name` → the field of our forms that stands for it."""
 
 _PARAM = re.compile(rf"\b({'|'.join(param for param in PARAM_FIELDS if '_' in param)})\b")
-"""A name of Clerk's parameters in a text; those without "_" are ordinary words."""
+"""Finds the name of a Clerk parameter in a text. Names without "_" are ordinary words."""
 
 CODE_FIELDS: Mapping[str, str] = {
     "delete_linked_identification_disallowed": "email",
@@ -67,7 +70,7 @@ FIELD_WORDS: Mapping[tuple[str, str], str] = {
     ("name", "form_param_missing"): _BOTH_NAMES,
     ("name", "form_data_missing"): _BOTH_NAMES,
 }
-"""Our field and Clerk's code → what is said instead of Clerk's text."""
+"""Our field and Clerk's code → the text that replaces Clerk's."""
 
 CODE_WORDS: Mapping[str, str] = {
     "delete_linked_identification_disallowed": (
@@ -87,10 +90,10 @@ CODE_WORDS: Mapping[str, str] = {
         "Clerk's dashboard."
     ),
 }
-"""What Clerk's codes mean for staff, said after Clerk's own text."""
+"""Clerk's code → what it means for staff. This follows Clerk's own text."""
 
 NOT_CORRECTABLE = frozenset(CODE_WORDS)
-"""Codes that no other typing in the form would mend."""
+"""Codes that a correction in the form cannot fix."""
 
 _BUSY = "Clerk is busy with another change of this user. Save again in a moment."
 _KEY = "Clerk does not accept this application's key. Ask an engineer to check CLERK_SECRET_KEY."
@@ -137,14 +140,18 @@ MEANINGS: Mapping[str, str] = {
         "plan can be changed."
     ),
 }
-"""Codes that are not about what was typed → what they mean and who mends it."""
+"""Codes that do not concern the typed values → what they mean and who can fix it."""
 
 STATUS_MEANINGS: Mapping[int, str] = {401: _KEY, 402: _PLAN, 413: _TOO_LARGE}
-"""The same by status, for codes that are not known here."""
+"""The same by HTTP status, for codes that are not listed."""
 
 
 def refused(error: ClerkError) -> ChangeFailed:
-    """Return what the form says when Clerk changed nothing, at the field that Clerk names."""
+    """Turn an error of Clerk into the failure that the form shows.
+
+    Use it only if Clerk changed nothing. A problem with a value is shown at the field that Clerk
+    names.
+    """
     message, fields = _refusal(error)
     return _family(error)(
         message,
@@ -197,7 +204,7 @@ def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
                 "Clerk was not reached and nothing was saved.",
                 {},
             )
-        case ClerkUnknown():  # of a read: a write that ends so is read back
+        case ClerkUnknown():  # only of a read: after a write, Clerk is read back
             return (
                 f"{FAILED_TO_SYNC} {_sentence(error)} Clerk was not told of any change and "
                 "nothing was saved. Try again.",
@@ -232,7 +239,7 @@ def _when_to_save_again(seconds: float) -> str:
 
 
 def _meaning(error: ClerkError) -> str:
-    """Return what a refusal means that is not about what was typed; "" for any other one."""
+    """Return the meaning of a refusal that does not concern the typed values; else ""."""
     known = [MEANINGS.get(problem.code, "") for problem in error.problems]
     if known and all(known):
         return " ".join(dict.fromkeys(known))
@@ -262,8 +269,11 @@ def _invalid(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
 
 
 def _field(problem: Problem) -> str:
-    """Return the field of our forms that a problem is about, "" for none. Clerk does not always
-    send the name of its parameter; the text has it then, and decides only where it is shown."""
+    """Return the field of our forms that a problem concerns, "" for none.
+
+    Clerk does not always send the name of its parameter. Then the name is taken from Clerk's text;
+    it only decides where the text is shown.
+    """
     in_text = _PARAM.search(problem.message)
     param = problem.param or (in_text[0] if in_text else "")
     return PARAM_FIELDS.get(param) or CODE_FIELDS.get(problem.code, "")
@@ -276,7 +286,7 @@ def _words(problem: Problem) -> str:
 
 
 def _rephrased(text: str) -> str:
-    """Return Clerk's text as a sentence, with our fields for the names of its parameters."""
+    """Return Clerk's text as a sentence, with our field names for Clerk's parameters."""
     ours = _PARAM.sub(lambda param: PARAM_FIELDS[param[0]], text)
     if _PARAM.match(text):
         ours = ours[0].upper() + ours[1:]
@@ -284,7 +294,10 @@ def _rephrased(text: str) -> str:
 
 
 def not_known(error: ClerkUnknown, attempt: SyncAttempt, why: str = "") -> NotKnown:
-    """Say that the outcome is unknown, and when it is looked at again."""
+    """Return the failure for an unknown outcome; it says when Clerk is checked again.
+
+    `why` is an additional sentence about the cause.
+    """
     reason = f" {why}" if why else ""
     return NotKnown(
         f"{FAILED_TO_SYNC} {_sentence(error)}{reason} Clerk has not confirmed this yet. It is "
@@ -297,15 +310,17 @@ def not_known(error: ClerkUnknown, attempt: SyncAttempt, why: str = "") -> NotKn
 
 
 def part_that_failed(part: str, done: str, failure: ChangeFailed) -> str:
-    """Say of the last of several changes ("the user was", "deleted") that it failed, or that its
-    outcome is not known."""
+    """Say that the last of several changes failed, or that its outcome is unknown.
+
+    `part` and `done` are the halves of a phrase, such as "the user was" and "deleted".
+    """
     if isinstance(failure, NotKnown):
         return f"It is not known yet whether {part} {done}: {failure.message}"
     return f"{part[0].upper()}{part[1:]} not {done}: {failure.message}"
 
 
 def commit_failed(attempt: SyncAttempt) -> NotKnown:
-    """Say that Clerk has the change, and that the database failed after that."""
+    """Return the failure for a change that Clerk has and the database did not confirm."""
     return NotKnown(
         "Clerk has the change, but the database did not confirm it. Whether it was saved here is "
         f"checked again at {at(attempt.late_until)}; nothing is lost.",
@@ -314,7 +329,7 @@ def commit_failed(attempt: SyncAttempt) -> NotKnown:
 
 
 def must_wait(earlier: SyncAttempt) -> Waiting:
-    """Say which earlier change another value must wait for, and until when."""
+    """Return the failure that names the earlier change to wait for, and until when."""
     who = author_of(earlier)
     named = f"“{earlier.get_operation_display()}” by {who} at {earlier.started_at:%H:%M:%S} UTC"
     if pending.is_over(earlier):
@@ -331,7 +346,7 @@ def must_wait(earlier: SyncAttempt) -> Waiting:
 
 
 def unproven(late_until: datetime | None) -> str:
-    """Say that it will never be known whether Clerk took a password."""
+    """Say that Clerk cannot confirm a password, and when to set it again."""
     return (
         "Clerk cannot tell whether it took this password. It was not confirmed in time. Set it "
         f"again after {at(late_until)}."
@@ -339,12 +354,12 @@ def unproven(late_until: datetime | None) -> str:
 
 
 def at(moment: datetime | None) -> str:
-    """A time of day as messages say it."""
+    """Format a time of day in UTC; None becomes "once Clerk answers"."""
     return f"{moment:%H:%M:%S} UTC" if moment else "once Clerk answers"
 
 
 def age(past: timedelta) -> str:
-    """How long something is ago."""
+    """Format a duration in days and hours, or in hours and minutes below one day."""
     hours, minutes = divmod(past.seconds // 60, 60)
     return f"{past.days} days and {hours} hours" if past.days else f"{hours} h {minutes} min"
 

@@ -1,1 +1,1 @@
-"""Who may make which change: permissions of staff, their groups, and who stands above whom."""
+"""Decide who may make which change: permissions, staff groups and rank."""

@@ -1,6 +1,7 @@
-"""The groups of staff: which permissions each has, and bringing the tables to that.
+"""Define the staff groups and their permissions, and update the tables to match.
 
-Migration 0012 made them; `manage.py staff_groups` keeps them in step. Other groups are left alone.
+Migration 0012 created the groups; `manage.py staff_groups` updates them. Other groups are not
+changed.
 """
 
 from __future__ import annotations
@@ -52,20 +53,20 @@ GROUPS = {
     "Manager": MANAGER,
     "Engineer": ENGINEER,
 }
-"""Nobody has `users.manage_admins` by these: it is given by itself, to few."""
+"""No group has `users.manage_admins`: it is given separately, to few people."""
 
 STAFF = (
     *(f"auth.{action}_user" for action in ("view", "add", "change")),
     *(f"auth.{action}_group" for action in ("view", "add", "change", "delete")),
 )
-"""Superusers alone delete staff users."""
+"""Permissions over staff users and groups. Only superusers may delete staff users."""
 OFFERED = tuple(sorted({*MANAGER, *ENGINEER, "users.manage_admins", *STAFF}))
-"""Every permission that means something here; Django makes four for each table."""
+"""The permissions that this application uses. Django creates four for each table, used or not."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How a group differs from what is set down here."""
+    """Difference between a group in the database and its definition in `GROUPS`."""
 
     group: str
     exists: bool
@@ -82,7 +83,7 @@ class Difference:
 
 
 def differences() -> list[Difference]:
-    """List the groups that are not as set down here."""
+    """List the groups that differ from their definition in `GROUPS`."""
     found = [_difference(name, set(wanted)) for name, wanted in GROUPS.items()]
     return [one for one in found if not one.exists or one.lacks or one.has_too_many]
 
@@ -95,7 +96,7 @@ def _difference(name: str, wanted: set[str]) -> Difference:
 
 
 def apply() -> None:
-    """Make the groups, and give them exactly the permissions that are set down here."""
+    """Create the groups of `GROUPS` and give them exactly their permissions."""
     with transaction.atomic():
         for name, wanted in GROUPS.items():
             group, _ = Group.objects.get_or_create(name=name)
@@ -103,7 +104,7 @@ def apply() -> None:
 
 
 def of_names(names: tuple[str, ...]) -> QuerySet[Permission]:
-    """Select permissions by app and codename, as `users.invite`."""
+    """Select permissions by app label and codename, such as `users.invite`."""
     wanted = Q(pk__in=[])
     for name in names:
         app, _, codename = name.partition(".")
@@ -112,6 +113,6 @@ def of_names(names: tuple[str, ...]) -> QuerySet[Permission]:
 
 
 def named(permissions: QuerySet[Permission]) -> set[str]:
-    """Name permissions by app and codename."""
+    """Return the app label and codename of permissions, such as `users.invite`."""
     pairs = permissions.order_by().values_list("content_type__app_label", "codename")
     return {f"{app}.{codename}" for app, codename in pairs}

@@ -1,11 +1,12 @@
-"""Who may make which change: the one place that decides it.
+"""Decide who may make which change. No other module decides this.
 
-Services call `authorize` before a change is tried, and `require` again under the row's lock.
-Pages call `may` before they show a button or a field, and `missing` to say why there is none.
+Services call `authorize` before they try a change, and `require` again under the row's lock. Pages
+call `may` before they show a button or a field, and `missing` to explain why it is absent.
 
-A change of events, scheduled tasks and commands, or without an actor, is the system's own:
-whoever runs a command on the server can write the tables anyway. People of the front end have no
-permissions: `services.front_end` decides by their own row, within what is free to it here.
+Changes of events, scheduled tasks and commands are always allowed, and so are changes of staff
+pages without an actor: a person who runs a command on the server can write to the tables anyway.
+People at the front end have no permissions. `services.front_end` decides by their own row, within
+the limits that `require` sets for them.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ NEEDED: Mapping[OperationKind, tuple[str, ...]] = {
     OperationKind.MERGE_METADATA: (
         "change_builderuser",
         CHANGE_ROLE,
-    ),  # other applications read roles there
+    ),  # other applications read roles from the metadata
 }
-"""The permissions of the app `users` that each kind of change needs, whoever it is about."""
+"""The permissions of the app `users` that each kind of change needs, for every user."""
 
 FREE_OF_ADMINS = frozenset({OperationKind.PUSH_NAME, OperationKind.UNLOCK, OperationKind.SIGN_OUT})
-"""What may be done to an administrator without `manage_admins`: it opens nobody's sign-in."""
+"""Changes of administrators that need no `manage_admins`: they let nobody else sign in."""
 FREE_FIELDS = frozenset({"name", "builder_group"})
-"""What may be edited of an administrator without `manage_admins`."""
+"""Fields of an administrator that may be edited without `manage_admins`."""
 EDITS = frozenset(
     {OperationKind.CREATE, OperationKind.CREATE_INVITED, OperationKind.UPDATE, OperationKind.FOLLOW}
 )
@@ -75,8 +76,8 @@ def may(
 ) -> bool:
     """Tell whether a person may make a change of a user.
 
-    `wanted` maps fields to their new values, `account` is the sign-in of a new user. Without
-    `user` the answer is about users who are not administrators.
+    `wanted` maps fields to their new values. `account` is the sign-in of a new user: "create",
+    "invite" or "none". Without `user` the answer is about users who are not administrators.
     """
     return not missing(actor, kind, user, wanted=wanted, account=account)
 
@@ -89,7 +90,10 @@ def missing(
     wanted: Mapping[str, Any] = NOTHING,
     account: str = "",
 ) -> list[str]:
-    """List the permissions that a person lacks for a change of a user, as `may` decides it."""
+    """List the codenames of the permissions that a person lacks for a change of a user.
+
+    The arguments are those of `may`. Nothing is missing without an actor.
+    """
     if actor is None:
         return []
     holds: Any = actor
@@ -121,7 +125,7 @@ def _needs_manage_admins(
 
 
 def explain(lacking: Collection[str]) -> str:
-    """Say that permissions are missing, and how the person who gives them finds them."""
+    """Name the missing permissions, and say who can give them; "" if none is missing."""
     if not lacking:
         return ""
     named = ", ".join(f"“{label_of(codename)}”" for codename in lacking)
@@ -130,7 +134,7 @@ def explain(lacking: Collection[str]) -> str:
 
 
 def label_of(codename: str) -> str:
-    """Give the name of a permission, as the page of a group has it."""
+    """Return the name of a permission as the admin page of a group shows it."""
     own = dict(BuilderUser._meta.permissions)  # type: ignore[arg-type]
     action, _, model = codename.partition("_")
     return own.get(codename) or f"Can {action} {model.replace('builderuser', 'builder user')}"
@@ -140,7 +144,7 @@ def label_of(codename: str) -> str:
 
 
 def authorize(operation: Operation, user: BuilderUser, *, actor: Actor, source: Source) -> None:
-    """Refuse a change that the actor may not make, and record that it was tried.
+    """Refuse a change that the actor may not make, and record the refusal.
 
     Raises `NotAllowed`.
     """
@@ -154,8 +158,11 @@ def authorize(operation: Operation, user: BuilderUser, *, actor: Actor, source: 
 
 
 def require(operation: Operation, row: BuilderUser, *, actor: Actor, source: Source) -> None:
-    """Raise `NotAllowed` for a change that the actor may not make. `row` as it is stored now:
-    under its lock nobody makes it an administrator meanwhile."""
+    """Refuse a change that the actor may not make, without recording it.
+
+    `row` is the row as it is stored now. Under its lock, nobody can make it an administrator
+    meanwhile. Raises `NotAllowed`.
+    """
     if source in SYSTEM:
         return
     kind, wanted = _kind_of(operation), _wanted_by(operation)
@@ -174,7 +181,7 @@ def missing_to_discard(
 ) -> list[str]:
     """List the permissions that a person lacks to discard the pending changes of a user.
 
-    Discarding a change needs what making it needs: it may be another person's.
+    Discarding a change needs the same permissions as making it, as it may be another person's.
     """
     return list(
         dict.fromkeys(name for one in pending_ones for name in _missing_for(one, row, actor))
@@ -184,7 +191,10 @@ def missing_to_discard(
 def require_to_discard(
     pending_ones: Iterable[Operation], row: BuilderUser, *, actor: Actor, source: Source
 ) -> None:
-    """Raise `NotAllowed` unless the actor may discard all of these changes."""
+    """Refuse unless the actor may discard all of these changes.
+
+    Raises `NotAllowed`.
+    """
     if source not in SYSTEM and (lacking := missing_to_discard(pending_ones, row, actor=actor)):
         raise _not_allowed(lacking, [])
 
@@ -215,7 +225,7 @@ def _not_allowed(lacking: list[str], fields: list[str]) -> NotAllowed:
 def _fields_at_fault(
     kind: OperationKind, lacking: list[str], wanted: Mapping[str, Any]
 ) -> list[str]:
-    """List the fields of the form that the missing permissions are about."""
+    """List the fields of the form that the missing permissions concern."""
     if kind in (OperationKind.CREATE, OperationKind.CREATE_INVITED):
         about = {CREATE_ACCOUNT: "account", "invite": "account", MANAGE_ADMINS: "role"}
         return list(dict.fromkeys(about[one] for one in lacking if one in about))

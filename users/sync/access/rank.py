@@ -1,8 +1,8 @@
-"""Who stands above whom among staff: nobody edits a person who may do more than they may, and
-nobody gives a permission that they do not hold.
+"""Decide which staff users and groups a person may edit, and which permissions they may give.
 
-What a person may do counts whether or not they are active: else who may edit staff could take
-over a powerful account that is switched off, and switch it on.
+Nobody edits a person who may do more than they may, and nobody gives a permission that they do not
+hold. The permissions of inactive users count too: otherwise a person who may edit staff could take
+over a powerful inactive account and activate it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from users.sync.actors import SERVICE_USERNAME, Actor
 
 
 def may_edit_user(actor: Actor, other: User) -> bool:
-    """Tell whether a person may edit another one, set their password, or delete them."""
+    """Tell whether a person may edit a staff user, set their password, or delete them."""
     if _is_superuser(actor):
         return True
     if other.is_superuser or other.get_username() == SERVICE_USERNAME:
@@ -23,8 +23,11 @@ def may_edit_user(actor: Actor, other: User) -> bool:
 
 
 def may_edit_group(actor: Actor, group: Group) -> bool:
-    """Tell whether a person may edit a group: not one that gives more than they have, and not
-    their own."""
+    """Tell whether a person may edit a group.
+
+    Superusers may edit every group. Others may not edit their own groups, nor a group that gives
+    more than they have.
+    """
     if _is_superuser(actor):
         return True
     if not isinstance(actor, User) or group.user_set.filter(pk=actor.pk).exists():
@@ -33,12 +36,12 @@ def may_edit_group(actor: Actor, group: Group) -> bool:
 
 
 def may_give(actor: Actor, permissions: QuerySet[Permission]) -> QuerySet[Permission]:
-    """Narrow permissions to those that a person may give to others."""
+    """Limit permissions to those that a person may give to others."""
     return permissions if _is_superuser(actor) else permissions.filter(pk__in=_held_by(actor))
 
 
 def groups_within(actor: Actor) -> QuerySet[Group]:
-    """Select the groups that give nothing that a person does not have."""
+    """Select the groups that give only permissions that a person has."""
     if _is_superuser(actor):
         return Group.objects.all()
     beyond = Permission.objects.exclude(pk__in=_held_by(actor))

@@ -1,5 +1,5 @@
-"""What surfaces call: one function for each thing that people do.
+"""Offer one function for each thing that people do. The surfaces call these.
 
-Each raises the `ChangeFailed` family, and returns `Saved` with warnings. Nothing above knows of
-attempts, locks or Clerk.
+Functions that change something raise the `ChangeFailed` family, and most return `Saved` with
+warnings. Their callers know nothing of attempts, locks or Clerk.
 """

@@ -1,4 +1,4 @@
-"""The Clerk account of a user, read from Clerk."""
+"""Read the Clerk account of a user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from users.sync.mirror import instance, store
 
 
 def require_account(user: BuilderUser) -> None:
-    """Raises `Refused` for a user without a Clerk account."""
+    """Check that a user has a Clerk account.
+
+    Raises `Refused` if not.
+    """
     if not user.linked:
         raise Refused(
             "This user has no Clerk account, so there is no sign-in to change.", code="not_linked"
@@ -21,7 +24,10 @@ def require_account(user: BuilderUser) -> None:
 
 
 def read(clerk_id: str, deadline: Deadline) -> ClerkUser:
-    """Read an account now. Raises the `ChangeFailed` family."""
+    """Read an account from Clerk now.
+
+    Raises the `ChangeFailed` family.
+    """
     if not USER_ID.match(clerk_id):
         raise Refused("This is not a valid Clerk user id.", code="not_an_id")
     try:
@@ -33,7 +39,10 @@ def read(clerk_id: str, deadline: Deadline) -> ClerkUser:
 
 
 def _not_found(clerk_id: str, error: ClerkNotFound, deadline: Deadline) -> Refused:
-    """Say that Clerk does not have the user, if the instance that says so is ours."""
+    """Return the refusal for an account that Clerk does not have.
+
+    A 404 counts only if it comes from our own Clerk instance. Then the mirror stores it.
+    """
     details: dict[str, Any] = {"code": error.code, "trace_id": error.trace_id}
     if not instance.is_ours(clerk(), deadline):
         return Refused(instance.DOUBT, **details)

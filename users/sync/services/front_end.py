@@ -1,7 +1,8 @@
-"""What people who are signed in at the front end do to themselves, and administrators to others.
+"""Change accounts and rows for people who are signed in at the front end.
 
-Clerk proves who somebody is (`users.clerk.session_tokens`). What they may do is decided here, by
-our row and by what is known of their account: never by anything that they send.
+People change their own account and row; administrators also change those of others. Clerk proves
+who a person is (`users.clerk.session_tokens`). What they may do is decided here, by our row and by
+our mirror of their account, never by data that they send.
 """
 
 from __future__ import annotations
@@ -53,31 +54,38 @@ NO_ROW = "User not found in database"
 
 @dataclass(frozen=True)
 class Caller:
-    """The person who asks, as Clerk's token names them."""
+    """The person who makes the request, as Clerk's token identifies them."""
 
     clerk_id: str
 
     @cached_property
     def user(self) -> BuilderUser | None:
+        """Return the row that is linked to the caller's account, None if there is none."""
         return _row_of(self.clerk_id)
 
     @cached_property
     def account(self) -> ClerkAccount | None:
+        """Return the caller's account from our mirror, None if it is not known."""
         return ClerkAccount.objects.filter(pk=self.clerk_id).first()
 
     @property
     def person(self) -> Person:
-        """Whom the journal names as the author."""
+        """Return the author that the journal records."""
         return Person(self.clerk_id, str(self.user or self.clerk_id))
 
     def require_active(self) -> None:
-        """Raise `NotAllowed` for a person without a row, and for one whose account is banned or
-        gone: a token stays valid for up to a minute after that."""
+        """Check that the caller has a row, and an account that is neither banned nor gone.
+
+        A token stays valid for up to a minute after a ban or a deletion. Raises `NotAllowed`.
+        """
         if self.user is None or not self._has_living_account:
             raise NotAllowed(NO_PERMISSION)
 
     def require_administrator(self) -> None:
-        """Raise `NotAllowed` for everybody but an active internal Administrator."""
+        """Check that the caller is an active internal Administrator.
+
+        Their account must also be certain to belong to their row. Raises `NotAllowed`.
+        """
         self.require_active()
         assert self.user is not None
         is_one = (
@@ -94,8 +102,11 @@ class Caller:
         return known is not None and not (known.banned or known.deleted_at or known.not_found_at)
 
     def _is_surely(self, user: BuilderUser) -> bool:
-        """Whether the account holds the row's address, verified, or staff gave it the row. The
-        application before links by addresses that nobody verified."""
+        """Tell whether the account is certain to belong to the row.
+
+        It is if the account holds the row's address, verified, or if staff linked or invited the
+        person. The earlier application linked accounts by addresses that nobody had verified.
+        """
         known = self.account
         assert known is not None
         if known.email_verified and comparison.same_email(known.email, user.email):
@@ -107,7 +118,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class ClerkNames:
-    """The two names of an account, as Clerk showed them last."""
+    """First and last name of an account, as Clerk showed them last."""
 
     first: str
     last: str
@@ -121,10 +132,12 @@ def update_account(
 ) -> ClerkNames:
     """Change the names of an account and its row, and merge into its public metadata.
 
-    `given` holds `first_name`, `last_name` or both; a name that is not given stays. They are
-    sent as they are when they make another name; white space and another split of the same name
-    are no change. The names go first: when Clerk refuses them, no metadata is sent. Raises the
-    `ChangeFailed` family.
+    `given` holds `first_name`, `last_name` or both; a missing one stays as it is. If the full name
+    changes, Clerk gets the two names as they are given. Other white space, or another split of the
+    same full name, is not a change. The names are sent first: if Clerk refuses them, no metadata is
+    sent.
+
+    Returns the names that the account has afterwards. Raises the `ChangeFailed` family.
     """
     if metadata or clerk_id != caller.clerk_id:
         caller.require_administrator()
@@ -142,7 +155,10 @@ def update_account(
 
 
 def _rename(user: BuilderUser, given: Mapping[str, str], person: Person) -> bool:
-    """Whether anything was changed."""
+    """Change the name in the row and in Clerk, or in Clerk alone if the row has it already.
+
+    Returns whether anything was changed.
+    """
     known = _names_of(user)
     first, last = given.get("first_name", known.first), given.get("last_name", known.last)
     name = _cleaned(clean_name, f"{first} {last}")
@@ -186,11 +202,13 @@ def _names_of(user: BuilderUser) -> ClerkNames:
 
 
 def update_user(caller: Caller, user_id: uuid.UUID, *, values: Mapping[str, str | None]) -> Saved:
-    """Store the wanted `name`, `email` and `builder_group` (its id, None for no group) of a row.
+    """Store the wanted `name`, `email` and `builder_group` of a row.
 
-    Values that the row holds already are no change, so that anybody may send their own ones
-    back. Raises the `ChangeFailed` family; `Refused` with the code "email_guarded" for a new
-    email of somebody who has an account.
+    The group is given by its id, None for no group. Values that the row already holds are ignored,
+    so that everybody may send their own values back.
+
+    Raises the `ChangeFailed` family: for a new email of a user who has an account, `Refused` with
+    the code "email_guarded".
     """
     if caller.user is None or caller.user.pk != user_id:
         caller.require_administrator()
@@ -229,17 +247,17 @@ def _group(group_id: str) -> BuilderGroup:
 
 
 def sync(caller: Caller) -> BuilderUser:
-    """Read the person's account from Clerk, and give their row as it is then.
+    """Read the caller's account from Clerk, and return their row as it is afterwards.
 
-    What Clerk shows is a fact like every other one: whether the account gets a row, or the row
-    the account's name, is derived as from an event. Raises `Gone` for an account without a row,
-    `Busy` while that row is being saved, `NotAllowed` for a banned account, and the rest of the
-    `ChangeFailed` family where Clerk does not answer.
+    Clerk's answer has the same effects as an event: it may link the account to a row, or change the
+    name of the row. Raises `Gone` if the account has no row, `Busy` while that row is being saved,
+    `NotAllowed` for a banned account, and the rest of the `ChangeFailed` family if Clerk does not
+    answer.
     """
     shown = accounts.read(caller.clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
     with transaction.atomic():
         due = store.keep(shown).due
-        # Another application may have written the row since: no fact of Clerk's says so.
+        # Another application may have written the row since then. No event reports that.
         if due or _has_a_free_row(shown.email, shown.id):
             reconcile.reconcile(accounts=[shown.id], source=Source.API)
     if shown.banned:

@@ -1,7 +1,7 @@
-"""Invitations: sent, sent again, revoked, and tended until they are accepted, revoked or expired.
+"""Send, resend and revoke invitations, and follow them until they are closed.
 
-Clerk takes 100 an hour of an instance. What is over that waits, and is sent when its
-time has come.
+Clerk accepts 100 invitations an hour for one instance. Others wait here, and are sent as soon as
+the limit allows it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from users.sync.outbound import constraints, holders, journal, locks, pending, r
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 
 ONE_OF_MANY = threading.Lock()
-"""Workers that invite hold it: each must see what the others have sent, for the limit."""
+"""Held by a worker while it invites: for the limit, it must see what the others have sent."""
 
 AN_HOUR = timedelta(hours=1)
 PER_HOUR = 100
@@ -60,14 +60,14 @@ ALREADY_ACCEPTED = "invitation_already_accepted"
 ALREADY_CLOSED = frozenset(
     {ALREADY_ACCEPTED, "invitation_already_revoked", "invitation_already_expired"}
 )
-"""Clerk's codes for an invitation that can no longer be revoked, as it is not open any more."""
+"""Clerk's codes for an invitation that is no longer open, so that it cannot be revoked."""
 
 Purpose = Invitation.Purpose
 
 
 @dataclass(frozen=True)
 class Invited:
-    """`waits_until` is set when Clerk takes no more now: it is sent then, by itself."""
+    """Result of an invitation. `waits_until` is set if Clerk's limit delays it."""
 
     user: BuilderUser
     waits_until: datetime | None = None
@@ -85,10 +85,12 @@ def invite(
     reference: uuid.UUID | None = None,
     deadline: Deadline | None = None,
 ) -> Invited:
-    """Invite to a first account, or a linked user to a new email.
+    """Invite a user to a first account, or a linked user to a new email.
 
-    The person signs in as before until they accept. The same again, while an earlier invitation
-    is pending, keeps its reference; `reference` is for a new one, by default a random one.
+    The person signs in as before until they accept. While an earlier invitation to the same email
+    is pending, its reference is kept; a new one gets `reference`, by default a random one. If
+    Clerk's limit is reached, the invitation is stored, and the worker sends it later.
+
     Raises the `ChangeFailed` family.
     """
     purpose = Purpose.EMAIL_CHANGE if user.linked else Purpose.NEW_ACCOUNT
@@ -130,7 +132,7 @@ def invite(
 def _outcome_of(
     first: SyncAttempt, user: BuilderUser, email: str, deadline: Deadline | None
 ) -> Invited:
-    """Report how the first POST of the same page ended: it is sent, or it waits."""
+    """Report how the first POST of the same page ended: sent, or waiting."""
     try:
         repeats.outcome_of(first, deadline or Deadline(settings.CLERK_EDIT_DEADLINE))
     except ChangeFailed:
@@ -150,10 +152,13 @@ def create_invited(
     token: uuid.UUID | None = None,
     gateway: Gateway = clerk,
 ) -> Invited:
-    """Store a new user and invite them: both, or none if Clerk refuses.
+    """Store a new user and invite them. If Clerk refuses, neither happens.
 
-    The same again keeps the row's id and the invitation's reference of a pending one. Raises
-    the `ChangeFailed` family.
+    While an earlier create of the same email is pending, the id of its row and its reference are
+    kept. If Clerk's limit is reached, the user is stored, and the worker sends the invitation
+    later.
+
+    Raises the `ChangeFailed` family.
     """
     earlier = pending.create_of(user.email)
     if earlier is not None:
@@ -199,7 +204,7 @@ def create_invited(
 
 
 def _waiting_of(first: SyncAttempt) -> Invited:
-    """Report what the first POST of the same page has stored: a user whose invitation waits."""
+    """Report what the first POST of the same page stored: a user with a waiting invitation."""
     user = BuilderUser.objects.get(pk__in=[first.user_id])
     invitation = open_of(user)
     return Invited(user, invitation.send_after if invitation else None, first)
@@ -211,10 +216,10 @@ def _reference_of(earlier: SyncAttempt | None) -> str:
 
 
 def resend(invitation: Invitation, *, actor: Actor, token: uuid.UUID | None = None) -> Invited:
-    """Send a new mail; the old invitation is revoked, so that no two can be accepted.
+    """Revoke an open invitation and send a new one, so that only one can be accepted.
 
-    Both calls share one deadline. Raises the `ChangeFailed` family; its message says whether
-    the old invitation is revoked.
+    Both calls share one deadline. Raises the `ChangeFailed` family; the message says whether the
+    old invitation is revoked.
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     user, email = invitation.user, invitation.email
@@ -241,10 +246,10 @@ def revoke(
     deadline: Deadline | None = None,
     deletes_user: bool = False,
 ) -> Saved:
-    """Revoke an invitation that is not accepted yet, `deletes_user` as a step of a deletion.
+    """Revoke an invitation that is not accepted yet.
 
-    Raises the `ChangeFailed` family: `Refused` when it was accepted already. Then its account is
-    linked at once, if it can be.
+    `deletes_user` marks it as a step of a deletion. Raises the `ChangeFailed` family: `Refused` if
+    the invitation was accepted already. Then its account is linked at once, if possible.
     """
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     operation = Revoke.of(invitation, deletes_user=deletes_user)
@@ -261,8 +266,10 @@ def revoke(
 
 
 def settle_accepted(invitation: Invitation, *, deadline: Deadline) -> bool:
-    """Link the account that came from an invitation which Clerk says is accepted, and close the
-    invitation. Return whether an account could be linked. Raises `ClerkError`."""
+    """Link the account of an invitation that Clerk says is accepted, and close the invitation.
+
+    Returns whether an account could be linked. Raises `ClerkError`.
+    """
     for account in clerk().find_by_email(invitation.email, deadline=deadline):
         reconcile.take(account)
     unlinked = Invitation.objects.filter(pk=invitation.pk, status=InvitationStatus.PENDING)
@@ -270,7 +277,7 @@ def settle_accepted(invitation: Invitation, *, deadline: Deadline) -> bool:
 
 
 def open_of(user: BuilderUser) -> Invitation | None:
-    """The invitation that the user has not answered yet."""
+    """Return the waiting or pending invitation of a user, None if there is none."""
     return user.invitations.filter(
         status__in=[InvitationStatus.WAITING, InvitationStatus.PENDING]
     ).first()
@@ -280,7 +287,13 @@ def open_of(user: BuilderUser) -> Invitation | None:
 
 
 def tend() -> list[str]:
-    """Send what waited long enough, note what expired, ask Clerk about what is pending."""
+    """Do one round of background work on invitations, and return notes for people.
+
+    1. Mark expired invitations.
+    2. Send those that have waited long enough.
+    3. Ask Clerk about pending ones.
+    4. Revoke in Clerk those that a newer decision closed here.
+    """
     now = timezone.now()
     expired = Invitation.objects.filter(status=InvitationStatus.PENDING, expires_at__lte=now)
     expired.update(status=InvitationStatus.EXPIRED, updated_at=now)
@@ -308,7 +321,7 @@ def _send_waiting() -> Iterator[str]:
                 return
             if not isinstance(
                 failure, Refused | Waiting
-            ):  # Clerk is not there: it would fail for all
+            ):  # Clerk is down: the others would fail too
                 yield f"{invitation}: not sent yet. {failure.full_message}"
                 return
             if not isinstance(failure, Waiting):
@@ -321,8 +334,11 @@ def _send_waiting() -> Iterator[str]:
 
 
 def _check_pending() -> Iterator[str]:
-    """Events tell of accounts, not of invitations: one that was revoked in Clerk's dashboard is
-    found by asking, and so is one whose event was lost."""
+    """Ask Clerk about pending invitations. Yields notes for people.
+
+    Events report accounts, not invitations. This finds invitations that were revoked in Clerk's
+    dashboard, and accepted ones whose event was lost.
+    """
     before = timezone.now() - CHECKED_EVERY
     pending = Invitation.objects.filter(
         status=InvitationStatus.PENDING, clerk_invitation_id__isnull=False, updated_at__lt=before
@@ -344,8 +360,10 @@ def _check_pending() -> Iterator[str]:
 
 
 def _revoke_closed() -> Iterator[str]:
-    """Revoke in Clerk what a newer decision has closed here. Who has accepted it meanwhile did so
-    too late: a newer decision stays."""
+    """Revoke in Clerk what a newer decision closed here. Yields notes for people.
+
+    If a person accepted such an invitation meanwhile, the newer decision stays.
+    """
     for invitation in Invitation.objects.filter(revoke_due=True).order_by("id")[:CHECKED_AT_ONCE]:
         try:
             done = _close_in_clerk(invitation)
@@ -357,7 +375,10 @@ def _revoke_closed() -> Iterator[str]:
 
 
 def _close_in_clerk(invitation: Invitation) -> str:
-    """Revoke an invitation unless it is not open any more, and say which. Raises `ClerkError`."""
+    """Revoke an invitation in Clerk if it is still open, and say what happened.
+
+    Raises `ClerkError`.
+    """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     try:
         clerk().revoke_invitation(invitation.clerk_invitation_id or "", deadline=deadline)
@@ -373,8 +394,12 @@ def _close_in_clerk(invitation: Invitation) -> str:
 
 
 def _status_in_clerk(invitation: Invitation, deadline: Deadline) -> str:
-    """What Clerk's lists say; the plain one leaves out the revoked ones. In neither: still
-    pending, as an invitation that is taken for revoked links nobody any more."""
+    """Return the status of an invitation by Clerk's lists. Raises `ClerkError`.
+
+    Clerk's list without a status leaves out the revoked ones, so they are listed separately. An
+    invitation in neither list counts as pending: if it counted as revoked, it could never link an
+    account.
+    """
     wanted_id = invitation.clerk_invitation_id or ""
     for status in ("", InvitationStatus.REVOKED):
         found: list[ClerkInvitation] = clerk().list_invitations(
@@ -390,7 +415,10 @@ def _status_in_clerk(invitation: Invitation, deadline: Deadline) -> str:
 
 
 def _full_until() -> datetime | None:
-    """When the next place is free, None if one is free now. Who waits already goes first."""
+    """Return when Clerk accepts the next invitation, None if it does now.
+
+    Invitations that wait already go first.
+    """
     since = timezone.now() - AN_HOUR
     recent = Invitation.objects.filter(sent_at__gt=since).order_by("sent_at")
     sent = [moment for moment in recent.values_list("sent_at", flat=True) if moment]
@@ -401,7 +429,10 @@ def _full_until() -> datetime | None:
 
 
 def last_sent_at(more: int = 0) -> datetime | None:
-    """When the last waiting invitation is sent if `more` are added; None if none has to wait."""
+    """Return when the last waiting invitation is sent if `more` are added.
+
+    Returns None if none has to wait.
+    """
     now = last = timezone.now()
     recent = Invitation.objects.filter(sent_at__gt=now - AN_HOUR).order_by("-sent_at")
     moments = [moment for moment in recent.values_list("sent_at", flat=True)[:PER_HOUR] if moment]
@@ -424,14 +455,15 @@ def queue_note(more: int) -> str:
 
 
 def said_of(waits_until: datetime | None) -> tuple[str, ...]:
-    """Say that an invitation waits for Clerk's limit; nothing of one that does not."""
+    """Say until when an invitation waits for Clerk's limit; say nothing if it does not wait."""
     return (f"It is sent after {waits_until:%Y-%m-%d %H:%M} UTC.",) if waits_until else ()
 
 
 def _told_to_wait(failure: ChangeFailed) -> datetime:
-    """When Clerk takes more; raises the failure if it was about anything else.
+    """Return when Clerk accepts more; raise the failure again if it has another cause.
 
-    A proxy that says the same may have passed the request on: that is an unknown outcome.
+    A proxy that asks to wait may have passed the request on. That outcome is unknown, so its
+    failure is raised too.
     """
     if failure.retry_after is None or isinstance(failure, NotKnown):
         raise failure
@@ -439,7 +471,7 @@ def _told_to_wait(failure: ChangeFailed) -> datetime:
 
 
 def _wait(user: BuilderUser, details: dict, until: datetime) -> Invitation:
-    """Store an invitation that is sent later; the same one that waits already is enough."""
+    """Store an invitation that is sent later, unless the same one waits already."""
     locks.prepare_transaction(wait=settings.CLERK_EDIT_DEADLINE)
     invitation, _ = Invitation.objects.get_or_create(
         user=user,
@@ -456,7 +488,7 @@ def _wait(user: BuilderUser, details: dict, until: datetime) -> Invitation:
 
 
 def _put_off(until: datetime) -> None:
-    """All that are due wait on; `until` is when Clerk takes the first of them."""
+    """Delay all due invitations to `until`, when Clerk accepts the first of them."""
     Invitation.objects.filter(status=InvitationStatus.WAITING, send_after__lt=until).update(
         send_after=until
     )

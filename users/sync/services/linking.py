@@ -1,4 +1,4 @@
-"""Which Clerk account belongs to a user: search at Clerk, link, unlink."""
+"""Search accounts in Clerk, link them to users, and unlink them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from users.sync.services import accounts
 
 @dataclass(frozen=True)
 class Candidate:
-    """An account that a search at Clerk found, and the row that it belongs to already."""
+    """An account that a search in Clerk found, and the row that is linked to it, if any."""
 
     account: ClerkUser
     user: BuilderUser | None
 
 
 def search(query: str) -> list[Candidate]:
-    """Accounts at Clerk by a part of name, address or id, the free ones first. Raises the
-    `ChangeFailed` family."""
+    """Search accounts in Clerk by a part of name, address or id; list the free ones first.
+
+    Raises the `ChangeFailed` family.
+    """
     try:
         found = clerk().search(query, deadline=Deadline(settings.CLERK_EDIT_DEADLINE))
     except ClerkError as error:
@@ -46,7 +48,10 @@ def search(query: str) -> list[Candidate]:
 def link(
     user: BuilderUser, *, actor: Actor, clerk_id: str, token: uuid.UUID | None = None
 ) -> Saved:
-    """The row takes this account, as Clerk has it now. Raises the `ChangeFailed` family."""
+    """Link a user to an account, as Clerk has it now.
+
+    Raises the `ChangeFailed` family.
+    """
     wanted = Link.to(user, clerk_id)
     permissions.authorize(wanted, user, actor=actor, source=Source.ADMIN)
     if token and (first := repeats.first_of(token, wanted)):
@@ -67,8 +72,10 @@ def link(
 
 
 def unlink(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
-    """The row forgets its account, or what is stored instead of one; Clerk is not told. Raises
-    the `ChangeFailed` family."""
+    """Unlink a user from its account, or clear an invalid Clerk id. Clerk is not told.
+
+    Raises the `ChangeFailed` family.
+    """
     operation = Unlink.of(user)
     if token and (first := repeats.first_of(token, operation)):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))

@@ -1,4 +1,4 @@
-"""What staff do to the sign-in of a user: email, password, ban, lock, second factor, sessions."""
+"""Change the sign-in of a user: email, password, ban, lock, second factor, sessions."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def replace_email(
     source: Source = Source.ADMIN,
     token: uuid.UUID | None = None,
 ) -> Saved:
-    """*Replace now*: the same Clerk user signs in with the new address from now on.
+    """Replace the address of the same Clerk user, without an invitation (*Replace now*).
 
-    Raises the `ChangeFailed` family. A warning says so if the old address still finds somebody
-    in Clerk afterwards.
+    The person signs in with the new address from then on. A warning says so if the old address
+    still finds a user in Clerk afterwards. Raises the `ChangeFailed` family.
     """
     accounts.require_account(user)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
@@ -58,8 +58,10 @@ def replace_email(
 def still_found(
     old: str, gateway: Gateway = clerk, *, deadline: Deadline | None = None
 ) -> tuple[str, ...]:
-    """Clerk must not find anybody by the old address any more: a warning if it does, or if it
-    cannot be asked."""
+    """Return a warning if Clerk still finds a user by the old address, or cannot be asked.
+
+    After a change of email, nobody should be found by the old address.
+    """
     try:
         found = gateway().find_by_email(
             old, deadline=deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
@@ -80,9 +82,10 @@ def set_password(
     sign_out: bool,
     token: uuid.UUID | None = None,
 ) -> Saved:
-    """A new password, to Clerk alone; `sign_out` ends the person's other sessions.
+    """Set a new password in Clerk; it is stored nowhere else.
 
-    Raises the `ChangeFailed` family, with Clerk's policy at `password1`.
+    `sign_out` ends the person's other sessions. Raises the `ChangeFailed` family; Clerk's policy is
+    explained at the field `password1`.
     """
     accounts.require_account(user)
     operation = SetPassword.to(user, password=password, sign_out=sign_out)
@@ -90,28 +93,51 @@ def set_password(
 
 
 def ban(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    """Ban the account: Clerk ends all its sessions and refuses its sign-in.
+
+    Raises the `ChangeFailed` family.
+    """
     return _act(Ban, user, actor, token)
 
 
 def unban(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    """Let a banned account sign in again.
+
+    Raises the `ChangeFailed` family.
+    """
     return _act(Unban, user, actor, token)
 
 
 def unlock(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    """End the lock that Clerk sets after too many wrong passwords.
+
+    Raises the `ChangeFailed` family.
+    """
     return _act(Unlock, user, actor, token)
 
 
 def reset_mfa(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    """Remove all second factors of the account.
+
+    Raises the `ChangeFailed` family.
+    """
     return _act(ResetMfa, user, actor, token)
 
 
 def sign_out(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    """End all active sessions of the account.
+
+    Raises the `ChangeFailed` family.
+    """
     return _act(SignOut, user, actor, token)
 
 
 def _act(
     action: type[AccountAction], user: BuilderUser, actor: Actor, token: uuid.UUID | None
 ) -> Saved:
-    """Raises the `ChangeFailed` family."""
+    """Run an action on the account of a user.
+
+    Raises the `ChangeFailed` family.
+    """
     accounts.require_account(user)
     return dual_write(action.of(user), user, actor=actor, source=Source.ADMIN, token=token)

@@ -1,4 +1,4 @@
-"""Copy a value from one side to the other, or only look at what Clerk has."""
+"""Copy a value between the row and Clerk, or only read what Clerk has."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from users.version import value_of
 
 
 def push(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:
-    """Clerk takes the row's name or email. Raises the `ChangeFailed` family."""
+    """Copy the row's name or email (`field`) to Clerk.
+
+    Raises the `ChangeFailed` family.
+    """
     accounts.require_account(user)
     known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
     operation: Operation
@@ -36,10 +39,10 @@ def push(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
 
 
 def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:
-    """The row takes the name or email that Clerk has now.
+    """Copy the name or email (`field`) that Clerk has now into the row.
 
-    Clerk is read under the row's lock, so that no save comes in between. Raises the
-    `ChangeFailed` family.
+    Clerk is read under the row's lock, so that no save comes in between. Raises the `ChangeFailed`
+    family.
     """
     accounts.require_account(user)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
@@ -61,7 +64,10 @@ def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
 
 
 def refresh(user: BuilderUser) -> ClerkUser:
-    """Look at the account in Clerk and store what it shows. Raises the `ChangeFailed` family."""
+    """Read the account from Clerk, store it in the mirror, and return it.
+
+    Raises the `ChangeFailed` family.
+    """
     accounts.require_account(user)
     account = accounts.read(user.account_id, Deadline(settings.CLERK_EDIT_DEADLINE))
     reconcile.take(account, source=Source.ADMIN)

@@ -1,4 +1,7 @@
-"""Changes that ended after their author had left the page: the author is told on the home page."""
+"""Find changes that ended after their author had left the page.
+
+The home page tells the author how they ended.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +27,26 @@ def with_group(attempts: QuerySet[SyncAttempt]) -> QuerySet[SyncAttempt]:
 
 
 def of(actor: Actor) -> QuerySet[SyncAttempt]:
-    """Select the resolved changes of this person whose end they have not seen."""
+    """Select the resolved changes of a person whose outcome they have not seen."""
     return SyncAttempt.objects.filter(actor_id=actor.pk if actor else None, unseen=True)
 
 
 def mark_seen(actor: Actor, attempts: Iterable[SyncAttempt]) -> None:
-    """Note that their author was told how these ended; attempts of others stay as they are."""
+    """Record that the author was told how these attempts ended.
+
+    Attempts of other authors are not changed.
+    """
     of(actor).filter(pk__in=[attempt.pk for attempt in attempts]).update(unseen=False)
 
 
 def mark_answered(
     actor: Actor, attempt: SyncAttempt | None, *, again: SyncAttempt | None = None
 ) -> None:
-    """Mark as seen what a success answers: `again`, the change that its author opened again, and
-    each earlier one of the same author that wanted the same."""
+    """Mark as seen the changes that a success answers.
+
+    These are `again`, the change that its author opened again, and each earlier change of the same
+    author that wanted the same as `attempt`.
+    """
     answered = [again] if again else []
     if attempt is not None:
         kinds = CREATES if attempt.operation in CREATES else (attempt.operation,)

@@ -32,13 +32,13 @@ def save_user(
     source: Source = Source.ADMIN,
     token: uuid.UUID | None = None,
 ) -> Saved:
-    """Store the wanted values of fields on both sides.
+    """Save the wanted values of fields, here and in Clerk.
 
-    `changes` maps fields of `EDITABLE` to their wanted values (a `BuilderGroup` or None for the
-    group); fields that `user` already holds as wanted are left out. `version` is the edit token of
-    the form; without it the values of `user` as it was loaded are what must still be stored.
+    `changes` maps fields of `EDITABLE` to their wanted values; for the group, this is a `BuilderGroup`
+    or None. Fields that `user` already holds as wanted are left out. `version` is the edit token of
+    the form. Without it, the changed fields must still hold the values that `user` was loaded with.
 
-    Raises `Refused` (code "email_guarded") for a new email of a linked user, `Conflict` for a
+    Raises `Refused` (code "email_guarded") for a new email of a linked user, `Conflict` for an edit
     token that cannot be read, and the `ChangeFailed` family of `dual_write`.
     """
     wanted = {field: _stored(changes[field]) for field in EDITABLE if field in changes}
@@ -52,7 +52,7 @@ def save_user(
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if version is not None:
         base |= repeats.saved_by(first, user)
-    # A held field is no change and no conflict, even if somebody else stored it meanwhile.
+    # A value that is stored already is no change and no conflict, whoever has stored it.
     base |= {
         field: value_of(user, field)
         for field, after in wanted.items()
@@ -100,7 +100,10 @@ def _email_guarded() -> Refused:
 
 
 def _base(user: BuilderUser, version: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The values that the change starts from."""
+    """Return the values that the change starts from.
+
+    Raises `Conflict` if the edit token cannot be read and a wanted value is not stored yet.
+    """
     if version is None:
         return values_of(user)
     try:
@@ -122,10 +125,10 @@ def create_user(
     token: uuid.UUID | None = None,
     gateway: Gateway = clerk,
 ) -> Saved:
-    """Store a new user; with `account` "create" its Clerk account is made first.
+    """Store a new user; if `account` is "create", create its Clerk account first.
 
-    The same again, while an earlier create is pending, keeps the id of its row: so the account
-    is known whichever request arrives. Raises the `ChangeFailed` family of `dual_write`.
+    While an earlier create of the same email is pending, the id of its row is kept. So the account
+    is recognized, whichever request arrives. Raises the `ChangeFailed` family of `dual_write`.
     """
     if earlier := pending.create_of(user.email):
         user.pk = earlier.user_id
@@ -144,22 +147,23 @@ def delete_user(
     token: uuid.UUID | None = None,
     gateway: Gateway = clerk,
 ) -> Saved:
-    """Delete in Clerk, then here.
+    """Delete a user in Clerk, then here.
 
-    An open invitation is revoked before, else it would make an account of nobody. Raises the
-    `ChangeFailed` family; its message says whether the invitation is revoked.
+    An open invitation is revoked first: if it were accepted later, it would create an account
+    without a user. Raises the `ChangeFailed` family; the message says whether the invitation is
+    revoked.
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     origin: dict[str, Any] = {"actor": actor, "source": source, "run": run, "gateway": gateway}
     operation = Delete.of(user)
     permissions.authorize(operation, user, actor=actor, source=source)
     if pending.in_the_way(operation, pending.in_flight(user.pk)):
-        # It may be an invitation: one that has arrived is revoked like every other one.
+        # It may be an invitation. If that has arrived, it is open, and is revoked below.
         recovery.recover_user(user.pk, deadline=deadline)
     invitation = invitations.open_of(user)
     if invitation is not None:
         _revoke_first(invitation, origin, token, deadline)
-        # An accepted one has brought an account; and somebody else may have deleted the user.
+        # An accepted invitation may have linked an account. Or another person deleted the user.
         user = BuilderUser.objects.filter(pk=user.pk).first() or user
     try:
         return dual_write(Delete.of(user), user, token=token, deadline=deadline, **origin)
@@ -176,8 +180,11 @@ def _revoke_first(
     token: uuid.UUID | None,
     deadline: Deadline,
 ) -> None:
-    """Revoke before the user is deleted. One that was accepted is closed, too. What is not
-    confirmed is the revocation: the deletion waits for it like for any other earlier change."""
+    """Revoke an open invitation before its user is deleted.
+
+    If it was accepted already, nothing is left to revoke, and the deletion goes on. If Clerk does
+    not confirm the revocation, the deletion waits for it, as for any other earlier change.
+    """
     try:
         invitations.revoke(
             invitation,
@@ -197,7 +204,7 @@ def _revoke_first(
 
 
 def _stored(value: Any) -> Any:
-    """A wanted value as JSON and the column hold it: a group by its id, no text as NULL."""
+    """Return a wanted value in the form that JSON and the column hold: a group as its id."""
     if value is None or isinstance(value, str):
         return value
     return str(value.pk)

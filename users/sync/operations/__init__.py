@@ -1,4 +1,4 @@
-"""What each kind of change means, for the save that makes it and the recovery that finishes it."""
+"""Define what each kind of change means, for the save and for recovery."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ __all__ = [
 
 
 def from_attempt(attempt: SyncAttempt) -> Operation:
-    """The operation that an open attempt stands for, as its process would have gone on."""
+    """Rebuild the operation that an attempt recorded, so that recovery can go on with it."""
     return Operation.kinds[attempt.operation].from_attempt(attempt)

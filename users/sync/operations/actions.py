@@ -1,4 +1,7 @@
-"""What staff do to an account in Clerk. The row stays as it is; the row's lock orders it."""
+"""Define the actions of staff on an account in Clerk.
+
+The row does not change. Its lock orders the actions.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +15,40 @@ from users.sync.operations.base import Changes, Claims, Operation, Seen, Verdict
 
 
 class AccountAction(Operation):
-    """`effect` is what changes in Clerk, as the journal tells it."""
+    """Base of the actions. `effect` is what changes in Clerk, as the journal shows it."""
 
     changes_row = False
     effect: ClassVar[Changes]
 
     @classmethod
     def of(cls, user: BuilderUser) -> AccountAction:
+        """Build the action on the account of a user."""
         return cls.on(user, dict(cls.effect))
 
     @property
     def moves(self) -> bool:
-        """Nobody read what the account had before: it may have been like this already."""
+        """Return False: nobody has read what state the account had before."""
         return False
 
     @property
     def claims(self) -> Claims:
+        """Return the effect, with the account in each key: actions on others do not conflict."""
         return {f"{thing} {self.clerk_id}": after for thing, (_, after) in self.effect.items()}
 
     def written(self, row: BuilderUser) -> bool:
+        """Return False: the row holds nothing of it."""
         return False
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Return the row as it is."""
         return row
 
 
 class Ban(AccountAction):
-    """Ends all sessions and stops sign-in.
+    """End all sessions and stop sign-in.
 
-    With `details["replaced"]` it is the account that the user had before an accepted
-    invitation, no longer the row's own.
+    With `details["replaced"]`, this is not the row's own account: it is the one that the user had
+    before an accepted invitation.
     """
 
     kind = OperationKind.BAN
@@ -50,6 +57,7 @@ class Ban(AccountAction):
 
     @classmethod
     def of_replaced(cls, user: BuilderUser, account: ClerkAccount) -> Ban:
+        """Build the ban of an account that an accepted invitation replaced."""
         return cls(
             user_id=user.pk,
             label=str(user),
@@ -59,81 +67,96 @@ class Ban(AccountAction):
         )
 
     def stale_fields(self, row: BuilderUser) -> list[str]:
+        """Check of a replaced account only that the row does not have it again."""
         if self.details.get("replaced"):
             return ["clerk_id"] if row.clerk_id == self.clerk_id else []
         return super().stale_fields(row)
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Ban the account."""
         return self.seen_in(clerk.ban_user(self.clerk_id, deadline=deadline))
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Decide by whether the account is banned."""
         return Verdict.HAS_IT if account.banned else Verdict.HAS_NOT
 
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
+        """Record that no ban of the account is due any more."""
         ClerkAccount.objects.filter(pk=self.clerk_id).update(ban_due=False)
 
 
 class Unban(AccountAction):
+    """Let a banned account sign in again."""
+
     kind = OperationKind.UNBAN
     sent_again = True
     effect = {"banned": [True, False]}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Lift the ban of the account."""
         return self.seen_in(clerk.unban_user(self.clerk_id, deadline=deadline))
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Decide by whether the account is still banned."""
         return Verdict.HAS_NOT if account.banned else Verdict.HAS_IT
 
 
 class Unlock(AccountAction):
-    """Ends the lock that Clerk sets after too many wrong passwords."""
+    """End the lock that Clerk sets after too many wrong passwords."""
 
     kind = OperationKind.UNLOCK
     sent_again = True
     effect = {"locked": [True, False]}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Unlock the account."""
         return self.seen_in(clerk.unlock_user(self.clerk_id, deadline=deadline))
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Decide by whether the account is still locked."""
         return Verdict.HAS_NOT if account.locked else Verdict.HAS_IT
 
 
 class ResetMfa(AccountAction):
-    """Removes all second factors: the person signs in without, and may set up new ones."""
+    """Remove all second factors. The person signs in without, and may set up new ones."""
 
     kind = OperationKind.RESET_MFA
     effect = {"two-factor sign-in": [True, False]}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Remove the second factors, then read the account, which the answer does not hold."""
         clerk.disable_mfa(self.clerk_id, deadline=deadline)
         return seen_after(self, clerk, deadline)
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Decide by whether the account still has two-factor sign-in."""
         return Verdict.HAS_NOT if account.two_factor_enabled else Verdict.HAS_IT
 
 
 class SignOut(AccountAction):
-    """Ends every active session, one call each: what is interrupted is done again safely.
+    """End every active session, with one call for each.
 
-    `details["sessions"]` is how many there were, `details["ended"]` how many were ended.
+    After an interruption it is safe to do it again. `details["sessions"]` is how many sessions
+    there were, `details["ended"]` how many of them were ended.
     """
 
     kind = OperationKind.SIGN_OUT
     effect = {"sessions": ["active", "ended"]}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """End the sessions one after the other, and count them in `details`."""
         sessions = clerk.list_sessions(self.clerk_id, deadline=deadline)
-        if not sessions:  # nobody's sessions are none, too
+        if not sessions:  # the list of an unknown user is empty too
             clerk.get_user(self.clerk_id, deadline=deadline)
         self.details |= {"sessions": len(sessions), "ended": 0}
         for session in sessions:
-            with suppress(ClerkNotFound):  # it ended by itself
+            with suppress(ClerkNotFound):  # it has ended already
                 clerk.revoke_session(session.id, deadline=deadline)
             self.details["ended"] += 1
         return Seen(Verdict.HAS_IT)
 
     def partly_done(self, error: ClerkError) -> str:
+        """Say how many sessions were ended before a call failed."""
         sessions, ended = self.details.get("sessions", 0), self.details.get("ended", 0)
         if not ended:
             return ""
@@ -142,9 +165,11 @@ class SignOut(AccountAction):
         return f"{ended} of {sessions} sessions were ended, the others were not."
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Return `CANNOT_TELL`: an account does not show its sessions."""
         return Verdict.CANNOT_TELL
 
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """List the active sessions. If there are none, the person is signed out."""
         if clerk.list_sessions(self.clerk_id, deadline=deadline):
             return Seen(Verdict.HAS_NOT, why="The person still has active sessions.")
         return self.not_listed(Verdict.HAS_IT, clerk, deadline)

@@ -1,4 +1,4 @@
-"""The shape of a change: what it writes here, what it sends to Clerk, how Clerk shows it."""
+"""Define the base of all changes: what they write here, send to Clerk, and see in Clerk."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from users.sync.mirror import instance
 from users.version import SHOWN, value_of
 
 Changes = dict[str, list[Any]]
-"""`{field: [before, after]}`, in values that JSON holds; secrets as "(set)"."""
+"""`{field: [before, after]}`, in JSON values. A secret is stored as "(set)"."""
 
 
 Claims = dict[str, Any]
-"""`{thing: value}`: what a change writes in Clerk. Two changes with equal claims are the same
-again; with different values for one thing they exclude one another while one may be late."""
+"""`{thing: value}`: what a change writes in Clerk.
+
+Two changes with equal claims are repeats. Two changes with different values for one thing exclude
+each other while the request of one may still arrive.
+"""
 
 
 class Verdict(Enum):
-    """What an answer of Clerk, to the write or read back, says about a change."""
+    """What an answer of Clerk, to the write or to a later read, says about a change."""
 
     HAS_IT = "has it"
     HAS_NOT = "has not"
@@ -37,8 +40,10 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Seen:
-    """An answer of Clerk, judged: the verdict, the account if the answer holds it, and a
-    sentence for a person."""
+    """A judged answer of Clerk.
+
+    `account` is set if the answer holds the account. `why` is a sentence for people.
+    """
 
     verdict: Verdict
     account: ClerkUser | None = None
@@ -48,25 +53,24 @@ class Seen:
 class Operation(ABC):
     """One intended change of one user.
 
-    An instance is made from what a person wants, or from the attempt that recorded it; both
-    must decide alike, so everything that is needed later is in `changes` and `details`.
+    An instance is made from what a person wants, or from the attempt that recorded it. Both must
+    decide alike, so everything that is needed later is in `changes` and `details`.
     """
 
     kind: ClassVar[OperationKind]
     log_flag: ClassVar[int] = CHANGE
     changes_row: ClassVar[bool] = True
-    """Whether `changes` are of columns of the row; if not, they tell what changes in Clerk."""
+    """Whether `changes` name columns of the row. If not, they say what changes in Clerk."""
     has_secrets: ClassVar[bool] = False
-    """Whether `changes` hide a value, so that two of them cannot be compared."""
+    """Whether `changes` hide a value, so that two changes cannot be compared."""
     sent_again: ClassVar[bool] = False
-    """Whether recovery sends it again unasked when Clerk does not have it."""
+    """Whether recovery may send it again by itself if Clerk does not have it."""
     reads_first: ClassVar[bool] = False
-    """Whether a copy of Clerk's side that is not fresh is read again before the write."""
+    """Whether Clerk is read before the write if our mirror of the account is not fresh."""
     needs_nothing_in_flight: ClassVar[bool] = False
-    """Whether it must wait until no change of the user is pending or may still arrive, whatever it
-    is about."""
+    """Whether it must wait for every change of the user that is pending or may still arrive."""
     missing: ClassVar[Verdict] = Verdict.HAS_NOT
-    """What it says about the change that Clerk does not have the account any more."""
+    """The verdict on the change if Clerk no longer has the account."""
     kinds: ClassVar[dict[str, type[Operation]]] = {}
 
     user_id: uuid.UUID | None
@@ -74,7 +78,7 @@ class Operation(ABC):
     clerk_id: str
     changes: Changes
     decided_at: datetime | None = None
-    """When a person decided it, if that is recorded: recovery may carry it out much later."""
+    """When a person decided it, if that is recorded. Recovery may finish it much later."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -98,6 +102,7 @@ class Operation(ABC):
 
     @classmethod
     def on(cls, user: BuilderUser, changes: Changes, **details: Any) -> Self:
+        """Build the change of a user, with the id, label and account that the user has now."""
         return cls(
             user_id=user.pk,
             label=str(user),
@@ -108,6 +113,7 @@ class Operation(ABC):
 
     @classmethod
     def from_attempt(cls, attempt: SyncAttempt) -> Self:
+        """Rebuild the change that an attempt recorded."""
         operation = cls(
             user_id=attempt.user_id or _user_id_of(attempt),
             label=attempt.label,
@@ -120,40 +126,49 @@ class Operation(ABC):
 
     @property
     def asks_clerk(self) -> bool:
-        """Whether Clerk has to be told. If not, the change is a matter of the database alone."""
+        """Tell whether Clerk must be told. If not, the change is database-only."""
         return bool(self.clerk_id)
 
     @property
     def creates_row(self) -> bool:
+        """Tell whether the change creates the row of its user."""
         return False
 
     def new_row(self) -> BuilderUser:
-        """The row, not stored yet, of a change that creates one."""
+        """Build the row, not stored yet, of a change that creates one."""
         raise NotImplementedError
 
     @property
     def claims(self) -> Claims:
-        """What it writes in Clerk, in values that can be compared with another change's."""
+        """Return what it writes in Clerk, in values that are comparable with other changes."""
         return {}
 
     @property
     def moves(self) -> bool:
-        """Whether Clerk was known to hold something else before, so that the new value there
-        proves that the request has arrived."""
+        """Tell whether Clerk was known to hold something else before.
+
+        Then the new value in Clerk proves that the request has arrived.
+        """
         return True
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Read from Clerk what `details` must hold before anything is sent."""
+        """Put into `details` what must be known before anything is sent.
+
+        It is read from Clerk or from our mirror. Raises `ClerkError`.
+        """
 
     def build_on(self, account: ClerkUser) -> None:
-        """Take from the account, as it was just read, what the write is made from."""
+        """Take from the account, which was just read, what the write is based on."""
 
     def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
-        """List what was changed in Clerk since the values that this change starts from."""
+        """List what changed in Clerk since the values that this change starts from."""
         return []
 
     def stale_fields(self, row: BuilderUser) -> list[str]:
-        """Shown fields whose stored value is not the one that this change starts from."""
+        """List the shown fields whose stored value is not the one that this change starts from.
+
+        "clerk_id" is listed too if the row has another account now.
+        """
         stale = [
             field
             for field, (before, _) in self.changes.items()
@@ -164,7 +179,10 @@ class Operation(ABC):
         return stale
 
     def written(self, row: BuilderUser) -> bool:
-        """Whether the row holds this change already (recovery after a webhook brought it)."""
+        """Tell whether the row holds this change already.
+
+        An event may have brought it before recovery does.
+        """
         return bool(self.changes) and all(
             field in SHOWN and value_of(row, field) == after
             for field, (_, after) in self.changes.items()
@@ -172,22 +190,31 @@ class Operation(ABC):
 
     @abstractmethod
     def write(self, row: BuilderUser) -> BuilderUser | None:
-        """Write the row; constraints speak here. Gives the row, None when it is deleted."""
+        """Write the row and return it; return None if it is deleted.
+
+        The database checks its constraints here, before Clerk is called.
+        """
 
     @abstractmethod
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
-        """Make the one write at Clerk and judge its answer. Raises `ClerkError`."""
+        """Make the write in Clerk and judge the answer.
+
+        Raises `ClerkError`.
+        """
 
     @abstractmethod
     def judge(self, account: ClerkUser) -> Verdict:
         """Decide whether the account shows this change."""
 
     def seen_in(self, account: ClerkUser) -> Seen:
-        """Judge an account that an answer holds."""
+        """Judge an account that an answer of Clerk holds."""
         return Seen(self.judge(account), account)
 
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
-        """Read Clerk back. Raises `ClerkError` when Clerk cannot be read."""
+        """Read Clerk back, and judge what it shows.
+
+        Raises `ClerkError` if Clerk cannot be read.
+        """
         try:
             account = clerk.get_user(self.clerk_id, deadline=deadline)
         except ClerkNotFound:
@@ -195,48 +222,56 @@ class Operation(ABC):
         return self.seen_in(account)
 
     def not_found(self, clerk: Clerk, deadline: Deadline) -> Seen:
-        """Judge a 404, which says something only of our own instance."""
+        """Judge a 404. It proves something only if our own Clerk instance sends it."""
         if not instance.is_ours(clerk, deadline):
             return Seen(Verdict.CANNOT_TELL, why=instance.DOUBT)
         return Seen(self.missing, why="The user does not exist in Clerk any more.")
 
     def not_listed(self, verdict: Verdict, clerk: Clerk, deadline: Deadline, why: str = "") -> Seen:
-        """Judge a list of Clerk that lacks something: like a 404, it says something only of our
-        own instance."""
+        """Judge a list of Clerk that lacks something.
+
+        Like a 404, it proves something only if our own Clerk instance sends it: then the result is
+        `verdict`, with the sentence `why`.
+        """
         if instance.is_doubtful(clerk, deadline):
             return Seen(Verdict.CANNOT_TELL, why=instance.LIST_DOUBT)
         return Seen(verdict, why=why)
 
     unprovable: ClassVar[bool] = False
-    """Whether Clerk may be unable to ever tell: then the attempt ends as *unproven*."""
+    """Whether Clerk may never be able to tell. Then the attempt ends as *unproven*."""
 
     def proven(self, seen: Seen) -> Seen:
-        """Judge anew, later than in the call itself, what Clerk shows."""
+        """Judge again what Clerk shows, if it was read later than in the call itself."""
         return seen
 
     def partly_done(self, error: ClerkError) -> str:
-        """Say what of several calls was done when one of them failed; "" for nothing."""
+        """Say which of several calls were done when one failed; "" for none."""
         return ""
 
     @property
     def concerns_others(self) -> bool:
-        """Whether other rows, accounts or invitations may follow from it: it moves an address, a
-        link or an invitation."""
+        """Tell whether the change may affect other rows, accounts or invitations.
+
+        It may if it moves an address, a link or an invitation.
+        """
         return not self.changes.keys().isdisjoint(("email", "clerk_id", "invitation"))
 
     @property
     def addresses(self) -> list[str]:
-        """The addresses that it gives up or takes."""
+        """Return the email addresses that the change gives up or takes."""
         moved = [*self.changes.get("email", []), *self.changes.get("invitation", [])]
         return [str(email) for email in moved if email]
 
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
-        """What Clerk's answer adds to the row, in the same transaction."""
+        """Add to the row what Clerk's answer says, in the same transaction."""
 
 
 def seen_after(operation: Operation, clerk: Clerk, deadline: Deadline) -> Seen:
-    """Judge a write that is done by an answer without the account: read the account, if it can
-    be read. An account that does not show the change yet is no success."""
+    """Judge a successful write whose answer does not hold the account.
+
+    The account is read. If that fails, the write counts as done. If the account does not show the
+    change yet, the write does not count as done.
+    """
     try:
         return operation.seen_in(clerk.get_user(operation.clerk_id, deadline=deadline))
     except ClerkError:
@@ -244,13 +279,13 @@ def seen_after(operation: Operation, clerk: Clerk, deadline: Deadline) -> Seen:
 
 
 def _user_id_of(attempt: SyncAttempt) -> uuid.UUID | None:
-    """The id of a user whose row does not exist yet or any more."""
+    """Return the recorded id of a user whose row does not exist yet, or no longer exists."""
     recorded = attempt.details.get("user_id")
     return uuid.UUID(recorded) if recorded else None
 
 
 def write_fields(row: BuilderUser, changes: Changes) -> BuilderUser:
-    """Set and save the changed columns of a row, `updated_at` with them."""
+    """Set and save the changed columns of a row, and `updated_at` with them."""
     columns = []
     for field, (_, after) in changes.items():
         column = "builder_group_id" if field == "builder_group" else field

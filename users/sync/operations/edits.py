@@ -1,4 +1,4 @@
-"""Creating, editing and deleting a user; a new email; a new password."""
+"""Define how a user is created, edited and deleted, and gets a new email or password."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from users.version import SHOWN, value_of
 
 
 class Edit(Operation):
-    """Name, role, internal role and group; the email too while there is no Clerk account.
+    """Edit name, role, internal role and group; also the email while there is no Clerk account.
 
-    Clerk holds the name alone. `details["clerk_name"]` is Clerk's name as it was known before;
-    the new one is split by the two names that Clerk has, unless `details["split"]` says how.
+    Clerk holds only the name. `details["clerk_name"]` is Clerk's name as it was known before. The
+    new name is split by the two names that Clerk has, unless `details["split"]` holds the split.
     """
 
     kind = OperationKind.UPDATE
@@ -40,18 +40,21 @@ class Edit(Operation):
 
     @property
     def asks_clerk(self) -> bool:
+        """Tell whether the name of a linked user changes: Clerk holds nothing else of it."""
         return bool(self.clerk_id) and "name" in self.changes
 
     @property
     def claims(self) -> Claims:
+        """Return the new name, normalized, if Clerk must be told."""
         return {"name": normalized_name(self.new_name)} if self.asks_clerk else {}
 
     @property
     def moves(self) -> bool:
+        """Tell whether Clerk had another name before."""
         return not same_name(self.new_name, self.details.get("clerk_name", ""))
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Keep the name that Clerk was known to have: of a plan, else our copy, else the row."""
+        """Record the name that Clerk was known to have: of a plan, our mirror, or the row."""
         account = getattr(user, "account", None)
         if account is None or account.clerk_id != self.clerk_id:
             account = ClerkAccount.objects.filter(pk=self.clerk_id).first()
@@ -63,17 +66,21 @@ class Edit(Operation):
         self.details.setdefault("clerk_name", known)
 
     def build_on(self, account: ClerkUser) -> None:
+        """Record the names that Clerk has now. The new name is split by them."""
         self._clerk_names = account.first_name, account.last_name
         self.details = self.details | {"clerk_name": names.join(*self._clerk_names)}
 
     @property
     def new_name(self) -> str:
+        """Return the wanted full name."""
         return str(self.changes["name"][1])
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Save the changed columns of the row."""
         return write_fields(row, self.changes)
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Split the new name, and send both parts to Clerk."""
         known_first, known_last = self._clerk_names
         split = names.split(self.new_name, first=known_first, last=known_last)
         first, last = self.details.get("split", split)
@@ -82,12 +89,17 @@ class Edit(Operation):
         )
 
     def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
+        """Report a name in Clerk that is neither the known nor the wanted one."""
         known = {self.details["clerk_name"], self.new_name}
         if any(same_name(account.name, name) for name in known):
             return []
         return [FieldConflict("name", self.changes["name"][0], account.name, self.new_name)]
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Compare Clerk's name with the wanted one, and with those known before.
+
+        The verdict on any other name is `CANNOT_TELL`.
+        """
         if same_name(account.name, self.new_name):
             return Verdict.HAS_IT
         known_before = (str(self.changes["name"][0] or ""), self.details.get("clerk_name", ""))
@@ -96,6 +108,7 @@ class Edit(Operation):
         return Verdict.CANNOT_TELL
 
     def seen_in(self, account: ClerkUser) -> Seen:
+        """Judge the account, and explain a third name in Clerk."""
         seen = super().seen_in(account)
         if seen.verdict is Verdict.CANNOT_TELL:
             why = (
@@ -107,7 +120,7 @@ class Edit(Operation):
 
 
 class ReplaceEmail(Operation):
-    """*Replace now*: the new address becomes the only one of the same Clerk user, verified."""
+    """Make a new address the only one of the same Clerk user, verified (*Replace now*)."""
 
     kind = OperationKind.REPLACE_EMAIL
     reads_first = True
@@ -115,52 +128,66 @@ class ReplaceEmail(Operation):
 
     @property
     def old(self) -> str:
+        """Return the address that the change starts from."""
         return str(self.changes["email"][0])
 
     @property
     def new(self) -> str:
+        """Return the wanted address."""
         return str(self.changes["email"][1])
 
     @property
     def claims(self) -> Claims:
+        """Return the wanted address, normalized."""
         return {"email": normalized_email(self.new)}
 
     @property
     def moves(self) -> bool:
+        """Tell whether Clerk had another address before."""
         return not same_email(self.details.get("clerk_email", self.old), self.new)
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Keep the address that a plan or our copy showed to staff, whether or not the row has
-        it."""
+        """Remember the address that a plan or our mirror showed to staff as Clerk's.
+
+        The row may hold another one.
+        """
         account = getattr(user, "account", None)
         shown = account.email if account is not None else None
         self._known_before = self.details.get("clerk_email", shown)
 
     def build_on(self, account: ClerkUser) -> None:
+        """Record the address that Clerk has now."""
         self.details = self.details | {"clerk_email": account.email}
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Save the changed columns of the row."""
         return write_fields(row, self.changes)
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Replace the address, then read the account, which the answer does not hold."""
         address = clerk.replace_email(self.clerk_id, email=self.new, deadline=deadline)
         if not same_email(address.address, self.new):
             return Seen(Verdict.CANNOT_TELL)
         return seen_after(self, clerk, deadline)
 
     def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
+        """Report an address in Clerk that is neither the known nor the wanted one."""
         known = self.old if self._known_before is None else self._known_before
         if not account.email or any(same_email(account.email, one) for one in (known, self.new)):
             return []
         return [FieldConflict("email", self.old, account.email, self.new)]
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Compare the account's address with the wanted one."""
         return Verdict.HAS_IT if same_email(account.email, self.new) else Verdict.HAS_NOT
 
 
 class SetPassword(Operation):
-    """A new password goes to Clerk alone. The attempt says "(set)" and when Clerk's was last
-    changed before: a later time there shows that ours arrived."""
+    """Set a new password in Clerk; it is stored nowhere else.
+
+    The attempt records "(set)", and when Clerk's password was last changed before. A later time in
+    Clerk shows that ours has arrived.
+    """
 
     kind = OperationKind.SET_PASSWORD
     changes_row = False
@@ -174,6 +201,7 @@ class SetPassword(Operation):
 
     @classmethod
     def to(cls, user: BuilderUser, *, password: str, sign_out: bool) -> SetPassword:
+        """Build the change. `sign_out` ends the person's other sessions."""
         return cls(
             user_id=user.pk,
             label=str(user),
@@ -185,21 +213,29 @@ class SetPassword(Operation):
 
     @property
     def claims(self) -> Claims:
-        # Two passwords cannot be compared: each counts as another one.
+        """Return a claim that no other change has."""
+        # Two passwords cannot be compared, so each one counts as different.
         return {"password": object()}
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
+        """Record when the password was last changed in Clerk.
+
+        Raises `ClerkError`.
+        """
         account = clerk.get_user(self.clerk_id, deadline=deadline)
         changed = account.password_last_updated_at
         self.details["password_last_updated_at"] = changed.isoformat() if changed else None
 
     def written(self, row: BuilderUser) -> bool:
+        """Return False: the row holds nothing of it."""
         return False
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Return the row as it is."""
         return row
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Send the password to Clerk."""
         return self.seen_in(
             clerk.set_password(
                 self.clerk_id, password=self._password, sign_out=self._sign_out, deadline=deadline
@@ -207,8 +243,11 @@ class SetPassword(Operation):
         )
 
     def judge(self, account: ClerkUser) -> Verdict:
-        """Judge by the time of the last change. It proves that the password was changed, and not
-        by whom: so it is proof within the call alone, and recovery cannot tell."""
+        """Judge by the time of the last change of the password.
+
+        It proves that the password was changed, but not by whom. So it is proof only within the
+        call itself, and recovery cannot tell.
+        """
         changed = account.password_last_updated_at
         before = parse_datetime(self.details.get("password_last_updated_at") or "")
         if changed is None and (before is not None or account.password_enabled):
@@ -218,15 +257,18 @@ class SetPassword(Operation):
         return Verdict.HAS_NOT
 
     def proven(self, seen: Seen) -> Seen:
-        """A password that was changed since may be the person's own."""
+        """Return `CANNOT_TELL` if the password was changed.
+
+        Later than in the call itself, it may be the person's own.
+        """
         return Seen(Verdict.CANNOT_TELL) if seen.verdict is Verdict.HAS_IT else seen
 
 
 class Create(Operation):
-    """A new user, with a Clerk account made at once (`details["account"]` = "create") or none.
+    """Create a user, with a Clerk account (`details["account"]` is "create") or without one.
 
-    The account carries our id in its public metadata: so it is known again if the answer is
-    lost, and an account of somebody else is never taken for it.
+    The account carries our id in its public metadata. So it is recognized if the answer is lost,
+    and another person's account is never mistaken for it.
     """
 
     kind = OperationKind.CREATE
@@ -234,6 +276,7 @@ class Create(Operation):
 
     @classmethod
     def of(cls, user: BuilderUser, *, account: str) -> Self:
+        """Build the change from a user who is not stored yet."""
         changes: Changes = {
             field: [None, value_of(user, field)]
             for field in SHOWN
@@ -249,37 +292,46 @@ class Create(Operation):
 
     @property
     def asks_clerk(self) -> bool:
+        """Tell whether a Clerk account is created too."""
         return self.details.get("account") == "create"
 
     @property
     def claims(self) -> Claims:
+        """Return the email and name of the new account, normalized."""
         name = normalized_name(str(self.changes["name"][1]))
         return {"account": ("create", normalized_email(self.email), name)}
 
     @property
     def creates_row(self) -> bool:
+        """Return True."""
         return True
 
     @property
     def email(self) -> str:
+        """Return the email of the new user."""
         return str(self.changes["email"][1])
 
     def new_row(self) -> BuilderUser:
+        """Build the row from the recorded values, with the recorded id."""
         values = {field: after for field, (_, after) in self.changes.items()}
         values["builder_group_id"] = values.pop("builder_group", None)
         return BuilderUser(pk=self.user_id, **values)
 
     def stale_fields(self, row: BuilderUser) -> list[str]:
+        """Return nothing: there is no earlier row to compare with."""
         return []
 
     def written(self, row: BuilderUser) -> bool:
+        """Return False: there is no row before."""
         return False
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Insert the row."""
         row.save(force_insert=True)
         return row
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Create the account, or find the one that an earlier request has created."""
         first, last = names.split(str(self.changes["name"][1]))
         try:
             return self.seen_in(
@@ -300,16 +352,19 @@ class Create(Operation):
             raise
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Recognize our account by our id in its metadata and by its email."""
         ours = account.public_metadata.get(OUR_ID) == str(self.user_id)
         return Verdict.HAS_IT if ours and same_email(account.email, self.email) else Verdict.HAS_NOT
 
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Search our account by its email, as its Clerk id is not known."""
         for account in clerk.find_by_email(self.email, deadline=deadline):
             if self.judge(account) is Verdict.HAS_IT:
                 return Seen(Verdict.HAS_IT, account)
         return self.not_listed(Verdict.HAS_NOT, clerk, deadline)
 
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
+        """Link the row to the new account."""
         if account is not None:
             row.clerk_id = account.id
             with guard.synchronized():
@@ -318,18 +373,22 @@ class Create(Operation):
 
 
 class CreateFromClerk(Create):
-    """A new user for an account that Clerk has. Nothing is sent."""
+    """Create a user for an account that Clerk already has. Nothing is sent."""
 
     @classmethod
     def of_account(cls, user: BuilderUser) -> Self:
+        """Build the change from a user who holds the Clerk id and is not stored yet."""
         operation = cls.of(user, account="none")
         operation.clerk_id = user.account_id
         operation.changes["clerk_id"] = [None, user.clerk_id]
         return operation
 
     def write(self, row: BuilderUser) -> BuilderUser:
-        """Raises `Conflict` when the account is not as the plan found it."""
-        store.lock()  # an event would link it to another row meanwhile
+        """Insert the row, linked to its account.
+
+        Raises `Conflict` if the account is no longer as the plan found it.
+        """
+        store.lock()  # otherwise an event could link it to another row meanwhile
         known = ClerkAccount.objects.filter(pk=self.clerk_id).first()
         moved: list[FieldConflict] = []
         if known is None or known.deleted_at or known.user_id:
@@ -344,7 +403,7 @@ class CreateFromClerk(Create):
 
 
 class Delete(Operation):
-    """The user leaves Clerk, then the table. A 404 of our own instance counts as done."""
+    """Delete the user in Clerk, then the row. A 404 of our own instance counts as done."""
 
     kind = OperationKind.DELETE
     log_flag = DELETION
@@ -352,6 +411,7 @@ class Delete(Operation):
 
     @classmethod
     def of(cls, user: BuilderUser) -> Delete:
+        """Build the deletion of a user."""
         return cls(
             user_id=user.pk,
             label=str(user),
@@ -362,17 +422,21 @@ class Delete(Operation):
 
     @property
     def claims(self) -> Claims:
-        # A late invitation would make an account of nobody.
+        """Return claims that exclude other changes of the account, and invitations."""
+        # A late invitation would create an account without a user.
         return {"account": "deleted", "invitation": None}
 
     def written(self, row: BuilderUser) -> bool:
+        """Return False: the row is still there."""
         return False
 
     def write(self, row: BuilderUser) -> None:
+        """Delete the row."""
         with guard.synchronized():
             row.delete()
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Delete the user in Clerk, and judge a 404."""
         try:
             clerk.delete_user(self.clerk_id, deadline=deadline)
         except ClerkNotFound:
@@ -383,4 +447,5 @@ class Delete(Operation):
         return Seen(Verdict.HAS_IT)
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Return `HAS_NOT`: the account is still there."""
         return Verdict.HAS_NOT

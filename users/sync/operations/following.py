@@ -1,4 +1,4 @@
-"""Taking over what changed in Clerk. Nothing is sent."""
+"""Apply Clerk's changes to the row. Nothing is sent to Clerk."""
 
 from __future__ import annotations
 
@@ -10,39 +10,46 @@ from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_
 
 
 class Follow(Operation):
-    """The row takes over name and email from its Clerk account."""
+    """Apply the name and email of the Clerk account to the row."""
 
     kind = OperationKind.FOLLOW
 
     @property
     def asks_clerk(self) -> bool:
+        """Return False: Clerk has the values already."""
         return False
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Save the changed columns of the row."""
         return write_fields(row, self.changes)
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Raise `AssertionError`: nothing is ever sent."""
         raise AssertionError("following Clerk sends nothing")
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Return `HAS_IT`: the values come from Clerk."""
         return Verdict.HAS_IT
 
 
 class AccountChanged(Follow):
-    """Something about the account itself changed in Clerk: a ban, a lock, its deletion. The row
-    stays as it is."""
+    """Record a change of the account itself in Clerk: a ban, a lock, its deletion.
+
+    The row does not change.
+    """
 
     changes_row = False
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Return the row as it is."""
         return row
 
 
 def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:
-    """What differs between the row and its account, `{field: [row's, Clerk's]}`.
+    """Return the differences between a row and its account, `{field: [row's, Clerk's]}`.
 
-    An email that another row has is left out, and a name that a row cannot or must not hold: it is
-    drift, shown, not an error.
+    An email that another row has is left out, and so is a name that a row cannot or must not hold.
+    Such a user is shown as out of sync; that is not an error.
     """
     changes: Changes = {}
     if comparison.name_differs(row.name, account.name) and not unfit_name(account.name):

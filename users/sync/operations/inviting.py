@@ -1,5 +1,7 @@
-"""Clerk's invitations: to a first account, or to a new email. The effect of an accepted one comes
-by facts (`users.sync.inbound`)."""
+"""Define Clerk's invitations, to a first account or to a new email.
+
+Once an invitation is accepted, `users.sync.inbound` derives what follows from it.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,11 @@ EXPIRES_IN_DAYS = 30
 
 
 class _Inviting(Operation):
-    """`details["invitation"]` holds the row of `Invitation` that is to be: reference, purpose,
-    email, invited_by. The row is written first, Clerk's id and expiry when it has answered."""
+    """Base of the changes that send an invitation.
+
+    `details["invitation"]` holds the future row of `Invitation`: reference, purpose, email and
+    invited_by. The row is written first. Clerk's id and expiry follow when Clerk has answered.
+    """
 
     _sent: ClerkInvitation | None = None
 
@@ -87,8 +92,11 @@ class _Inviting(Operation):
         return self.not_listed(Verdict.HAS_NOT, clerk, deadline)
 
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
-        """The row of a new user may be there without its invitation: it was added otherwise while
-        this was pending."""
+        """Store Clerk's id and expiry of the invitation.
+
+        The row of a new user may exist without its invitation, if it was added in another way while
+        this change was pending. Then the invitation is stored now.
+        """
         if not Invitation.objects.filter(reference=self._wanted["reference"]).exists():
             self.write_invitation(row)
         if self._sent is not None:
@@ -98,7 +106,7 @@ class _Inviting(Operation):
 
 
 def wanted(email: str, purpose: str, *, invited_by: int | None, reference: str = "") -> Any:
-    """What `details["invitation"]` holds."""
+    """Return the content of `details["invitation"]`. `reference` is by default a random one."""
     return {
         "reference": reference or str(uuid.uuid4()),
         "purpose": purpose,
@@ -108,51 +116,65 @@ def wanted(email: str, purpose: str, *, invited_by: int | None, reference: str =
 
 
 class Invite(_Inviting):
-    """An invitation for a user whose row is there."""
+    """Invite a user whose row exists."""
 
     kind = OperationKind.INVITE
     changes_row = False
 
     @classmethod
     def of(cls, user: BuilderUser, invitation: Any) -> Invite:
+        """Build the invitation of a user. `invitation` is made by `wanted`."""
         changes: Changes = {"invitation": [None, invitation["email"]]}
         return cls.on(user, changes, invitation=invitation)
 
     def written(self, row: BuilderUser) -> bool:
+        """Return False: the row holds nothing of it."""
         return False
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Store the invitation. Return the row as it is."""
         self.write_invitation(row)
         return row
 
 
 class CreateInvited(_Inviting, Create):
-    """A new user, and the invitation to a first account: both, or none if Clerk refuses."""
+    """Create a user, and invite them to a first account: both, or none if Clerk refuses."""
 
     kind = OperationKind.CREATE_INVITED
 
     @classmethod
     def of_new(cls, user: BuilderUser, invitation: Any) -> CreateInvited:
+        """Build the change from a user who is not stored yet.
+
+        `invitation` is made by `wanted`.
+        """
         operation = cls.of(user, account="invite")
         operation.details["invitation"] = invitation
         return operation
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Insert the row, and store the invitation."""
         super().write(row)
         self.write_invitation(row)
         return row
 
 
 class Revoke(Operation):
-    """The invitation can no longer be accepted. One that was not sent yet is known here alone."""
+    """Revoke an invitation, so that it can no longer be accepted.
+
+    An invitation that was not sent yet exists only here.
+    """
 
     kind = OperationKind.REVOKE
     changes_row = False
 
     @classmethod
     def of(cls, invitation: Invitation, *, deletes_user: bool = False) -> Revoke:
-        """`deletes_user` says that it is the first step of a deletion, and needs the permission
-        of that alone."""
+        """Build the revocation of an invitation.
+
+        `deletes_user` says that it is the first step of a deletion. Then it needs only the
+        permission to delete the user.
+        """
         changes: Changes = {"invitation": [invitation.email, None]}
         details: dict[str, Any] = {
             "deletes_user": deletes_user,
@@ -163,12 +185,15 @@ class Revoke(Operation):
 
     @property
     def asks_clerk(self) -> bool:
+        """Tell whether the invitation was sent, so that Clerk has it."""
         return bool(self.details["clerk_invitation_id"])
 
     def written(self, row: BuilderUser) -> bool:
+        """Return False: the row holds nothing of it."""
         return False
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Mark the invitation as revoked. Return the row as it is."""
         Invitation.objects.filter(reference=self.details["reference"]).update(
             status=InvitationStatus.REVOKED, send_after=None, updated_at=timezone.now()
         )
@@ -176,9 +201,11 @@ class Revoke(Operation):
 
     @property
     def claims(self) -> Claims:
+        """Return the revocation of this one invitation."""
         return {f"invitation {self.details['clerk_invitation_id']}": "revoked"}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Revoke the invitation in Clerk. If it is gone or revoked already, that counts as done."""
         try:
             revoked = clerk.revoke_invitation(
                 self.details["clerk_invitation_id"], deadline=deadline
@@ -195,9 +222,11 @@ class Revoke(Operation):
         return Seen(Verdict.HAS_IT)
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Return `CANNOT_TELL`: an account does not show its invitations."""
         return Verdict.CANNOT_TELL
 
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Search the invitation among Clerk's revoked ones."""
         wanted = self.details["clerk_invitation_id"]
         found = clerk.list_invitations(query=wanted, status="revoked", deadline=deadline)
         if any(invitation.id == wanted for invitation in found):

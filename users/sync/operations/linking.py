@@ -1,4 +1,4 @@
-"""Which Clerk account belongs to a row. Nothing is sent to Clerk."""
+"""Define which Clerk account belongs to a row. Nothing is sent to Clerk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from users.sync.operations.base import Operation, Seen, Verdict, write_fields
 
 
 class _Linking(Operation):
-    """The next row of the account would not know what may still arrive for this one."""
+    """Base of linking and unlinking.
+
+    Both wait for all changes in flight. Otherwise a late request would reach an account whose next
+    row knows nothing of it.
+    """
 
     needs_nothing_in_flight = True
 
@@ -27,15 +31,17 @@ class _Linking(Operation):
 
 
 class Link(_Linking):
-    """The row takes an account."""
+    """Link the row to an account."""
 
     kind = OperationKind.LINK
 
     @classmethod
     def to(cls, user: BuilderUser, clerk_id: str) -> Link:
+        """Build the link of a user to the account with this Clerk id."""
         return cls.on(user, {"clerk_id": [user.clerk_id, clerk_id]})
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Store the link, and clear what an earlier release or replacement left on the account."""
         _, after = self.changes["clerk_id"]
         store.lock()
         write_fields(row, self.changes)
@@ -47,16 +53,20 @@ class Link(_Linking):
 
 
 class Unlink(_Linking):
-    """The row forgets its account. The account stays in Clerk, and is never linked by itself
-    again."""
+    """Unlink the row from its account.
+
+    The account stays in Clerk, and is never linked automatically again.
+    """
 
     kind = OperationKind.UNLINK
 
     @classmethod
     def of(cls, user: BuilderUser) -> Unlink:
+        """Build the unlinking of a user from its account."""
         return cls.on(user, {"clerk_id": [user.clerk_id, None]})
 
     def write(self, row: BuilderUser) -> BuilderUser:
+        """Remove the link, and mark the account as released."""
         before, _ = self.changes["clerk_id"]
         store.lock()
         write_fields(row, self.changes)

@@ -1,4 +1,4 @@
-"""Public metadata of an account: what a front end keeps there about the person."""
+"""Change the public metadata of an account, where a front end stores data of a person."""
 
 from __future__ import annotations
 
@@ -14,39 +14,51 @@ METADATA = "public_metadata"
 
 
 class MergeMetadata(AccountAction):
-    """Merge into the public metadata. What is not named stays; a key that is null goes."""
+    """Merge a patch into the public metadata of an account.
+
+    Keys that are not in the patch stay. A key whose value is null is removed.
+    """
 
     kind = OperationKind.MERGE_METADATA
 
     @classmethod
     def into(cls, user: BuilderUser, patch: Mapping[str, Any]) -> MergeMetadata:
+        """Build the merge into the metadata of a user's account."""
         return cls.on(user, {METADATA: [None, dict(patch)]})
 
     @property
     def patch(self) -> dict[str, Any]:
+        """Return the metadata to merge."""
         return dict(self.changes[METADATA][1])
 
     @property
     def claims(self) -> Claims:
+        """Return each key with its value: merges of different keys do not conflict."""
         return {f"metadata {key}": value for key, value in self.patch.items()}
 
     @property
     def moves(self) -> bool:
+        """Tell whether the account was read before, and did not hold the patch."""
         before = self.changes[METADATA][0]
         return before is not None and not _holds(before, self.patch)
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Keep what the account holds at these keys, for the journal."""
+        """Record what the account holds at these keys, for the journal.
+
+        Raises `ClerkError`.
+        """
         held = clerk.get_user(self.clerk_id, deadline=deadline).public_metadata
         before = {key: held[key] for key in self.patch if key in held}
         self.changes = {METADATA: [before, self.patch]}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Send the patch to Clerk."""
         return self.seen_in(
             clerk.merge_metadata(self.clerk_id, public_metadata=self.patch, deadline=deadline)
         )
 
     def judge(self, account: ClerkUser) -> Verdict:
+        """Decide by whether the metadata holds the patch."""
         return Verdict.HAS_IT if _holds(account.public_metadata, self.patch) else Verdict.HAS_NOT
 
 

@@ -1,4 +1,4 @@
-"""Bringing Clerk's side to what the row holds. The row itself stays as it is."""
+"""Copy the row's values to Clerk. The row itself does not change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from users.version import value_of
 
 
 class _Push(Operation):
-    """`changes` is `{field: [Clerk's, the row's]}`, of one field."""
+    """Base of the copies. `changes` is `{field: [Clerk's, the row's]}`, of one field."""
 
     changes_row = False
 
@@ -27,15 +27,17 @@ class _Push(Operation):
 
 
 class PushName(_Push, Edit):
-    """The row's name, split as Clerk's two."""
+    """Copy the row's name to Clerk, split into first and last name."""
 
     kind = OperationKind.PUSH_NAME
 
     def build_on(self, account: ClerkUser) -> None:
+        """Record the name that Clerk has now as the value before."""
         super().build_on(account)
         self.changes = {"name": [account.name, self.new_name]}
 
     def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
+        """Report a name in Clerk that is neither the known nor the wanted one."""
         known, wanted = (str(value or "") for value in self.changes["name"])
         if any(same_name(account.name, name) for name in (known, wanted)):
             return []
@@ -43,13 +45,15 @@ class PushName(_Push, Edit):
 
 
 class PushEmail(_Push, ReplaceEmail):
-    """The row's email becomes the only one of the Clerk user, verified."""
+    """Make the row's email the only one of the Clerk user, verified."""
 
     kind = OperationKind.PUSH_EMAIL
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
+        """Remember the address that was shown to staff as Clerk's."""
         self._known_before = self.old
 
     def build_on(self, account: ClerkUser) -> None:
+        """Record the address that Clerk has now as the value before."""
         super().build_on(account)
         self.changes = {"email": [account.email, self.new]}

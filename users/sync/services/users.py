@@ -34,9 +34,10 @@ def save_user(
 ) -> Saved:
     """Save the wanted values of fields, here and in Clerk.
 
-    `changes` maps fields of `EDITABLE` to their wanted values; for the group, this is a `BuilderGroup`
-    or None. Fields that `user` already holds as wanted are left out. `version` is the edit token of
-    the form. Without it, the changed fields must still hold the values that `user` was loaded with.
+    `changes` maps fields of `EDITABLE` to their wanted values; for the group, this is a
+    `BuilderGroup` or None. Fields that `user` already holds as wanted are left out. `version` is
+    the edit token of the form. Without it, the changed fields must still hold the values that
+    `user` was loaded with.
 
     Raises `Refused` (code "email_guarded") for a new email of a linked user, `Conflict` for an edit
     token that cannot be read, and the `ChangeFailed` family of `dual_write`.

@@ -1,1 +1,1 @@
-"""A change on its way to Clerk and the row: recorded, sent, judged, completed or recovered."""
+"""Bring a change to Clerk and the row: record, send, judge, then complete or recover it."""

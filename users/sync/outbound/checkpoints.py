@@ -1,7 +1,7 @@
-"""The named steps of a dual write, in their order, announced as they are reached.
+"""Announce the named checkpoints of a dual write, in their order.
 
-Nothing in the product listens. The campaign of faults does: it kills the process at each of
-them and asks recovery for the truth.
+Nothing in the product listens. The fault campaign does: it kills the process at each checkpoint,
+and checks that recovery finds the truth.
 """
 
 from __future__ import annotations
@@ -22,4 +22,5 @@ reached = Signal()
 
 
 def reach(step: str) -> None:
+    """Announce that a checkpoint is reached."""
     reached.send(sender=None, step=step)

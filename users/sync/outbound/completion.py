@@ -1,4 +1,4 @@
-"""What belongs into the transaction once Clerk has a change: for the save and for recovery."""
+"""Complete a change that Clerk has, in one transaction, for the save and for recovery."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ def complete(
     still_late: bool = False,
     unseen: bool = False,
 ) -> None:
-    """Finish the row, store Clerk's answer, resolve the attempt, write the LogEntry; reconcile
-    whom it concerns."""
+    """Complete a change: Clerk has it, and the row is written.
+
+    In this order: finish the row, store Clerk's answer in the mirror, resolve the attempt, write
+    the LogEntry, and reconcile others whom it concerns. Must run in the transaction that locks the
+    row. `still_late` and `unseen` are those of `journal.resolve`.
+    """
     store.lock()
     if row is not None:
         operation.finish(row, account)
@@ -48,14 +52,17 @@ def follow_from(
     clerk_id: str = "",
     due: bool = False,
 ) -> None:
-    """Reconcile whom an applied change concerns beside its own row: who waits for an address
-    that it gives up, an account that belongs to the row now, an invitation that it overrules."""
+    """Reconcile others whom an applied change concerns.
+
+    These are rows that wait for an address which it gives up, an account that belongs to the row
+    now, and an invitation that it overrules. `due` says that the account needs it in any case.
+    """
     if isinstance(operation, Delete) and operation.user_id is not None:
         store.lock()
         agreements.forget(operation.user_id)
     if row is not None and operation.changes_row and {"name", "email"} & operation.changes.keys():
         agreements.own(row.pk, at=operation.decided_at)
-        # Clerk gave no answer to compare the row with, and an event may have told more since.
+        # Without an answer of Clerk, the row may be older than an event that came meanwhile.
         due = due or (bool(operation.clerk_id) and not operation.asks_clerk)
     if due or operation.concerns_others:
         _reconcile(operation, row, source, clerk_id or operation.clerk_id)
@@ -64,8 +71,10 @@ def follow_from(
 def _reconcile(
     operation: Operation, row: BuilderUser | None, source: Source, clerk_id: str
 ) -> None:
-    """Reconcile, but let nothing that goes wrong with others undo the change that Clerk has: then
-    the account stays due, and the worker reconciles it."""
+    """Reconcile, but never undo the change that Clerk has.
+
+    If anything fails with the others, the account stays due, and the worker reconciles it.
+    """
     try:
         with transaction.atomic():
             reconcile(
@@ -74,7 +83,7 @@ def _reconcile(
                 addresses=operation.addresses,
                 source=source,
             )
-    except (OperationalError, InterfaceError):  # the change itself is not safe either
+    except (OperationalError, InterfaceError):  # then the change itself is not safe
         raise
     except Exception:
         logger.exception("What follows from %s of %s is not derived", operation.kind, clerk_id)

@@ -1,4 +1,7 @@
-"""Conflicts: decide under the row lock, and say what changed since the form was opened, by whom."""
+"""Decide about conflicts under the row lock.
+
+A conflict says what changed since the form was opened, and by whom.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from users.version import differences, same, value_of
 def check(operation: Operation, row: BuilderUser, base: dict[str, Any] | None) -> None:
     """Compare the locked row with what the change starts from.
 
-    `base` holds the values that the form was opened with; without it the befores of the change
-    are compared. An edit loses the fields that the row already holds as wanted: two people who
-    type the same value are not in conflict.
+    `base` holds the values that the form was opened with. Without it, the earlier values in the
+    change are compared. Fields that the row already holds as wanted are removed from an edit: two
+    people who type the same value are not in conflict.
 
-    Raises `Conflict` for every other field that changed, touched by the edit or not, and
-    `NothingToChange` when the row holds the whole edit.
+    Raises `Conflict` for every other compared field that changed, also for one that the edit does
+    not touch, and `NothingToChange` if the row holds the whole edit.
     """
     stale = operation.stale_fields(row) if base is None else differences(row, base)
     if operation.kind == OperationKind.UPDATE:
@@ -37,8 +40,11 @@ def check(operation: Operation, row: BuilderUser, base: dict[str, Any] | None) -
 
 
 def incomparable(user: BuilderUser, wanted: dict[str, Any]) -> Conflict:
-    """Build the conflict of a form whose edit token cannot be read: what was typed against what is
-    stored. What the form was opened with is not known."""
+    """Build the conflict of a form whose edit token cannot be read.
+
+    It compares the typed values with the stored ones. The values that the form was opened with are
+    not known.
+    """
     conflicts = tuple(
         FieldConflict(field=field, base=None, theirs=value_of(user, field), mine=mine)
         for field, mine in wanted.items()

@@ -1,4 +1,4 @@
-"""What the database refuses, as refusals at their field: before Clerk is asked."""
+"""Turn errors of the database into refusals at their field, before Clerk is asked."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ NOTHING_SAVED = "Nothing was saved, here or in Clerk."
 
 @contextmanager
 def as_refusals() -> Iterator[None]:
-    """Raises `Refused` for a constraint that the statements inside break, `Busy` for a lock
-    that they would have to wait for too long."""
+    """Turn database errors of the statements inside into failures for people.
+
+    Raises `Refused` for a broken constraint, and `Busy` for a lock that takes too long to wait for.
+    """
     try:
         yield
     except (ProtectedError, RestrictedError):
@@ -34,13 +36,16 @@ def as_refusals() -> Iterator[None]:
 
 
 def email_taken() -> EmailTaken:
-    """Return the refusal of an email that another row has; `holders` adds whose it is."""
+    """Return the refusal of an email that another row has.
+
+    `holders.name_holder` adds who has it.
+    """
     fields = {"email": ["Another builder user has this email."]}
     return EmailTaken(NOTHING_SAVED, code="duplicate", fields=fields)
 
 
 def refusal(error: IntegrityError) -> Refused:
-    """What a broken constraint means, at its field."""
+    """Return the refusal for a broken constraint, at its field."""
     constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") or ""
     if constraint == "users_email_unique":
         return email_taken()

@@ -1,4 +1,7 @@
-"""The one way in which a change reaches Clerk and the database (docs/decisions.md)."""
+"""Bring a change to Clerk and the database.
+
+Every new change that is sent to Clerk goes this way (docs/decisions.md).
+"""
 
 from __future__ import annotations
 
@@ -59,26 +62,29 @@ def dual_write(
 ) -> Saved:
     """Make one change on both sides, or on none.
 
-    The attempt is committed before Clerk is asked, so that it is resolved whatever happens;
-    `exchange` makes the change under the locks. `base` holds the shown values that the form was
-    opened with; without it the values that the change starts from are compared. `token` is the
-    one-time token of a page: a repeated POST gets the outcome of the first. `gateway` gives the
-    client, one with a rate limit for bulk work. Clerk is read before the write when our copy is
-    older than `fresh`. Raises the `ChangeFailed` family. Must not run inside a transaction: the
-    attempt would vanish with its rollback.
+    The attempt is committed before Clerk is asked, so that it is resolved whatever happens. Then
+    `exchange` makes the change under the locks. Must not run inside a transaction: its rollback
+    would remove the attempt.
+
+    `base` holds the shown values that the form was opened with. Without it, the values that the
+    change starts from are compared. `token` is the one-time token of a page: a repeated POST gets
+    the outcome of the first. `gateway` returns the client; bulk work passes one with a rate
+    limiter. Clerk is read before the write if our mirror is older than `fresh`.
+
+    Raises the `ChangeFailed` family.
     """
     permissions.authorize(operation, user, actor=actor, source=source)
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     first = repeats.attempt_of(token)
     if first and repeats.is_repeated(first, operation):
         return repeats.outcome_of(first, deadline)
-    unused = None if first else token  # with a token that an attempt has, this one has none
+    unused = None if first else token  # a token belongs to one attempt only
     origin = {"actor": actor, "source": source, "run": run, "token": unused}
     write = _Write(operation, user, base, origin, gateway, deadline, fresh)
     try:
         return write.on_both_sides() if operation.asks_clerk else write.here()
     except ChangeFailed:
-        # The first POST with this token may have been committed since.
+        # The first POST with this token may have been committed meanwhile.
         if token and (first := repeats.first_of(token, operation, apart_from=write.attempt)):
             return repeats.outcome_of(first, deadline)
         raise
@@ -87,14 +93,17 @@ def dual_write(
 def refuse(
     operation: Operation, failure: ChangeFailed, *, actor: Actor, source: Source
 ) -> ChangeFailed:
-    """Record a change that is refused before anything is tried; return the failure to raise."""
+    """Record a change that is refused before anything is tried.
+
+    Returns the failure, for the caller to raise.
+    """
     journal.record(operation, actor=actor, source=source, status=Status.REFUSED, failure=failure)
     return failure
 
 
 @dataclass
 class _Write:
-    """One change with all that its steps need; `attempt` as soon as it is recorded."""
+    """One change with all that its steps need. `attempt` is set once it is recorded."""
 
     operation: Operation
     user: BuilderUser
@@ -106,7 +115,7 @@ class _Write:
     attempt: SyncAttempt | None = None
 
     def here(self) -> Saved:
-        """Apply a database-only change in one transaction, journal included."""
+        """Apply a database-only change in one transaction, including its journal."""
         try:
             return self._resolving_first(self._write_here)
         except Repeated:
@@ -167,12 +176,12 @@ class _Write:
         )
 
     def _authorize(self, row: BuilderUser) -> None:
-        """Check again under the lock: the user may be an administrator since."""
+        """Check the permissions under the lock: the user may be an administrator by now."""
         actor, source = self.origin["actor"], self.origin["source"]
         permissions.require(self.operation, row, actor=actor, source=source)
 
     def _resolving_first(self, write: Callable[[], Saved]) -> Saved:
-        """Run `write`; if attempts are in its way, resolve them and run it once more."""
+        """Run `write`. If attempts are in its way, resolve them and run it once more."""
         try:
             return write()
         except InTheWay:
@@ -183,7 +192,7 @@ class _Write:
             raise messages.must_wait(still.attempts[0]) from None
 
     def _record_failed(self, failure: ChangeFailed) -> None:
-        """Every submitted change leaves a trace, also one that Clerk was not asked about."""
+        """Record a change that failed before Clerk was told: each one leaves a trace."""
         self.attempt = journal.record(
             self.operation, status=_status_of(failure), failure=failure, **self.origin
         )
@@ -198,7 +207,7 @@ class _Write:
             others = pending.in_flight(self.user.pk, apart_from=attempt)
             pending.supersede(pending.same_again(self.operation, others), attempt, Status.DROPPED)
             with transaction.atomic():
-                # Not waited for: the connection of a commit that hangs has the lock.
+                # Do not wait for the lock: the connection of a hanging commit holds it.
                 if locks.lock_attempt(attempt):
                     journal.leave_pending(attempt, **details)
         else:

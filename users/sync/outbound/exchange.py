@@ -1,4 +1,4 @@
-"""One attempt under its locks: write the row, tell Clerk, judge the answer, commit."""
+"""Make the change of one attempt under its locks: write, tell Clerk, judge, commit."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ from users.sync.outbound.completion import complete
 logger = logging.getLogger(__name__)
 
 WRITE_SHARE = 0.6
-"""The part of the deadline that the write may take; the rest is for reading Clerk back."""
+"""Share of the deadline that the write may take. The rest is for reading Clerk back."""
 FRESH = timedelta(seconds=5)
-"""How old our copy of Clerk may be before a save reads Clerk first."""
+"""How old our mirror of the account may be before a save reads Clerk first."""
 
 Gateway = Callable[[], Clerk]
-"""Gives the client; raises `ClerkNotConfigured`."""
+"""Returns the client; raises `ClerkNotConfigured`."""
 Base = dict[str, Any] | None
 """The shown values that the form was opened with."""
 Authorize = Callable[[BuilderUser], None]
 
 
 def authorized_before(row: BuilderUser) -> None:
-    """Allow what was allowed when the attempt was recorded: recovery goes on with it."""
+    """Allow every row. Recovery uses this: the attempt was authorized when it was recorded."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A change that is stored on both sides. `user` is None when it was deleted."""
+    """Result of a change that is stored on both sides. `user` is None if it was deleted."""
 
     user: BuilderUser | None
     attempt: SyncAttempt | None = None
@@ -62,6 +62,7 @@ class Saved:
 
     @property
     def changed(self) -> bool:
+        """Tell whether anything was changed: without a change there is no attempt."""
         return self.attempt is not None
 
 
@@ -74,8 +75,11 @@ class InTheWay(Exception):
 
 
 class MovedInClerk(Conflict):
-    """The value was changed in Clerk since. `account` is Clerk's answer, to be stored; None when
-    our copy shows the change already."""
+    """The value was changed in Clerk since.
+
+    `account` is Clerk's answer, to be stored in the mirror. It is None if the mirror shows the
+    change already.
+    """
 
     def __init__(self, account: ClerkUser | None, **details: Any) -> None:
         super().__init__(**details)
@@ -83,7 +87,7 @@ class MovedInClerk(Conflict):
 
 
 class AlreadyApplied(Exception):
-    """Recovery found that Clerk has the change, and finished it, before we had the locks."""
+    """Recovery found the change in Clerk and finished it before this save had the locks."""
 
 
 def exchange(
@@ -101,23 +105,23 @@ def exchange(
 
     1. Lock the row and the attempt. Look for attempts that exclude this one. `authorize` raises
        `NotAllowed` for a row that the actor may not change.
-    2. Compare what the change starts from, here and in Clerk, by our copy of it, which is read
-       again when it is older than `fresh`.
-    3. Write the row, so that constraints speak before Clerk is asked.
-    4. Tell Clerk and judge the answer; read back what is not certain.
+    2. Compare what the change starts from with the row and with our mirror of Clerk. Clerk itself
+       is read if the mirror is older than `fresh`.
+    3. Write the row, so that the database checks its constraints before Clerk is asked.
+    4. Tell Clerk and judge the answer. Read Clerk back if the outcome is not certain.
     5. Resolve the attempt, store Clerk's answer, write the LogEntry; commit.
 
-    Raises `InTheWay`, `ClerkError` where nothing was changed in Clerk, and the `ChangeFailed`
-    family, among it `NotKnown` where the attempt must stay pending.
+    Raises `InTheWay`, `ClerkError` if nothing was changed in Clerk, and the `ChangeFailed` family,
+    with `NotKnown` if the attempt must stay pending.
     """
     told = False
     try:
         with transaction.atomic(durable=True):
             row, same = _lock(operation, user, attempt, base, deadline)
             authorize(row)
-            if attempt.changes != operation.changes:  # part of it is stored already
+            if attempt.changes != operation.changes:  # a part of it is stored already
                 SyncAttempt.objects.filter(pk=attempt.pk).update(changes=operation.changes)
-            if not operation.asks_clerk:  # somebody else has just brought Clerk's part of it
+            if not operation.asks_clerk:  # another change has just brought Clerk's part
                 return _write_here(operation, row, attempt)
             _compare_in_clerk(operation, row, gateway, deadline, fresh)
             _record_what_clerk_held(operation, attempt)
@@ -161,7 +165,7 @@ def follow(
     source: Source,
     token: uuid.UUID | None = None,
 ) -> Saved:
-    """Write what Clerk was just read to have into the locked row, with its journal."""
+    """Write values that were just read from Clerk into the locked row, with its journal."""
     with constraints.as_refusals():
         operation.write(row)
     agreements.own(row.pk)
@@ -175,7 +179,10 @@ def follow(
 def lock_row(
     operation: Operation, user: BuilderUser, deadline: Deadline
 ) -> tuple[BuilderUser, list[SyncAttempt]]:
-    """Lock the row of a change; list the attempts in flight of its user."""
+    """Lock the row of a change, and list the attempts in flight of its user.
+
+    Raises `Busy` and `Gone`.
+    """
     wait, row = deadline.remaining(), user
     if operation.creates_row:
         locks.prepare_transaction(wait=wait)
@@ -191,13 +198,16 @@ def _lock(
     base: Base,
     deadline: Deadline,
 ) -> tuple[BuilderUser, list[SyncAttempt]]:
-    """The row to write, locked and as the change expects it, the attempt locked with it; and
-    the pending attempts that want the same."""
+    """Lock the row and the attempt, and check that the change may start.
+
+    Returns the row to write, and the pending attempts that want the same. Raises `InTheWay`,
+    `AlreadyApplied`, and the `ChangeFailed` family.
+    """
     try:
         row, others = lock_row(operation, user, deadline)
     except Gone:
         attempt.refresh_from_db(fields=["status"])
-        if attempt.status == Status.APPLIED:  # recovery has carried out this very delete
+        if attempt.status == Status.APPLIED:  # recovery has finished this very deletion
             raise AlreadyApplied from None
         raise
     others = [other for other in others if other != attempt]
@@ -206,7 +216,7 @@ def _lock(
     meanwhile = None if locks.lock_attempt(attempt) else _resolved_meanwhile(attempt)
     if isinstance(meanwhile, AlreadyApplied):
         raise meanwhile
-    if not operation.creates_row:  # also then: what changed must be shown before it is typed over
+    if not operation.creates_row:  # even then: show what changed before it is overwritten
         conflicts.check(operation, row, base)
     if meanwhile is not None:
         raise meanwhile
@@ -232,8 +242,11 @@ def _compare_in_clerk(
     deadline: Deadline,
     fresh: timedelta,
 ) -> None:
-    """Look at the account before the write: at our copy if it is fresh, else at Clerk. Raise
-    `MovedInClerk` for a value that somebody changed there since."""
+    """Compare the account with what the change starts from, before the write.
+
+    The account comes from our mirror if that is fresh, else from Clerk. Raises `MovedInClerk` for a
+    value that somebody changed there meanwhile.
+    """
     if not operation.reads_first:
         return
     answer: ClerkUser | None = None
@@ -243,18 +256,18 @@ def _compare_in_clerk(
         account = answer = gateway().get_user(operation.clerk_id, deadline=deadline)
     if moved := operation.moved_in_clerk(row, account):
         raise _moved_in_clerk(answer, account.updated_at, moved)
-    operation.build_on(account)  # what it shows is stored with the answer to the write
+    operation.build_on(account)  # the mirror gets it with the answer to the write
 
 
 def _fresh_copy(clerk_id: str, fresh: timedelta) -> ClerkAccount | None:
-    # Both bounds: a clock that was ahead must not make an old copy look fresh.
+    # Both bounds: if a clock was ahead, an old entry must not look fresh.
     return ClerkAccount.objects.filter(
         pk=clerk_id, deleted_at=None, seen_at__gt=Now() - fresh, seen_at__lte=Now()
     ).first()
 
 
 def _record_what_clerk_held(operation: Operation, attempt: SyncAttempt) -> None:
-    """Store on the attempt what the account showed before the write: undo goes back to it."""
+    """Store on the attempt what the account showed before, so that undo can restore it."""
     if attempt.changes == operation.changes and attempt.details == operation.details:
         return
     attempt.changes, attempt.details = operation.changes, operation.details
@@ -280,8 +293,12 @@ def _moved_in_clerk(
 def _tell_clerk(
     operation: Operation, attempt: SyncAttempt, gateway: Gateway, deadline: Deadline
 ) -> tuple[ClerkUser | None, bool]:
-    """Send the change. Returning means that Clerk has it; with True it was read back, and the
-    request itself has no certain end."""
+    """Send the change, and return once Clerk is known to have it.
+
+    Returns the account if an answer holds it, and whether Clerk was read back. After that the
+    request itself may still be under way. Raises `NotKnown` for an unknown outcome, and other
+    errors of Clerk as they are.
+    """
     try:
         seen = operation.send(gateway(), Deadline(deadline.remaining() * WRITE_SHARE))
         if seen.verdict is Verdict.HAS_IT:
@@ -317,7 +334,10 @@ def _not_known(
 def refusal_of(
     operation: Operation, error: ClerkError, gateway: Gateway, deadline: Deadline
 ) -> ChangeFailed:
-    """Say what it means that Clerk refused the change, or could not be asked."""
+    """Return the failure for a change that Clerk refused, or could not be asked about.
+
+    A 404 of our own Clerk instance is stored in the mirror.
+    """
     missing = isinstance(error, ClerkNotFound) and operation.clerk_id
     if missing and instance.is_ours(gateway(), deadline):
         store.keep_not_found(operation.clerk_id)

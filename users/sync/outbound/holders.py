@@ -1,4 +1,4 @@
-"""Who has an email address that was refused because somebody has it. Clerk is not asked."""
+"""Find who has an email address that was refused as taken. Clerk is not asked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from users.sync.operations import Operation
 
 
 def name_holder(failure: ChangeFailed, operation: Operation) -> ChangeFailed:
-    """Add to an `EmailTaken` who has the address and what staff can do. Give the same failure.
+    """Add to an `EmailTaken` who has the address and what staff can do.
 
-    Must run after the transaction that failed: PostgreSQL answers nothing more inside it.
+    Returns the same failure. Must run after the transaction that failed: PostgreSQL answers no
+    query inside it any more.
     """
     user_id = operation.user_id
     if isinstance(failure, EmailTaken) and failure.holder is None and user_id is not None:
@@ -23,8 +24,11 @@ def name_holder(failure: ChangeFailed, operation: Operation) -> ChangeFailed:
 
 
 def holder_of(email: str, *, apart_from: uuid.UUID) -> Holder:
-    """Find who has the address: a builder user, else an account in Clerk that is connected to a
-    builder user, else a free account. `apart_from` is the user who was to get the address."""
+    """Find who has an address.
+
+    A builder user comes first, then an account in Clerk that is linked to a builder user, then a
+    free account. `apart_from` is the user who was to get the address.
+    """
     user = with_email(BuilderUser.objects.exclude(pk=apart_from), email).first()
     if user is None:
         accounts = ClerkAccount.objects.filter(deleted_at=None).exclude(user=apart_from)

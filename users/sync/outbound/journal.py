@@ -1,5 +1,7 @@
-"""The journal: attempts recorded before Clerk is asked and resolved afterwards, and Django's
-LogEntry for each change that was applied."""
+"""Write the journal: attempts, and Django's LogEntry for each change that was applied.
+
+Attempts are recorded before Clerk is asked, and resolved afterwards.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,11 @@ def record(
     deadline: Deadline | None = None,
     failure: ChangeFailed | None = None,
 ) -> SyncAttempt:
-    """Write the attempt. Outside a transaction it is committed when this returns.
+    """Record an attempt. Outside a transaction it is committed when this returns.
 
-    With `deadline`, the time within which the request is sent, Clerk may take it until that time
-    and CLERK_SETTLE_SECONDS are over. `failure` is why an attempt that is `refused` at once was.
+    `deadline` is the time within which the request is sent: Clerk may take the request until
+    CLERK_SETTLE_SECONDS after it. `failure` is the reason for an attempt that is refused at once.
+    Raises `Repeated` if another attempt has the `token`.
     """
     person = actor if isinstance(actor, Person) else None
     with _as_repeated() if token else nullcontext():
@@ -68,8 +71,10 @@ def record(
 
 @contextmanager
 def _as_repeated() -> Iterator[None]:
-    """Raise `Repeated` for a one-time token that another attempt has. A transaction around it
-    must end with that: there is no savepoint."""
+    """Raise `Repeated` for a one-time token that another attempt has.
+
+    There is no savepoint, so a transaction around it must end after that.
+    """
     try:
         yield
     except IntegrityError as error:
@@ -80,8 +85,10 @@ def _as_repeated() -> Iterator[None]:
 
 
 def record_sending_again(attempt: SyncAttempt, deadline: Deadline) -> bool:
-    """Record, before it happens, that a pending attempt is sent again; False when another
-    process has just recorded the same, or resolved it."""
+    """Record that a pending attempt is sent again, before that happens.
+
+    Returns False if another process has just recorded the same, or resolved the attempt.
+    """
     tries = int(attempt.details.get("tries", 1)) + 1
     recorded = SyncAttempt.objects.filter(
         pk=attempt.pk, status=Status.STARTED, late_until=attempt.late_until
@@ -91,7 +98,7 @@ def record_sending_again(attempt: SyncAttempt, deadline: Deadline) -> bool:
 
 
 def _late_after(deadline: Deadline) -> Any:
-    """The time after which nothing that is sent before `deadline` can arrive any more."""
+    """Return the time after which nothing that is sent before `deadline` can arrive."""
     return Now() + timedelta(seconds=deadline.remaining() + settings.CLERK_SETTLE_SECONDS)
 
 
@@ -111,8 +118,11 @@ FROM auth_user WHERE username = %(actor)s AND %(logged)s
 
 
 def record_derived(operation: Operation, source: Source) -> None:
-    """Record what followed from facts, as `record` and, where the row changed, `log` do it for
-    the service user; in one statement, as events come by the thousand."""
+    """Record what followed from facts, with the service user as its author.
+
+    Does what `record` does, and what `log` does if the row changed. It is one statement, because
+    events come by the thousand.
+    """
     parameters: dict[str, Any] = {
         "user": operation.user_id,
         "label": operation.label,
@@ -133,7 +143,7 @@ def record_derived(operation: Operation, source: Source) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_RECORD_DERIVED, parameters)
         logged = cursor.rowcount == 1
-    if operation.changes_row and not logged:  # there is no service user yet
+    if operation.changes_row and not logged:  # the service user does not exist yet
         log(operation)
 
 
@@ -147,10 +157,10 @@ def resolve(
     still_late: bool = False,
     unseen: bool = False,
 ) -> bool:
-    """Resolve a pending attempt; False when another process has resolved it already.
+    """Resolve a pending attempt. Return False if another process has resolved it already.
 
-    `still_late` says that its request may still reach Clerk: until `late_until` a different
-    value for the same thing waits. `unseen` says that its author was not told the end.
+    `still_late` says that its request may still reach Clerk: until `late_until`, a different value
+    for the same thing must wait. `unseen` says that its author was not told how it ended.
     """
     attempt.settled_at = timezone.now()
     attempt.unseen = unseen
@@ -167,7 +177,7 @@ def resolve(
 def leave_pending(
     attempt: SyncAttempt, *, error_code: str = "", message: str = "", trace_id: str = ""
 ) -> None:
-    """Say on a pending attempt why it could not be resolved."""
+    """Store on a pending attempt why it could not be resolved."""
     _update(attempt, Status.STARTED, error_code, message, trace_id)
 
 
@@ -194,10 +204,10 @@ def _update(
 
 
 def log(operation: Operation, *, actor_id: int | None = None, person: str = "") -> None:
-    """Django's history of the object, for every source; the admin's own logging is silent.
+    """Write Django's LogEntry for a change of any source. The admin's own logging is off.
 
-    `person` is the author's name where they have no account of staff. The entry is then one of
-    the service user's, and names them.
+    `person` is the name of an author who has no staff account. Then the entry belongs to the
+    service user, and its message names the author.
     """
     message = _change_message(operation)
     if person:
@@ -214,7 +224,7 @@ def log(operation: Operation, *, actor_id: int | None = None, person: str = "") 
 
 
 def _change_message(operation: Operation) -> str:
-    """In the JSON that Django's history page translates."""
+    """Return the message, in the JSON that Django's history page translates."""
     if operation.log_flag == ADDITION:
         return json.dumps([{"added": {}}])
     if operation.log_flag == DELETION:

@@ -1,7 +1,8 @@
-"""Row locks. The lock on a user's row orders its edits.
+"""Lock rows. The lock on a user's row orders its edits.
 
-Always the user first, then the attempt, and never waiting: whoever meets a lock says so. A free
-lock says nothing about a request that its owner may have sent: `users.sync.outbound.pending` does.
+The user is always locked first, then the attempt. Nothing waits for a row lock: a process that
+meets one reports it. A free lock says nothing about a request that its owner may have sent; see
+`users.sync.outbound.pending` for that.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 
 
 def lock_user(pk: uuid.UUID, *, wait: float) -> BuilderUser:
-    """Prepare the transaction, as `prepare_transaction` does it, and lock the user's row until it
-    ends, in one round trip. Raises `Busy` and `Gone`."""
+    """Prepare the transaction, and lock the user's row until it ends, in one round trip.
+
+    `wait` is that of `prepare_transaction`. Raises `Busy` if another transaction has the lock, and
+    `Gone` if the row was deleted.
+    """
     try:
         row = _locked(f"{_settings(wait)}; {_LOCKED} NOWAIT", pk)
     except OperationalError as error:
@@ -30,13 +34,13 @@ def lock_user(pk: uuid.UUID, *, wait: float) -> BuilderUser:
 
 
 def lock_free_user(pk: uuid.UUID) -> BuilderUser | None:
-    """Lock the user's row; None when it is gone or somebody else has it."""
+    """Lock the user's row. Return None if it is gone or another transaction has it."""
     return _locked(f"{_LOCKED} SKIP LOCKED", pk)
 
 
-# In SQL: saves and events come by the thousand, and making the query took Django longer than
-# PostgreSQL the answer. FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no
-# other editor.
+# In SQL: saves and events come by the thousand, and Django took longer to build the query than
+# PostgreSQL to answer it. FOR NO KEY UPDATE: a scan may meanwhile write rows that refer to this
+# user.
 _NAMES = [field.attname for field in BuilderUser._meta.concrete_fields]
 _COLUMNS = ", ".join(f'"{field.column}"' for field in BuilderUser._meta.concrete_fields)
 _LOCKED = f"SELECT {_COLUMNS} FROM users WHERE id = %s FOR NO KEY UPDATE"
@@ -52,6 +56,7 @@ def _locked(statements: str, pk: uuid.UUID) -> BuilderUser | None:
 
 
 def busy() -> Busy:
+    """Return the failure for a row that another transaction has locked."""
     return Busy(
         "This user is being saved by someone else right now. Nothing was saved; "
         "wait a moment and save again."
@@ -59,10 +64,11 @@ def busy() -> Busy:
 
 
 def prepare_transaction(*, wait: float) -> None:
-    """Constraints speak at each statement, not at the commit: Django's foreign keys are
-    deferred, and at the commit Clerk has been told. And nothing waits longer than `wait`
-    seconds for another transaction: rows are not waited for at all, but a unique key that
-    another one has just taken is."""
+    """Check constraints at each statement, and wait at most `wait` seconds for a lock.
+
+    Django's foreign keys are deferred to the commit, when Clerk has been told already. Rows are not
+    waited for at all. But a unique key that another transaction has just taken is waited for.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_settings(wait))
 
@@ -73,7 +79,7 @@ def _settings(wait: float) -> str:
 
 
 def lock_attempt(attempt: SyncAttempt) -> bool:
-    """Lock the attempt; False when it is settled, gone or held by another process."""
+    """Lock a pending attempt. Return False if it is resolved, gone or locked elsewhere."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT FROM users_syncattempt WHERE id = %s AND status = 'started' "
@@ -84,7 +90,6 @@ def lock_attempt(attempt: SyncAttempt) -> bool:
 
 
 def raise_unless_locked(error: OperationalError) -> None:
-    """Raise `error` again unless it says that another transaction has a lock, or that the two
-    wait for one another."""
+    """Raise `error` again, unless it reports a lock of another transaction or a deadlock."""
     if getattr(error.__cause__, "sqlstate", None) not in (LOCK_NOT_AVAILABLE, DEADLOCK):
         raise error

@@ -1,7 +1,7 @@
-"""Attempts whose outcome is not known yet, or whose request may still arrive (in flight).
+"""Find attempts that are pending, or whose request may still arrive (in flight).
 
-"Clerk does not have it" is true of a moment, and not of the request that is under way. So a
-request counts as possible until `late_until` of its attempt, by the database's clock, whoever
+"Clerk does not have it" is true at one moment. It says nothing about a request that is under way.
+So a request counts as possible until `late_until` of its attempt, by the database's clock, whoever
 holds a lock and whatever was read before.
 """
 
@@ -20,30 +20,41 @@ from users.sync.outbound import journal
 
 PAUSE = timedelta(minutes=2)
 TRIES = 5
-"""How often a name, a ban or an unlock is sent. With pauses of 0, 2, 4 and 6 minutes after each
-`late_until` the last one is over within 30 minutes."""
+"""How often a name, a ban or an unlock is sent.
+
+With pauses of 0, 2, 4 and 6 minutes after each `late_until`, the last try is over within 30
+minutes.
+"""
 
 
 def in_flight(user_id: uuid.UUID, *, apart_from: SyncAttempt | None = None) -> list[SyncAttempt]:
-    """List the attempts of a user that are pending or may still arrive, oldest first. The row
-    may not exist yet, or no more."""
+    """List the attempts of a user that are pending or may still arrive, oldest first.
+
+    The row may not exist yet, or no longer exist.
+    """
     attempts = SyncAttempt.objects.in_flight().filter(user=user_id)
     return [attempt for attempt in attempts.order_by("id") if attempt != apart_from]
 
 
 def not_confirmed() -> QuerySet[SyncAttempt]:
-    """Select the pending attempts that no process is at work on: it says so when it leaves one."""
+    """Select the pending attempts that no process is working on.
+
+    A process stores a message on an attempt that it leaves pending.
+    """
     return SyncAttempt.objects.pending().exclude(message="")
 
 
 def with_next_check(attempts: QuerySet[SyncAttempt]) -> QuerySet[SyncAttempt]:
-    """Add `checked_at`: when Clerk is asked again, None once its request can no longer arrive."""
+    """Add `checked_at`, when Clerk is asked again.
+
+    It is None once the request can no longer arrive.
+    """
     still = When(late_until__gt=Now(), then=F("late_until"))
     return attempts.annotate(checked_at=Case(still, output_field=DateTimeField()))
 
 
 def create_of(email: str) -> SyncAttempt | None:
-    """Find the pending attempt that makes a user with this email."""
+    """Find the pending attempt that creates a user with this email."""
     creates = [OperationKind.CREATE, OperationKind.CREATE_INVITED]
     wanted = SyncAttempt.objects.pending().filter(operation__in=creates, changes__email__1=email)
     return wanted.order_by("id").first()
@@ -56,7 +67,10 @@ def invite_of(user_id: uuid.UUID, email: str) -> SyncAttempt | None:
 
 
 def in_the_way(operation: Operation, others: Iterable[SyncAttempt]) -> list[SyncAttempt]:
-    """List those that the operation must wait for: a late one would land on top of it."""
+    """List the attempts that the operation must wait for.
+
+    A late one of these would overwrite it.
+    """
     return [other for other in others if _excludes(other, operation)]
 
 
@@ -69,13 +83,13 @@ def _excludes(other: SyncAttempt, operation: Operation) -> bool:
     if not operation.claims:
         return False
     theirs, mine = earlier.claims, operation.claims
-    if "account" in theirs:  # it is made or deleted: nothing else is certain before
+    if "account" in theirs:  # it is created or deleted: until then nothing else is certain
         return theirs != mine
     return any(theirs[thing] != mine[thing] for thing in theirs.keys() & mine.keys())
 
 
 def _differ_here(earlier: Operation, operation: Operation) -> bool:
-    """Whether the two write different values into one column of the row."""
+    """Tell whether the two write different values into one column of the row."""
     if not (earlier.changes_row and operation.changes_row):
         return False
     shared = earlier.changes.keys() & operation.changes.keys()
@@ -83,7 +97,10 @@ def _differ_here(earlier: Operation, operation: Operation) -> bool:
 
 
 def same_again(operation: Operation, others: Iterable[SyncAttempt]) -> list[SyncAttempt]:
-    """List the pending ones whose every value the operation brings: it supersedes them."""
+    """List the pending attempts that the operation supersedes.
+
+    It brings every value that they want.
+    """
     return [other for other in others if other.pending and _includes(operation, other)]
 
 
@@ -100,7 +117,10 @@ def _includes(operation: Operation, other: SyncAttempt) -> bool:
 
 
 def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -> None:
-    """Resolve attempts that another one brings as well. Their requests may still arrive."""
+    """Resolve attempts whose values another attempt brings as well.
+
+    Their requests may still arrive.
+    """
     words = "was saved with it" if status == Status.APPLIED else "is answered there"
     for attempt in earlier:
         journal.resolve(
@@ -114,12 +134,15 @@ def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -
 
 
 def _waits_for_word(attempt: SyncAttempt, by: SyncAttempt) -> bool:
-    """Whether its author is another person, who is not told the end of the other change."""
+    """Tell whether its author is another person, who is not told how `by` ended."""
     return attempt.source == Source.ADMIN and attempt.actor_id not in (None, by.actor_id)
 
 
 def is_over(attempt: SyncAttempt) -> bool:
-    """Tell whether its request can no longer arrive. To be asked before Clerk is read."""
+    """Tell whether its request can no longer arrive.
+
+    Call this before Clerk is read.
+    """
     return not SyncAttempt.objects.filter(pk=attempt.pk, late_until__gt=Now()).exists()
 
 
@@ -131,13 +154,16 @@ def is_due_again(attempt: SyncAttempt) -> bool:
 
 
 def tries_of(attempt: SyncAttempt) -> int:
-    """Give how often it was sent."""
+    """Return how often it was sent."""
     return int(attempt.details.get("tries", 1))
 
 
 def has_landed(operation: Operation, attempt: SyncAttempt) -> bool:
-    """Tell whether the value that Clerk shows proves that this very request has arrived: Clerk
-    held another one before, and no other request brings the same."""
+    """Tell whether the value in Clerk proves that this very request has arrived.
+
+    It does if Clerk held another value before, this was sent once, and no other request brings the
+    same.
+    """
     if not operation.moves or tries_of(attempt) > 1 or attempt.user_id is None:
         return False
     others = in_flight(attempt.user_id, apart_from=attempt)

@@ -1,4 +1,4 @@
-"""Resolving pending attempts by what Clerk has, which is the truth for them."""
+"""Resolve pending attempts by what Clerk has, which decides them."""
 
 from __future__ import annotations
 
@@ -47,15 +47,16 @@ class RecoveryResult:
 
     @property
     def resolved(self) -> bool:
+        """Tell whether the attempt is no longer pending."""
         return self.outcome != Status.STARTED
 
 
 class StaysPending(Exception):
-    """It cannot be decided yet; the text says why."""
+    """The attempt cannot be decided yet; the text says why."""
 
 
 class _SendAgain(Exception):
-    """Clerk does not have the change, and nothing under way can bring it: it is sent again."""
+    """Clerk does not have the change, and no request can bring it: it must be sent again."""
 
     def __init__(self, row: BuilderUser, account: ClerkUser) -> None:
         super().__init__()
@@ -64,10 +65,10 @@ class _SendAgain(Exception):
 
 
 def recover_all() -> Iterator[RecoveryResult]:
-    """Resolve every pending attempt that can be, oldest first, and send again what may be.
+    """Resolve every pending attempt that can be resolved, oldest first.
 
-    A save that is still running is left alone, and one attempt that cannot be recovered does not
-    stop the others.
+    Changes that may be sent again are sent again. A save that is still running is left alone. An
+    attempt that cannot be recovered does not stop the others.
     """
     for attempt in SyncAttempt.objects.pending().order_by("id"):
         yield recover(attempt, send_again=True)
@@ -80,7 +81,10 @@ def recover_user(
     deadline: Deadline | None = None,
     send_again: bool = False,
 ) -> list[RecoveryResult]:
-    """Resolve the pending attempts of one user, oldest first, all within the deadline."""
+    """Resolve the pending attempts of one user, oldest first.
+
+    All of them share one deadline.
+    """
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     return [
         recover(attempt, deadline=deadline, send_again=send_again)
@@ -92,12 +96,12 @@ def recover_user(
 def recover(
     attempt: SyncAttempt, *, deadline: Deadline | None = None, send_again: bool = False
 ) -> RecoveryResult:
-    """Resolve one attempt by what Clerk has; two recoveries at once do it once.
+    """Resolve one attempt by what Clerk has. Two recoveries at the same time do it once.
 
     1. Lock the row, then the attempt. If either lock is held, the save is still running.
-    2. Read Clerk. It has the change: finish the row. It has not, and no request can arrive any
-       more: abandon the attempt, or with `send_again` send it again where that is safe.
-    3. Everything else stays pending and says why.
+    2. Read Clerk. If Clerk has the change, finish the row. If Clerk does not have it and no request
+       can still arrive, abandon the attempt; with `send_again`, send it again if that is safe.
+    3. In all other cases the attempt stays pending, and the result says why.
     """
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     try:
@@ -114,7 +118,7 @@ def recover(
             "Change that first and check again, or use Clerk's version."
         )
     except Exception as error:
-        # A trigger, a lost connection, or a record that we cannot read: the next one may do.
+        # A trigger, a lost connection, or an unreadable record: the next attempt may succeed.
         logger.exception("Attempt %s could not be recovered", attempt.pk)
         message = f"It could not be recovered ({type(error).__name__}). The log says why."
     with suppress(DatabaseError):
@@ -129,7 +133,7 @@ def _recover(attempt: SyncAttempt, deadline: Deadline, send_again: bool) -> Reco
             row = _lock(operation, deadline)
             if not locks.lock_attempt(attempt):
                 return _meanwhile(attempt)
-            over = pending.is_over(attempt)  # before Clerk is read, else it proves nothing
+            over = pending.is_over(attempt)  # before Clerk is read, otherwise it proves nothing
             seen = _look(operation, deadline)
             return resolve(operation, row, attempt, seen, over=over, send_again=send_again)
     except _SendAgain as again:
@@ -148,7 +152,7 @@ def _lock(operation: Operation, deadline: Deadline) -> BuilderUser | None:
 
 
 def _meanwhile(attempt: SyncAttempt) -> RecoveryResult:
-    """The attempt was resolved by another process, or is held by a save that is running."""
+    """Return the result for an attempt that another process has resolved or locked."""
     attempt.refresh_from_db()
     message = "It is being saved right now." if attempt.pending else attempt.message
     return RecoveryResult(attempt, Status(attempt.status), message or "It is saved.")
@@ -175,10 +179,10 @@ def resolve(
     over: bool,
     send_again: bool = False,
 ) -> RecoveryResult:
-    """End an attempt by what Clerk shows, in the transaction that holds both locks.
+    """Resolve an attempt by what Clerk shows, in the transaction that holds both locks.
 
-    `over` says that no request of it could arrive any more when Clerk was asked. Raises
-    `StaysPending` for what cannot be decided.
+    `over` says that no request of it could still arrive when Clerk was asked. Raises `StaysPending`
+    if it cannot be decided.
     """
     seen = operation.proven(seen)
     if seen.verdict is Verdict.HAS_IT:
@@ -202,7 +206,10 @@ def _give_up(
     *,
     send_again: bool,
 ) -> RecoveryResult:
-    """Abandon a change that Clerk does not have and will not get, unless it may be sent again."""
+    """Abandon a change that Clerk does not have and will not get.
+
+    Raises `_SendAgain` if it may be sent again.
+    """
     moved = _moved_here(operation, row)
     may_be_sent = send_again and operation.sent_again and pending.tries_of(attempt) < pending.TRIES
     if may_be_sent and not moved and row is not None and seen.account is not None:
@@ -222,7 +229,7 @@ def _apply(
             f"Clerk has the change, but this user was changed here since ({moved}), so it was not "
             "finished. Use Clerk's version and discard this change, or save what you want again."
         )
-    # Two processes that died may have sent the same: it is one change, and logged once.
+    # Two processes that died may have sent the same change. It is logged once.
     same = _same_again(operation, attempt)
     written = None
     if row is not None or operation.creates_row:
@@ -249,8 +256,10 @@ def _same_again(operation: Operation, attempt: SyncAttempt) -> list[SyncAttempt]
 
 
 def _moved_here(operation: Operation, row: BuilderUser | None) -> str:
-    """Name the fields of the row that are neither as the attempt found them nor as it wants
-    them: the save compares them too, and what does not fit is for people to decide."""
+    """Name the fields of the row that hold neither the old nor the wanted value.
+
+    The save compares them too. People must decide about them.
+    """
     if row is None or operation.creates_row or operation.written(row):
         return ""
     return ", ".join(
@@ -280,7 +289,7 @@ def _end(
 
 
 def _has_author(attempt: SyncAttempt) -> bool:
-    """Whether somebody waits for the word: the one who left the page before it ended."""
+    """Tell whether its author must be told how it ended: they have left the page."""
     return attempt.source == Source.ADMIN and attempt.actor_id is not None
 
 
@@ -290,7 +299,7 @@ def _has_author(attempt: SyncAttempt) -> bool:
 def _send_again(
     operation: Operation, attempt: SyncAttempt, again: _SendAgain, deadline: Deadline
 ) -> RecoveryResult:
-    """Send a change again that Clerk does not have, as the save did it the first time."""
+    """Send a change again that Clerk does not have, as the save did the first time."""
     if not pending.is_due_again(attempt):
         raise StaysPending("Clerk does not have the change yet. It is sent again in some minutes.")
     if not journal.record_sending_again(attempt, deadline):
@@ -324,12 +333,13 @@ def take_over(
     source: Source = Source.ADMIN,
     token: uuid.UUID | None = None,
 ) -> BuilderUser:
-    """Use Clerk's version of a user, and abandon its pending attempts.
+    """Accept Clerk's version of a user, and abandon its pending attempts.
 
-    It is how a person decides what recovery cannot. Clerk is read under the lock, so that no
-    save comes in between. A repeat with the same `token` waits for the first and finds it done.
-    Raises `NotAllowed` for changes that the actor may not make, `Waiting` while a request may
-    still arrive, `Busy`, `Gone` and what `messages.refused` makes of a `ClerkError`.
+    This is how a person decides what recovery cannot. Clerk is read under the lock, so that no save
+    comes in between. A repeat with the same `token` waits for the first, and finds it done.
+
+    Raises `NotAllowed` for changes that the actor may not make, `Waiting` while a request may still
+    arrive, `Busy`, `Gone`, and the failure that `messages.refused` returns for a `ClerkError`.
     """
     permissions.authorize(Follow.on(user, {}), user, actor=actor, source=source)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)

@@ -1,7 +1,7 @@
-"""A repeated POST: a double click, or a browser that sends a form again.
+"""Handle a repeated POST: a double click, or a browser that sends a form again.
 
-Each page that acts carries a one-time token, unique on the attempt. The second POST with it does
-nothing: it waits for the first, without a transaction, and reports its outcome.
+Each page that acts carries a one-time token, which is unique among attempts. A second POST with it
+changes nothing: it waits for the first, outside a transaction, and reports its outcome.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from users.sync.outbound import locks
 from users.sync.outbound.exchange import Saved
 
 POLL = 0.1
-"""Seconds between two looks at the first attempt."""
+"""Seconds between two reads of the first attempt."""
 ALREADY_BEING_SAVED = "This change is already being saved. It was not sent a second time."
 
 waited_for: set[int] = set()
-"""The ids of the attempts whose end a repeat waits for in this process."""
+"""Ids of the attempts that a repeat waits for in this process."""
 _lock = threading.Lock()
 
 
 def attempt_of(token: uuid.UUID | None) -> SyncAttempt | None:
-    """Find the attempt that the same page has already made, whatever it was about."""
+    """Find the attempt that the same page has already made, for any change."""
     return SyncAttempt.objects.filter(token=token).first() if token else None
 
 
 def first_of(
     token: uuid.UUID, operation: Operation, *, apart_from: SyncAttempt | None = None
 ) -> SyncAttempt | None:
-    """Find the attempt that the same page has already made of the same change."""
+    """Find the attempt that the same page has already made for the same change."""
     first = attempt_of(token)
     if first is None or first == apart_from or not is_repeated(first, operation):
         return None
@@ -50,16 +50,16 @@ def first_of(
 
 
 def is_repeated(first: SyncAttempt, operation: Operation) -> bool:
-    """Tell whether the operation is the change of this attempt, which the same page has made.
+    """Tell whether the operation is the change of this attempt of the same page.
 
-    A page that was opened again from the browser's history has the old token and new values:
-    that is another change. Passwords cannot be compared, so only a repeat within the time of a
-    save counts for them.
+    A page that was opened again from the browser's history has the old token and new values: that
+    is another change. Passwords cannot be compared, so only a repeat within the time of a save
+    counts for them.
     """
     if first.operation != operation.kind:
         return False
     if operation.has_secrets:
-        # `started_at` is of our clock: the database's may differ by more than the time of a save.
+        # `started_at` is of our clock. The database's may differ by more than the time of a save.
         since = timezone.now() - timedelta(seconds=settings.CLERK_EDIT_DEADLINE)
         if first.started_at <= since:
             return False
@@ -76,10 +76,10 @@ def part_of(token: uuid.UUID | None, part: str) -> uuid.UUID | None:
 
 
 def take_turn(token: uuid.UUID | None, deadline: Deadline) -> None:
-    """Let the POSTs of one page come one after the other until the transaction ends.
+    """Make the POSTs of one page run one after the other, until the transaction ends.
 
-    A change of the database alone has no attempt before its commit, so a repeat would meet the
-    row lock of its own first POST. Raises `Repeated` when an attempt has the token.
+    A database-only change has no attempt before its commit, so a repeat would meet the row lock of
+    its own first POST. Raises `Repeated` if an attempt has the token, and `Busy`.
     """
     if token is None:
         return
@@ -89,7 +89,10 @@ def take_turn(token: uuid.UUID | None, deadline: Deadline) -> None:
 
 
 def wait_for_turn(token: uuid.UUID, deadline: Deadline) -> None:
-    """Wait until the transaction of an earlier POST of the same page is over. Raises `Busy`."""
+    """Wait until the transaction of an earlier POST of the same page is over.
+
+    Raises `Busy` if that takes longer than the deadline.
+    """
     locks.prepare_transaction(wait=deadline.remaining())
     try:
         with connection.cursor() as cursor:
@@ -100,7 +103,7 @@ def wait_for_turn(token: uuid.UUID, deadline: Deadline) -> None:
 
 
 def saved_by(first: SyncAttempt | None, user: BuilderUser) -> dict[str, Any]:
-    """Return the values that the same page has saved already: its author knows of these."""
+    """Return the values that the same page has saved already. Its author knows them."""
     if first is None or first.user_id != user.pk:
         return {}
     if first.operation != OperationKind.UPDATE or first.status != Status.APPLIED:
@@ -120,7 +123,10 @@ def deletion_by(token: uuid.UUID | None, user_id: str) -> SyncAttempt | None:
 
 
 def outcome_of(first: SyncAttempt, deadline: Deadline) -> Saved:
-    """Wait for the end of the first attempt, and report it. Raises the `ChangeFailed` family."""
+    """Wait for the first attempt to end, at most until the deadline, and report its outcome.
+
+    Raises the `ChangeFailed` family.
+    """
     if _is_running(first):
         with _waiting_alone(first):
             _wait_for_end(first, deadline)
@@ -148,14 +154,20 @@ def _failure_of(first: SyncAttempt) -> ChangeFailed:
 
 
 def _is_running(first: SyncAttempt) -> bool:
-    """Whether its own process is still at work: it says so when it leaves the attempt pending."""
+    """Tell whether its own process is still working.
+
+    A process stores a message on an attempt that it leaves pending.
+    """
     return first.pending and not first.message
 
 
 @contextmanager
 def _waiting_alone(first: SyncAttempt) -> Iterator[None]:
-    """Let one repeat at a time wait in this process, so that impatient clicks do not use up its
-    threads. Not a mark on the attempt: its own process has that row locked. Raises `Busy`."""
+    """Let only one repeat at a time wait for an attempt in this process.
+
+    Otherwise impatient clicks would use up its threads. A mark on the attempt would not work,
+    because its own process has that row locked. Raises `Busy`.
+    """
     with _lock:
         if first.pk in waited_for:
             raise Busy(ALREADY_BEING_SAVED)

@@ -28,7 +28,7 @@ def complete(
     """Complete a change: Clerk has it, and the row is written.
 
     In this order: finish the row, store Clerk's answer in the mirror, resolve the attempt, write
-    the LogEntry, and reconcile others whom it concerns. Must run in the transaction that locks the
+    the LogEntry, and reconcile what else it concerns. Must run in the transaction that locks the
     row. `still_late` and `unseen` are those of `journal.resolve`.
     """
     store.lock()
@@ -52,7 +52,7 @@ def follow_from(
     clerk_id: str = "",
     due: bool = False,
 ) -> None:
-    """Reconcile others whom an applied change concerns.
+    """Reconcile the other rows and accounts that an applied change concerns.
 
     These are rows that wait for an address which it gives up, an account that belongs to the row
     now, and an invitation that it overrules. `due` says that the account needs it in any case.

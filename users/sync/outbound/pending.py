@@ -1,8 +1,8 @@
 """Find attempts that are pending, or whose request may still arrive (in flight).
 
 "Clerk does not have it" is true at one moment. It says nothing about a request that is under way.
-So a request counts as possible until `late_until` of its attempt, by the database's clock, whoever
-holds a lock and whatever was read before.
+So a request counts as possible until `late_until` of its attempt, by the database's clock.
+Locks and earlier reads of Clerk do not change that.
 """
 
 from __future__ import annotations

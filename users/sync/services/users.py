@@ -53,7 +53,7 @@ def save_user(
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if version is not None:
         base |= repeats.saved_by(first, user)
-    # A value that is stored already is no change and no conflict, whoever has stored it.
+    # A value that is stored already is neither a change nor a conflict.
     base |= {
         field: value_of(user, field)
         for field, after in wanted.items()

@@ -139,7 +139,7 @@ def _why_not_linked(row: Row) -> str:
     return row.note or f"It is not certain to belong to {row}. Nothing was linked."
 
 
-# --- What belongs together -----------------------------------------------------------------------
+# --- Loading -------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -38,8 +38,10 @@ def read(
     """Read the whole file, compare it with the rows, and return the plan.
 
     Also return a result for every line, which the run updates for lines with changes. `new_address`
-    is the key of `WAYS` for lines that give none. Raises `FileRefused` with everything that is wrong
-    with the file, and `BulkRefused` when the file cannot be read.
+    is the key of `WAYS` for lines that give none.
+
+    Raises `FileRefused` with everything that is wrong with the file, and `BulkRefused` when the
+    file cannot be read.
     """
     sheet = Reading(file)
     updates = _Updates(sheet, new_address)

@@ -1,7 +1,9 @@
-"""Bulk work: a plan says what would change, a run does exactly that, row by row through the same
-dual write as the form. It can be killed at any moment and resumed.
+"""Change many users at once.
 
-`choosing`, `actions` and `spreadsheet` make a plan, `plan_file` stores one. `run` gives its rows
-to the `workers`, within Clerk's rate limit; `limits` stop it before it becomes an accident. `undo`
-plans the way back.
+A plan says what would change. A run does exactly that, row by row through the same dual write as
+the form; it can be killed at any moment and resumed.
+
+`choosing`, `actions`, `accounts` and `spreadsheet` make plans, and `plan_file` stores one. `run`
+gives its rows to the `workers`, within Clerk's rate limit. `limits` refuse a plan before it starts,
+and `circuit` stops a run that fails. `undo` plans the reverse of a run.
 """

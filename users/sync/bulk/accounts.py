@@ -1,7 +1,7 @@
-"""Rows for accounts that Clerk has and the table has not, for `clerk_import`.
+"""Plan rows for accounts that Clerk has and the table does not have, for `clerk_import`.
 
-For the day on which the table is empty and Clerk is not. In doubt nobody is made: a wrong row
-gives one person's sign-in to another.
+Use it when the table is empty and Clerk is not. In doubt no row is made: a wrong row gives one
+person's sign-in to another.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from users.sync.mirror import comparison
 from users.validation import clean_email, clean_name
 
 CHUNK = 100
-"""As many as Clerk gives by their ids in one answer."""
+"""Number of accounts that Clerk returns by their ids in one answer."""
 SECONDS = 30.0
 
 INCLUDED = ("banned", "unverified")
-"""Accounts that are left out unless they are asked for."""
+"""Kinds of accounts that are left out unless they are requested."""
 
 
 @dataclass(frozen=True)
 class AccountChoice:
-    """Which accounts are meant: those that fit all of what is given. `metadata` is compared with
-    Clerk's public metadata, as texts."""
+    """Selection of accounts: those that match every given criterion.
+
+    `metadata` is compared as text with Clerk's public metadata.
+    """
 
     emails: Sequence[str] = ()
     domains: Sequence[str] = ()
@@ -42,8 +44,10 @@ class AccountChoice:
     include: Collection[str] = ()
 
     def accounts(self) -> QuerySet[ClerkAccount]:
-        """Select them by our copy of Clerk's side, without regard to their metadata. An account
-        that staff unlinked or replaced is never among them. Raises `BulkRefused`."""
+        """Select the accounts from the mirror, without regard to their metadata.
+
+        An account that staff unlinked or replaced is never selected. Raises `BulkRefused`.
+        """
         if not (self.emails or self.domains or self.metadata or self.everybody):
             raise BulkRefused("Say which accounts: --email, --domain, --metadata, or --all.")
         chosen = ClerkAccount.objects.filter(
@@ -67,17 +71,18 @@ class AccountChoice:
         return chosen
 
     def fits(self, metadata: Mapping[str, object]) -> bool:
+        """Return whether the metadata of an account match the selection."""
         return all(str(metadata.get(key)) == value for key, value in self.metadata.items())
 
 
 def plan_import(
     choice: AccountChoice, *, defaults: Defaults, keep_ids: bool, client: Clerk
 ) -> Plan:
-    """Plan a row for each chosen account, and name those that get none.
+    """Plan a row for each selected account, and list those that get none.
 
-    With `keep_ids` a row gets the id of ours that the account's metadata names, if no row has it
-    and no other account names it: other tables may still point at it. Without, the metadata
-    counts for nothing, as others can write there. Raises `BulkRefused` and `ClerkError`.
+    With `keep_ids` a row gets the id in the account's metadata, if no row has this id and no other
+    account names it: other tables may still refer to it. Without `keep_ids` the metadata is
+    ignored, as others can write there. Raises `BulkRefused` and `ClerkError`.
     """
     accounts = choice.accounts()
     wanted = _Wanted(choice, accounts, defaults, keep_ids)
@@ -87,7 +92,7 @@ def plan_import(
 
 
 class _Wanted:
-    """Accounts held against the rows, a chunk at a time."""
+    """Rows planned for the selected accounts, a chunk at a time."""
 
     def __init__(
         self,
@@ -107,6 +112,7 @@ class _Wanted:
         self._keep_ids = keep_ids
 
     def take(self, accounts: list[ClerkAccount]) -> None:
+        """Plan rows for a chunk of accounts."""
         emails = [account.email for account in accounts]
         rows = comparison.with_email(BuilderUser.objects.all(), *emails)
         here = {comparison.normalized_email(user.email): user for user in rows}
@@ -138,8 +144,10 @@ class _Wanted:
         return ""
 
     def _user_of(self, account: ClerkAccount) -> BuilderUser:
-        """The row that an account gets. One without a name is named by its email. Raises
-        `ValidationError`."""
+        """Return the row for an account; an account without a name gets its email as the name.
+
+        Raises `ValidationError`.
+        """
         email = clean_email(account.email)
         return BuilderUser(
             pk=self._id_of(account),
@@ -157,6 +165,7 @@ class _Wanted:
         return uuid.uuid4()
 
     def notes(self) -> Iterator[str]:
+        """Yield a note for each reason for which accounts are left out."""
         for why, accounts in self._left_out.items():
             yield left_out(accounts, "account", why)
 
@@ -170,7 +179,10 @@ def _claimed_twice() -> QuerySet[ClerkAccount, uuid.UUID | None]:
 def _with_metadata(
     accounts: list[ClerkAccount], choice: AccountChoice, client: Clerk
 ) -> list[ClerkAccount]:
-    """Those of the accounts whose metadata fit. Our copy does not hold them, so Clerk is asked."""
+    """Return those of the accounts whose metadata match.
+
+    The mirror does not store public metadata, so they are read from Clerk.
+    """
     page = client.get_users([account.pk for account in accounts], deadline=Deadline(SECONDS))
     fitting = {user.id for user in page.users if choice.fits(user.public_metadata)}
     return [account for account in accounts if account.pk in fitting]

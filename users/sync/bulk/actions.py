@@ -1,6 +1,7 @@
-"""Actions on many users at once, for `clerk_action`: who can be acted on, and why the others not.
+"""Plan actions on many users at once, for `clerk_action`.
 
-One rule, in SQL, decides it for the plan, and again when a row's turn comes.
+One rule, in SQL, decides which users can be acted on, and why the others cannot. It is applied to
+the plan, and again before each row.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ _LIVING = ClerkAccount.objects.filter(deleted_at=None, not_found_at=None)
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why an action makes no sense for some users: `many` says it of several of them, `one` is a
-    sentence about one."""
+    """Reason why an action does not apply to some users.
+
+    `many` is a phrase about several of them, `one` is a sentence about one user.
+    """
 
     where: Q
     many: str
@@ -96,16 +99,22 @@ IN_CLERK = Obstacle(
 
 @dataclass(frozen=True)
 class Action:
-    """What `clerk_action` can do. `obstacles` are asked in their order, and the first one counts;
-    `changes` are what a plan shows."""
+    """An action of `clerk_action`.
+
+    `obstacles` are checked in their order, and the first one counts; `changes` returns what a plan
+    shows.
+    """
 
     kind: OperationKind
     obstacles: tuple[Obstacle, ...]
     changes: Callable[[Any], Changes]
 
     def split(self, users: QuerySet[BuilderUser]) -> QuerySet[Any]:
-        """Add `_obstacle`, the number of the first obstacle or None, and `_invited`, the email of
-        the open invitation or None."""
+        """Annotate users with `_obstacle` and `_invited`.
+
+        `_obstacle` is the number of the first obstacle, `_invited` the email of the open
+        invitation; each may be None.
+        """
         whens = [
             When(obstacle.where, then=Value(number))
             for number, obstacle in enumerate(self.obstacles)
@@ -150,7 +159,11 @@ _OF_KIND = {action.kind: action for action in ACTIONS.values()}
 
 @dataclass
 class People:
-    """Users of a spreadsheet: the line of each, what becomes of the lines, and how it was read."""
+    """Users that a spreadsheet names.
+
+    `lines` holds the line of each user, `results` the result of each line, and `notes` how the file
+    was read.
+    """
 
     lines: dict[uuid.UUID, int] = field(default_factory=dict)
     results: dict[int, Result] = field(default_factory=dict)
@@ -159,9 +172,10 @@ class People:
 
 
 def plan_action(name: str, users: QuerySet[BuilderUser], people: People | None = None) -> Plan:
-    """Plan one of `ACTIONS` for these users; of those in a spreadsheet alone, if there is one.
+    """Plan one of `ACTIONS` for these users; with `people`, only for those in the spreadsheet.
 
-    The notes name those who cannot be acted on, and `people.results` says it at their lines.
+    The notes list the users that cannot be acted on, and `people.results` states the reason at
+    their lines.
     """
     action = ACTIONS[name]
     planning = _Planning(action, people or People())
@@ -181,7 +195,7 @@ def _parts(users: QuerySet[BuilderUser], people: People | None) -> Iterator[Quer
 
 
 class _Planning:
-    """Users held against the obstacles of an action."""
+    """Rows planned for users without an obstacle, and counts of the others."""
 
     def __init__(self, action: Action, people: People) -> None:
         self.rows: list[Planned] = []
@@ -191,6 +205,7 @@ class _Planning:
         self._counts: dict[int, int] = defaultdict(int)
 
     def take(self, users: QuerySet[BuilderUser]) -> None:
+        """Plan rows for some users."""
         split = self._action.split(users)
         for user in split.filter(_obstacle=None).iterator(CHUNK):
             line = self._people.lines.get(user.pk)
@@ -208,6 +223,7 @@ class _Planning:
             self._people.results[line] = Result(key, "skipped", self._action.obstacles[number].one)
 
     def notes(self) -> Iterable[str]:
+        """Yield the notes of the plan: who is left out, and what to know before it is applied."""
         yield from self._people.notes
         for number, names in sorted(self._left_out.items()):
             why = self._action.obstacles[number].many
@@ -224,18 +240,21 @@ class _Planning:
             )
 
 
-# --- A row's turn --------------------------------------------------------------------------------
+# --- Before each row -----------------------------------------------------------------------------
 
 
 def reference_of(row: BulkRow) -> uuid.UUID:
-    """The reference of the invitation of a row, so that a row which is tried again after a kill
-    finds its own."""
+    """Return the reference of a row's invitation.
+
+    It is derived from the run and the user, so that a row that is tried again after a kill finds
+    its own invitation.
+    """
     assert row.user_id is not None
     return uuid.uuid5(row.user_id, f"bulk run {row.run_id}")
 
 
 def invitation_of(row: BulkRow) -> Invitation | None:
-    """Find the invitation that an earlier try of the row has stored."""
+    """Return the invitation that an earlier try of the row has stored, None if there is none."""
     return (
         Invitation.objects.filter(reference=reference_of(row))
         .exclude(status=InvitationStatus.REFUSED)
@@ -244,8 +263,10 @@ def invitation_of(row: BulkRow) -> Invitation | None:
 
 
 def obstacle_to(row: BulkRow, user: BuilderUser) -> str:
-    """Say why the action of a row makes no sense any more; "" when it does, or when an earlier
-    try of this very row is the reason."""
+    """Return why the action of a row does not apply any more; empty if it does.
+
+    An obstacle that an earlier try of this row has caused does not count.
+    """
     action = _OF_KIND.get(OperationKind(row.operation)) if row.run.command == COMMAND else None
     if action is None:
         return ""
@@ -253,7 +274,7 @@ def obstacle_to(row: BulkRow, user: BuilderUser) -> str:
 
 
 def _moved(row: BulkRow, user: BuilderUser) -> str:
-    """Compare what the plan started from with the user."""
+    """Return how the user differs from the start of the plan; empty if it does not."""
     if user.account_id != row.clerk_id:
         return "It changed since the plan was made: another Clerk account, or none, is theirs now."
     planned = {OperationKind.DELETE: ("email", 0), OperationKind.INVITE: ("invitation", 1)}.get(

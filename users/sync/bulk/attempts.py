@@ -1,4 +1,4 @@
-"""The attempts that a run made of its rows: a row follows what became of them."""
+"""Find the attempts that a run made for its rows, and bring the rows up to date with them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from users.models import (
 
 
 def attempts_of(row: BulkRow) -> SyncAttemptQuerySet:
-    """Select the attempts of a row. That of a deletion names its user in its details alone: its
-    reference to the user goes with the user."""
+    """Select the attempts of a row.
+
+    The attempt of a deletion names its user only in its details, as its reference to the user is
+    deleted with the user.
+    """
     attempts = row.run.attempts.filter(operation=row.operation)
     if row.operation == OperationKind.DELETE:
         return attempts.filter(details__user_id=str(row.user_id))
@@ -29,11 +32,11 @@ def attempts_of(row: BulkRow) -> SyncAttemptQuerySet:
 
 
 def follow_attempts(run: BulkRun | None = None) -> set[int]:
-    """Mark rows as done whose attempt was applied after their run had given them up. Return the
-    ids of the runs that have such rows.
+    """Mark rows as done whose attempt was applied after their run had given them up.
 
-    Recovery resolves an attempt without knowing of runs. Call this before rows are shown,
-    exported, resumed or undone. Without `run` it follows the attempts of all runs.
+    Return the ids of the runs that have such rows. Recovery resolves an attempt without knowledge
+    of runs, so call this before rows are shown, exported, resumed or undone. Without `run` it
+    applies to the attempts of all runs.
     """
     behind = BulkRow.objects.exclude(state=RowStatus.DONE)
     if run is not None:
@@ -46,14 +49,15 @@ def follow_attempts(run: BulkRun | None = None) -> set[int]:
         _user=Cast(OuterRef("user_id"), CharField())
     )
     moved |= _follow(_without_user(behind.filter(operation=OperationKind.DELETE)), deleted)
-    # Also a run that broke off after its last row: no row of it is behind. Scans have no rows.
+    # Also finish a run that ended after its last row: none of its rows was changed above. Scans
+    # have no rows.
     with_rows = BulkRun.objects.filter(rows__isnull=False)
     _finish(with_rows if run is None else with_rows.filter(pk=run.pk))
     return moved
 
 
 def _without_user(rows: QuerySet[BulkRow]) -> QuerySet[BulkRow]:
-    """Narrow to the few rows whose user is gone: no index finds an attempt by its details."""
+    """Select the few rows whose user is gone, as no index finds an attempt by its details."""
     there = BuilderUser.objects.filter(pk=OuterRef("user_id"))
     gone = rows.filter(~Exists(there)).values_list("pk", flat=True)
     return BulkRow.objects.filter(pk__in=list(gone))

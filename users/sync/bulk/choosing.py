@@ -1,6 +1,6 @@
-"""Which users, and what would bring their two copies together: the plans of push, pull and link.
+"""Select users, and plan push, pull and link for them.
 
-All from our copy of Clerk's side, in SQL; a scan before it makes the copy fresh.
+All data comes from the mirror, in SQL; run a scan first to make the mirror fresh.
 """
 
 from __future__ import annotations
@@ -39,13 +39,15 @@ from users.sync.operations.base import Changes
 
 FIELDS = ("name", "email")
 LOT = 200
-"""Matches that are decided together."""
+"""Number of matches that are decided together."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Who is meant: users that fit all of what is given; nothing given is everybody. `ids` may
-    be ours or Clerk's; a group is meant by its name or id."""
+    """Selection of users: those that match every given criterion, or all users if none is given.
+
+    `ids` may be ours or Clerk's; a group is given by its name or id.
+    """
 
     ids: Sequence[str] = ()
     emails: Sequence[str] = ()
@@ -55,11 +57,14 @@ class Choice:
 
     @property
     def given(self) -> bool:
-        """Whether anything is given, so that not everybody is meant."""
+        """Return whether any criterion is given, so that not all users are selected."""
         return any((self.ids, self.emails, self.groups, self.roles, self.drift))
 
     def users(self) -> QuerySet[BuilderUser]:
-        """Raises `BulkRefused` naming every id, email, group and role that does not exist."""
+        """Select the users.
+
+        Raises `BulkRefused` with every id, email, group and role that does not exist.
+        """
         unknown: list[str] = []
         chosen = BuilderUser.objects.select_related("account").order_by("pk")
         if self.ids:
@@ -80,12 +85,14 @@ class Choice:
         return chosen
 
     def among(self, user_ids: Collection[uuid.UUID] | QuerySet[Any, Any]) -> frozenset[uuid.UUID]:
-        """Select those of the users who are meant. Raises `BulkRefused`."""
+        """Return the ids of those of the users that are selected. Raises `BulkRefused`."""
         return frozenset(self.users().filter(pk__in=user_ids).values_list("pk", flat=True))
 
     def only(self, plan: Plan) -> Plan:
-        """Return the plan without the changes of users who are not meant. Raises
-        `BulkRefused`."""
+        """Return the plan without the changes of users that are not selected.
+
+        Raises `BulkRefused`.
+        """
         if not self.given:
             return plan
         return plan.only(self.among({row.user_uuid for row in plan.rows}))
@@ -127,7 +134,7 @@ def _groups(wanted: Sequence[str], unknown: list[str]) -> list[BuilderGroup]:
 
 
 class Groups:
-    """All builder groups, found by name or id."""
+    """Finds builder groups by name or id."""
 
     def __init__(self) -> None:
         groups = list(BuilderGroup.objects.all())
@@ -138,7 +145,10 @@ class Groups:
         }
 
     def get(self, text: str) -> BuilderGroup:
-        """Raises `KeyError` with a phrase that says what is wrong."""
+        """Return the group with this name or id.
+
+        Raises `KeyError` with a phrase that says what is wrong.
+        """
         if group := self._by_id.get(text.strip().lower()):
             return group
         name = _folded(text)
@@ -155,13 +165,16 @@ def _folded(name: str) -> str:
 
 # --- The plans -----------------------------------------------------------------------------------
 
-# All of them take what the queries of `clerk_diff` find, and load nothing else: of very many users
-# nearly all match Clerk.
+# All plans use the queries of `clerk_diff`, and load nothing else: of very many users nearly all
+# match Clerk.
 
 
 def plan_push(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
-    """Clerk takes what the rows hold. A name that no row takes from Clerk is left out: the next
-    answer would bring the row back to Clerk's name."""
+    """Plan to copy the rows' values to Clerk.
+
+    A name that rows do not accept from Clerk is left out: Clerk's next answer would set the row
+    back to Clerk's name.
+    """
     rows: list[Planned] = []
     notes: list[str] = []
     for user in _differing(users, fields):
@@ -178,8 +191,10 @@ def plan_push(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
 
 
 def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
-    """The rows take what Clerk holds. An email that another row has is left out, and a name that a
-    row cannot or must not hold."""
+    """Plan to copy Clerk's values to the rows.
+
+    An email that another row has is left out, and so is a name that a row cannot or must not hold.
+    """
     rows: list[Planned] = []
     notes: list[str] = []
     other = comparison.others_with_email(OuterRef("pk"), OuterRef("account__email"))
@@ -202,8 +217,10 @@ def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
 
 
 def plan_link(users: QuerySet[BuilderUser]) -> Plan:
-    """Rows without an account take the one that is certainly theirs, by the same derivation as
-    events do. In doubt they get none."""
+    """Plan to link rows without an account to the account that is certainly theirs.
+
+    The derivation is the same as for events. In doubt a row gets no account.
+    """
     found: dict[uuid.UUID, Planned] = {}
     notes: dict[str, str] = {}
     matches = report.matches(users).iterator()
@@ -220,8 +237,10 @@ def plan_link(users: QuerySet[BuilderUser]) -> Plan:
 
 
 def _differing(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Iterator[Any]:
-    """Users of whom one of the fields differs, each with its account and `<field>_differs` for
-    all of `FIELDS`."""
+    """Yield the users with a difference in one of the fields, each with its account.
+
+    Each has `<field>_differs` for all of `FIELDS`.
+    """
     where = {field: report.WHERE[Difference(field)] for field in fields}
     marks = {
         f"{field}_differs": ExpressionWrapper(where[field], output_field=BooleanField())

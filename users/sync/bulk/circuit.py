@@ -1,4 +1,4 @@
-"""The circuit breaker of a run: what stops it, or holds it back, while its rows are carried out."""
+"""Stop a run, or slow it down, because of the results of its rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from users.sync.bulk.limits import FailureLimit
 
 OPENS_AT = 5
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0, 60.0)
-"""Seconds before each row that finds out whether Clerk answers again. With its calls, Clerk has
-more than six minutes to come back."""
+"""Seconds before each row that probes whether Clerk answers again.
+
+Together with the calls themselves, Clerk has more than six minutes to recover.
+"""
 
 
 class Signal(Enum):
@@ -24,15 +26,15 @@ class Signal(Enum):
 
 
 FAILED = {Signal.ANSWERED: False, Signal.ENDED: False, Signal.FAILED: True}
-"""What counts for the limit of failures; the other signals say nothing there."""
+"""Signals that count for the limit of failures; the other signals do not."""
 
 
 class CircuitBreaker:
-    """Decide after each row whether the next one may start.
+    """Decides after each row whether the next one may start.
 
     - DENIED stops the run at once: the key or the plan must be corrected first.
-    - NO_ANSWER five times in a row opens the circuit. Then one row at a time starts, each after
-      a longer pause, until Clerk answers. After the last pause the run stops.
+    - NO_ANSWER five times in a row opens the circuit. Then one row at a time starts, each after a
+      longer pause, until Clerk answers. After the last pause the run stops.
     - FAILED counts for the limit of failures, unless `failures` is switched off.
     """
 
@@ -43,11 +45,11 @@ class CircuitBreaker:
         self._reason = ""
 
     def start(self) -> int:
-        """Number the next row."""
+        """Return the number of the next row, and count the row as started."""
         return self._failures.start()
 
     def end(self, number: int, *, signal: Signal, reason: str) -> None:
-        """Take the result of a row that has started."""
+        """Record the result of a row that has started."""
         self._failures.end(number, failed=FAILED.get(signal))
         if signal is Signal.DENIED:
             self._reason = self._reason or reason
@@ -66,17 +68,17 @@ class CircuitBreaker:
 
     @property
     def reason(self) -> str:
-        """Why the run must stop; empty while it need not."""
+        """Return why the run must stop; empty if it may go on."""
         return self._reason or self._failures.reason
 
     @property
     def must_wait(self) -> bool:
-        """Whether the rows in flight could still stop the run."""
+        """Return whether the rows in flight could still stop the run."""
         return self._failures.must_wait
 
     @property
     def is_open(self) -> bool:
-        """Whether Clerk gives no answer, so that one row at a time may start."""
+        """Return whether Clerk does not answer, so that only one row at a time may start."""
         return self._without_answer >= OPENS_AT
 
     def next_pause(self) -> float:

@@ -1,7 +1,7 @@
-"""What Clerk holds when a plan of edits is made, where that is not what the row holds.
+"""Add Clerk's value to a plan of edits where it is not the row's value.
 
-It stands in the plan beside the change: whoever approves the plan sees what Clerk loses, and a
-row whose account holds something else when its turn comes is skipped.
+The plan shows it beside the change. So people who approve the plan see what Clerk loses, and a row
+is skipped if its account holds something else by the time it is changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from users.version import same
 
 CHUNK = 1000
 FIELDS = {OperationKind.UPDATE: "name", OperationKind.REPLACE_EMAIL: "email"}
-"""The kinds of change whose plan comes from the row, and the field that Clerk has too."""
+"""Kinds of change that are planned from the row, each with the field that Clerk has as well."""
 
 _HELD: Mapping[str, Callable[[ClerkAccount], str]] = {
     "name": lambda account: names.join(account.first_name, account.last_name),
@@ -27,7 +27,7 @@ _HELD: Mapping[str, Callable[[ClerkAccount], str]] = {
 
 
 def with_clerk_values(plan: Plan) -> Plan:
-    """Return the plan with Clerk's value beside each value of a row that is another one."""
+    """Return the plan with Clerk's value added wherever it differs from the row's."""
     rows: list[Planned] = []
     for start in range(0, len(plan.rows), CHUNK):
         chunk = plan.rows[start : start + CHUNK]
@@ -37,8 +37,11 @@ def with_clerk_values(plan: Plan) -> Plan:
 
 
 def apart(row_changes: Changes) -> tuple[Changes, dict[str, Any]]:
-    """Separate the changes of a planned edit from what Clerk held then: a value for each field
-    of `FIELDS` that changes, as an operation's `details` name it."""
+    """Separate the changes of a planned edit from the values that Clerk held.
+
+    Return the changes, and the values that Clerk held at the time of the plan, for an operation's
+    `details`: one for each field of `FIELDS` that changes.
+    """
     changes = {field: change for field, change in row_changes.items() if field not in _KEYS}
     held = {
         key: row_changes.get(key, changes[field])[0]

@@ -1,7 +1,7 @@
-"""Rows of a run that make a new user.
+"""Carry out rows of a run that create a user.
 
-The id of the user is chosen with the plan and kept in the row. So a create that is tried again
-after a kill finds its own row, and its own account by the id in the account's metadata.
+The id of the user is chosen with the plan and stored in the row. So a create that is tried again
+after a kill finds its own row, and finds its own account by the id in the account's metadata.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ WAYS = {
 
 
 NAMED = 20
-"""How many of those who are left out are named in a plan."""
+"""Number of left-out users that a plan names."""
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What new users get where nothing else says it."""
+    """Values of new users for what their line or account does not give."""
 
     role: str = Role.BUILDER.value
     group: BuilderGroup | None = None
 
 
 def left_out(names: Sequence[str], thing: str, why: str, *, total: int | None = None) -> str:
-    """Say how many are left out and why, naming some; `names` are all of them, or the first of
-    `total`."""
+    """Return a sentence that says how many are left out and why, and names some.
+
+    `names` holds all of them, or the first ones of `total`.
+    """
     count = len(names) if total is None else total
     shown = ", ".join(names[:NAMED])
     more = f", and {count - NAMED} more" if count > NAMED else ""
@@ -51,7 +53,7 @@ def left_out(names: Sequence[str], thing: str, why: str, *, total: int | None = 
 
 
 def plan_new(user: BuilderUser, sign_in: str, line: int | None = None) -> Planned:
-    """Plan a user with the sign-in of `WAYS`, or with the account whose id it has."""
+    """Plan a user with the sign-in of `WAYS`, or with the account whose id the user has."""
     changes: Changes = {
         "name": [None, user.name],
         "email": [None, user.email],
@@ -68,7 +70,7 @@ def plan_new(user: BuilderUser, sign_in: str, line: int | None = None) -> Planne
 
 
 def new_user(row: BulkRow) -> BuilderUser | None:
-    """The user that a row is to make, not stored yet; None for a row of another kind."""
+    """Return the user that a row creates, not stored yet; None for a row of another kind."""
     if row.operation not in KINDS:
         return None
     values: dict[str, Any] = {
@@ -79,13 +81,16 @@ def new_user(row: BulkRow) -> BuilderUser | None:
 
 
 def asks_clerk(row: BulkRow) -> bool:
+    """Return whether creating the user makes requests to Clerk."""
     return bool(row.changes.get(SIGN_IN, [None, "none"])[1] != "none")
 
 
 def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
-    """Make the user of a row; return what is to be said besides. Raises the `ChangeFailed`
-    family."""
-    if not user._state.adding:  # an earlier try or its recovery has made it
+    """Create the user of a row; return warnings for people.
+
+    Raises the `ChangeFailed` family.
+    """
+    if not user._state.adding:  # an earlier try or its recovery has created it
         invitation = invitations.open_of(user)
         return invitations.said_of(invitation.send_after if invitation else None)
     earlier = pending.create_of(user.email)

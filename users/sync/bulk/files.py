@@ -1,4 +1,4 @@
-"""Files that bulk commands write: whole or not at all, and readable by their owner alone."""
+"""Write files of bulk commands: completely or not at all, and readable by their owner only."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from users.errors import BulkRefused
 
 @contextmanager
 def written(file: Path) -> Iterator[TextIO]:
-    """Write beside `file`, and rename at the end: the file before stays if anything fails.
+    """Write a temporary file beside `file`, and rename it at the end.
 
-    The mode is 0600, as plans and results hold personal data. Raises `BulkRefused` when the file
-    cannot be written.
+    If anything fails, the earlier file stays. The mode is 0600, as plans and results hold personal
+    data. Raises `BulkRefused` when the file cannot be written.
     """
     file = file.resolve()
     temporary = None
@@ -40,8 +40,11 @@ def written(file: Path) -> Iterator[TextIO]:
 
 
 def refuse_overwriting(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) -> None:
-    """Raise `BulkRefused` if a file would be read and written, or written twice, or if there is
-    no folder for it: that is said before the work, not after."""
+    """Raise `BulkRefused` before the work if an output file cannot be used.
+
+    That is so if a file would be read and written, or written twice, or if its folder does not
+    exist.
+    """
     seen = {file.resolve(): name for name, file in inputs.items() if file is not None}
     for name, file in outputs.items():
         if file is None:

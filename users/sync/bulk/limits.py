@@ -1,4 +1,7 @@
-"""What stops bulk work before it becomes an accident: the size of a plan, the failures of a run."""
+"""Limit the size of a plan and the failures of a run.
+
+So a mistake does not reach many users.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def check_deletions(plan: Plan, confirmed: int | None) -> None:
 
 
 def apply_flags(deletions: int) -> str:
-    """What to type to carry out a plan with so many deletions."""
+    """Return the flags that carry out a plan with so many deletions."""
     return f"--apply --confirm {deletions}" if deletions else "--apply"
 
 
@@ -55,14 +58,17 @@ class Tally:
     in_a_row: int = 0
 
     def after(self, failed: bool | None) -> Tally:
-        """Count one more row. None says nothing about the run: somebody is editing that user."""
+        """Return the count with one more row.
+
+        None says nothing about the run: somebody is editing that user.
+        """
         if failed is None:
             return self
         return Tally(self.ended + 1, self.failed + failed, self.in_a_row + 1 if failed else 0)
 
     @property
     def problem(self) -> str:
-        """Why the run must stop after these rows; empty while it need not."""
+        """Return why the run must stop after these rows; empty if it may go on."""
         if self.in_a_row >= IN_A_ROW:
             return f"{self.in_a_row} rows in a row failed."
         if self.ended >= SHARE_COUNTS_FROM and self.failed > FAILED_SHARE * self.ended:
@@ -71,16 +77,16 @@ class Tally:
 
 
 class FailureLimit:
-    """Stop a run at 20 failures in a row, or at over 10 % failures once 100 rows have ended.
+    """Stops a run at 20 failures in a row, or at over 10 % failures once 100 rows have ended.
 
-    Rows count in the order in which they start. The result of a row is buffered until every
-    earlier row has ended, so that `reason` depends on the results alone: a run of sixteen
-    workers stops at the same row as a run of one.
+    Rows count in the order in which they start. The result of a row is buffered until every earlier
+    row has ended, so that `reason` depends on the results alone: a run with sixteen workers stops
+    at the same row as a run with one.
 
-    For this, no row may start while the rows in flight could still stop the run: `must_wait`
-    counts each of them as a failure. A healthy run has fewer rows in flight than `IN_A_ROW`. It
-    waits only around its hundredth row, where ten rows may be in flight; the rate limiter makes
-    up for that moment. A run that comes near a limit has fewer rows in flight.
+    For this, no row may start while the rows in flight could still stop the run: `must_wait` counts
+    each of them as a failure. A healthy run has fewer rows in flight than `IN_A_ROW`. It waits only
+    around its hundredth row, where ten rows may be in flight; the rate limiter makes up for that
+    moment. A run that comes near a limit has fewer rows in flight.
     """
 
     def __init__(self, *, enabled: bool = True) -> None:
@@ -91,13 +97,13 @@ class FailureLimit:
         self.reason = ""
 
     def start(self) -> int:
-        """Number the next row."""
+        """Return the number of the next row, and count the row as started."""
         number = self._started
         self._started += 1
         return number
 
     def end(self, number: int, *, failed: bool | None) -> None:
-        """Take the result of a row that has started."""
+        """Record the result of a row that has started."""
         self._results[number] = failed
         while self._counted in self._results:
             self._tally = self._tally.after(self._results.pop(self._counted))
@@ -107,7 +113,7 @@ class FailureLimit:
 
     @property
     def must_wait(self) -> bool:
-        """Whether the rows in flight could still stop the run."""
+        """Return whether the rows in flight could still stop the run."""
         tally = self._tally
         for number in range(self._counted, self._started):
             tally = tally.after(self._results.get(number, True))

@@ -1,4 +1,4 @@
-"""One piece of bulk work at a time: two would take Clerk's rate limit twice."""
+"""Allow one bulk command at a time, as two would use Clerk's rate limit twice."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from users.models import BulkRun, RunStatus
 from users.sync.bulk import results
 
 KEY = 4_317_288_201
-"""Of PostgreSQL's advisory locks of this database: any number that nothing else takes."""
+"""Key of the advisory lock in this database: any number that nothing else uses."""
 
 
 KILLED = "Its process was killed."
 
-# A run takes the lock before its row is stored, and stores its end before it lets the lock go.
-# So a row that says "running" while nobody has the lock is of a process that was killed.
+# A run takes the lock before its record is stored, and stores its end before it releases the lock.
+# So if a record says "running" while the lock is free, the process was killed.
 _MARK_KILLED = """
 UPDATE users_bulkrun SET state = %s, message = %s, finished_at = now()
 WHERE state = %s AND NOT EXISTS (
@@ -32,8 +32,10 @@ RETURNING id
 
 
 def mark_killed_runs() -> list[int]:
-    """Mark the runs as interrupted whose process was killed; return their ids. Takes no lock: a
-    command that starts meanwhile is not kept from it."""
+    """Mark runs as interrupted whose process was killed; return their ids.
+
+    It does not take the lock, so that a command that starts at the same time is not refused.
+    """
     states = RunStatus.INTERRUPTED.value, KILLED, RunStatus.RUNNING.value
     with connection.cursor() as cursor:
         cursor.execute(_MARK_KILLED, [*states, KEY >> 32, KEY & 0xFFFFFFFF])
@@ -41,13 +43,16 @@ def mark_killed_runs() -> list[int]:
 
 
 class Lease:
-    """The lock as it is held: by a transaction of a connection of its own, that does nothing
-    else. A lock of the session would be lost behind pgbouncer in transaction mode."""
+    """The lock while it is held, by a transaction on its own connection that does nothing else.
+
+    A lock of the session would be lost behind pgbouncer in transaction mode.
+    """
 
     def __init__(self) -> None:
         self._connection = connections["default"].copy()
 
     def take(self) -> bool:
+        """Try to take the lock, without waiting; return whether that succeeded."""
         self._connection.set_autocommit(False)
         with self._connection.cursor() as cursor:
             cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -55,7 +60,7 @@ class Lease:
             return bool(cursor.fetchone()[0])
 
     def check(self) -> None:
-        """Raises `BulkRefused` when the connection that holds the lock is gone."""
+        """Raise `BulkRefused` when the connection that holds the lock is gone."""
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
@@ -66,6 +71,7 @@ class Lease:
             ) from None
 
     def release(self) -> None:
+        """Release the lock, and close its connection."""
         with suppress(DatabaseError):
             self._connection.rollback()
         self._connection.close()
@@ -75,7 +81,8 @@ class Lease:
 def one_at_a_time() -> Iterator[Lease]:
     """Hold the lock. Raises `BulkRefused` naming the run that holds it.
 
-    Whoever has it knows that no run is alive: one that still says so was killed.
+    While it is held, no other run can be alive: a record that says "running" belongs to a killed
+    one.
     """
     lease = Lease()
     try:
@@ -91,8 +98,10 @@ def one_at_a_time() -> Iterator[Lease]:
 
 
 def _end_killed_runs() -> None:
-    """Store that the runs were killed which say that they are running, and write the result files
-    that they could not. Only the holder of the lock may call this."""
+    """Mark killed runs as interrupted, and write the result files that they could not write.
+
+    Only the holder of the lock may call this.
+    """
     killed = list(BulkRun.objects.filter(state=RunStatus.RUNNING))
     BulkRun.objects.filter(pk__in=[run.pk for run in killed]).update(
         state=RunStatus.INTERRUPTED, message=KILLED, finished_at=timezone.now()

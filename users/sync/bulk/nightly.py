@@ -1,4 +1,4 @@
-"""The scans that the worker starts by itself: one a night, and when our copy is incomplete."""
+"""Start scans from the worker: one each night, and when the mirror is incomplete."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from users.sync.mirror import scan
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = timedelta(hours=1)
-"""Pause after the start of a scan, whatever became of it: a failing one reads all of Clerk."""
+"""Pause after the start of a scan, even a failed one: each scan reads all of Clerk."""
 
 
 def scan_if_due() -> None:
-    """Scan when it is time. While other bulk work runs, the scan waits: it stays due."""
+    """Scan if a scan is due. While other bulk work runs, the scan stays due."""
     if not is_due():
         return
     try:
         with one_at_a_time():
-            if is_due():  # another worker may have scanned while we came to the lock
+            if is_due():  # another worker may have scanned before we got the lock
                 _scan()
     except BulkRefused as taken:
         logger.info("The scan of Clerk's users waits: %s", taken)
 
 
 def is_due() -> bool:
-    """Tell whether a scan is due. Everything is found in the tables, so a scan that was missed
-    because no worker ran is made up for.
+    """Return whether a scan is due.
 
-    It is due when no scan has finished since the last `CLERK_SCAN_AT`, when our copy is empty,
-    and when the number of users shows that one was deleted unseen. An empty `CLERK_SCAN_AT`
-    switches all of them off.
+    That is so when no scan has finished since the last `CLERK_SCAN_AT`, when the mirror is empty,
+    and when the number of users shows that a deletion was not seen. An empty `CLERK_SCAN_AT`
+    switches all of them off. The answer comes from the tables alone, so a scan that was missed
+    while no worker ran is made up for.
     """
     if settings.CLERK_SCAN_AT is None or not settings.CLERK_SECRET_KEY:
         return False
@@ -62,5 +62,5 @@ def _last_time(at: time, now: datetime) -> datetime:
 def _scan() -> None:
     try:
         scan.scan(clerk().paced(Pace(settings.CLERK_RATE_LIMIT * BULK_SHARE)))
-    except (BulkRefused, ClerkError) as failure:  # the run says why, for the pages
+    except (BulkRefused, ClerkError) as failure:  # the run holds the reason
         logger.warning("The scan of Clerk's users failed: %s", failure)

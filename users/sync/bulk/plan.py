@@ -1,4 +1,4 @@
-"""A plan: who would change, which field, from what to what."""
+"""Describe a plan: which users would change, in which fields, from what to what."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from users.sync.operations.base import Changes
 
 @dataclass(frozen=True)
 class Planned:
-    """One change of one user. The befores of `changes` (`{field: [before, after]}`) and the
-    `clerk_id` are its preconditions: what must still be so when its turn comes. `line` is that
-    of the spreadsheet it came from."""
+    """One change of one user.
+
+    The old values of `changes` (`{field: [before, after]}`) and the `clerk_id` are preconditions:
+    they must still hold when the row is carried out. `line` is the line of the spreadsheet from
+    which it came.
+    """
 
     user_id: str
     label: str
@@ -29,16 +32,18 @@ class Planned:
     changes: Changes
     line: int | None = None
     shown: dict[str, list[str]] = field(default_factory=dict)
-    """What people read in place of the values of a field: the names of groups."""
+    """Texts that people read in place of the values of a field: names of groups."""
 
     @classmethod
     def on(
         cls, user: BuilderUser, kind: OperationKind, changes: Changes, line: int | None = None
     ) -> Planned:
+        """Plan a change of this user."""
         return cls(str(user.pk), str(user), user.account_id, kind.value, changes, line)
 
     @property
     def user_uuid(self) -> uuid.UUID:
+        """Return the id of the user as a UUID."""
         return uuid.UUID(self.user_id)
 
 
@@ -47,10 +52,10 @@ ORDERS: Mapping[str, Callable[[Planned], Any]] = {
     "line": lambda row: row.line or 0,
     "user": lambda row: (row.label.casefold(), row.user_id),
 }
-"""What a plan can be sorted by."""
+"""The orders in which a plan can be sorted."""
 
 SIGN_IN = "sign_in"
-"""Stands among the changes of a planned user, so that the plan shows it."""
+"""Key among the changes of a new user, so that the plan shows the sign-in."""
 
 _CALLS = {
     OperationKind.REPLACE_EMAIL: 3,
@@ -60,8 +65,11 @@ _CALLS = {
     OperationKind.UNLINK: 0,
     OperationKind.FOLLOW: 0,
 }
-"""Calls of Clerk that a change takes: an email is read back, and the old one looked for; sessions
-are listed, and one or two are ended."""
+"""Number of Clerk calls for each kind of change.
+
+After an email change, the email is read back and the old one is looked up. To sign a user out,
+sessions are listed, and one or two are ended.
+"""
 
 
 def _calls(row: Planned) -> int:
@@ -84,7 +92,10 @@ def _duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command would do, in order. `notes` are sentences about what it would not do."""
+    """Everything that a command would do, in order.
+
+    `notes` are sentences about what it would not do.
+    """
 
     command: str
     rows: tuple[Planned, ...]
@@ -94,11 +105,11 @@ class Plan:
     made_at: datetime = field(default_factory=timezone.now)
 
     def only(self, user_ids: Collection[uuid.UUID]) -> Plan:
-        """Return the plan without the changes of other users."""
+        """Return the plan with the changes of these users only."""
         return replace(self, rows=tuple(row for row in self.rows if row.user_uuid in user_ids))
 
     def with_names(self) -> Plan:
-        """Return the plan with the names of the builder groups in it, for those who approve it."""
+        """Return the plan with the names of its builder groups, for the people who approve it."""
         field = "builder_group"
         ids = {group for row in self.rows for group in row.changes.get(field, []) if group}
         names = group_names(ids)
@@ -117,7 +128,7 @@ class Plan:
         return replace(self, rows=tuple(sorted(self.rows, key=ORDERS[order])))
 
     def summary(self, rate: float) -> str:
-        """Say in one line how much it is, and how long it takes at `rate` calls a second."""
+        """Return one line with the number of changes and the duration at `rate` calls a second."""
         deleted = self.deletions
         made = sum(
             row.operation in (OperationKind.CREATE, OperationKind.CREATE_INVITED)
@@ -132,15 +143,15 @@ class Plan:
 
     @property
     def deletions(self) -> int:
-        """How many users it deletes."""
+        """Return how many users the plan deletes."""
         return sum(row.operation == OperationKind.DELETE for row in self.rows)
 
     def counts(self) -> dict[str, int]:
-        """How many changes of each kind, by the kind's name for people."""
+        """Return the number of changes of each kind, by the kind's label."""
         counted = Counter(OperationKind(row.operation).label for row in self.rows)
         return {str(kind): count for kind, count in counted.most_common()}
 
 
 def counted(number: int, thing: str) -> str:
-    """Say how many: "1 line", "2 lines"."""
+    """Return a number with its noun: "1 line", "2 lines"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

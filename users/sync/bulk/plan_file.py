@@ -1,7 +1,7 @@
-"""A plan kept in a file, to be read by somebody and applied later, exactly as it is.
+"""Store a plan in a file, so that it can be reviewed and applied later exactly as it is.
 
-JSON, a row a line. The last key is a hash over all the others, keyed with SECRET_KEY: an edited
-file, and one of another installation, are refused.
+The format is JSON with one row a line. The last key is a hash of all others, keyed with SECRET_KEY:
+a file that was edited, or that comes from another installation, is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SALT = "users.sync.bulk.plan_file"
 
 
 def write(plan: Plan, file: Path) -> None:
-    """Raises `BulkRefused` when the file cannot be written."""
+    """Write the plan. Raises `BulkRefused` when the file cannot be written."""
     document = _document(plan)
     rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in document.pop("rows"))
     head = "".join(
@@ -37,7 +37,7 @@ def write(plan: Plan, file: Path) -> None:
     )
     text = f'{{\n{head} "rows": [\n  {rows}\n ],\n "hash": "{hash_of(plan)}"\n}}\n'
     with files.written(file) as output:
-        # JSON itself escapes the first of them alone.
+        # JSON escapes only some control characters: those below U+0020.
         output.write(CONTROL.sub(_escaped, text))
 
 
@@ -46,8 +46,11 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def read(file: Path, *, command: str) -> Plan:
-    """Raises `BulkRefused` for a file that is no plan, was edited, is old, or is of another
-    command."""
+    """Read a plan.
+
+    Raises `BulkRefused` for a file that is not a plan, was edited, is too old, or belongs to
+    another command.
+    """
     document = _load(file)
     try:
         plan = Plan(
@@ -75,6 +78,7 @@ def read(file: Path, *, command: str) -> Plan:
 
 
 def hash_of(plan: Plan) -> str:
+    """Return the keyed hash of a plan, which does not depend on the layout of the file."""
     canonical = json.dumps(_document(plan), sort_keys=True, separators=(",", ":"))
     return salted_hmac(SALT, canonical, algorithm="sha256").hexdigest()
 

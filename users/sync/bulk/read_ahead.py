@@ -1,7 +1,7 @@
-"""The accounts of the rows that come next, read from Clerk shortly before they are written.
+"""Read the accounts of the next rows from Clerk shortly before the rows are written.
 
 One read for many rows costs little of the rate limit. A row whose account was read more than
-`OLDEST` before its write reads Clerk once more, by itself.
+`OLDEST` before its write reads Clerk again by itself.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from users.sync.mirror import store
 from users.sync.outbound import locks
 
 SECONDS, USED_FOR = 1.2, 1.5
-"""How much of the run one read covers, and how long its answer is used: both below `OLDEST`, as
-the row still has to wait for its worker."""
+"""How many seconds of the run one read covers, and how many seconds its answer is used.
+
+Both are below `OLDEST`, as the row still has to wait for its worker.
+"""
 AT_ONCE = 100
-"""The most ids that Clerk takes in one read."""
+"""The most ids that Clerk accepts in one read."""
 
 
 class ReadAhead:
-    """Reads of the accounts of a run. Only one thread calls it."""
+    """Reads the accounts of a run. Only one thread may call it."""
 
     def __init__(self, rate: float, rate_limiter: Pace) -> None:
         self._rate_limiter = rate_limiter
@@ -35,7 +37,7 @@ class ReadAhead:
         self._read_at = 0.0
 
     def before(self, upcoming: Sequence[BulkRow]) -> None:
-        """Make our copy fresh for the first of the rows, and for some that follow it."""
+        """Make the mirror fresh for the first of the rows, and for some rows that follow it."""
         first = upcoming[0]
         if not reads_first(first) or self._is_fresh(first.clerk_id):
             return
@@ -45,8 +47,10 @@ class ReadAhead:
         return clerk_id in self._ids and time.monotonic() - self._read_at < USED_FOR
 
     def _read(self, clerk_ids: Sequence[str]) -> None:
-        """A read that fails is not repeated: each row then reads by itself, and says what is
-        wrong."""
+        """Read accounts into the mirror; do not repeat a read that fails.
+
+        Each row then reads by itself, and reports what is wrong.
+        """
         self._ids, self._read_at = frozenset(clerk_ids), time.monotonic()
         try:
             client = clerk().paced(self._rate_limiter)

@@ -1,4 +1,4 @@
-"""The result file of a spreadsheet: a line for each of its lines, with outcome and reason."""
+"""Write the result file of a spreadsheet: the outcome and reason of each of its lines."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ OUTCOMES: Mapping[str, str] = {
     RowStatus.WAITING: "waiting",
 }
 WORST_FIRST = ("failed", "waiting", "skipped", "changed", "unchanged")
-"""A line may hold two changes; its outcome is the worse one."""
+"""Outcomes in order: a line with two changes gets the worse outcome of both."""
 
 
 @dataclass(frozen=True)
 class Result:
+    """Result of one line; `key` is the text by which the line names its user."""
+
     key: str
     outcome: str = "unchanged"
     reason: str = ""
 
 
 def path_for(file: Path, run: BulkRun | None = None) -> Path:
-    """Name a new result file of a spreadsheet, by the number of the run if there is one.
+    """Return the path of a new result file of a spreadsheet, with the number of the run if given.
 
-    Two spreadsheets may differ in their suffix alone, so the first name may be taken.
+    Two spreadsheets may differ only in their suffix, so the first name may be taken.
     """
     result = f".result.{run.pk}" if run else ".result"
     names = chain([f"{result}.csv"], (f"{result}-{number}.csv" for number in count(2)))
@@ -47,19 +49,18 @@ def path_for(file: Path, run: BulkRun | None = None) -> Path:
 
 
 def follow(run: BulkRun) -> None:
-    """Bring the rows of a run, and its result file if this machine has it, to what became of
-    its attempts."""
+    """Update a run's rows, and its result file if it is on this machine, with its attempts."""
     follow_attempts(run)
     file = Path(run.options.get("result", ""))
     if file.is_file():
-        with suppress(BulkRefused):  # of another user, as that of the worker's
+        with suppress(BulkRefused):  # the file may belong to another user, as for the worker
             written = read(file)
             if (followed := of_run(written, run)) != written:
                 write(file, followed)
 
 
 def write(file: Path, results: Mapping[int, Result]) -> None:
-    """Raises `BulkRefused` when the file cannot be written."""
+    """Write a result file. Raises `BulkRefused` when the file cannot be written."""
     with files.written(file) as text:
         writer = csv.writer(text)
         writer.writerow(COLUMNS)
@@ -68,7 +69,7 @@ def write(file: Path, results: Mapping[int, Result]) -> None:
 
 
 def read(file: Path) -> dict[int, Result]:
-    """What an interrupted run wrote. Raises `BulkRefused`."""
+    """Read the result file of an interrupted run. Raises `BulkRefused`."""
     try:
         with file.open(encoding="utf-8", newline="") as text:
             rows = list(csv.reader(text))[1:]
@@ -78,7 +79,7 @@ def read(file: Path) -> dict[int, Result]:
 
 
 def of_run(results: Mapping[int, Result], run: BulkRun) -> dict[int, Result]:
-    """`results` with what became of the run's rows."""
+    """Return `results` updated with the results of the run's rows."""
     merged = dict(results)
     seen: set[int] = set()
     rows = run.rows.filter(line__isnull=False).order_by("position")
@@ -95,7 +96,9 @@ def of_run(results: Mapping[int, Result], run: BulkRun) -> dict[int, Result]:
 
 
 def safe(cell: str) -> str:
-    """A cell without control characters; one that a spreadsheet would take for a formula is quoted
-    (OWASP, "CSV injection")."""
+    """Return the text of a cell without control characters and safe from formulas.
+
+    A text that a spreadsheet would take for a formula is quoted (OWASP, "CSV injection").
+    """
     text = visible(cell)
     return f"'{text}" if text.startswith(FORMULA) else text

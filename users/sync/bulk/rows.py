@@ -1,4 +1,4 @@
-"""One row of a run: its change, through the same dual write as the form, and its result."""
+"""Carry out one row of a run, through the same dual write as the form."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from users.sync.services import invitations, sign_in, users
 from users.version import same
 
 OLDEST = timedelta(seconds=2)
-"""How old our copy of an account may be when its row is written. The documentation names it."""
+"""How old the mirror of an account may be when its row is written; it is in the documentation."""
 
 
 def asks_clerk(row: BulkRow) -> bool:
-    """Whether it needs a place at Clerk's pace."""
+    """Return whether the row makes requests to Clerk and needs a slot of the rate limiter."""
     if row.operation in creating.KINDS:
         return creating.asks_clerk(row)
     if (
@@ -49,7 +49,7 @@ def asks_clerk(row: BulkRow) -> bool:
 
 
 def reads_first(row: BulkRow) -> bool:
-    """Whether its account must be fresh before it is written."""
+    """Return whether the row's account must be fresh before the row is written."""
     kind = Operation.kinds.get(row.operation)
     return bool(kind and kind.reads_first and row.clerk_id and asks_clerk(row))
 
@@ -71,8 +71,8 @@ def _operation(row: BulkRow) -> Operation:
 class Result:
     """Result of one try of a row.
 
-    A row whose state is still WAITING is tried again in the next round; `reason` says why.
-    `signal` is for the circuit breaker.
+    A row whose state is still WAITING is tried again in the next round; `reason` says why. `signal`
+    is for the circuit breaker.
     """
 
     state: RowStatus
@@ -81,7 +81,7 @@ class Result:
 
 
 def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
-    """Make the change of one row."""
+    """Carry out the change of one row."""
     user = row.user or creating.new_user(row)
     if user is None:
         return _skipped("The user was deleted since the plan was made.")
@@ -98,8 +98,8 @@ def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
 def _result_of(failure: ChangeFailed) -> Result:
     """Decide whether the row is tried again.
 
-    The same values may always be sent again, so an unknown outcome and a Clerk that cannot be
-    reached are tried again. A row fails only for a reason of its own.
+    The same values may always be sent again, so a row is tried again after an unknown outcome, and
+    while Clerk cannot be reached. A row fails only for a reason of its own.
     """
     message = failure.full_message
     match failure:
@@ -121,8 +121,10 @@ def _result_of(failure: ChangeFailed) -> Result:
 
 
 def crashed(row: BulkRow, problem: Exception) -> Result:
-    """Result of a row that ended with an error of ours. Its attempt may be pending: then the row
-    waits, and follows the attempt."""
+    """Return the result of a row that ended with an error of ours.
+
+    Its attempt may be pending: then the row waits for the resolution of the attempt.
+    """
     state = RowStatus.WAITING if attempts_of(row).pending().exists() else RowStatus.FAILED
     reason = f"It failed with {type(problem).__name__}: see the log."
     return Result(state, reason, Signal.FAILED)
@@ -143,7 +145,7 @@ def store(row: BulkRow, result: Result) -> None:
 
 
 def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
-    """What is to be said besides. Raises the `ChangeFailed` family."""
+    """Make the change; return warnings for people. Raises the `ChangeFailed` family."""
     run = row.run
     if row.operation in creating.KINDS:
         return creating.create(row, user, gateway)
@@ -169,8 +171,11 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
 
 
 def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
-    """Invite, unless an earlier try has: an invitation that waits for Clerk's limit leaves no
-    attempt."""
+    """Invite the user, unless an earlier try has done so.
+
+    An invitation that waits for Clerk's limit has no attempt, so the invitation itself is looked
+    up.
+    """
     if (earlier := actions.invitation_of(row)) is not None:
         return invitations.said_of(earlier.send_after)
     wanted = row.changes.get("invitation") or row.changes["email"]
@@ -203,12 +208,17 @@ _EXPECTED_IN_CLERK: Mapping[str, tuple[int, ...]] = {
     OperationKind.PUSH_EMAIL: (0, 1),
     OperationKind.FOLLOW: (1,),
 }
-"""Which of before and after Clerk must hold. A push may have arrived in an earlier try."""
+"""Index of the value that Clerk must hold, before (0) or after (1).
+
+A push may have reached Clerk in an earlier try.
+"""
 
 
 def _moved_in_clerk(row: BulkRow) -> str:
-    """Say what our copy of Clerk's side shows to have changed since the plan. A push is compared
-    again under the row's lock."""
+    """Return what changed in Clerk since the plan, by the mirror; empty if nothing did.
+
+    A push is compared again under the row's lock.
+    """
     expected = _EXPECTED_IN_CLERK.get(row.operation)
     if expected is None:
         return ""

@@ -1,7 +1,7 @@
-"""Carry out a plan: a `BulkRun`, whose rows are its plan and its result in one.
+"""Carry out a plan as a `BulkRun`, whose rows hold both the plan and its results.
 
-Every row goes through the same dual write as the form. Each result is stored at once, so that a
-run that was killed goes on where it was.
+Every row goes through the same dual write as the form. Each result is stored at once, so that a run
+that was killed continues where it stopped.
 """
 
 from __future__ import annotations
@@ -32,20 +32,24 @@ from users.sync.outbound import recovery
 
 CHUNK = 200
 ROUND_PAUSES = (0.0, 2.0, 4.0, 8.0)
-"""Seconds before each round. The later ones try the rows again that still wait: somebody is saving
-the user right now, Clerk took no more requests, or Clerk has not confirmed the change yet."""
+"""Seconds before each round.
+
+Later rounds try the rows again that still wait: somebody is saving the user, Clerk took no more
+requests, or Clerk has not confirmed the change yet.
+"""
 LEASE_CHECKED_EVERY = 100
 
 
 @dataclass
 class Progress:
-    """How far a run has come; `counts` by `RowStatus`."""
+    """Progress of a run; `counts` is by `RowStatus`."""
 
     total: int
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def done(self) -> int:
+        """Return how many rows have ended."""
         return sum(self.counts.values())
 
 
@@ -80,8 +84,11 @@ def start(plan: Plan, *, actor: Actor) -> BulkRun:
 
 
 def _in_turns(planned: Sequence[Planned]) -> list[Planned]:
-    """A user's second change after everybody's first: two of one user must not meet, and
-    waiting for the first one would hold up the others."""
+    """Return the rows in an order that puts a user's second change after everybody's first.
+
+    Two changes of one user must not run at once, and waiting for the first one would delay other
+    rows.
+    """
     seen: Counter[str] = Counter()
     turns: list[tuple[int, Planned]] = []
     for row in planned:
@@ -92,8 +99,11 @@ def _in_turns(planned: Sequence[Planned]) -> list[Planned]:
 
 @dataclass(frozen=True)
 class Portion:
-    """Which of the waiting rows are meant: those of some users (None: of all), and of these the
-    first `limit`. With `failed`, the rows that failed are meant as well."""
+    """Selection of the waiting rows of a run.
+
+    `users` are the ids of their users (None for all), and `limit` selects the first ones of these.
+    With `failed`, rows that failed are selected as well.
+    """
 
     users: Collection[uuid.UUID] | None = None
     limit: int | None = None
@@ -104,7 +114,7 @@ class Portion:
         return [RowStatus.WAITING, RowStatus.FAILED] if self.failed else [RowStatus.WAITING]
 
     def rows_of(self, run: BulkRun) -> QuerySet[BulkRow]:
-        """Select the rows that are meant now, and go on to be whatever becomes of them."""
+        """Select the rows of the portion; they stay selected when their state changes."""
         meant = run.rows.all()
         if self.users is not None:
             meant = meant.filter(user_id__in=self.users)
@@ -123,8 +133,10 @@ ALL = Portion()
 
 
 def find(pk: int, *, command: str) -> BulkRun:
-    """Find a run of this command, its rows and its result file as its attempts are now. Raises
-    `BulkRefused`."""
+    """Return a run of this command, with rows and result file up to date with its attempts.
+
+    Raises `BulkRefused`.
+    """
     run = BulkRun.objects.filter(pk=pk).first()
     if run is None:
         raise BulkRefused(f"There is no run {pk}.")
@@ -138,21 +150,23 @@ def find(pk: int, *, command: str) -> BulkRun:
 
 
 def follow_killed() -> None:
-    """Mark the runs whose process was killed, and write the result files that it could not."""
+    """Mark runs whose process was killed, and write the result files that they could not write."""
     for run in BulkRun.objects.filter(pk__in=mark_killed_runs()):
         results.follow(run)
 
 
 def bring_up_to_date(run: BulkRun | None = None) -> None:
-    """Store what became of runs since: killed ones are interrupted, and rows and result
-    files follow their attempts. Call this before runs are shown."""
+    """Store what happened to runs since they ended. Call this before runs are shown.
+
+    Killed runs become interrupted, and rows and result files are updated with their attempts.
+    """
     follow_killed()
     for moved in BulkRun.objects.filter(pk__in=follow_attempts(run)):
         results.follow(moved)
 
 
 def plan_rest(run: BulkRun, portion: Portion) -> Plan:
-    """Plan what is left to do of a run. Raises `BulkRefused` when nothing is."""
+    """Plan what is left to do of a run. Raises `BulkRefused` when nothing is left."""
     left = portion.left_of(run).order_by("position")
     planned = tuple(
         Planned(
@@ -176,7 +190,7 @@ def plan_rest(run: BulkRun, portion: Portion) -> Plan:
 
 
 def resume_command(run: BulkRun, *, failed: bool = False) -> str:
-    """What to type to go on with a run; with `failed`, to try its failed rows again as well."""
+    """Return the command that resumes a run; with `failed`, it tries failed rows again as well."""
     left = Portion(failed=failed).left_of(run)
     flags = apply_flags(left.filter(operation=OperationKind.DELETE).count())
     retry = " --retry-failed" if failed else ""
@@ -184,9 +198,10 @@ def resume_command(run: BulkRun, *, failed: bool = False) -> str:
 
 
 def resume(run: BulkRun, portion: Portion) -> None:
-    """Make a run ready to go on that was killed, stopped or interrupted.
+    """Prepare a run that was killed, stopped or interrupted to go on.
 
-    Pending attempts are resolved first, so that no row is done twice. That may leave no row.
+    Pending attempts are resolved first, so that no row is done twice. After that, no row may be
+    left.
     """
     for attempt in run.attempts.filter(status=Status.STARTED):
         recovery.recover(attempt)
@@ -213,10 +228,12 @@ def carry_out(
     watch: Watch,
     portion: Portion = ALL,
 ) -> BulkRun:
-    """Do every waiting row of the portion, at `rate` calls a second, until all are done, `stop`
-    is set or the circuit breaker stops the run. Rows in flight always finish.
+    """Carry out the waiting rows of the portion, at `rate` calls a second.
 
-    A row that still waits after the last round stays WAITING, with its reason, for `resume`.
+    The run ends when all rows are done, `stop` is set, or the circuit breaker stops it. Rows in
+    flight always finish. A row that still waits after the last round stays WAITING, with its
+    reason, for `resume`.
+
     Raises `BulkRefused` when the lock was lost, and `DatabaseError`; the run can be resumed.
     """
     rate_limiter = Pace(rate, sleep=stop.wait)
@@ -234,7 +251,7 @@ def carry_out(
 
 
 class _Execution:
-    """One process at work on a run. Only the thread that made it calls it."""
+    """The work of one process on a run. Only the thread that made it may call it."""
 
     def __init__(
         self,
@@ -264,6 +281,7 @@ class _Execution:
         return self._stop.is_set() or bool(self._breaker.reason)
 
     def all_rounds(self) -> None:
+        """Try the waiting rows in rounds until none waits, or the run must stop."""
         for pause in ROUND_PAUSES:
             if self._stop.wait(pause):
                 return
@@ -286,8 +304,10 @@ class _Execution:
         self._progress.counts = _counts(self._run)
 
     def _wait_for_turn(self, upcoming: Sequence[BulkRow]) -> None:
-        """Wait until Clerk answers, a worker is free and the rate limit has a slot, in this
-        order: a slot that waits for a worker is lost."""
+        """Wait until Clerk answers, a worker is free, and the rate limiter has a slot.
+
+        The order matters: a slot that waits for a worker is lost.
+        """
         row = upcoming[0]
         self._wait_for_clerk()
         while self._breaker.must_wait or not self._workers.can_take(row):
@@ -299,8 +319,10 @@ class _Execution:
         self._collect()
 
     def _wait_for_clerk(self) -> None:
-        """While Clerk gives no answer, let the rows in flight end, and pause before the next
-        one, which finds out whether Clerk answers again."""
+        """If Clerk does not answer, let the rows in flight end, and pause before the next row.
+
+        That row probes whether Clerk answers again.
+        """
         if not self._breaker.is_open:
             return
         self._collect(all_of_them=True)
@@ -322,7 +344,7 @@ def _counts(run: BulkRun) -> Counter[str]:
 
 def _close(run: BulkRun, message: str, *, stopped: str) -> None:
     """Store how the run ended; `stopped` is the reason of the circuit breaker."""
-    # Before the run counts as ended: after a kill nobody looks again at one that has.
+    # Update the rows before the run counts as ended: after a kill nobody checks an ended run again.
     results.follow(run)
     left = run.rows.filter(state=RowStatus.WAITING).count()
     if not left:
@@ -336,7 +358,7 @@ def _close(run: BulkRun, message: str, *, stopped: str) -> None:
 
 
 def _waiting_message(run: BulkRun) -> str:
-    """Tell rows that were tried from those that a limit, or a choice of users, left out."""
+    """Return a message that counts rows that were tried, and rows that the portion left out."""
     waiting = run.rows.filter(state=RowStatus.WAITING)
     said = []
     if tried := waiting.exclude(reason="").count():
@@ -348,8 +370,10 @@ def _waiting_message(run: BulkRun) -> str:
 
 
 def _waiting(meant: QuerySet[BulkRow]) -> Iterator[Sequence[BulkRow]]:
-    """Each waiting row, in their order, with some that follow it. They are read a chunk at a
-    time: the tables may hold very many."""
+    """Yield each waiting row in order, followed by some of the next rows.
+
+    They are read a chunk at a time, as there may be very many.
+    """
     position = -1
     while True:
         chunk = list(

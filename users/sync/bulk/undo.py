@@ -1,4 +1,4 @@
-"""The plan back: what a run did, the other way round, as far as it can be."""
+"""Plan the reverse of a run, as far as it can be undone."""
 
 from __future__ import annotations
 
@@ -59,13 +59,15 @@ IRREVERSIBLE = SAID_FIRST.keys() - BACK.keys()
 
 
 def plan_undo(pk: int, *, command: str) -> Plan:
-    """The reverse of run `pk`, its notes saying first what cannot be undone. Raises `BulkRefused`,
-    also when nothing of it can be."""
+    """Plan the reverse of run `pk`; its notes first say what cannot be undone.
+
+    Raises `BulkRefused`, also when nothing can be undone.
+    """
     run = find(pk, command=command)
     done = list(run.rows.filter(state=RowStatus.DONE).select_related("user", "attempt"))
     rows: list[Planned] = []
     lost: list[str] = []
-    # The last change first: two lines may have been about one user.
+    # Undo the last change first: two lines may have been about one user.
     for row in reversed(done):
         if row.operation in IRREVERSIBLE:
             continue
@@ -92,12 +94,12 @@ def plan_undo(pk: int, *, command: str) -> Plan:
 
 
 def is_possible(run: BulkRun) -> bool:
-    """Whether anything of a run can be undone."""
+    """Return whether anything of a run can be undone."""
     return run.rows.filter(state=RowStatus.DONE, operation__in=list(BACK)).exists()
 
 
 def _back(row: BulkRow) -> Iterator[Planned]:
-    """Plan the way back, without a name that no row may take."""
+    """Yield the reverse changes of a row, without a name that no row may take."""
     reversed_changes: Changes = {
         field: [after, before]
         for field, (before, after) in _changed(row).items()
@@ -115,12 +117,12 @@ def _back(row: BulkRow) -> Iterator[Planned]:
 
 
 def _unfit_before(row: BulkRow) -> str:
-    """Say why the name before may not come back; empty for any other name, and for none."""
+    """Return why the earlier name may not be restored; empty for any other name, and for none."""
     before = _changed(row).get("name", [None])[0]
     return unfit_name(before or "")
 
 
 def _changed(row: BulkRow) -> Changes:
-    """The changes as the attempt found them, which is what Clerk really held."""
+    """Return the changes as the attempt recorded them, with the values that Clerk really held."""
     changed: Changes = row.attempt.changes if row.attempt else apart(row.changes)[0]
     return changed

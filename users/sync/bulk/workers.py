@@ -1,4 +1,4 @@
-"""Threads that carry out the rows of a run."""
+"""Run the rows of a run in worker threads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ from users.sync.bulk.rows import Result
 logger = logging.getLogger(__name__)
 
 WORKERS = 16
-"""Calls in flight: enough for 100 a second at 150 ms, and fewer than the pool's connections."""
+"""Number of calls in flight.
+
+That is enough for 100 calls a second at 150 ms each, and fewer than the connections of the pool.
+"""
 
 
 class Workers:
-    """A pool of workers, used by one thread. Leaving it waits for the rows in flight."""
+    """A pool of workers, for use by one thread.
+
+    Leaving its context waits for the rows in flight.
+    """
 
     def __init__(self, rate_limiter: Pace) -> None:
         self._rate_limiter = rate_limiter
@@ -35,12 +41,12 @@ class Workers:
         self._executor.shutdown()
 
     def can_take(self, row: BulkRow) -> bool:
-        """Whether a worker is free, and no other row of this user is in flight."""
+        """Return whether a worker is free, and no other row of this user is in flight."""
         users = {other.user_id for _, other in self._in_flight.values()}
         return len(self._in_flight) < WORKERS and row.user_id not in users
 
     def take(self, number: int, row: BulkRow) -> None:
-        """Start a row; `finished` gives its `number` back."""
+        """Start a row; `finished` returns its `number`."""
         future = self._executor.submit(_carry_out, row, self._rate_limiter)
         self._in_flight[future] = (number, row)
 
@@ -49,7 +55,10 @@ class Workers:
         wait(self._in_flight, return_when=FIRST_COMPLETED)
 
     def finished(self, *, all_of_them: bool = False) -> Iterator[tuple[int, Result]]:
-        """Give what has finished since the last call. Raises what stopped a worker."""
+        """Yield the results since the last call, with their numbers. Raises what stopped a worker.
+
+        With `all_of_them`, wait for all rows in flight first.
+        """
         if all_of_them:
             wait(self._in_flight)
         for future in [future for future in self._in_flight if future.done()]:
@@ -64,7 +73,7 @@ def _carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
         rows.store(row, result)
         return result
     finally:
-        connection.close()  # back to the pool: a worker that waits holds none
+        connection.close()  # back to the pool: a waiting worker must not hold one
 
 
 def _result(row: BulkRow, rate_limiter: Pace) -> Result:

@@ -1,7 +1,7 @@
-"""Which address each row of a group gets. Two rows never have the same one.
+"""Solve which address each row of a group gets; two rows never get the same one.
 
-People swap addresses, pass them on, and move in chains, so no row can be decided alone: each
-states its wishes, and all are solved at once.
+People swap addresses, pass them on and move in chains, so a row cannot be decided alone. Each row
+states its wishes, and all wishes are solved together.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Wishes:
-    """The addresses that a row may have, the dearest first, the one that it had by itself last.
-    Of two rows that wish for the same, the one with the greater `version` gets it: its account
-    took the address later."""
+    """The addresses that one row may have, in order of preference.
+
+    The row keeps the last one if no other is free. If two rows wish for the same address, the row
+    with the greater `version` gets it: its account took the address later.
+    """
 
     version: str
     addresses: Sequence[str]
@@ -24,11 +26,11 @@ class Wishes:
 def solve(
     wishes: Mapping[uuid.UUID, Wishes], *, taken: Mapping[uuid.UUID, str]
 ) -> dict[uuid.UUID, str] | None:
-    """Give each row that wishes its address, none of them in `taken`, which holds the addresses
-    of the rows that stay as they are.
+    """Return an address for each row that has wishes, or None if there is no solution.
 
-    A row for which none of its wishes is free has to keep its last one, and then nobody else
-    may have that. None if even that cannot be.
+    `taken` holds the addresses of the rows that stay as they are; no other row gets one of them. If
+    none of a row's wishes is free, the row keeps its last one, and no other row may have that
+    address. There is no solution if two rows would have to keep the same address.
     """
     staying: dict[uuid.UUID, str] = {}
     while True:
@@ -41,7 +43,7 @@ def solve(
 
 
 def key(email: str) -> str:
-    """The text by which the table's unique index compares addresses."""
+    """Return the text by which the unique index of the table compares addresses."""
     return email.lower()
 
 
@@ -50,8 +52,10 @@ def _give(
     staying: Mapping[uuid.UUID, str],
     taken: Collection[str],
 ) -> tuple[dict[uuid.UUID, str], uuid.UUID | None]:
-    """Give in the order of the versions, the greatest first; name the first row that gets
-    nothing."""
+    """Give addresses in the order of the versions, the greatest first.
+
+    Return the addresses given so far, and the first row that gets none (None if every row got one).
+    """
     given = dict(staying)
     used = {*taken, *map(key, staying.values())}
     for row in sorted(wishes, key=lambda row: (wishes[row].version, row), reverse=True):

@@ -1,7 +1,7 @@
-"""What follows from the facts: whose account belongs to which row, and what the rows hold.
+"""Derive from the facts which account belongs to which row, and which values the rows hold.
 
-`derive` is a pure function. It is asked again whenever a fact, a row or a decision of staff
-changes, so that nothing is decided for ever by what happened to be known first.
+`derive` is a pure function. It is called again whenever a fact, a row or a decision of staff
+changes, so that the order in which facts become known does not decide anything for good.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ Purpose = Invitation.Purpose
 
 
 def derive(group: Group, *, now: datetime) -> Decisions:
-    """Derive what should be from what is known.
+    """Derive the target state of a group from what is known about it.
 
-    1. Which account belongs to which row. In doubt none. 2. What became of the invitations.
-    3. Which name and email the rows have. 4. What is left to be shown.
+    1. Link accounts to rows; in doubt an account is linked to no row.
+    2. Decide which invitations are accepted or closed.
+    3. Decide the name and email of each row.
+    4. Write the notes that are shown to staff.
+
+    Repeat this until nothing changes, at most `MOST_TURNS` times.
     """
     group = _sorted(group)
     decided = _derive_once(group, now)
@@ -41,8 +45,10 @@ def derive(group: Group, *, now: datetime) -> Decisions:
 
 
 MOST_TURNS = 10
-"""One decision makes the next one possible: whoever releases an address lets another one have it.
-The end comes after two or three turns."""
+"""Limit of repetitions; two or three are enough in practice.
+
+One decision makes the next one possible: a released address is free for another row.
+"""
 
 
 def _derive_once(group: Group, now: datetime) -> Decisions:
@@ -59,7 +65,7 @@ def _derive_once(group: Group, now: datetime) -> Decisions:
 
 
 def _carried_out(group: Group, decided: Decisions) -> Group:
-    """The group as it is once these decisions are applied."""
+    """Return the group as it is after these decisions are applied."""
     status = dict.fromkeys(decided.accepted, InvitationStatus.ACCEPTED) | dict.fromkeys(
         decided.closed, InvitationStatus.REVOKED
     )
@@ -81,7 +87,11 @@ def _carried_out(group: Group, decided: Decisions) -> Group:
 
 
 def _sorted(group: Group) -> Group:
-    """The database gives records in any order; what follows from them, and its text, has one."""
+    """Return the group in a fixed order.
+
+    The database returns records in any order, but the decisions and their texts must not depend on
+    it.
+    """
     return Group(
         accounts=dict(sorted(group.accounts.items())),
         rows=dict(sorted(group.rows.items())),
@@ -118,8 +128,10 @@ def _came_from(account: Account, row: Row, invitation: Invited) -> bool:
 
 
 def _is_overruled(row: Row, account: Account | None, invitation: Invited, now: datetime) -> bool:
-    """Whether somebody decided since what the invitation was to bring about. A link that may still
-    move is no decision: who accepted may be heard of later."""
+    """Return whether a later decision replaces what the invitation was to bring about.
+
+    A link that may still move is not a decision: the event of the acceptance may arrive later.
+    """
     decided_at = row.decision.linked_since if row.decision is not None else None
     if decided_at is not None and decided_at > invitation.sent_at:
         return True

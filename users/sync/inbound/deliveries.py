@@ -1,4 +1,4 @@
-"""Deliveries of events: each is recorded once, and kept until it has taken effect."""
+"""Record each delivery of an event once, and store it until it has taken effect."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from users.sync.outbound import locks
 logger = logging.getLogger(__name__)
 
 LOCK_SECONDS = 3
-"""How long an event waits for others that are decided at the moment; Clerk waits 15 s."""
+"""Seconds that an event waits for other decisions that are being made; Clerk waits 15 s."""
 
 PAUSE = timedelta(seconds=10)
-"""How long a refusal of what is not signed stands before the next one takes its place."""
+"""Time for which a refusal of an unsigned delivery is kept before the next one replaces it."""
 INSTANCE_ID = re.compile(r"ins_\w{1,100}\Z", re.ASCII)
 
 
 class Outcome(StrEnum):
-    """What became of a delivery, as Clerk is answered."""
+    """Outcome of a delivery, as it is answered to Clerk."""
 
     TAKEN = "ok"
     NOT_READ = "not read"
@@ -42,7 +42,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Received:
-    """What became of a delivery; `error` says why it is kept."""
+    """Result of a delivery; `error` says why it is stored."""
 
     svix_id: str
     outcome: Outcome
@@ -50,31 +50,33 @@ class Received:
 
     @property
     def done(self) -> bool:
+        """Return whether the delivery needs no other try."""
         return self.outcome in (Outcome.TAKEN, Outcome.NOT_READ)
 
     @property
     def answer(self) -> str:
-        """What Clerk is answered."""
+        """Return the text of the answer to Clerk."""
         unusable = self.outcome is Outcome.UNUSABLE
         return f"{self.outcome}: {self.error}" if unusable else str(self.outcome)
 
     @property
     def report(self) -> str:
-        """What people are told."""
+        """Return the text that is shown to people."""
         return self.error if self.outcome is Outcome.WAITING else self.answer
 
 
 class OtherInstance(CascadeError):
-    """The event is of another Clerk instance: none of its people are ours."""
+    """The event belongs to another Clerk instance, and therefore to none of our users."""
 
 
 def receive(svix_id: str, body: bytes) -> Received:
-    """Record a delivery that Clerk signed, and its effect, in one transaction; a known one does
-    nothing.
+    """Record a delivery that Clerk signed, and apply it, in one transaction.
 
-    What fails is kept with its payload and error for `retry`. What can never take effect is kept
-    with its reason. Raises `OtherInstance`, and `OperationalError` or `InterfaceError` when the
-    database does not answer: Clerk sends it again.
+    A delivery that is already known does nothing. A delivery that fails is stored with its payload
+    and error for `retry`. A delivery that can never be applied is stored with the reason.
+
+    Raises `OtherInstance`, and `OperationalError` or `InterfaceError` when the database does not
+    answer: then Clerk sends the event again.
     """
     try:
         payload = json.loads(body, parse_constant=_no_number)
@@ -85,7 +87,7 @@ def receive(svix_id: str, body: bytes) -> Received:
 
 
 def retry(svix_ids: list[str] | None = None) -> list[Received]:
-    """Try kept deliveries once more, oldest first: the named ones, else all that wait."""
+    """Try stored deliveries again, oldest first: the named ones, or all that are waiting."""
     kept = WebhookDelivery.objects.filter(payload__isnull=False)
     kept = kept.filter(processed_at=None) if svix_ids is None else kept.filter(pk__in=svix_ids)
     return [
@@ -95,15 +97,15 @@ def retry(svix_ids: list[str] | None = None) -> list[Received]:
 
 
 def unusable() -> QuerySet[WebhookDelivery]:
-    """Give the deliveries that can never take effect, the newest first."""
+    """Return the deliveries that can never be applied, newest first."""
     return WebhookDelivery.objects.filter(processed_at__isnull=False, payload__isnull=False)
 
 
 def note_refused(reason: str, *, signed: bool) -> None:
-    """Remember the last refusal in place of the one before.
+    """Store the reason of a refusal in place of the last one of its kind, signed or unsigned.
 
-    Anybody can send what is not signed: at most every ten seconds one of these is written, and
-    none takes the place of a refusal that was signed.
+    Anybody can send unsigned requests. So at most one of these is written every ten seconds, and it
+    never replaces the refusal of a signed delivery.
     """
     last = WebhookRefusal.objects.filter(signed=signed)
     if signed or not last.filter(refused_at__gt=Now() - PAUSE).exists():
@@ -113,8 +115,11 @@ def note_refused(reason: str, *, signed: bool) -> None:
 
 
 def last_refused() -> list[WebhookRefusal]:
-    """Give when and why an event was refused last, the newest first: at most one that Clerk
-    signed, of another instance, and one without a valid signature."""
+    """Return when and why events were last refused, newest first.
+
+    There is at most one refusal of a signed event (of another instance), and at most one of an
+    event without a valid signature.
+    """
     return list(WebhookRefusal.objects.order_by("-refused_at"))
 
 
@@ -138,7 +143,7 @@ def _check_instance(payload: Any) -> None:
 
 
 def _our_instance() -> str | None:
-    # In SQL: events come by the thousand, and Django takes longer to make the query.
+    # Raw SQL: events arrive by the thousand, and building the query in Django takes longer.
     with connection.cursor() as cursor:
         cursor.execute("SELECT instance_id FROM users_rememberedinstance")
         found = cursor.fetchone()
@@ -170,7 +175,7 @@ def _apply(svix_id: str, payload: Any) -> Received:
 
 
 def _type_of(payload: Any) -> str:
-    """Give the type of an event. Raises `Unusable` for what has not the shape of one."""
+    """Return the type of an event. Raises `Unusable` for a payload without type or data."""
     if not isinstance(payload, dict) or not isinstance(payload.get("type"), str):
         raise Unusable("it is not an event: it has no type")
     if not isinstance(payload.get("data"), dict):
@@ -186,16 +191,19 @@ def _keep_unusable(svix_id: str, payload: Any, reason: str) -> Received:
 
 
 def _named(svix_id: str, problem: Exception) -> str:
-    """The kind of the problem alone: its text may hold somebody's data."""
+    """Return an error text that names only the type of the exception.
+
+    The exception's own text may contain personal data.
+    """
     logger.exception("Delivery %s failed", svix_id)
     return f"It failed with {type(problem).__name__}: the log says where."
 
 
 def _record(svix_id: str, event: str) -> bool:
-    """Note the delivery as processed; False when it is known already.
+    """Record the delivery as processed; return False if it is already known.
 
-    A copy of the delivery that arrives at the same time waits here for the first one's
-    transaction. Locks are waited for a while.
+    If a copy of the delivery arrives at the same time, it waits here for the transaction of the
+    first one. The statement also limits how long the transaction waits for locks.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -214,7 +222,7 @@ def _record(svix_id: str, event: str) -> bool:
 
 
 def _keep(svix_id: str, event: str, payload: Any, error: str, *, again: bool) -> None:
-    """Keep a delivery that has not taken effect, to be tried `again` or not."""
+    """Store a delivery that was not applied; `again` says whether it is tried again."""
     try:
         _store(svix_id, event, _storable(payload), error, again=again)
     except RecursionError:
@@ -240,13 +248,18 @@ def _store(svix_id: str, event: str, payload: Any, error: str, *, again: bool) -
 
 
 def _storable(payload: Any) -> Any:
-    """Replace what JSON can hold and PostgreSQL's cannot: NUL, half a surrogate pair, and
-    numbers that are infinite in Python."""
+    """Replace the values that JSON allows and PostgreSQL's `jsonb` does not.
+
+    These are NUL, half a surrogate pair, and numbers that are infinite in Python.
+    """
     text = json.dumps(payload, ensure_ascii=False).replace("\\u0000", "\\ufffd")
     return json.loads(text.encode(errors="replace"), parse_constant=str)
 
 
 def forget_old(days: int = 30) -> int:
-    """Delete deliveries that were processed long ago; Clerk sends none again after 28 hours."""
+    """Delete deliveries that were processed more than `days` days ago; return how many records.
+
+    Clerk does not send an event again after 28 hours.
+    """
     old = timezone.now() - timedelta(days=days)
     return WebhookDelivery.objects.filter(processed_at__lt=old).delete()[0]

@@ -1,8 +1,8 @@
-"""Clerk's events, as facts. Clerk is not asked.
+"""Turn Clerk's events into facts, without a request to Clerk.
 
-An event with a user is that user's state at `data.updated_at`, known at the event's `timestamp`.
-It is joined at once, always. What it says of a pending change resolves that change; deciding
-whatever else such a change touches waits until it is resolved.
+An event with a user is the state of that user at `data.updated_at`, observed at the event's
+`timestamp`. It is always joined at once. If it confirms a pending change, it resolves that change.
+Decisions about rows with a pending change wait until the change is resolved.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from users.sync.operations.following import AccountChanged
 from users.sync.outbound import journal, locks, pending, recovery
 
 TOLD = ("banned", "locked", "image_url", "two_factor_enabled")
-"""What the journal tells about an account itself."""
+"""Fields of the account itself whose changes are recorded in the journal."""
 
 Payload = Mapping[str, Any]
-"""A whole event: `type` is a text, `data` a mapping; nothing else is certain."""
+"""A whole event: `type` is a text and `data` a mapping; nothing else is certain."""
 
 
 class Unusable(CascadeError):
-    """The payload does not have the shape of its type. It can never take effect."""
+    """The payload does not have the shape of its type, so it can never be applied."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What an event is about, and the work of its transaction."""
+    """The account that an event is about, and the function that applies the event."""
 
     clerk_id: str
     happen: Callable[[], None]
@@ -53,7 +53,7 @@ def _user_event(payload: Payload) -> Effect:
 
 
 def _session_event(payload: Payload) -> Effect:
-    """A session holds its whole user."""
+    """Read the user of a session event: a session contains its whole user."""
     return _effect_of(payload["data"].get("user"), payload)
 
 
@@ -71,7 +71,10 @@ EFFECTS = {
     "user.deleted": _deleted_event,
     "session.created": _session_event,
 }
-"""The events that we read, each with what it makes of a payload. Raises `Unusable`."""
+"""The event types that we read, each with the function that reads its payload.
+
+The functions raise `Unusable`.
+"""
 
 
 def _effect_of(data: Any, payload: Payload) -> Effect:
@@ -84,7 +87,10 @@ def _effect_of(data: Any, payload: Payload) -> Effect:
 
 
 def time_of(payload: Payload) -> datetime | None:
-    """The event's own time. Milliseconds, but Clerk's document has examples in seconds."""
+    """Return the time of the event itself, None if it has none that is valid.
+
+    It is in milliseconds, but Clerk's documentation also has examples in seconds.
+    """
     timestamp = payload.get("timestamp")
     if isinstance(timestamp, int) and 0 < timestamp < 100_000_000_000:
         timestamp *= 1000
@@ -92,11 +98,11 @@ def time_of(payload: Payload) -> datetime | None:
 
 
 FURTHEST = timedelta(days=1)
-"""How far an event's time may lie ahead of ours, and is still Clerk's clock, not a mistake."""
+"""How far an event's time may be ahead of ours and still count as valid."""
 
 
 def _observed_at(payload: Payload) -> datetime:
-    """When Clerk had it so."""
+    """Return the time at which Clerk had the state that the event shows."""
     at, now = time_of(payload), clock.now()
     return now if at is None or at > now + FURTHEST else at
 
@@ -133,14 +139,16 @@ def _finish(clerk_id: str, kept: Kept) -> None:
 def _resolve_pending(
     clerk_id: str, decide: Callable[[Operation], Seen | None], *, over: bool = False
 ) -> None:
-    """Resolve the pending attempts of the account's row that the event decides. `over` says that
-    after this event nothing can arrive any more."""
+    """Resolve the pending attempts of the account's row that the event decides.
+
+    `over` says that nothing can arrive at Clerk any more after this event.
+    """
     row = BuilderUser.objects.filter(clerk_id=clerk_id).first()
     if row is None:
         return
     for attempt in _pending_of(row.pk):
         locked = locks.lock_free_user(row.pk)
-        if locked is None:  # it is being saved: that save will know
+        if locked is None:  # the save that holds the lock resolves it
             return
         attempt.refresh_from_db(fields=["status"])
         operation = from_attempt(attempt)
@@ -150,7 +158,7 @@ def _resolve_pending(
 
 
 def _resolve_create(account: ClerkUser) -> None:
-    """Finish a create whose process died before its row was there: the account is its proof."""
+    """Finish a create whose process died before the row was stored: the account proves it."""
     claimed = account.public_metadata.get(OUR_ID)
     try:
         user_id = uuid.UUID(str(claimed))
@@ -160,7 +168,7 @@ def _resolve_create(account: ClerkUser) -> None:
         return
     for attempt in _pending_of(user_id):
         operation = from_attempt(attempt)
-        # Locked by a save that is running: that one links it.
+        # If the lock is held, the save is still running, and links the account itself.
         if (
             operation.creates_row
             and operation.judge(account) is Verdict.HAS_IT
@@ -171,7 +179,10 @@ def _resolve_create(account: ClerkUser) -> None:
 
 
 def _shown_by(account: ClerkUser, operation: Operation) -> Seen | None:
-    """Only that the account shows a change is proof: that it does not may be an older state."""
+    """Return proof that the account shows the change, None if it does not show it.
+
+    An account that does not show the change proves nothing: the event may hold an older state.
+    """
     shown = operation.clerk_id == account.id and operation.judge(account) is Verdict.HAS_IT
     return Seen(Verdict.HAS_IT, account) if shown else None
 
@@ -189,6 +200,6 @@ def _pending_of(user_id: uuid.UUID) -> list[SyncAttempt]:
 def _resolve(
     operation: Operation, row: BuilderUser | None, attempt: SyncAttempt, seen: Seen, *, over: bool
 ) -> None:
-    """What the event does not decide stays pending: recovery decides it."""
+    """Resolve the attempt; if the event does not decide it, leave it pending for recovery."""
     with suppress(recovery.StaysPending, IntegrityError), transaction.atomic():
         recovery.resolve(operation, row, attempt, seen, over=over)

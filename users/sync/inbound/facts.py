@@ -1,8 +1,8 @@
-"""Facts about Clerk accounts, and how they are joined.
+"""Join facts about Clerk accounts.
 
-An answer, an event, a user on a page and a deletion are facts. What is known of an account is the
-join of all facts about it. The join is commutative, associative and idempotent: the order in which
-facts come, how often and how late, makes no difference.
+An answer, an event, a user in a list and a deletion are facts. The known state of an account is the
+join of all facts about it. The join is commutative, associative and idempotent: it does not matter
+in which order, how often and how late facts arrive.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from users.models import BuilderUser
 from users.validation import CONTROL
 
 AHEAD = timedelta(minutes=5)
-"""How far an account's `updated_at` may lie after the time at which it was observed: the clocks
-differ a little. A time further ahead would make us deaf to all that comes after."""
+"""How far an account's `updated_at` may lie after the time at which it was observed.
+
+The clocks differ a little. A time that is further ahead would hide all later states.
+"""
 
 LONGEST_NAME = BuilderUser._meta.get_field("name").max_length or 10_000
-"""Letters of a name that the row can hold; Clerk takes more than twice as many."""
+"""Characters of a name that the column can hold; Clerk accepts more than twice as many."""
 MOST_NAMES = 50
-"""How many names of an account are kept: people may rename themselves as often as they like."""
+"""Number of names that are stored for an account; people may rename themselves without limit."""
 LONGEST_EMAIL = BuilderUser._meta.get_field("email").max_length or 10_000
 
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -37,7 +39,7 @@ Moment = TypeVar("Moment", datetime, int)
 
 
 class Told(NamedTuple):
-    """A value, and the version of the state that told it. The greater one stays in a join."""
+    """A value and the version of the state that contained it; a join keeps the greater version."""
 
     version: str = ""
     value: Any = None
@@ -46,18 +48,18 @@ class Told(NamedTuple):
 UNTOLD = Told()
 
 Held = tuple[datetime, datetime]
-"""The first and the last time at which an account is known to have held an address."""
+"""The first and the last time at which an account is known to have had an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one account.
+    """The known state of one account.
 
-    `snapshot` holds the columns of the newest state. `name` and `email` are the last ones that
-    were not empty and that a row can hold, `reference` that of the invitation it came from.
-    `names` are the newest ones that it has ever shown, each with the version of the last state
-    that had it. `addresses` were verified as the primary one. `deleted_at` and `not_found_at` are
-    gone as soon as an answer later than they shows the account.
+    `snapshot` holds the columns of the newest state. `name` and `email` are the last values that
+    were not empty and that fit into the row; `reference` is that of the invitation from which the
+    account came. `names` holds the newest names that the account has shown, each with the version
+    of the last state that had it. `addresses` holds those that were the verified primary address. A
+    later answer that shows the account removes `deleted_at` and `not_found_at`.
     """
 
     snapshot: Told = UNTOLD
@@ -74,9 +76,9 @@ class Facts:
 
 
 def of_user(user: ClerkUser, *, observed_at: datetime) -> Facts:
-    """Give what a user of Clerk tells, as an answer or an event shows it.
+    """Return the facts that a Clerk user shows, from an answer or an event.
 
-    `observed_at` is the time at which Clerk had it so; for an answer that of the question.
+    `observed_at` is the time at which Clerk had this state; for an answer, the time of the request.
     """
     updated_at = min(user.updated_at or observed_at, observed_at + AHEAD)
     columns = _columns_of(user, updated_at)
@@ -98,17 +100,20 @@ def of_user(user: ClerkUser, *, observed_at: datetime) -> Facts:
 
 
 def of_deletion(deleted_at: datetime) -> Facts:
-    """Give what a deletion tells: an event of our instance, our own, or a complete scan."""
+    """Return the facts of a deletion.
+
+    It comes from an event of our instance, from our own delete, or from a complete scan.
+    """
     return Facts(deleted_at=deleted_at, seen_at=deleted_at)
 
 
 def of_not_found(asked_at: datetime) -> Facts:
-    """Give what a 404 of our own instance tells. It may be true of a moment alone."""
+    """Return the facts of a 404 of our own instance, which may be true for a moment only."""
     return Facts(not_found_at=asked_at, seen_at=asked_at)
 
 
 def join(one: Facts, other: Facts) -> Facts:
-    """Give what both tell together."""
+    """Return the join of both facts."""
     answered_at = _later(one.answered_at, other.answered_at)
     return Facts(
         snapshot=max(one.snapshot, other.snapshot, key=_version_of),
@@ -126,7 +131,7 @@ def join(one: Facts, other: Facts) -> Facts:
 
 
 def unfit_name(name: str) -> str:
-    """Say why a row never takes this name from Clerk; empty for any other name."""
+    """Return why a row never takes this name from Clerk; empty for any other name."""
     if len(name) > LONGEST_NAME:
         return f"Its name is longer than {LONGEST_NAME} letters."
     if CONTROL.search(name):
@@ -135,7 +140,7 @@ def unfit_name(name: str) -> str:
 
 
 def holds_now(facts: Facts, address: str) -> bool:
-    """Tell whether the newest state has the address, verified, as its primary one."""
+    """Return whether the newest state has the address as its verified primary one."""
     columns = facts.snapshot.value or {}
     return bool(columns.get("email_verified")) and emails.normalized(columns["email"]) == address
 
@@ -155,7 +160,11 @@ def _join_addresses(one: Mapping[str, Held], other: Mapping[str, Held]) -> Mappi
 
 
 def _join_names(one: Mapping[str, str], other: Mapping[str, str]) -> Mapping[str, str]:
-    """Whoever is among the newest of all is so in each part, too: so the order does not matter."""
+    """Join two sets of names, and keep the newest `MOST_NAMES`.
+
+    A name that is among the newest of all is also among the newest of each part, so the order of
+    the joins does not matter.
+    """
     if not other or one == other:
         return one
     last = {name: max(one.get(name, ""), other.get(name, "")) for name in {*one, *other}}
@@ -192,8 +201,11 @@ def _columns_of(user: ClerkUser, updated_at: datetime) -> dict[str, Any]:
 
 
 def _version(updated_at: datetime, observed_at: datetime, columns: Mapping[str, Any]) -> str:
-    """Order states by their own time, then by the time at which they were observed. Two texts
-    compare as the times do. The digest decides between what is equal in both, for any order."""
+    """Return a text that orders states by their own time, then by the time of observation.
+
+    Versions compare as the times do. The digest of the columns orders states that are equal in
+    both, independently of the order of arrival.
+    """
     digest = hashlib.sha1(orjson.dumps(columns), usedforsecurity=False).hexdigest()[:12]
     return f"{_number(updated_at):017d}-{_number(observed_at):017d}-{digest}"
 

@@ -1,5 +1,4 @@
-"""What decisions are derived from, and what they are: rows, accounts and invitations that have to
-do with one another."""
+"""Define the input and output of decisions: related rows, accounts and invitations."""
 
 from __future__ import annotations
 
@@ -15,8 +14,10 @@ from users.sync.mirror.comparison import normalized_email
 
 @dataclass(frozen=True)
 class Account:
-    """An account as all facts show it. `released` says that staff, or a newer account, took its
-    row away."""
+    """An account as all facts show it.
+
+    `released` says that staff, or a newer account, detached it from its row.
+    """
 
     id: str
     facts: Facts
@@ -24,35 +25,45 @@ class Account:
 
     @property
     def deleted(self) -> bool:
+        """Return whether the account was deleted in Clerk."""
         return self.facts.deleted_at is not None
 
     @property
     def banned(self) -> bool:
+        """Return whether the newest state is banned."""
         return bool((self.facts.snapshot.value or {}).get("banned"))
 
     @property
     def usable(self) -> bool:
-        """Whether the machine may link it to a row."""
+        """Return whether the account may be linked to a row automatically."""
         return not (self.deleted or self.banned or self.released)
 
     @property
     def confirmed(self) -> bool:
-        """Whether Clerk did not answer 404 last. That may be true of a moment alone, so a link
-        stays; but nobody gets the account anew."""
+        """Return whether Clerk's last answer about the account was not a 404.
+
+        A 404 may be true for a moment only. So an existing link stays, but the account gets no new
+        link.
+        """
         return self.facts.not_found_at is None
 
     @property
     def created_at(self) -> datetime | None:
+        """Return when the account was created in Clerk, None if that is not known."""
         created: datetime | None = (self.facts.snapshot.value or {}).get("clerk_created_at")
         return created
 
     @property
     def claimed_id(self) -> uuid.UUID | None:
+        """Return the row id in the account's metadata, None if there is none."""
         claimed: uuid.UUID | None = (self.facts.snapshot.value or {}).get("claimed_id")
         return claimed
 
     def held(self, address: str, *, since: datetime, now: datetime) -> datetime | None:
-        """When it first had the address, verified, at or after `since`; None for never."""
+        """Return when the account first had the verified address, at or after `since`.
+
+        None if it never had.
+        """
         held = self.facts.addresses.get(normalized_email(address))
         if held is None:
             return None
@@ -64,8 +75,11 @@ class Account:
 
 @dataclass(frozen=True)
 class DecidedLink:
-    """The link, or none, that a person decided for a row, and what the row and that account agree
-    on. It is kept while the row has another account by its address, and is given back with it."""
+    """The link that a person decided for a row (or that it has none), with the agreed values.
+
+    It is stored while the row has another account by its address. If that account is taken from the
+    row, the decided link is restored.
+    """
 
     clerk_id: str | None
     linked_by: str
@@ -78,11 +92,12 @@ class DecidedLink:
 
 @dataclass(frozen=True)
 class Row:
-    """A row with what is known of it beside its columns (`users.models.Agreement`).
+    """A row, with what is stored about it in `users.models.Agreement`.
 
-    `own_name` and `own_email` are what it has by itself, not by following its account; the
-    address since `own_email_since`. `busy` rows have a pending change, or are being saved: they
-    stay as they are. `touched` tells that staff acted on it since `linked_at`.
+    `own_name` and `own_email` are the values that the row has by itself, not from its account; it
+    has the address since `own_email_since`. A `busy` row has a pending change, or is being saved,
+    and stays as it is. `touched` says that staff acted on it since `linked_at`. `created_here` says
+    that our own create asked Clerk for an account of the row, and that the row has none yet.
     """
 
     id: uuid.UUID
@@ -111,23 +126,23 @@ class Row:
 
     @property
     def decided(self) -> bool:
-        """Whether a person decided its link, or its having none."""
+        """Return whether a person decided the link of the row, or that it has none."""
         return self.linked_by not in ("", LinkedBy.ADDRESS)
 
     @property
     def decision(self) -> Row | DecidedLink | None:
-        """What a person decided last about its link."""
+        """Return what a person last decided about the link, None if nobody did."""
         return self if self.decided else self.decided_link
 
     def is_given_back(self, earlier: Row) -> bool:
-        """Tell whether it has the decided account again, in place of one that it had since."""
+        """Return whether the row has its decided account again, in place of another one."""
         link = earlier.decided_link
         return link is not None and link.clerk_id is not None and self.clerk_id == link.clerk_id
 
 
 @dataclass(frozen=True)
 class Invited:
-    """An invitation that was sent, or waits to be."""
+    """An invitation that was sent, or that waits to be sent."""
 
     reference: uuid.UUID
     user_id: uuid.UUID
@@ -138,11 +153,12 @@ class Invited:
 
     @property
     def open(self) -> bool:
+        """Return whether the invitation waits to be sent or to be accepted."""
         return self.status in (InvitationStatus.WAITING, InvitationStatus.PENDING)
 
     @property
     def can_be_accepted(self) -> bool:
-        """Whether an account can come from it, now or in an event that comes late."""
+        """Return whether an account can come from the invitation, now or in a late event."""
         return self.status in (
             InvitationStatus.PENDING,
             InvitationStatus.EXPIRED,
@@ -152,7 +168,7 @@ class Invited:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows and accounts that have to do with one another, by links, addresses and invitations."""
+    """Rows and accounts that are related by links, addresses or invitations."""
 
     accounts: Mapping[str, Account]
     rows: Mapping[uuid.UUID, Row]
@@ -161,9 +177,13 @@ class Group:
 
 @dataclass
 class Decisions:
-    """What should be: the rows, why an account is not linked or does not match, which
-    invitations are accepted or closed, which accounts were replaced for which row, and which
-    invitations cannot take effect, as another row has their address."""
+    """The target state of a group.
+
+    `rows` holds the rows as they should be. `notes` says for each account why it is not linked or
+    does not match. `accepted` and `closed` are references of invitations. `replaced` maps each
+    replaced account to its row. `refused` holds invitations that cannot be applied because another
+    row has their address.
+    """
 
     rows: dict[uuid.UUID, Row]
     notes: dict[str, str] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""Which account belongs to which row. In doubt none.
+"""Decide which account belongs to which row; in doubt none.
 
-The newest decision of staff counts, an accepted invitation among them. Else the row belongs to the
-account that first had its address, verified.
+The newest decision of staff counts, and an accepted invitation is one. Without a decision, the row
+belongs to the account that had its verified address first.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from users.sync.inbound.group import Account, DecidedLink, Decisions, Group, Inv
 from users.sync.mirror.comparison import normalized_email, same_email, same_name
 
 MOVES_WITHIN = timedelta(hours=28)
-"""How long a link that we made by an address can move to an earlier claim: Svix's last retry."""
+"""How long a link that was made by an address may move to an earlier claim.
+
+Svix tries to deliver an event for 28 hours.
+"""
 
 AT_CREATION = datetime.min
-"""When the account that our own create made claims its row: before all others."""
+"""The time of the claim of an account that our own create made: before all other claims."""
 
 Purpose = Invitation.Purpose
 
@@ -36,8 +39,10 @@ class _Link:
 
 
 class Links:
-    """Which account belongs to which row. Invitations in `refused` cannot take effect: another
-    row has their address."""
+    """Decide which account belongs to which row.
+
+    Invitations in `refused` cannot be applied: another row has their address.
+    """
 
     def __init__(self, group: Group, now: datetime, refused: Collection[uuid.UUID]) -> None:
         self.group = group
@@ -50,11 +55,16 @@ class Links:
         }
 
     def decide(self) -> Decisions:
+        """Return the rows with their links, and the accounts that were replaced.
+
+        Accepted invitations are applied first, newest first; then the remaining rows are claimed by
+        address.
+        """
         pairs = sorted(self._accepted(), key=lambda pair: pair[0].sent_at, reverse=True)
         for invitation, account in pairs:
             self._accept(invitation, account)
         replaced = dict(self._replaced(pairs))
-        # In doubt to nobody: it came for one row, and has the address of another.
+        # In doubt: the account came for one row, and has the address of another one.
         in_doubt = {account.id for one, account in pairs if self._is_refused(one)}
         self._claim({*in_doubt, *replaced})
         held = {link.account for link in self.links.values()}
@@ -66,10 +76,10 @@ class Links:
     # Invitations
 
     def _accepted(self) -> Iterator[tuple[Invited, Account]]:
-        """Invitations, each with the account that came from it."""
+        """Yield the invitations that were accepted, each with the account that came from it."""
         for invitation in self.group.invitations:
             if not invitation.can_be_accepted or invitation.user_id not in self.group.rows:
-                continue  # else whatever became of the account since: it was accepted
+                continue  # all others count, whatever happened to the account since
             came = [
                 account
                 for account in self.group.accounts.values()
@@ -80,8 +90,11 @@ class Links:
                 yield invitation, min(came, key=lambda one: (not one.usable, *_by_age(one)))
 
     def _without_metadata(self, invitation: Invited) -> list[Account]:
-        """Clerk has lost metadata before: then the address of exactly one open invitation, sent
-        before the account was made, says where the account came from. Not for an administrator."""
+        """Return the accounts that came from the invitation by their address alone.
+
+        Clerk has lost metadata before. Then an account counts if exactly one open invitation was
+        sent to its address before the account was made. This does not apply to administrators.
+        """
         row = self.group.rows[invitation.user_id]
         if row.role == Role.ADMIN or not (invitation.open or self._is_guess(row, invitation)):
             return []
@@ -102,8 +115,10 @@ class Links:
         ]
 
     def _is_guess(self, row: Row, invitation: Invited) -> bool:
-        """Whether the row has an account that came from the invitation by its address alone, so
-        that a better or an earlier one may still be heard of."""
+        """Return whether the row's account came from the invitation by its address alone.
+
+        Then a better or an earlier account may still become known.
+        """
         account = self.group.accounts.get(row.clerk_id or "")
         return (
             account is not None
@@ -114,14 +129,20 @@ class Links:
         )
 
     def _is_provisional(self, row: Row, invitation: Invited) -> bool:
-        """Whether the row has an account that no person chose, and that it would not have, had
-        the acceptance been heard of first."""
+        """Return whether no person chose the row's account.
+
+        The row would not have this account if the acceptance had been known first.
+        """
         by_address = row.linked_by == LinkedBy.ADDRESS and row.linked_at is not None
         since = row.linked_at if by_address else None
         return (since is not None and since > invitation.sent_at) or self._is_guess(row, invitation)
 
     def _accept(self, invitation: Invited, account: Account) -> None:
-        """The newest decision of staff wins: an invitation is one of the time when it was sent."""
+        """Link the account to the row of its invitation, unless staff decided otherwise since.
+
+        The newest decision of staff wins; the time of an invitation is the time at which it was
+        sent.
+        """
         row = self.group.rows[invitation.user_id]
         link = self.links.get(row.id)
         if row.busy or account.released or self._is_refused(invitation):
@@ -151,8 +172,10 @@ class Links:
     def _replaced(
         self, pairs: Sequence[tuple[Invited, Account]]
     ) -> Iterator[tuple[str, uuid.UUID]]:
-        """Accounts, each with the row whose newest invitation brought another one: those that
-        came from an older invitation, and the one that the row had before."""
+        """Yield the accounts that a newer invitation of their row replaced, with the id of the row.
+
+        These are the accounts of older invitations, and the account that the row had before.
+        """
         for row in self.group.rows.values():
             link = self.links.get(row.id)
             if link is None or link.by != LinkedBy.INVITATION or link.since is None:
@@ -175,8 +198,10 @@ class Links:
         return invitation.reference in self.refused
 
     def _claim(self, in_doubt: Collection[str]) -> None:
-        """Give the rows that have no decided account those that held their address, the
-        earliest claim first."""
+        """Link the rows without a decided account to the accounts that had their address.
+
+        The earliest claim comes first. Accounts in `in_doubt` get no link.
+        """
         self._undo_links()
         own = Counter(normalized_email(row.own_email) for row in self.group.rows.values())
         open_rows = [
@@ -211,9 +236,12 @@ class Links:
                 self.links[row.id] = _Link(account_id, LinkedBy.ADDRESS, self._real(claimed_at))
 
     def _undo_links(self) -> None:
-        """An account that we linked by its address, and that cannot be used any more, would never
-        have been linked had we known; nor in place of a decided one that lives after all. So the
-        link goes, while it may, and the decided one is back."""
+        """Take back links by address that would not be made with what is known now.
+
+        That is so if the account cannot be used any more, or if the decided account still exists
+        after all. Only links that nobody has relied on are taken back; the decided account is
+        restored.
+        """
         for row in self.group.rows.values():
             link = self.links.get(row.id)
             account = self.group.accounts.get(link.account) if link else None
@@ -230,13 +258,13 @@ class Links:
                 self._undo(row)
 
     def _decided_account(self, row: Row) -> Account | None:
-        """The account that was decided before the row got the one that had its address."""
+        """Return the account that was decided for the row before it was linked by its address."""
         decided = row.decided_link
         account = self.group.accounts.get(decided.clerk_id or "") if decided else None
         return None if account is None or account.released else account
 
     def _undo(self, row: Row) -> None:
-        """Take the account from the row, and give it back the one that was decided before."""
+        """Take the account from the row, and restore the account that was decided before."""
         del self.links[row.id]
         decided, account = row.decided_link, self._decided_account(row)
         held = {link.account for link in self.links.values()}
@@ -245,7 +273,11 @@ class Links:
             self.links[row.id] = _Link(account.id, by, since, given_back=True)
 
     def _waits_for_a_person(self, row: Row) -> bool:
-        """An administrator's row whose account was deleted or banned gets no other one from us."""
+        """Return whether staff must choose the account of this row.
+
+        If an administrator's account was deleted or banned, the row gets no other account
+        automatically.
+        """
         if row.role != Role.ADMIN:
             return False
         claims = [
@@ -256,7 +288,10 @@ class Links:
         return bool(claims) and not min(claims)[2].usable
 
     def _comes_first(self, row: Row, claimed_at: datetime, account_id: str) -> bool:
-        """A link to a living account moves to an earlier claim alone."""
+        """Return whether the claim comes before the row's link.
+
+        A link to a usable account moves only to an earlier claim.
+        """
         link = self.links.get(row.id)
         if link is None or link.account == account_id or link.since is None:
             return True
@@ -265,11 +300,14 @@ class Links:
         return (claimed_at, account_id) < (link.since, link.account)
 
     def _real(self, claimed_at: datetime) -> datetime:
+        """Return the time to store for a claim: now, if the claim is that of our own create."""
         return self.now if claimed_at.year == AT_CREATION.year else claimed_at
 
     def _claimed_at(self, account: Account, row: Row) -> datetime | None:
-        """When the account came to the row's own address. A claim by which they are linked stands,
-        also when the row has another address of its own by now."""
+        """Return when the account got the row's own address, None if it never did.
+
+        A claim by which both are already linked stands, even if the row has another address now.
+        """
         link = self.links.get(row.id)
         linked = link is not None and link.account == account.id and link.by == LinkedBy.ADDRESS
         since = link.since if link is not None and linked else None
@@ -281,7 +319,7 @@ class Links:
         return min(filter(None, (at, since)), default=None)
 
     def _is_open(self, row_id: uuid.UUID) -> bool:
-        """Whether the machine may give the row an account, or another one."""
+        """Return whether the row may be given an account, or another one, automatically."""
         row, link = self.group.rows[row_id], self.links.get(row_id)
         if row.busy:
             return False
@@ -300,7 +338,7 @@ class Links:
                 self._undo(self.group.rows[row_id])
 
     def _linked(self, row: Row) -> Row:
-        """The row with its link, and what the two agree on because of it."""
+        """Return the row with its link, and with the values on which it agrees with the account."""
         link = self.links.get(row.id)
         if link is None and row.clerk_id is None:
             return row
@@ -315,8 +353,8 @@ class Links:
         if link.account == row.clerk_id:
             return replace(row, linked_by=link.by, linked_since=link.since)
         account = self.group.accounts[link.account]
-        # What it took from the account before is not the new one's: which of the two was heard of
-        # first must not matter. Nor must it, when the account had the row's name.
+        # Drop the name that came from the earlier account: the result must not depend on which of
+        # the two accounts became known first, nor on when the account had the row's name.
         name = row.own_name
         agreed = any(same_name(name, one) for one in account.facts.names)
         return replace(
@@ -334,7 +372,7 @@ class Links:
         )
 
     def _is_undone(self, row: Row) -> bool:
-        """Whether the link that the row had is taken back, with what came of it."""
+        """Return whether the row's link is taken back together with its effects."""
         account = self.group.accounts.get(row.clerk_id or "")
         return (
             account is not None
@@ -344,15 +382,19 @@ class Links:
 
 
 def may_move(row: Row, account: Account, now: datetime) -> bool:
-    """Tell whether a link that was made by an address may move to an earlier claim. Else it is
-    shown."""
+    """Return whether a link that was made by an address may move to an earlier claim.
+
+    If it may not, the doubt is only shown.
+    """
     return row.role != Role.ADMIN and is_untouched(row, account, now)
 
 
 def is_untouched(row: Row, account: Account, now: datetime) -> bool:
-    """Tell whether a link that we made is young, and nobody has relied on it or changed the row
-    beside it. The sign-ins of an account that cannot be used any more do not count: they may be
-    heard of after its end."""
+    """Return whether an automatic link is young, and nobody has relied on it.
+
+    Sign-ins, changes of the row, and actions of staff since the link count as reliance. Sign-ins of
+    an account that cannot be used any more do not: their events may arrive late.
+    """
     signed_in = account.facts.last_sign_in_at
     return (
         row.linked_at is not None
@@ -365,7 +407,7 @@ def is_untouched(row: Row, account: Account, now: datetime) -> bool:
 
 
 def _unlinked(row: Row, *, undone: bool) -> Row:
-    """The row without an account: as it was decided, if it was."""
+    """Return the row without an account, with the decision that it has none, if there was one."""
     decision = row.decided_link if row.decided_link and not row.decided_link.clerk_id else None
     return replace(
         row, name=row.own_name if undone else row.name,
@@ -377,7 +419,7 @@ def _unlinked(row: Row, *, undone: bool) -> Row:
 
 
 def _decided_link(row: Row) -> DecidedLink | None:
-    """What to give back if the account that the row gets by its address is taken from it."""
+    """Return the link to restore if the account that the row gets by its address is taken back."""
     if not row.decided:
         return row.decided_link
     names_agree = row.agreed_name is not None and same_name(row.name, row.agreed_name)
@@ -394,8 +436,10 @@ def _decided_link(row: Row) -> DecidedLink | None:
 
 
 def _given_back(row: Row) -> Row:
-    """The row with its decided account, as it was without the one that it had since. Its email
-    is solved with those of all others."""
+    """Return the row with its decided account, as it was before it got the other one.
+
+    Its email is solved together with those of all other rows.
+    """
     link = row.decided_link
     assert link is not None, row
     return replace(

@@ -1,5 +1,8 @@
-"""What is left to be shown: why an account is linked to nobody, why a row cannot follow, whose
-account is in doubt."""
+"""Write the notes for staff on rows and accounts that cannot be decided.
+
+They say why an account has no link, why a row cannot take its account's values, and which accounts
+are in doubt.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,10 @@ from users.sync.mirror.comparison import normalized_email, same_email
 
 
 def explain(group: Group, decisions: Decisions, now: datetime) -> None:
+    """Write the note of each account and row, empty for no problem.
+
+    Busy rows and their accounts keep their notes.
+    """
     linked = {row.clerk_id: row for row in decisions.rows.values() if row.clerk_id}
     for account in group.accounts.values():
         row = linked.get(account.id)
@@ -35,8 +42,10 @@ def explain(group: Group, decisions: Decisions, now: datetime) -> None:
 
 
 def _why_it_stays(row: Row, account: Account, decisions: Decisions) -> str:
-    """Why a row cannot follow its account. Which side moved, of what differs, is not stored: it
-    is said where it is shown."""
+    """Return why a row cannot take its account's values.
+
+    Which side changed a value is not stored here; it is computed where it is shown.
+    """
     notes = []
     theirs = account.facts.email.value
     if theirs and not same_email(row.email, theirs):
@@ -53,7 +62,7 @@ def _why_it_stays(row: Row, account: Account, decisions: Decisions) -> str:
 
 
 def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str:
-    """Why an account that looks like one of ours belongs to nobody."""
+    """Return why an account that seems to belong to a row has no link."""
     if not account.usable:
         return ""
     for invitation in group.invitations:
@@ -92,7 +101,7 @@ def _has(row: Row, group: Group) -> str:
 
 
 def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -> str:
-    """Why the row has no account, or not the one that it seems to belong to."""
+    """Return why the row has no account, or may have the wrong one."""
     if row.own_email_since is None:
         return ""
     current = group.accounts.get(row.clerk_id or "")

@@ -1,5 +1,7 @@
-"""Reconciliation: derive what should be of everything that a change touches, and apply it, in the
-transaction of that change."""
+"""Reconcile rows with facts: derive the target state of everything that a change affects.
+
+The decisions are applied in the transaction of that change.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +36,15 @@ from users.sync.outbound import journal
 logger = logging.getLogger(__name__)
 
 LARGEST_GROUP = 1000
-"""Rows and accounts that are decided together; who has to do with more waits for a person."""
+"""Limit of rows and accounts that are decided together; a larger group is left to staff."""
 TOO_LARGE = "Too many users and accounts belong together with it. Nothing was linked."
 CHUNK = 200
 PARKED = "{}@moving.invalid"
-"""Where rows stand while they swap addresses, inside the transaction: nobody ever sees it."""
+"""Temporary email of rows that swap addresses; it is never visible outside the transaction."""
 
 
 def take(user: ClerkUser, *, source: Source = Source.TASK) -> None:
-    """Join an answer of Clerk, and reconcile whom it concerns."""
+    """Join an answer of Clerk, and reconcile the rows that it affects."""
     with transaction.atomic():
         if store.keep(user).due:
             reconcile(accounts=[user.id], source=source)
@@ -55,11 +57,11 @@ def reconcile(
     addresses: Iterable[str] = (),
     source: Source,
 ) -> bool:
-    """Bring rows, links, invitations and notes to what follows from all that is known.
+    """Bring rows, links, invitations and notes to the state that follows from all facts.
 
-    What starts it are accounts, rows or addresses that changed; all that has to do with them is
-    decided together. Rows with a pending change, and rows that somebody else is saving, stay as
-    they are; their accounts stay due. Return False if it was too much to be decided at once.
+    Start from the accounts, rows or addresses that changed, and decide everything that is related
+    to them. Rows with a pending change, and rows that are being saved, stay as they are; their
+    accounts stay due. Return False if the group is too large to be decided at once.
     """
     store.lock()
     loaded = _Loader().load(accounts=accounts, rows=rows, addresses=addresses)
@@ -71,20 +73,23 @@ def reconcile(
 
 
 def reconcile_due(*, source: Source = Source.TASK) -> int:
-    """Reconcile all that is still due, each lot in its own transaction; gives how many accounts
-    were looked at."""
+    """Reconcile all accounts that are due, in batches; return how many accounts were checked.
+
+    Each batch has its own transaction.
+    """
     looked_at, last = 0, ""
     due = ClerkAccount.objects.filter(reconcile_due=True).order_by("pk")
     while ids := list(due.filter(pk__gt=last).values_list("pk", flat=True)[:CHUNK]):
         last = ids[-1]
         looked_at += len(ids)
-        if not _reconcile_lot(ids, source):  # one of them must not keep the others waiting
+        if not _reconcile_lot(ids, source):  # one failing account must not delay the others
             for clerk_id in ids:
                 _reconcile_lot([clerk_id], source)
     return looked_at
 
 
 def _reconcile_lot(clerk_ids: list[str], source: Source) -> bool:
+    """Reconcile some accounts in one transaction; return whether that succeeded."""
     try:
         with transaction.atomic():
             return reconcile(accounts=clerk_ids, source=source)
@@ -96,8 +101,11 @@ def _reconcile_lot(clerk_ids: list[str], source: Source) -> bool:
 def derived_links(
     matches: Mapping[str, uuid.UUID],
 ) -> tuple[list[tuple[BuilderUser, str]], dict[str, str]]:
-    """Give the links that follow from these accounts, each of which seems to belong to a row
-    without one, and a note on each account that stays without. Nothing is changed."""
+    """Return the links that follow from these accounts, and a note on each account without a link.
+
+    `matches` maps each account to the row without an account to which it seems to belong. Nothing
+    is changed.
+    """
     with transaction.atomic():
         store.lock()
         loaded = _Loader().load(accounts=matches, rows=matches.values(), addresses=())
@@ -125,14 +133,13 @@ def derived_links(
 
 
 def _why_not_linked(row: Row) -> str:
-    """Why a row does not get the account that seems to belong to it, where the account's own note
-    does not say it."""
+    """Return why a row does not get its matching account, if the account has no note."""
     if row.busy:
         return f"{row} is being saved, or has a pending change. Nothing was linked."
     return row.note or f"It is not certain to belong to {row}. Nothing was linked."
 
 
-# --- What belongs together -----------------------------------------------------------------------
+# --- Loading -------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -159,11 +166,11 @@ WHERE id = ANY(%(rows)s) OR clerk_id = ANY(%(accounts)s) OR lower(email) = ANY(%
     )
 """
 
-# FOR NO KEY UPDATE: a scan that writes a row pointing at this user is no other editor.
+# FOR NO KEY UPDATE: a scan that writes a reference to this user does not count as an editor.
 #
-# Locked first, and read by a statement of its own: a row that somebody saves while the statement
-# runs is locked as it is then, but what is joined to it would be read as it was before. A name
-# that was just saved would then be taken for one that the row only followed.
+# The rows are locked first, and read by a second statement. If somebody saves a row while the first
+# statement runs, the lock gets the saved row, but its joins would still read older data. A saved
+# name would then look like a name that the row took from its account.
 _LOCK_ROWS = """
 SELECT id FROM users WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """
@@ -193,8 +200,8 @@ WHERE users.id = ANY(%s)
 ORDER BY users.id
 """
 
-# Anybody can write the id of a row into the metadata of thousands of accounts, and it decides
-# nothing: a few are enough for the note on the row.
+# Anybody can write the id of a row into the metadata of thousands of accounts. The id decides
+# nothing, so a few accounts are enough for the note on the row.
 _ACCOUNTS = """
 SELECT * FROM users_clerkaccount
 WHERE clerk_id = ANY(%(accounts)s) OR addresses ?| %(emails)s
@@ -219,7 +226,7 @@ WHERE status NOT IN ('revoked', 'refused') AND (
 
 @dataclass
 class _Loader:
-    """Gathers rows, accounts and invitations until nothing more belongs to them."""
+    """Load rows, accounts and invitations until no related ones are missing."""
 
     rows: set[uuid.UUID] = field(default_factory=set)
     accounts: set[str] = field(default_factory=set)
@@ -229,7 +236,7 @@ class _Loader:
     def load(
         self, *, accounts: Iterable[str], rows: Iterable[uuid.UUID], addresses: Iterable[str]
     ) -> _Loaded | None:
-        """None for what is too large to be decided together."""
+        """Load and lock a group; return None if it is too large to be decided together."""
         self.rows, self.accounts = set(rows), set(accounts)
         self.emails = {emails.normalized(email) for email in addresses} - {""}
         while True:
@@ -293,7 +300,7 @@ class _Loader:
             self.rows |= {user_id for (user_id,) in cursor.fetchall()}
 
     def _locked(self) -> tuple[list[BuilderUser], set[uuid.UUID]]:
-        """The rows, and which of them somebody else is saving."""
+        """Return the rows, and the ids of those that somebody else is saving."""
         ids = sorted(self.rows)
         with connection.cursor() as cursor:
             cursor.execute(_LOCK_ROWS, [ids])
@@ -373,12 +380,15 @@ FOLLOWED = "The account holds this."
 
 
 class _Apply:
+    """Write decisions into rows, agreements, accounts, invitations and the journal."""
+
     def __init__(self, loaded: _Loaded, decisions: Decisions, source: Source) -> None:
         self.loaded = loaded
         self.decisions = decisions
         self.source = source
 
     def apply(self) -> None:
+        """Write all changes in an order that does not violate unique keys."""
         before = self.loaded.group.rows
         changed = [row for row in self.decisions.rows.values() if row != before[row.id]]
         self._release_accounts(changed)
@@ -389,7 +399,7 @@ class _Apply:
         self._write_accounts()
 
     def _release_accounts(self, changed: list[Row]) -> None:
-        """Rows that lose their account do so first: another one may get it."""
+        """Detach accounts from rows that lose them, before other rows get them."""
         ids = [
             row.id
             for row in changed
@@ -400,7 +410,7 @@ class _Apply:
         ClerkAccount.objects.filter(user__in=ids).update(user=None)
 
     def _park(self, changed: list[Row]) -> None:
-        """Rows that move stand aside first: they may swap addresses."""
+        """Give rows whose email changes a temporary one first, as they may swap addresses."""
         moving = [row for row in changed if row.email != self.loaded.group.rows[row.id].email]
         if len(moving) < 2:
             return
@@ -471,7 +481,7 @@ class _Apply:
 def _operations(
     user: BuilderUser, before: Row, row: Row
 ) -> Iterator[tuple[Follow | Link | Unlink, dict[str, Any]]]:
-    """What the journal records of a row that changed, each with its reason."""
+    """Yield the operations to record for a row that changed, each with its reason."""
     followed = {
         column: [getattr(before, column), getattr(row, column)]
         for column in ("name", "email")

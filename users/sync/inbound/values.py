@@ -1,5 +1,7 @@
-"""Which name and email the rows have: what their accounts show, where the row itself did not
-change since the two agreed."""
+"""Decide the name and email of each row.
+
+A row takes what its account shows, unless the row itself changed since both last agreed.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,11 @@ from users.sync.mirror.comparison import normalized_email, same_email, same_name
 
 
 def follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | None:
-    """Let rows follow their accounts. Gives the reference of an invitation that cannot take
-    effect, as another row has its address; None when all is solved."""
+    """Apply Clerk's changes of names and emails to the rows.
+
+    Return the reference of an invitation that cannot be applied because another row has its
+    address; None if all addresses are solved.
+    """
     wishes: dict[uuid.UUID, Wishes] = {}
     taken: dict[uuid.UUID, str] = {}
     for row in list(decisions.rows.values()):
@@ -64,7 +69,7 @@ def _unfulfilled(
     wishes: Mapping[uuid.UUID, Wishes],
     taken: Mapping[uuid.UUID, str],
 ) -> uuid.UUID | None:
-    """Nobody in the group moves: either an invitation is to blame, or all stay as they are."""
+    """Leave all emails as they are; return the invitation that prevents a solution, if one does."""
     used = {addresses.key(email) for email in taken.values()}
     for invitation in group.invitations:
         row = decisions.rows.get(invitation.user_id)
@@ -90,8 +95,11 @@ def _with_name(row: Row, account: Account) -> Row:
 
 
 def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None:
-    """The addresses that the row may take: its account's, else the newest that the account is
-    known to have had since the row's own, else its own. None for a row that stays as it is."""
+    """Return the addresses that the row may take, None for a row that stays as it is.
+
+    The first is the address of its account. Then come the addresses that the account had since the
+    row's own address, newest first, then the row's own address, and then its present one.
+    """
     version, theirs = account.facts.email
     if row.agreed_email is None or not same_email(row.email, row.agreed_email):
         return None
@@ -106,13 +114,13 @@ def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None
         if own_last is not None and last > own_last
     )
     wished = [theirs, *(address for _, address in reversed(since)), own]
-    if not newly_invited:  # else the invitation does not take effect
+    if not newly_invited:  # a new invitation has no fallback: it is refused instead
         wished.append(row.email)
     return Wishes(version, list(dict.fromkeys(wished)))
 
 
 def _at_home(before: Row, row: Row, wish: Wishes) -> Wishes:
-    """Leave out the address to which the row followed an account that is taken back."""
+    """Leave out the address that the row took from an account that is now detached."""
     moved = before.clerk_id is not None and before.clerk_id != row.clerk_id
     again = row.linked_by == LinkedBy.ADDRESS or row.is_given_back(before)
     undone = moved and before.linked_by == LinkedBy.ADDRESS and again
@@ -133,15 +141,21 @@ FIRST = "~"
 
 
 def _wishes_of_the_unlinked(before: Row) -> Wishes:
-    """A row that followed an account which is not its own has its own address back, before all who
-    would never have got it otherwise."""
+    """Return the wishes of a row that loses its account.
+
+    If the row had taken its email from that account, it gets its own address back, before all rows
+    that could not have had this address otherwise.
+    """
     followed = same_email(before.email, before.agreed_email)
     wished = [before.own_email, before.email] if followed else [before.email]
     return Wishes(FIRST, list(dict.fromkeys(wished)))
 
 
 def _wishes_of_the_given_back(row: Row, account: Account) -> Wishes:
-    """What it would have, had it never left its decided account; in need what it has now."""
+    """Return the wishes of a row as if it had never lost its decided account.
+
+    If none of them is free, the row keeps the address that it has now.
+    """
     without = replace(row, email=row.own_email)
     wish = _wishes(without, account, newly_invited=False) or Wishes(FIRST, [row.own_email])
     return replace(wish, addresses=list(dict.fromkeys([*wish.addresses, row.email])))

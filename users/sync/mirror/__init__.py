@@ -1,1 +1,5 @@
-"""Our copy of Clerk: whose instance it is, and how its values compare with the rows."""
+"""Mirror Clerk's accounts.
+
+The package stores them, remembers the instance that they belong to, and compares them with the
+rows.
+"""

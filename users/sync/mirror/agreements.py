@@ -1,7 +1,7 @@
-"""`Agreement`: what is known of rows beside their columns, brought up to date with them.
+"""Store in `Agreement` what is known about rows besides their columns.
 
-Other applications write the table as well, and nobody tells us. So before anything is decided,
-what they did is observed: a new row, another account, another email.
+Other applications also write the table and do not report it. So before anything is decided, their
+changes are observed: a new row, another account, another name or email.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _SAME_NAME = f"""(users.name = known.known_name
 _SAME_EMAIL = f"""(users.email = known.known_email
     OR {_email("users.email")} = {_email("known.known_email")}) AND known.known_email <> ''"""
 
-# A link that was there before it was recorded is a decision, of the time when the row was made or
-# its last invitation was accepted: an invitation that is open since then is newer.
+# A link that existed before it was recorded counts as a decision. Its time is that of the row's
+# creation or of its last accepted invitation: an invitation that is open since then is newer.
 _NEW = f"""
 INSERT INTO users_agreement (
     user_id, clerk_id, linked_by, linked_since, own_name, own_email, own_email_since,
@@ -74,8 +74,9 @@ FROM users LEFT JOIN users_clerkaccount AS known ON known.clerk_id = users.clerk
 WHERE users.id = agreement.user_id AND agreement.clerk_id IS DISTINCT FROM {_LINKED} {{rows}}
 """
 
-# What a row took from its account is its own once no event from before can come any more: Svix
-# sends for 28 hours. Else whoever has its first address by then could still claim the row.
+# A value that a row took from its account becomes its own when no earlier event can arrive any
+# more: Svix sends for 28 hours. Until then, the account that had the row's first address could
+# still claim the row.
 _OTHER_VALUES = f"""
 UPDATE users_agreement AS agreement SET
     own_name = CASE WHEN other_name THEN users.name ELSE own_name END,
@@ -111,8 +112,8 @@ UPDATE users_agreement AS agreement SET
 FROM users WHERE users.id = agreement.user_id AND users.id = %s
 """
 
-# First release each account whose row has another id now, so that the second statement finds
-# the unique key free.
+# First detach each account whose row has another id now, so that the second statement finds the
+# unique key free.
 _ACCOUNTS = """
 UPDATE users_clerkaccount AS known SET user_id = NULL
 WHERE known.user_id IS NOT NULL AND NOT EXISTS (
@@ -129,12 +130,12 @@ _SOME_ACCOUNTS = _ACCOUNTS.format(
         SELECT id FROM users WHERE clerk_id = ANY(%s)
         UNION ALL SELECT user_id FROM users_clerkaccount WHERE clerk_id = ANY(%s)
     )""",
-    # Said of both, so that the planner reads neither table as a whole.
+    # Stated for both tables, so that the planner reads neither of them as a whole.
     accounts="AND known.clerk_id = ANY(%s) AND users.clerk_id = ANY(%s)",
 )
 
-# A fact that shows what the row holds makes the two agree, however late it comes; one that is
-# older than what they agree on does not.
+# A fact that shows the row's value makes both agree, however late it arrives. A fact that is older
+# than the last agreement does not.
 _TOLD = f"""
 SELECT users.id, users.clerk_id, users.name, users.email, fact.version,
     agreement.name IS DISTINCT FROM users.name AND agreement.name_version < fact.version
@@ -163,8 +164,10 @@ RETURNING told.clerk_id
 
 
 def follow(facts: Mapping[str, Facts]) -> set[str]:
-    """Give accounts to the rows that have these ids, and let rows agree with what the facts
-    show. Gives the ids of those that agree on something new."""
+    """Assign accounts to the rows that have their ids, and record where rows agree with the facts.
+
+    Return the ids of the accounts that agree on something new.
+    """
     with connection.cursor() as cursor:
         cursor.execute(f"{_SOME_ACCOUNTS}; {_AGREE}", [*[list(facts)] * 4, *_told(facts)])
         while cursor.nextset():
@@ -173,7 +176,7 @@ def follow(facts: Mapping[str, Facts]) -> set[str]:
 
 
 def observe_accounts(clerk_ids: Sequence[str]) -> None:
-    """`observe` for the rows that have these accounts, before new facts about them are stored."""
+    """Observe the rows that have these accounts, before new facts about the accounts are stored."""
     some = "AND users.clerk_id = ANY(%s)"
     with connection.cursor() as cursor:
         cursor.execute(
@@ -182,7 +185,7 @@ def observe_accounts(clerk_ids: Sequence[str]) -> None:
 
 
 def would_agree(facts: Mapping[str, Facts]) -> bool:
-    """Tell whether these facts, which change nothing of the accounts, make a row agree."""
+    """Return whether these facts make a row agree, although they do not change any account."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT EXISTS (SELECT FROM ({_TOLD}) AS told WHERE names OR emails)", _told(facts)
@@ -202,10 +205,10 @@ def _told(facts: Mapping[str, Facts]) -> list[Any]:
 
 
 def decide(row: BuilderUser, clerk_id: str | None, *, at: datetime | None = None) -> None:
-    """Record that staff decided which account the row has, None for none; `at` if it was earlier.
+    """Record that staff chose the account of the row, or None; `at` is the time if it was earlier.
 
-    The two agree on the row's name if the account has ever had it. If the person was renamed
-    since, the row follows.
+    Row and account agree on the row's name if the account has ever had it. If the person was
+    renamed since, the row takes the new name.
     """
     observe([row.pk])
     ClerkAccount.objects.filter(user=row.pk).exclude(pk=clerk_id or "").update(user=None)
@@ -232,11 +235,11 @@ def decide(row: BuilderUser, clerk_id: str | None, *, at: datetime | None = None
 
 
 def forget(user_id: uuid.UUID) -> None:
-    """Forget a row that was deleted.
+    """Delete what is stored about a row that was deleted.
 
-    Not done by the deletion itself, which is made before Clerk is asked: whoever stores a fact
-    would wait for its locks until Clerk has answered, and hold the lock that the deletion needs
-    afterwards.
+    The deletion itself does not do this, because it comes before the request to Clerk. A writer of
+    facts would wait for its locks until Clerk answers, and would hold the lock that the deletion
+    needs afterwards.
     """
     ClerkAccount.objects.filter(user=user_id).update(user=None)
     ClerkAccount.objects.filter(replaced_for=user_id).update(replaced_for=None)
@@ -244,14 +247,16 @@ def forget(user_id: uuid.UUID) -> None:
 
 
 def own(user_id: uuid.UUID, *, at: datetime | None = None) -> None:
-    """Record that somebody gave the row the name and email that it has now; `at` if it was decided
-    earlier."""
+    """Record that somebody gave the row its present name and email.
+
+    `at` is the time of that decision if it was earlier.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_OWN, [at, user_id])
 
 
 def observe(user_ids: Sequence[uuid.UUID]) -> None:
-    """Bring the agreements of these rows up to date with what others wrote."""
+    """Update the agreements of these rows with what other applications wrote."""
     ids = list(user_ids)
     some = "AND users.id = ANY(%s)"
     with connection.cursor() as cursor:
@@ -262,7 +267,7 @@ def observe(user_ids: Sequence[uuid.UUID]) -> None:
 
 
 def observe_all() -> None:
-    """Bring all accounts and agreements up to date with the rows."""
+    """Update all accounts and agreements with the rows, and delete those of rows that are gone."""
     with connection.cursor() as cursor:
         parts = [part.format(rows="") for part in (_NEW, _OTHER_ACCOUNT, _OTHER_VALUES)]
         gone = """

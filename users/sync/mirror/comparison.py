@@ -1,11 +1,11 @@
-"""The one rule that says whether a name or an email is the same here and in Clerk.
+"""Define the one rule that says whether a name or an email is the same here and in Clerk.
 
 Names are the same when only white space or the Unicode composition differs. Emails are the same
-when only white space around them or the case of ASCII letters differs. What Clerk does not have
-is no difference.
+when only white space around them or the case of ASCII letters differs. A value that Clerk does not
+have is not a difference.
 
-The functions are for Python values; the expressions and conditions below them say the same in
-SQL. Nothing else compares the two copies.
+The functions are for Python values; the expressions and conditions below them implement the same
+rule in SQL. No other code compares rows with the mirror.
 """
 
 from __future__ import annotations
@@ -43,30 +43,32 @@ Records = TypeVar("Records", bound=Model)
 
 
 def normalized_name(text: str | None) -> str:
-    """The text by which names are compared; "" for none."""
+    """Return the text by which names are compared; empty for no name."""
     return names.normalized(text or "")
 
 
 def normalized_email(text: str | None) -> str:
-    """The text by which emails are compared; "" for none."""
+    """Return the text by which emails are compared; empty for no email."""
     return emails.normalized(text or "")
 
 
 def same_name(one: str | None, other: str | None) -> bool:
+    """Return whether both names are the same by the rule; None equals an empty name."""
     return normalized_name(one) == normalized_name(other)
 
 
 def same_email(one: str | None, other: str | None) -> bool:
+    """Return whether both emails are the same by the rule; None equals an empty email."""
     return normalized_email(one) == normalized_email(other)
 
 
 def name_differs(ours: str | None, clerks: str | None) -> bool:
-    """Whether Clerk has another name than the row."""
+    """Return whether Clerk has a name that is not the row's."""
     return normalized_name(clerks) != "" and not same_name(ours, clerks)
 
 
 def email_differs(ours: str | None, clerks: str | None) -> bool:
-    """Whether Clerk has another email than the row."""
+    """Return whether Clerk has an email that is not the row's."""
     return normalized_email(clerks) != "" and not same_email(ours, clerks)
 
 
@@ -77,7 +79,7 @@ _WHITE_SPACE = "".join(f"\\u{ord(character):04x}" for character in names.WHITE_S
 
 
 class NormalizedName(Func):
-    """`normalized_name` in SQL."""
+    """Compute `normalized_name` in SQL."""
 
     arity = 1
     template = (
@@ -88,7 +90,10 @@ class NormalizedName(Func):
 
 
 class NormalizedEmail(Func):
-    """`normalized_email` in SQL. What `lower` does to other alphabets depends on the locale."""
+    """Compute `normalized_email` in SQL.
+
+    It uses `translate`, as the effect of `lower` on other alphabets depends on the locale.
+    """
 
     arity = 1
     template = (
@@ -99,18 +104,20 @@ class NormalizedEmail(Func):
 
 
 def where_name_differs(ours: Combinable, clerks: Combinable) -> Q:
-    """`name_differs` in SQL."""
+    """Build the condition of `name_differs` in SQL."""
     return _where_differs(NormalizedName, ours, clerks)
 
 
 def where_email_differs(ours: Combinable, clerks: Combinable) -> Q:
-    """`email_differs` in SQL."""
+    """Build the condition of `email_differs` in SQL."""
     return _where_differs(NormalizedEmail, ours, clerks)
 
 
 def _where_differs(normalized: type[Func], ours: Combinable, clerks: Combinable) -> Q:
-    """Nearly all values are equal as they are. These are not normalized: it costs ten times as
-    much as all the rest."""
+    """Compare the values as they are first, and normalize them only if they differ.
+
+    Nearly all values are equal, and normalizing costs ten times as much as all the rest.
+    """
     known = NullIf(normalized(clerks), Value("", output_field=TextField()))
     other = ExpressionWrapper(~Q(Exact(known, normalized(ours))), output_field=BooleanField())
     return Q(
@@ -125,12 +132,12 @@ def _where_differs(normalized: type[Func], ours: Combinable, clerks: Combinable)
 # --- Finding by email ----------------------------------------------------------------------------
 
 # Both conditions of `with_email` and `with_email_of` are needed. The index on lower(email) finds
-# candidates fast. But in most locales the Kelvin sign is a k to it, so the rule is asked, too.
-# A stored address with white space around it is not found: its row is linked by hand.
+# candidates fast, but in most locales it takes the Kelvin sign for a k. The rule excludes these. A
+# stored address with white space around it is not found: its row must be linked by hand.
 
 
 def with_email(records: QuerySet[Records], *wanted: str) -> QuerySet[Records]:
-    """The records that hold one of these addresses; none for an empty one."""
+    """Select the records that have one of these addresses; none for an empty address."""
     normalized = {normalized_email(email) for email in wanted} - {""}
     return _keyed(records).filter(
         _lower__in=[Lower(Value(email)) for email in normalized], _normalized__in=normalized
@@ -138,7 +145,7 @@ def with_email(records: QuerySet[Records], *wanted: str) -> QuerySet[Records]:
 
 
 def with_email_of(records: QuerySet[Records], outer: OuterRef) -> QuerySet[Records]:
-    """The records that hold the address of a record of the query around; none for an empty one."""
+    """Select the records that have the address of the outer record; none for an empty address."""
     return _keyed(records).filter(
         ~Q(_normalized=""), _lower=Lower(outer), _normalized=NormalizedEmail(outer)
     )
@@ -149,27 +156,29 @@ def _keyed(records: QuerySet[Any]) -> QuerySet[Any]:
 
 
 def taken_by_another(row: BuilderUser, email: str) -> BuilderUser | None:
-    """Another row whose email keeps this row from taking `email`."""
+    """Return another row whose email prevents this row from taking `email`, if there is one."""
     if normalized_email(email) == "" or same_email(email, row.email):
         return None
     return others_with_email(row.pk, Value(email)).first()
 
 
 def others_with_email(row: uuid.UUID | OuterRef, email: Combinable) -> QuerySet[BuilderUser]:
-    """The rows beside `row` that the unique index on lower(email) would not let in beside one
-    with `email`: it may hold two mailboxes for one."""
+    """Select other rows than `row` whose email conflicts with `email` in the unique index.
+
+    The index on lower(email) may take two mailboxes for one.
+    """
     others = BuilderUser.objects.alias(_lower=Lower("email")).exclude(pk=row)
     return others.filter(_lower=Lower(email))
 
 
 def accounts_sharing_an_email(accounts: QuerySet[ClerkAccount]) -> QuerySet[ClerkAccount]:
-    """Those of the accounts that hold the address of another one of them."""
+    """Select those of the accounts that have the same address as another one of them."""
     with_an_email = accounts.alias(_normalized=NormalizedEmail("email")).exclude(_normalized="")
     return _sharing(with_an_email, NormalizedEmail("email"))
 
 
 def rows_sharing_an_email() -> QuerySet[BuilderUser]:
-    """Rows that the unique index on lower(email) would not let in beside one another."""
+    """Select the rows that conflict with each other in the unique index on lower(email)."""
     return _sharing(BuilderUser.objects.all(), Lower("email"))
 
 

@@ -1,4 +1,4 @@
-"""How well our copy of Clerk is kept: out of the tables alone, for every page and command.
+"""Describe the health of the mirror from the tables alone, for every page and command.
 
 The texts are whole sentences, the same on the home page, in `clerk_check` and in `/readyz/`.
 """
@@ -36,8 +36,11 @@ class Events(TextChoices):
 
 @dataclass(frozen=True)
 class MirrorStatus:
-    """What is known about our copy of Clerk. `failed_scan` is one that was started after
-    `last_scan` and did not finish; `stale_users` are linked users not checked lately."""
+    """What is known about the health of the mirror.
+
+    `failed_scan` is a scan that was started after `last_scan` and did not finish; `stale_users`
+    counts linked users that were not checked lately.
+    """
 
     events: Events
     missing_since: datetime | None
@@ -55,6 +58,7 @@ class MirrorStatus:
 
     @property
     def events_text(self) -> str:
+        """Return whether changes made in Clerk arrive here, and since when they are missing."""
         if self.events is Events.MISSING:
             return (
                 f"Events from Clerk are missing since {_minute(self.missing_since)}: "
@@ -77,18 +81,20 @@ class MirrorStatus:
 
     @property
     def last_event_text(self) -> str:
+        """Return which event arrived last, and when."""
         if self.last_event_at is None:
             return "No event has arrived yet."
         return f"{self.last_event_type}, {_minute(self.last_event_at)}."
 
     @property
     def refused_text(self) -> str:
+        """Return when and why events were last refused."""
         texts = [f"{_minute(one.refused_at)}: {one.reason.rstrip('.')}." for one in self.refused]
         return " ".join(texts) or "No event was refused."
 
     @property
     def unusable_text(self) -> str:
-        """What came and can never take effect; "" for nothing."""
+        """Return how many events can never be applied; empty if there are none."""
         if self.unusable == 0:
             return ""
         count = "1 event" if self.unusable == 1 else f"{self.unusable:,} events"
@@ -96,6 +102,7 @@ class MirrorStatus:
 
     @property
     def scan_text(self) -> str:
+        """Return what the last finished scan found, and whether a later one failed."""
         return " ".join(filter(None, [self._finished_scan_text, self._failed_scan_text]))
 
     @property
@@ -121,6 +128,7 @@ class MirrorStatus:
 
     @property
     def stale_text(self) -> str:
+        """Return how many linked users were not checked lately."""
         days = settings.CLERK_STALE_DAYS
         span = "a day" if days == 1 else f"{days} days"
         if self.stale_users == 0:
@@ -130,7 +138,7 @@ class MirrorStatus:
 
 
 def status() -> MirrorStatus:
-    """Return what is known about our copy of Clerk. Clerk is not asked."""
+    """Return what is known about the health of the mirror, without a request to Clerk."""
     check = EventCheck.objects.first() or EventCheck()
     missing_since = newest.missing_since(check)
     last_event = WebhookDelivery.objects.filter(processed_at__isnull=False).first()
@@ -158,13 +166,15 @@ def stale_before() -> datetime:
 
 
 def where_stale(prefix: str = "") -> Q:
-    """Build the condition of accounts not checked lately, `is_stale` in SQL. What was deleted in
-    Clerk is not checked any more."""
+    """Build the condition of accounts that were not checked lately, the same as `is_stale`.
+
+    Accounts that were deleted in Clerk are not checked any more.
+    """
     return Q(**{f"{prefix}seen_at__lt": stale_before(), f"{prefix}deleted_at": None})
 
 
 def is_stale(account: ClerkAccount) -> bool:
-    """Tell whether the account was not checked lately."""
+    """Return whether the account was not checked lately."""
     return account.deleted_at is None and account.seen_at < stale_before()
 
 

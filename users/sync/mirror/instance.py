@@ -1,7 +1,7 @@
-"""Our Clerk instance. "Not found" is believed only when the instance that answers is ours.
+"""Remember our Clerk instance, so that a 404 of another instance is not taken for a deletion.
 
-A key of another instance answers 404 to every id that we know, and ids are unique over all
-instances. So the instance is remembered, and compared before a 404 is taken for a fact.
+A key of another instance answers 404 to every id that we know, as ids are unique over all
+instances. So the instance is remembered, and compared before a 404 counts as a fact.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ LIST_DOUBT = (
 
 
 def is_doubtful(clerk: Clerk, deadline: Deadline) -> bool:
-    """Tell whether what the answering instance does not list may be in another one.
+    """Return whether an account that this instance does not list may exist in another instance.
 
-    While neither an instance nor one of its users is known, the one that answers is believed.
+    As long as neither an instance nor one of its users is known, any instance that answers is
+    accepted.
     """
     known = remembered() is not None or bool(known_ids())
     return known and not is_ours(clerk, deadline)
 
 
 def is_ours(clerk: Clerk, deadline: Deadline) -> bool:
-    """Tell whether the instance that answers is the remembered one.
+    """Return whether the instance that answers is the remembered one.
 
-    The first time, an instance that has one of our known users is remembered. An instance that
-    cannot be asked is not ours.
+    If none is remembered, an instance that has one of our known users is remembered. If the request
+    fails, the instance counts as not ours.
     """
     ours = remembered()
     asked = [] if ours else known_ids()
@@ -56,21 +57,21 @@ def is_ours(clerk: Clerk, deadline: Deadline) -> bool:
 
 
 def remembered() -> RememberedInstance | None:
-    """Give the instance that is ours, None while none is known."""
+    """Return our instance, None if none is known yet."""
     return RememberedInstance.objects.first()
 
 
 def remember(instance_id: str, environment: str) -> None:
-    """Remember the instance in place of the one before."""
+    """Remember the instance in place of the earlier one."""
     RememberedInstance.objects.update_or_create(
         pk=1, defaults={"instance_id": instance_id, "environment": environment}
     )
 
 
 def accept(instance_id: str, clerk: Clerk, deadline: Deadline) -> None:
-    """Remember an instance in place of the one before, because an engineer says so.
+    """Remember an instance in place of the earlier one, because an engineer says so.
 
-    Raises `BulkRefused` when our key is of another one, and `ClerkError`.
+    Raises `BulkRefused` when our key belongs to another instance, and `ClerkError`.
     """
     answering = clerk.get_instance(deadline=deadline)
     if answering.id != instance_id:
@@ -82,8 +83,11 @@ def accept(instance_id: str, clerk: Clerk, deadline: Deadline) -> None:
 
 
 def known_ids() -> list[str]:
-    """Give the ids of a sample of accounts that should live in our instance: those of linked
-    users, the newest first; while nobody is linked, any account's."""
+    """Return the ids of a sample of accounts that should exist in our instance.
+
+    These are accounts of linked users, the latest changed first. If nobody is linked, they are any
+    accounts.
+    """
     users = BuilderUser.objects.linked().filter(
         account__deleted_at=None, account__not_found_at=None
     )

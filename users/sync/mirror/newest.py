@@ -1,14 +1,14 @@
-"""Whether events arrive: once an hour the worker reads the newest changes from Clerk.
+"""Check whether events arrive: once an hour the worker reads the newest changes from Clerk.
 
-An event tells us of a change within seconds. A change that Clerk shows, and that our copy does not
-have after ten minutes, was told by no event: events are missing. Everything that is read is
-stored, so the gap is closed at the same time.
+An event reports a change within seconds. If Clerk shows a change that the mirror does not have
+after ten minutes, no event reported it: events are missing. Everything that is read is stored, so
+the gap is closed at the same time.
 
-A sign-in moves `updated_at` as well. It is stored, but does not show that an event is missing: many
-endpoints do not receive `session.created`.
+A sign-in also changes `updated_at`. It is stored, but it does not prove that an event is missing:
+many endpoints do not receive `session.created`.
 
-Pages cannot show who was deleted. The number of users can: if it differs from ours twice, ten
-minutes apart, a scan finds out.
+The list cannot show which users were deleted, but the number of users can show that one was. If it
+differs from ours twice, ten minutes apart, a scan is requested.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 EVERY = timedelta(hours=1)
 RETRY_AFTER = timedelta(minutes=10)
-"""Pause after a look that failed, or whose process died."""
+"""Pause after a check that failed, or whose process died."""
 TOLD_WITHIN = timedelta(minutes=10)
 PAGE, OVERLAP = 500, 10
 PAGE_SECONDS = 30.0
@@ -41,8 +41,11 @@ FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Found:
-    """Result of one look. `missed` counts accounts whose change no event told; `difference` is
-    how many users Clerk has more than our copy."""
+    """Result of one check.
+
+    `missed` counts accounts whose change no event reported; `difference` is how many users Clerk
+    has more than the mirror.
+    """
 
     at: datetime
     missed: int
@@ -50,9 +53,9 @@ class Found:
 
 
 def look_if_due() -> None:
-    """Look at the newest changes when an hour has passed since the last look.
+    """Check the newest changes if an hour has passed since the last check.
 
-    Before the first complete scan our copy is known to be incomplete, so there is nothing to
+    Before the first complete scan the mirror is known to be incomplete, so there is nothing to
     compare with.
     """
     last_scan = scan.last_finished()
@@ -62,7 +65,7 @@ def look_if_due() -> None:
     if check is None:
         return
     try:
-        # The share of the rate limit that bulk work leaves.
+        # Use the share of the rate limit that bulk work leaves.
         client = clerk().paced(Pace(settings.CLERK_RATE_LIMIT * (1 - BULK_SHARE)))
         found = _look(client, known_until=max(check.checked_at or FIRST, last_scan.started_at))
     except ClerkError as error:
@@ -73,10 +76,10 @@ def look_if_due() -> None:
 
 
 def missing_since(check: EventCheck) -> datetime | None:
-    """Return since when events are missing, None when they arrive.
+    """Return since when events are missing, None while they arrive.
 
-    They arrive again when the last look found nothing missing, or when an event about a user
-    has come since.
+    They arrive again when the last check found nothing missing, or when an event about a user has
+    arrived since.
     """
     if check.missed_since is None or check.missed_at is None:
         return None
@@ -87,7 +90,7 @@ def missing_since(check: EventCheck) -> datetime | None:
 
 
 def _claim() -> EventCheck | None:
-    """Take the look that is due, so that no other worker makes it too; None if none is due."""
+    """Claim the check if it is due, so that no other worker makes it too; None if it is not due."""
     EventCheck.objects.get_or_create(pk=1)
     now = timezone.now()
     due = EventCheck.objects.filter(pk=1, next_at__lte=now)
@@ -100,8 +103,10 @@ def _claim() -> EventCheck | None:
 
 
 def _look(client: Clerk, *, known_until: datetime) -> Found:
-    """Read and store the changes since `known_until`, and go on while there are older ones that
-    our copy does not have. Raises `ClerkError`."""
+    """Read and store the changes since `known_until`, and older ones that the mirror does not have.
+
+    Raises `ClerkError`.
+    """
     _require_our_instance(client)
     now, missed = timezone.now(), 0
     for page in _pages(client):
@@ -127,8 +132,10 @@ def _require_our_instance(client: Clerk) -> None:
 
 
 def _pages(client: Clerk) -> Iterator[UserPage]:
-    """Yield the pages, newest change first. A deletion moves users to the page before, so the
-    pages overlap."""
+    """Yield the pages, newest change first.
+
+    A deletion moves users to the page before, so the pages overlap.
+    """
     offset = 0
     while True:
         page = client.list_changed_users(offset=offset, limit=PAGE, deadline=Deadline(PAGE_SECONDS))
@@ -142,8 +149,10 @@ State = tuple[ClerkUser, ClerkAccount | None]
 
 
 def _new_states(accounts: Sequence[ClerkUser], *, before: datetime) -> list[State]:
-    """Return the accounts whose state our copy should have and does not have, each with our
-    copy. A state from after `before` may still be on its way to us."""
+    """Return the accounts whose state the mirror should have but does not, each with its record.
+
+    A state from after `before` may still be on its way to us.
+    """
     stored = ClerkAccount.objects.in_bulk([account.id for account in accounts])
     states = [(account, stored.get(account.id)) for account in accounts]
     return [state for state in states if _is_new(*state) and _happened_at(*state) < before]
@@ -156,7 +165,7 @@ def _is_new(account: ClerkUser, known: ClerkAccount | None) -> bool:
 
 
 def _happened_at(account: ClerkUser, known: ClerkAccount | None) -> datetime:
-    """Return when an event should have told this: of an unknown account, its creation."""
+    """Return when an event should have reported this state: the creation for an unknown account."""
     moment = account.created_at if known is None else account.updated_at
     return moment or FIRST
 
@@ -166,7 +175,10 @@ def _is_missed(account: ClerkUser, known: ClerkAccount | None) -> bool:
 
 
 def _told(state: ClerkUser | ClerkAccount) -> tuple[Any, ...]:
-    """Return what an event tells. A lock is not part of it: it ends by itself, without one."""
+    """Return the values that an event reports.
+
+    A lock is not one of them: it ends by itself, without an event.
+    """
     return (
         state.email,
         state.email_verified,
@@ -187,10 +199,10 @@ def _oldest_change(page: UserPage) -> datetime:
 
 
 def _record(check: EventCheck, found: Found, last_scan: BulkRun) -> None:
-    """Store what was found, whether a scan is wanted, and when to look again."""
+    """Store the findings, whether a scan is wanted, and the time of the next check."""
     since = _difference_since(check, found)
     in_doubt = since is not None and found.at - since < TOLD_WITHIN
-    # A difference that a complete scan has left is not about events.
+    # A difference that remains after a complete scan is not about events.
     lost = since is not None and not in_doubt and last_scan.started_at < since
     missing = found.missed > 0 or lost
     values: dict[str, Any] = {
@@ -213,7 +225,7 @@ def _record(check: EventCheck, found: Found, last_scan: BulkRun) -> None:
 
 
 def _difference_since(check: EventCheck, found: Found) -> datetime | None:
-    """Return since when the number of users differs by this much, None when it does not."""
+    """Return since when the number of users differs by this much, None if it does not differ."""
     if found.difference == 0:
         return None
     if check.difference_since is None or check.difference != found.difference:

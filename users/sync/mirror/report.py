@@ -1,5 +1,6 @@
-"""Where the two sides are out of step, and the likely cause: one statement over our copy of
-Clerk's side. A scan before it makes the copy fresh.
+"""Report where rows and accounts are out of sync, and the likely cause.
+
+It is one SQL statement over the mirror; run a scan first to make the mirror fresh.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from users.version import same
 
 
 class Kind(TextChoices):
+    """Kind of difference, in the order of the report."""
+
     NAME = "name", "Name differs"
     EMAIL = "email", "Email differs"
     MISSING = "missing", "Here but not in Clerk"
@@ -51,8 +54,10 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is out of step. `ours` and `theirs` are what the two sides hold, "" for
-    nothing; `cause` is the likely one, in words."""
+    """One thing that is out of sync.
+
+    `ours` and `theirs` are the two values, empty for none; `cause` is the likely cause, in words.
+    """
 
     kind: Kind
     user_id: uuid.UUID | None
@@ -75,7 +80,7 @@ class _Row(NamedTuple):
 
 
 def find(kinds: Sequence[Kind] = ()) -> Iterator[Difference]:
-    """All differences, or those of some kinds, in the order of `Kind`, by name."""
+    """Yield all differences, or those of some kinds, in the order of `Kind`, then by name."""
     for values in statement(kinds).iterator():
         row = _Row(*values)
         kind = list(Kind)[row.rank]
@@ -85,20 +90,21 @@ def find(kinds: Sequence[Kind] = ()) -> Iterator[Difference]:
 
 
 def statement(kinds: Sequence[Kind] = ()) -> QuerySet[Any, Any]:
-    """All of it in one: a part for each kind."""
+    """Build one statement for all differences, with a part for each kind."""
     parts = [_rows_of(kind) for kind in Kind if not kinds or kind in kinds]
     return _union(parts).order_by("rank", "label_")
 
 
 def user_ids(kinds: Sequence[Kind]) -> QuerySet[Any, Any]:
-    """The ids of the users who have a difference of one of these kinds, as a subquery; NULL for a
-    difference that is nobody's."""
+    """Select the ids of the users who have a difference of one of these kinds, as a subquery.
+
+    The id is NULL for a difference that does not belong to a user.
+    """
     return _union([_QUERIES[kind]().order_by().values_list("user_id_") for kind in kinds])
 
 
 def matches(users: QuerySet[BuilderUser]) -> QuerySet[Any, tuple[str, uuid.UUID]]:
-    """The accounts of the kind MATCH, each with the one of these users to whom it seems to
-    belong."""
+    """Select the accounts of the kind MATCH, each with the one of these users that it matches."""
     found = _match().filter(fits__in=users.values("pk"))
     return found.order_by("pk").values_list("pk", "fits")
 
@@ -109,15 +115,18 @@ def _union(parts: Sequence[QuerySet[Any, Any]]) -> QuerySet[Any, Any]:
 
 
 def _cause(kind: Kind, row: _Row) -> str:
-    """The likely cause. Of a value that differs: why the row cannot follow; else which side has
-    moved since the two last were the same."""
+    """Return the likely cause of a difference.
+
+    For a value that differs, this is why the row cannot take Clerk's value, or else which side
+    changed since both last agreed.
+    """
     if kind not in (Kind.NAME, Kind.EMAIL):
         return row.note or CAUSES[kind]
     return row.note or moved(kind.value, row.ours, row.theirs, row.agreed)
 
 
 def moved(field: str, ours: str, theirs: str, agreed: str | None) -> str:
-    """Say on which side a value that differs was changed since both sides agreed."""
+    """Return which side of a differing value was changed since both sides agreed."""
     if agreed is None:
         return "The two were never the same while we looked: the cause is not known."
     if same(field, ours, agreed):
@@ -146,7 +155,7 @@ UNVERIFIED = "Its email is not verified, so clerk_link leaves it: link it on the
 
 
 def _last_look() -> Any:
-    """When the newest complete look at Clerk's users began, in SQL; long ago if there is none."""
+    """Build the time at which the newest complete scan began; long ago if there is none."""
     looks = BulkRun.objects.filter(command="scan", state=RunStatus.FINISHED)
     newest = looks.order_by("-started_at").values("started_at")[:1]
     return Coalesce(Subquery(newest), Value(LONG_AGO, output_field=DateTimeField()))
@@ -159,13 +168,15 @@ WHERE = {
     Kind.NAME: _LIVING & status.NAME_DIFFERS,
     Kind.EMAIL: _LIVING & status.EMAIL_DIFFERS,
     Kind.MISSING: _WITHOUT_COPY & Q(updated_at__lt=_last_look()),
-    # Nobody can have seen the account: no look at all of Clerk's users began since.
+    # The account cannot have been seen: no complete scan began since.
     Kind.UNSEEN: _WITHOUT_COPY & Q(updated_at__gte=_last_look()),
     Kind.DELETED: status.HAS_COPY & Q(account__deleted_at__isnull=False),
     Kind.INVALID_ID: ~LINKED & Q(clerk_id__isnull=False),
 }
-"""The kinds that are about a row and its account, as conditions of `BuilderUser`. The plans of
-push and pull select by them, so that no plan says anything else than `clerk_diff`."""
+"""The kinds that concern a row and its account, as conditions of `BuilderUser`.
+
+The plans of push and pull use the same conditions, so that they always match `clerk_diff`.
+"""
 
 
 # --- One query a kind ----------------------------------------------------------------------------
@@ -216,7 +227,7 @@ def _text(value: str) -> Value:
 
 
 def _none(output_field: Any) -> Cast:
-    """A NULL of a type: the parts of a union must agree."""
+    """Build a typed NULL: the parts of a union must agree in their types."""
     return Cast(Value(None), output_field=output_field)
 
 
@@ -225,7 +236,7 @@ def _where(kind: Kind, **columns: Any) -> Callable[[], QuerySet[BuilderUser]]:
 
 
 def _unfinished() -> QuerySet[SyncAttempt]:
-    """Also of a user who does not exist yet, or any more."""
+    """Select pending attempts, also of users that do not exist yet or do not exist any more."""
     return SyncAttempt.objects.filter(status=Status.STARTED).annotate(
         user_id_=F("user_id"),
         label_=F("label"),
@@ -238,13 +249,18 @@ def _unfinished() -> QuerySet[SyncAttempt]:
 
 
 def _unlinked_accounts() -> QuerySet[ClerkAccount]:
-    """Those that staff have let go are meant to be nobody's."""
+    """Select accounts without a row.
+
+    Accounts that staff released are left out: they are meant to have no row.
+    """
     return ClerkAccount.objects.filter(user=None, deleted_at=None, released_at=None)
 
 
 def _fitting(field: str) -> Coalesce:
-    """A field of the unlinked row that an account seems to belong to: by its email, or by our id
-    in its metadata. NULL for none."""
+    """Build a field of the unlinked row that an account seems to belong to, NULL for none.
+
+    The row is found by the account's email, or else by our id in its metadata.
+    """
     free = BuilderUser.objects.not_linked()
     claimed = free.filter(pk=OuterRef("claimed_id"))
     mailed = comparison.with_email_of(free, OuterRef("email"))
@@ -252,7 +268,10 @@ def _fitting(field: str) -> Coalesce:
 
 
 def _match() -> QuerySet[Any, Any]:
-    """Banned accounts are linked by nobody."""
+    """Select the accounts that seem to belong to an unlinked row.
+
+    Banned accounts are left out, as nothing links them.
+    """
     claimed = BuilderUser.objects.filter(pk=OuterRef("claimed_id"))
     note = Case(
         When(~Q(note=""), then=F("note")),
@@ -281,7 +300,7 @@ def _twins() -> QuerySet[ClerkAccount]:
 
 
 def _twin_rows() -> QuerySet[BuilderUser]:
-    """None, as long as the unique index stands."""
+    """Select rows with the same email; there are none as long as the unique index exists."""
     return _of_users(comparison.rows_sharing_an_email(), ours=F("email"))
 
 

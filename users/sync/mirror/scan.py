@@ -1,7 +1,7 @@
-"""A look at all users of the Clerk instance, kept in our copy of its side.
+"""Scan all users of the Clerk instance, and store them in the mirror.
 
-Windows by the time of creation are read side by side, each page by page with a cursor, and
-every page goes into the table in one statement: memory stays flat, whatever the number of users.
+Windows by the time of creation are read in parallel, each page by page with a cursor. Every page is
+written in one statement, so the memory in use does not depend on the number of users.
 """
 
 from __future__ import annotations
@@ -33,12 +33,16 @@ MISSING_SHARE, MISSING_AT_LEAST = 0.05, 50
 TRIES = 3
 
 Bounds = tuple[int, int | None]
-"""Milliseconds since 1970: from, and up to but not including; None is open."""
+"""Milliseconds since 1970: from, and up to but not including; None means open."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What was seen: how many users, which `(id, reason)` cannot be read, how many are gone."""
+    """Result of a scan.
+
+    `seen` counts users, `unreadable` holds `(id, reason)` of those that cannot be read, and `gone`
+    counts accounts that were newly found deleted.
+    """
 
     seen: int
     unreadable: tuple[tuple[str, str], ...]
@@ -47,7 +51,7 @@ class Scan:
 
 @dataclass
 class _Tally:
-    """What the windows' threads have in common."""
+    """Counts that the threads of the windows share."""
 
     on_page: Callable[[int], None]
     seen: int = 0
@@ -57,7 +61,10 @@ class _Tally:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, page: UserPage, bounds: Bounds) -> None:
-        """Users at the edge of two windows are in both, and count in one."""
+        """Count the users of a page of a window.
+
+        A user at the edge of two windows is read twice, but counted once.
+        """
         created = [_milliseconds(user.created_at) for user in page.users]
         with self.lock:
             self.seen += sum(bounds[0] <= moment < (bounds[1] or moment + 1) for moment in created)
@@ -74,21 +81,22 @@ def scan(
     accept_missing: bool = False,
     reconcile: bool = True,
 ) -> Scan:
-    """Look at every user, and mark those that we know and Clerk has no more.
+    """Read every user, and mark the accounts that Clerk does not have any more as deleted.
 
-    1. Read the windows side by side; then once more from the newest user on, so that who signs
-       up meanwhile is not missed.
-    2. Ask Clerk by id for those that were not seen, and mark those that it does not have.
-    3. Reconcile what follows from all this; without `reconcile` the worker does it later, and
-       no row is changed here.
+    1. Read the windows in parallel. Then read once more from the newest user on, so that people who
+       sign up during the scan are not missed.
+    2. Ask Clerk by id for accounts that were not seen, and mark those that it does not have.
+    3. Reconcile the consequences. Without `reconcile` the worker does that later, and no row is
+       changed here.
 
-    `client` has a pace; `on_page` is called with the number of users seen. Raises `ClerkError`
-    when a page cannot be had, and `BulkRefused` when very many that we know are missing, or
-    all of a sample before anything is looked at: then the key may be of another instance.
-    Neither marks anybody.
+    `client` has a rate limiter; `on_page` is called with the number of users seen so far.
+
+    Raises `ClerkError` when a page cannot be read. Raises `BulkRefused` when very many known
+    accounts are missing, or before reading anything when a whole sample is missing: then the key
+    may belong to another instance. In both cases no account is marked.
     """
     run = BulkRun.objects.create(command=COMMAND)
-    # A page of users brings on collections, and each would look through the whole process.
+    # Reading pages triggers garbage collections, and each would traverse the whole process.
     gc.freeze()
     try:
         result = _scan(client, windows, _Tally(on_page), accept_missing)
@@ -106,14 +114,17 @@ def scan(
 
 
 def _reason(problem: BaseException) -> str:
-    """Say why a scan did not finish. Other errors than ours may hold somebody's data."""
+    """Return why a scan did not finish.
+
+    The text of other errors than ours may hold personal data, so only their type is named.
+    """
     if isinstance(problem, BulkRefused | ClerkError):
         return f"{str(problem).rstrip('.')}."
     return f"It failed with {type(problem).__name__}."
 
 
 def last_finished() -> BulkRun | None:
-    """The newest scan that came to its end."""
+    """Return the newest scan that finished, None if there is none."""
     done = BulkRun.objects.filter(command=COMMAND, state=RunStatus.FINISHED)
     return done.order_by("-finished_at").first()
 
@@ -134,7 +145,7 @@ def _scan(client: Clerk, windows: int, tally: _Tally, accept_missing: bool) -> S
     unseen = ClerkAccount.objects.filter(deleted_at=None, seen_at__lt=started_at)
     unseen = unseen.exclude(pk__in=list(tally.unreadable))
     if not accept_missing:
-        # Those that Clerk did not find before are asked again, and surprise nobody.
+        # Accounts with an earlier 404 are asked for again, but do not count as missing.
         _check_missing(known, unseen.filter(not_found_at=None).count())
     return Scan(tally.seen, tuple(tally.unreadable.items()), _mark_gone(client, unseen))
 
@@ -143,8 +154,10 @@ def _scan(client: Clerk, windows: int, tally: _Tally, accept_missing: bool) -> S
 
 
 def _bounds(client: Clerk, windows: int) -> list[Bounds]:
-    """Windows with about as many users each, by those that we know; equally long ones while we
-    know few."""
+    """Return windows with about the same number of users each, judged by the mirror.
+
+    While the mirror has few accounts, the windows have the same length in time.
+    """
     edges = _quantiles(windows) if ClerkAccount.objects.count() >= PAGE * windows else []
     if not edges:
         oldest = client.list_users(newest_first=False, limit=1, deadline=Deadline(PAGE_SECONDS))
@@ -168,8 +181,10 @@ def _quantiles(windows: int) -> list[int]:
 
 
 def _read_all(client: Clerk, windows: list[Bounds], tally: _Tally) -> int:
-    """Gives how many users Clerk says that it has. The first window that fails ends the others
-    at their next page."""
+    """Read all windows; return how many users Clerk says that it has.
+
+    The first window that fails stops the others at their next page.
+    """
 
     def read(bounds: Bounds) -> None:
         try:
@@ -192,7 +207,7 @@ def _read_all(client: Clerk, windows: list[Bounds], tally: _Tally) -> int:
 
 
 def _read(client: Clerk, bounds: Bounds, tally: _Tally) -> None:
-    """A page is parsed and written while the next one is read."""
+    """Read a window; a page is parsed and written while the next one is read."""
 
     def take(page: UserPage) -> None:
         _keep(page)
@@ -212,8 +227,11 @@ def _read(client: Clerk, bounds: Bounds, tally: _Tally) -> None:
 
 
 def _pages(client: Clerk, bounds: Bounds) -> Iterator[UserPage]:
-    """The pages of a window, newest first. A little more on each side: whether Clerk's bounds
-    include themselves is not written anywhere, and many may sign up in one millisecond."""
+    """Yield the pages of a window, newest first, with a small margin on each side.
+
+    It is not documented whether Clerk's bounds are inclusive, and many people may sign up in the
+    same millisecond.
+    """
     lower, upper = bounds
     before = upper + 1 if upper is not None else None
     cursor: str | None = None
@@ -228,8 +246,8 @@ def _pages(client: Clerk, bounds: Bounds) -> Iterator[UserPage]:
                 deadline=Deadline(PAGE_SECONDS),
             )
         except (ClerkRefused, ClerkUnknown) as refused:
-            # The user who was the cursor has been deleted meanwhile. Which of the two Clerk
-            # answers then is not documented.
+            # The user that was the cursor has been deleted meanwhile. It is not documented which of
+            # the two statuses Clerk answers then.
             if cursor is None or refused.status not in (404, 422):
                 raise
             before, cursor = _milliseconds(page.users[-1].created_at) + 2, None
@@ -243,7 +261,10 @@ def _pages(client: Clerk, bounds: Bounds) -> Iterator[UserPage]:
 
 
 def _keep(page: UserPage) -> None:
-    """Saves and events write single accounts of the page at the same time."""
+    """Store a page, and try again after a deadlock.
+
+    Saves and events write single accounts of the page at the same time.
+    """
     for attempt in range(1, TRIES + 1):
         try:
             store.keep_all(page.users)
@@ -258,14 +279,14 @@ def _milliseconds(moment: datetime | None) -> int:
     return int(moment.timestamp() * 1000) if moment else 0
 
 
-# --- Who is gone ---------------------------------------------------------------------------------
+# --- Deleted accounts ----------------------------------------------------------------------------
 
 
 def _check_instance(client: Clerk, accept_missing: bool) -> None:
-    """Make sure, before the first page is stored, that the instance is ours.
+    """Raise `BulkRefused` before the first page is stored if the instance is not ours.
 
-    Ids are unique over all instances: accounts of another one would be taken for our people, and
-    ours would be marked as deleted.
+    Ids are unique over all instances. Accounts of another instance would be taken for our users,
+    and ours would be marked as deleted.
     """
     deadline = Deadline(PAGE_SECONDS)
     answering = client.get_instance(deadline=deadline)
@@ -299,7 +320,10 @@ def _too_many(known: int) -> int:
 
 
 def _mark_gone(client: Clerk, unseen: QuerySet[ClerkAccount]) -> int:
-    """A user who was not listed is asked for: one may have been moved from page to page."""
+    """Ask for each account that was not listed, and mark those that Clerk does not have.
+
+    Clerk's list may have skipped a user that moved from one page to another.
+    """
     ids = list(unseen.values_list("pk", flat=True))
     gone = 0
     for start in range(0, len(ids), IDS):

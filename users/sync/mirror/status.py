@@ -1,4 +1,4 @@
-"""How the two copies of a user stand to one another, in SQL over our copy: nobody asks Clerk."""
+"""Compute the status of each user against its account, in SQL over the mirror without Clerk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from users.sync.mirror.comparison import NormalizedName, where_email_differs, wh
 
 
 class UserStatus(TextChoices):
-    """What the list shows of a user; the first that fits."""
+    """Status of a user in the list; the first one that applies."""
 
     OPEN = "open", "Open attempt"
     NOT_LINKED = "not_linked", "Not linked"
@@ -41,11 +41,11 @@ def _joined(prefix: str) -> Concat:
 
 
 def clerk_name(prefix: str = "account__") -> NormalizedName:
-    """Clerk's two names as one."""
+    """Build Clerk's first and last name as one name."""
     return NormalizedName(_joined(prefix))
 
 
-# Another application may have given a row another id: then our copy is not of its account.
+# Another application may have given a row another id: then the record is not of its account.
 HAS_COPY = Q(account__clerk_id=F("clerk_id"))
 HAS_NO_COPY = Q(account=None) | ~HAS_COPY
 
@@ -54,7 +54,7 @@ EMAIL_DIFFERS = where_email_differs(F("email"), F("account__email"))
 
 
 def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
-    """Each user with its `clerk_state`, one of `UserStatus`."""
+    """Annotate each user with its `clerk_state`, one of `UserStatus`."""
     open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
     return users.annotate(
         clerk_state=Case(

@@ -1,9 +1,10 @@
-"""`ClerkAccount`: what is known of Clerk's side. Each fact is joined to it, and nothing else
-writes what Clerk has shown.
+"""Store what is known of Clerk's accounts in `ClerkAccount`.
 
-One writer at a time, by an advisory lock of the transaction: two first facts at once, each blind
-to what the other brings about, would both decide wrongly. So whoever stores a fact must not ask
-Clerk any more before the commit.
+Each fact is joined to its account, and no other code writes values that Clerk has shown.
+
+An advisory lock of the transaction allows one writer at a time. Two first facts written at once
+would not see each other's effects, and both would decide wrongly. So after storing a fact, do not
+make a request to Clerk before the commit.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from users.sync.mirror import agreements
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('cascade: facts', 0))"
 
 _REGISTERS = {"known_name": "name", "known_email": "email", "reference": "reference"}
-"""Columns → the register of `Facts` that fills them; `<column>_version` beside each."""
+"""Columns, each with the field of `Facts` that fills it and its `<column>_version`."""
 _MOMENTS = ("last_sign_in_at", "answered_at", "seen_at", "deleted_at", "not_found_at")
 _WRITTEN = (
     *SNAPSHOT,
@@ -41,8 +42,9 @@ _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=
 
 _READ = f"SELECT clerk_id, {', '.join(_WRITTEN)} FROM users_clerkaccount WHERE clerk_id = ANY(%s)"
 
-# No insert sets `user_id`: of two that insert the same account at once, one would fail at that
-# column's unique key, which ON CONFLICT (clerk_id) does not cover. `agreements` sets it after.
+# No insert sets `user_id`. If two transactions inserted the same account at once, one would fail at
+# the unique key of that column, which ON CONFLICT (clerk_id) does not cover. `agreements` sets it
+# later.
 _INSERT = """
 INSERT INTO users_clerkaccount (clerk_id, {columns})
 SELECT clerk_id, {columns}
@@ -56,8 +58,8 @@ FROM jsonb_populate_recordset(NULL::users_clerkaccount, %s::jsonb) AS page
 WHERE known.clerk_id = page.clerk_id
 """.format(columns=", ".join(f"{column} = page.{column}" for column in _WRITTEN))
 
-# Whom a fact may concern beside the account: rows and invitations that have to do with it. All
-# other accounts, nearly all of a first scan, need no decision.
+# A fact may affect rows and invitations that are related to the account. All other accounts, nearly
+# all of a first scan, need no decision.
 _MARK_DUE = """
 UPDATE users_clerkaccount AS known SET reconcile_due = true
 FROM (
@@ -141,15 +143,18 @@ WHERE NOT reconcile_due AND (
 
 @dataclass(frozen=True)
 class Kept:
-    """What a fact changed. `before` is None for an account that was not known; `due` says that
-    rows or invitations have to be reconciled with it."""
+    """Changes that a fact made.
+
+    `before` is None for an account that was not known; `due` says that rows or invitations must be
+    reconciled with the account.
+    """
 
     before: Facts | None
     after: Facts
     due: bool
 
     def changes_of(self, columns: Iterable[str]) -> dict[str, list[Any]]:
-        """Give what changed about the account itself, `{column: [before, after]}`."""
+        """Return the changes of the account in these columns, as `{column: [before, after]}`."""
         if self.before is None or self.before.snapshot.value is None:
             return {}
         old, new = self.before.snapshot.value, self.after.snapshot.value
@@ -159,28 +164,33 @@ class Kept:
 
     @property
     def newly_deleted(self) -> bool:
+        """Return whether this fact is the first one that says that the account was deleted."""
         was_deleted = self.before is not None and self.before.deleted_at is not None
         return self.after.deleted_at is not None and not was_deleted
 
 
 def lock() -> None:
-    """Be the only writer of facts and decisions until the transaction ends."""
+    """Make this transaction the only writer of facts and decisions until it ends."""
     with connection.cursor() as cursor:
         cursor.execute(_LOCK)
 
 
 def keep(user: ClerkUser) -> Kept:
-    """Join a user as Clerk has shown it, in an answer or an event."""
+    """Join a user as an answer or an event of Clerk shows it."""
     return keep_facts(user.id, _fact(user))
 
 
 def keep_answer(user: ClerkUser) -> Kept:
-    """Join the answer to a change of ours, with the lock held: it always tells something new."""
+    """Join the answer to our own change while holding the lock; such an answer is always new."""
     return _join_locked({user.id: _fact(user)})[user.id]
 
 
 def keep_deleted(clerk_id: str, *, deleted_at: datetime | None = None) -> Kept:
-    """Join a deletion: by an event of our instance, our own, or a complete scan; never a 404."""
+    """Join a deletion.
+
+    It comes from an event of our instance, from our own delete or from a complete scan, never from
+    a 404.
+    """
     return keep_facts(clerk_id, facts.of_deletion(deleted_at or clock.latest()))
 
 
@@ -190,7 +200,7 @@ def keep_not_found(clerk_id: str) -> Kept:
 
 
 def keep_facts(clerk_id: str, fact: Facts) -> Kept:
-    """Join one fact. What changes nothing waits for nobody."""
+    """Join one fact; a fact that changes nothing does not wait for the lock."""
     known = _known([clerk_id]).get(clerk_id)
     if (
         known is not None
@@ -203,7 +213,7 @@ def keep_facts(clerk_id: str, fact: Facts) -> Kept:
 
 
 def keep_all(users: Iterable[ClerkUser]) -> list[str]:
-    """Join a page of a scan in few round trips. Gives the ids that have to be reconciled."""
+    """Join a page of a scan in few round trips; return the ids that must be reconciled."""
     page = {user.id: _fact(user) for user in users}
     if not page:
         return []
@@ -211,15 +221,17 @@ def keep_all(users: Iterable[ClerkUser]) -> list[str]:
 
 
 def keep_all_deleted(clerk_ids: Iterable[str], *, deleted_at: datetime) -> None:
-    """Join that a complete scan, with a look at each, has not found these accounts."""
+    """Join the deletion of accounts that a complete scan, and a request for each, did not find."""
     page = dict.fromkeys(clerk_ids, facts.of_deletion(deleted_at))
     if page:
         _join(page, in_bulk=True)
 
 
 def mark_due() -> None:
-    """Mark the accounts of which something should follow that no new fact tells: other
-    applications write rows, too."""
+    """Mark accounts as due that need a decision although no new fact says so.
+
+    Other applications change the rows of accounts.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_MARK_ALL_DUE)
 
@@ -229,7 +241,7 @@ def _fact(user: ClerkUser) -> Facts:
 
 
 def known(clerk_ids: Sequence[str]) -> Mapping[str, Facts]:
-    """Give what is known of these accounts."""
+    """Return the known facts of these accounts."""
     return _known(clerk_ids)
 
 
@@ -266,8 +278,8 @@ def _write(
 ) -> None:
     new = [_record(one, joined[one]) for one in changed if one not in known]
     old = [_record(one, joined[one]) for one in changed if one in known]
-    # A page does not wait for the disk: the next commit that does takes it along, and a scan's
-    # last word is one.
+    # Do not wait for the disk after each page. The next synchronous commit also saves the earlier
+    # pages, and a scan ends with one.
     statements = ["SET LOCAL synchronous_commit = off"] if in_bulk else []
     statements += [_INSERT] if new else []
     statements += [_UPDATE] if old else []
@@ -285,7 +297,7 @@ def _mark_due(clerk_ids: Sequence[str]) -> set[str]:
 
 
 def _matters(before: Facts | None, after: Facts) -> bool:
-    """Tell whether anything changed from which decisions are derived."""
+    """Return whether a value changed from which decisions are derived."""
     return before is None or _decisive(before) != _decisive(after)
 
 
@@ -310,7 +322,7 @@ def _known(clerk_ids: Sequence[str]) -> dict[str, Facts]:
 
 
 def of_record(account: ClerkAccount) -> Facts:
-    """Give what a stored account knows."""
+    """Return the facts that a stored account holds."""
     return _facts({column: getattr(account, column) for column in _WRITTEN})
 
 
@@ -341,7 +353,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
 
 
 def _loaded(value: Any) -> Any:
-    """JSON as raw SQL gives it, or as a model has it already."""
+    """Return parsed JSON: raw SQL returns text, a model returns parsed values."""
     return orjson.loads(value) if isinstance(value, str) else value
 
 
@@ -350,7 +362,7 @@ _NOTHING = dict.fromkeys(SNAPSHOT) | {
     "banned": False, "locked": False, "two_factor_enabled": False, "password_enabled": False,
     "providers": [],
 }  # fmt: skip
-"""The columns of an account that no state was ever seen of."""
+"""Columns of an account for which no state is known."""
 
 
 def _record(clerk_id: str, known: Facts) -> dict[str, Any]:
@@ -372,7 +384,7 @@ def _record(clerk_id: str, known: Facts) -> dict[str, Any]:
 
 
 def user_of(account: ClerkAccount) -> ClerkUser:
-    """Give our copy as the gateway gives users."""
+    """Return the stored account in the form in which the gateway returns users."""
     return ClerkUser(
         id=account.clerk_id,
         email=account.email,

@@ -1,7 +1,8 @@
-"""Spreadsheets as people have them, read as a whole before anything happens.
+"""Read spreadsheets in the forms that people have, completely, before anything is changed.
 
-`files` opens a file as what it holds: `csv_file` and `workbook` give its rows. `header` finds the
-fields in its columns, `cells` the values in its cells, and `reading` collects what is wrong, to be
-told at once. `updates` compares the lines with the users that they mean, for `update_users`;
-`newcomers` makes people of them, for `import_users`.
+`files` opens a file by its content: `csv_file` and `workbook` read its rows. `header` finds the
+fields in its columns, and `cells` the values in its cells. `reading` collects everything that is
+wrong, to report it at once. `keys` finds the users of the lines. `updates` compares lines with
+their users, for `update_users`; `newcomers` makes users of lines, for `import_users`; `people`
+selects users, for `clerk_action`.
 """

@@ -1,4 +1,4 @@
-"""What one cell says, as the column of the table holds it."""
+"""Convert the text of a cell to the value that its column in the table holds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from users.sync.bulk.choosing import Groups
 from users.validation import clean_email, clean_name
 
 NONE = "(none)"
-"""Empties a field; an empty cell leaves it as it is."""
+"""Text that empties a field; an empty cell leaves the field as it is."""
 
 ROLES = {"role", "internal_role"}
-"""Fields that are checked together, once each of them can be read."""
+"""Fields that are validated together, once each of them can be read."""
 
 NO_VALUES = {"null", "none", "nil", "nan", "n/a", "na", "undefined", "true", "false", "-"}
 PARTS_OF_NAMES = {"Null", "Na", "Nan"}
@@ -34,14 +34,16 @@ _DATE = re.compile(
 
 
 class Cells:
-    """Reads the cells of one file; holds the builder groups for that."""
+    """Reads the cells of one file; loads the builder groups once for all of them."""
 
     def __init__(self) -> None:
         self._groups = Groups()
 
     def value(self, field: str, cells: Mapping[str, str]) -> Any:
-        """The value that the cell of a field stands for, which is not empty. Raises
-        `ValidationError`."""
+        """Return the value for the cell of a field, which is not empty.
+
+        Raises `ValidationError`.
+        """
         if field == "name":
             return _name(cells)
         cell = cells[field]
@@ -61,12 +63,15 @@ class Cells:
 
 
 def unquoted(cell: str) -> str:
-    """A cell as it was before an export of ours quoted it for spreadsheets."""
+    """Return a cell without the quote by which our own export protects it from spreadsheets."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(results.FORMULA) else cell
 
 
 def text_of(field: str, cells: Mapping[str, str]) -> str:
-    """The cell of a field; of a name also both of its parts as one. Raises `ValidationError`."""
+    """Return the text of a field, for a name both of its parts as one.
+
+    Raises `ValidationError`.
+    """
     if field != "name" or "name" in cells:
         return cells[field]
     first, last = _parts(cells)
@@ -83,7 +88,10 @@ def _parts(cells: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _name(cells: Mapping[str, str]) -> str:
-    """A name that is one, in each of its parts: spreadsheets put other things into any column."""
+    """Return the name, after checking each part: spreadsheets put other data into any column.
+
+    Raises `ValidationError`.
+    """
     if "name" in cells:
         _refuse_no_name(cells["name"], "Leave the cell empty if it is not known")
         return clean_name(cells["name"])
@@ -114,7 +122,7 @@ def _refuse_no_name(cell: str, advice: str) -> None:
 
 
 def _refuse_formula(cell: str) -> None:
-    """Raise `ValidationError` for a formula, and for what a spreadsheet shows where one fails."""
+    """Raise `ValidationError` for a formula, and for the error text of a failed one."""
     if cell.upper() in ERRORS:
         raise ValidationError(f"“{cell}” is an error of the spreadsheet")
     if cell.startswith("="):
@@ -124,7 +132,10 @@ def _refuse_formula(cell: str) -> None:
 
 
 def _choice(choices: Any, cell: str) -> str:
-    """By value or label, ignoring case."""
+    """Return the choice with this value or label, ignoring case.
+
+    Raises `ValidationError`.
+    """
     for value, label in choices.choices:
         if cell.lower() in (value.lower(), label.lower()):
             return str(value)

@@ -1,4 +1,4 @@
-"""CSV in the encodings and with the separators that spreadsheets write."""
+"""Read CSV in the encodings and with the separators that spreadsheets write."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from users.sync.bulk.spreadsheet.sheet import Row, Sheet, Unreadable
 BLOCK = 1 << 16
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?\Z', re.IGNORECASE)
-"""What Excel writes and reads as a first line, in place of a header."""
+"""A first line that Excel writes and reads before the header."""
 
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
          (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 ASSUMED = ("cp1252", "utf_16_le", "utf_16_be")
-"""What a file without a mark may be written in when it is not UTF-8."""
+"""Encodings to consider for a file without a byte order mark that is not UTF-8."""
 NAMES = {
     "utf-8": "UTF-8",
     "utf-8-sig": "UTF-8",
@@ -37,18 +37,22 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Encoding:
-    """`assumed`: the file itself does not say it."""
+    """Encoding of a file; `assumed` means that the file itself does not state it."""
 
     codec: str
     assumed: bool = False
 
     @property
     def name(self) -> str:
+        """Return the name of the encoding for people."""
         return NAMES.get(self.codec, self.codec)
 
 
 def opened(raw: BinaryIO, name: str, *, encoding: str) -> Sheet:
-    """Raises `BulkRefused` when the encoding cannot be told."""
+    """Open a CSV file. Raises `BulkRefused` when the encoding cannot be detected.
+
+    An empty `encoding` is detected.
+    """
     found = _given(encoding) if encoding else _found(raw, name)
     text = TextIOWrapper(raw, encoding=found.codec, newline="")
     try:
@@ -73,7 +77,7 @@ def opened(raw: BinaryIO, name: str, *, encoding: str) -> Sheet:
 
 
 def _first_line(text: TextIOWrapper) -> tuple[int, str]:
-    """The first line that holds anything, and how many lines stand above it."""
+    """Return the number of empty lines at the top, and the first line that is not empty."""
     above = 0
     while line := text.readline():
         if line.strip():
@@ -108,7 +112,7 @@ def _rows(
 
 
 def _found(raw: BinaryIO, name: str) -> Encoding:
-    """Find out the encoding: by its mark, else UTF-8 if all of it is, else by its letters."""
+    """Detect the encoding: by its mark, else UTF-8 if all of it is valid, else by its letters."""
     start = raw.read(BLOCK)
     raw.seek(0)
     for mark, codec in MARKS:
@@ -127,7 +131,7 @@ def _found(raw: BinaryIO, name: str) -> Encoding:
 
 
 def _is_utf_8(raw: BinaryIO) -> bool:
-    """Whether all of it is valid UTF-8; a block at a time, as files may be large."""
+    """Return whether the whole file is valid UTF-8; it is read in blocks, as files may be large."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         while block := raw.read(BLOCK):

@@ -1,4 +1,4 @@
-"""Opening a file by what it holds, whatever its name says."""
+"""Open a spreadsheet by its content, whatever its name is."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ZIP, OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 def open_sheet(file: Path, *, encoding: str = "") -> Iterator[Sheet]:
     """Open a CSV file or an Excel workbook.
 
-    `encoding` is that of a CSV file; by default it is found out. Raises `BulkRefused`; reading
-    the rows raises `Unreadable`.
+    `encoding` is that of a CSV file; by default it is detected. Raises `BulkRefused`; reading the
+    rows raises `Unreadable`.
     """
     try:
         raw = file.open("rb")

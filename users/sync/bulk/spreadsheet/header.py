@@ -1,4 +1,4 @@
-"""The columns of a spreadsheet: which field each of them holds, by whatever name."""
+"""Find the fields in the columns of a spreadsheet, under any of their names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from users.sync.bulk.spreadsheet.cells import unquoted
 from users.sync.bulk.spreadsheet.sheet import Fault, Row
 
 PARTS = ("first_name", "last_name")
-"""Two columns that stand for `name`."""
+"""Two columns that together give `name`."""
 
 NEVER_READ = ("created_at", "updated_at")
-"""Columns of our own exports that no spreadsheet changes."""
+"""Columns of our own exports that a spreadsheet cannot change."""
 
 _ALIASES = {
     "id": ("userid",),
@@ -31,7 +31,7 @@ _ALIASES = {
 
 
 def _folded(header: str) -> str:
-    """A header by its letters and digits alone: “E-mail” is “email”."""
+    """Return only the letters and digits of a header: “E-mail” becomes “email”."""
     return "".join(character for character in header.casefold() if character.isalnum())
 
 
@@ -44,7 +44,7 @@ FIELD_OF = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column that is read. `header` is as the file spells it."""
+    """One column that is read; `header` is its text in the file."""
 
     index: int
     field: str
@@ -52,15 +52,16 @@ class Column:
 
     @property
     def renamed(self) -> bool:
+        """Return whether the file uses another name than the field's."""
         return self.header.lower() != self.field
 
 
 @dataclass(frozen=True)
 class Header:
-    """The columns of a file; `line` is that of the header.
+    """The columns of a file; `line` is the line of the header.
 
-    `left_out` are the headers of columns that are not read on purpose, `named` the places of all
-    columns that have a header.
+    `left_out` are the headers of columns that are not read on purpose; `named` are the positions of
+    all columns that have a header.
     """
 
     line: int
@@ -70,19 +71,19 @@ class Header:
 
     @property
     def fields(self) -> set[str]:
-        """The fields that the columns give; two parts give a name."""
+        """Return the fields that the columns give; the parts of a name give `name`."""
         found = {column.field for column in self.columns}
         return (found - set(PARTS)) | ({"name"} if found & set(PARTS) else set())
 
     def label(self, field: str) -> str:
-        """The header of a field as the file spells it."""
+        """Return the header of a field as it is in the file."""
         wanted = PARTS if field == "name" else ()
         found = [one.header for one in self.columns if one.field == field or one.field in wanted]
         return " + ".join(found) or field
 
     @property
     def note(self) -> str:
-        """How the columns are read, for those whose names do not say it."""
+        """Return a sentence on columns that are renamed or not read; empty if there are none."""
         shown = {one.field if one.field not in PARTS else "name" for one in self.columns
                  if one.renamed}  # fmt: skip
         read = [f"“{self.label(field)}” is read as {field}" for field in sorted(shown)]
@@ -92,14 +93,14 @@ class Header:
         return f"{said[:1].upper()}{said[1:]}." if said else ""
 
     def cells(self, row: Row) -> dict[str, str]:
-        """The texts of a row by field, without the quotes of our own exports."""
+        """Return the texts of a row by field, without the quotes of our own exports."""
         return {
             column.field: unquoted("".join(row.cells[column.index : column.index + 1]).strip())
             for column in self.columns
         }
 
     def faults_of(self, row: Row, *, full_rows: bool) -> Iterator[Fault]:
-        """What is wrong with the shape of a row."""
+        """Yield what is wrong with the shape of a row."""
         width = self.named[-1] + 1
         if full_rows and len(row.cells) < width:
             yield Fault(row.line, f"it has {counted(len(row.cells), 'cell')}, not {width}")
@@ -111,8 +112,11 @@ class Header:
 def read_header(
     row: Row, *, known: Collection[str], unread: Collection[str], ignore_unknown: bool
 ) -> tuple[Header, list[Fault]]:
-    """Find the `known` fields in the columns, and everything that is wrong with them. Columns of
-    the fields in `unread` are left out."""
+    """Find the `known` fields in the columns, and everything that is wrong with the columns.
+
+    Columns of the fields in `unread` are left out. With `ignore_unknown`, unknown columns are as
+    well.
+    """
     columns: list[Column] = []
     left_out: list[str] = []
     faults: list[Fault] = []
@@ -133,7 +137,7 @@ def read_header(
 
 
 def _doubled(line: int, columns: Sequence[Column]) -> Iterator[Fault]:
-    """Columns that say the same thing twice, and half a name."""
+    """Yield a fault for each column that repeats a field, and for half a name."""
     first: dict[str, Column] = {}
     for column in columns:
         earlier = first.setdefault(column.field, column)
@@ -156,7 +160,7 @@ def _both(line: int, earlier: Column, later: Column, field: str) -> Fault:
 
 
 def letter(index: int) -> str:
-    """A column as spreadsheets name it: "column A", "column AB"."""
+    """Return a column as spreadsheets name it: "column A", "column AB"."""
     letters, index = "", index + 1
     while index:
         index, rest = divmod(index - 1, 26)

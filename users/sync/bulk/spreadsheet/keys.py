@@ -1,4 +1,4 @@
-"""Which user each line of a spreadsheet means: by `id`, else `clerk_id`, else `email`."""
+"""Find the user of each line of a spreadsheet by `id`, else `clerk_id`, else `email`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ KEYS = ("id", "clerk_id", "email")
 
 
 def key_of(header: Header) -> str:
-    """The column that is the key of a file, "" for none."""
+    """Return the column that is the key of a file, empty if it has none."""
     return next((key for key in KEYS if key in header.fields), "")
 
 
 def lacks_key(header: Header) -> Iterator[str]:
-    """Say that a file has no key."""
+    """Yield a sentence if the file has no key."""
     if not key_of(header):
         yield f"no key: one of the columns {', '.join(KEYS)} is needed"
 
 
 def normalized(key: str, text: str) -> str:
-    """The key as it is compared; "" for what cannot be one."""
+    """Return the key in the form in which it is compared; empty for a text that cannot be one."""
     if key == "id":
         try:
             return str(uuid.UUID(text))
@@ -38,7 +38,7 @@ def normalized(key: str, text: str) -> str:
 
 
 class Keyed:
-    """Finds the users of lines. No two lines may mean the same one."""
+    """Finds the users of lines; two lines must not name the same user."""
 
     def __init__(self) -> None:
         self._first_lines: dict[uuid.UUID, int] = {}
@@ -46,7 +46,7 @@ class Keyed:
     def find(
         self, header: Header, lines: list[Line]
     ) -> Iterator[tuple[Line, BuilderUser | None, list[Fault]]]:
-        """Give each line with its user, if there is one, and with what is wrong with its key."""
+        """Yield each line with its user, if there is one, and with what is wrong with its key."""
         key = key_of(header)
         users = _users(key, lines)
         for line in lines:
@@ -56,7 +56,7 @@ class Keyed:
             yield line, user, faults
 
     def _problem(self, line: Line, key: str, user: BuilderUser | None) -> str:
-        """Say what is wrong with the key of a line; "" for nothing."""
+        """Return what is wrong with the key of a line; empty for nothing."""
         text = line.cells[key]
         if not text:
             return f"no {key}"

@@ -1,7 +1,7 @@
-"""A spreadsheet of new people, for `import_users`.
+"""Read a spreadsheet of new people, for `import_users`.
 
-The email is what tells whether somebody is here already. An `id` or a `clerk_id`, as exports hold
-them, tells it as well; a new person gets an id of their own.
+The email shows whether a person already exists here. An `id` or a `clerk_id`, as exports contain
+them, shows it as well; a new person gets a new id.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ NEEDED = ("name", "email")
 
 @dataclass
 class Newcomers:
-    """The people of a file, read and without faults; nobody was looked for yet."""
+    """The people of a file without faults; existing users were not looked up yet."""
 
     sheet: Reading
     people: list[Newcomer] = field(default_factory=list)
 
     def plan(self, *, sign_in: str) -> tuple[Plan, Mapping[int, Result]]:
-        """Plan those who are not here yet, and say what becomes of the other lines.
+        """Plan the people who do not exist yet, and give every line its result.
 
-        Somebody with a row is left to `update_users`, somebody with an account in Clerk alone to
-        `clerk_import`: neither must get a second one.
+        A person with a row is left to `update_users`; a person with only a Clerk account is left to
+        `clerk_import`. Neither may get a second one.
         """
         rows: list[Planned] = []
         others: dict[str, list[str]] = defaultdict(list)
@@ -74,7 +74,7 @@ class Newcomers:
 
 @dataclass(frozen=True)
 class Newcomer:
-    """One line. `user` is not stored; `keys` are the ids that the line gives."""
+    """One line; `user` is not stored, and `keys` are the ids that the line gives."""
 
     line: int
     user: BuilderUser
@@ -82,12 +82,16 @@ class Newcomer:
 
     @property
     def email(self) -> str:
+        """Return the email of the new user."""
         return self.user.email
 
 
 def read(file: Path, *, options: Options, defaults: Defaults) -> Newcomers:
-    """Read all of a file. Raises `FileRefused` with everything that is wrong with it, and
-    `BulkRefused` when it cannot be read at all."""
+    """Read the whole file.
+
+    Raises `FileRefused` with everything that is wrong with the file, and `BulkRefused` when the
+    file cannot be read.
+    """
     newcomers = Newcomers(Reading(file))
     _Reader(newcomers, defaults).read(options)
     newcomers.sheet.check()
@@ -95,7 +99,7 @@ def read(file: Path, *, options: Options, defaults: Defaults) -> Newcomers:
 
 
 class _Reader:
-    """Lines made into people, a chunk at a time."""
+    """Makes people of lines, a chunk at a time."""
 
     known = frozenset({*KEYS, *FIELDS, *PARTS})
     unread: frozenset[str] = frozenset()
@@ -108,17 +112,20 @@ class _Reader:
         self._emails: list[tuple[int, str]] = []
 
     def read(self, options: Options) -> None:
+        """Read all lines, and find emails that two lines give."""
         sheet = self._newcomers.sheet
         reading.read(sheet, options, self)
         if self._header is not None:
             sheet.add(*reading.doubled(self._emails, self._header))
 
     def lacks(self, header: Header) -> Iterator[str]:
+        """Yield a phrase for each needed column that is missing."""
         for needed in NEEDED:
             if needed not in header.fields:
                 yield f"no column {needed}"
 
     def take(self, header: Header, lines: list[Line]) -> None:
+        """Add the people of lines without faults."""
         self._header = header
         for line in lines:
             faults: list[Fault] = []
@@ -159,7 +166,7 @@ class _Reader:
 
 
 class _Found:
-    """Who of some people is here already, or in Clerk alone by our copy of its side."""
+    """Finds the existing row or Clerk account of people, the latter in the mirror."""
 
     def __init__(self, people: Sequence[Newcomer]) -> None:
         emails = [person.email for person in people]
@@ -180,11 +187,13 @@ class _Found:
         }
 
     def row_of(self, person: Newcomer) -> BuilderUser | None:
+        """Return the row of a person, by a key or by the email; None if there is none."""
         by_key = (self._rows.get(key.lower()) or self._rows.get(key) for key in person.keys)
         by_email = self._by_email.get(comparison.normalized_email(person.email))
         return next(filter(None, (*by_key, by_email)), None)
 
     def account_of(self, person: Newcomer) -> ClerkAccount | None:
+        """Return the Clerk account with the person's email, None if there is none."""
         return self._accounts.get(comparison.normalized_email(person.email))
 
 

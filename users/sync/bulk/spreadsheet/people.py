@@ -1,7 +1,7 @@
-"""A spreadsheet that names users, for `clerk_action`.
+"""Read a spreadsheet that names users, for `clerk_action`.
 
-All keys of a line must name the same user, so that a line which slipped in a spreadsheet acts on
-nobody else. Columns of an export that say nothing about whom it is are not read.
+All keys of a line must name the same user, so that a line whose cells were shifted does not act on
+another user. Columns of an export that do not identify the user are not read.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from users.sync.bulk.spreadsheet.sheet import Fault
 
 
 def read(file: Path, *, options: Options) -> People:
-    """Read all of a file. Raises `FileRefused` with everything that is wrong with it, and
-    `BulkRefused` when it cannot be read at all."""
+    """Read the whole file.
+
+    Raises `FileRefused` with everything that is wrong with the file, and `BulkRefused` when the
+    file cannot be read.
+    """
     sheet = Reading(file)
     people = People(file=file.name, results=sheet.results, notes=sheet.notes)
     reading.read(sheet, options, _People(sheet, people))
@@ -30,6 +33,8 @@ def read(file: Path, *, options: Options) -> People:
 
 
 class _People:
+    """Collects the users that the lines name."""
+
     known = frozenset(KEYS)
     unread = frozenset(FIELD_OF.values()) - known
 
@@ -39,9 +44,11 @@ class _People:
         self._keyed = Keyed()
 
     def lacks(self, header: Header) -> Iterator[str]:
+        """Yield a phrase if the file has no key."""
         yield from lacks_key(header)
 
     def take(self, header: Header, lines: list[Line]) -> None:
+        """Add the users of lines, and what is wrong with their keys."""
         key = key_of(header)
         for line, user, faults in self._keyed.find(header, lines):
             self._sheet.add(*faults)
@@ -53,7 +60,7 @@ class _People:
 
 
 def _differing(user: BuilderUser, line: Line, header: Header) -> Iterator[Fault]:
-    """Keys of the line that are not the user's."""
+    """Yield a fault for each key of the line that is not the user's."""
     stored = {"id": str(user.pk), "clerk_id": user.clerk_id or "", "email": user.email}
     for key in KEYS:
         given = line.cells.get(key)

@@ -1,4 +1,4 @@
-"""Reading a whole spreadsheet: every line, and everything that is wrong with it, at once."""
+"""Read a whole spreadsheet, and collect everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHUNK = 2000
 
 @dataclass(frozen=True)
 class Options:
-    """How a file is to be read: what its user says of it."""
+    """How to read a file, as its user states it."""
 
     encoding: str = ""
     ignore_unknown: bool = False
@@ -29,8 +29,7 @@ class Options:
 
 @dataclass
 class Reading:
-    """What is known of a file: how it was read, what is wrong with it, and what has already
-    become of each line that is right: nothing, so far."""
+    """State of reading a file: how it was read, its faults, and a result for each valid line."""
 
     file: Path
     notes: list[str] = field(default_factory=list)
@@ -38,6 +37,7 @@ class Reading:
     results: dict[int, Result] = field(default_factory=dict)
 
     def add(self, *faults: Fault) -> None:
+        """Add faults."""
         self.faults += faults
 
     def check(self) -> None:
@@ -69,28 +69,28 @@ class Line:
 
 
 class Purpose(Protocol):
-    """What the lines of a file are for."""
+    """What the lines of a file are used for."""
 
     @property
     def known(self) -> Collection[str]:
-        """The fields that its columns may hold."""
+        """Return the fields that the columns may hold."""
 
     @property
     def unread(self) -> Collection[str]:
-        """Other fields of ours that its columns may hold, and that it does not read."""
+        """Return other fields of ours that the columns may hold, and that are not read."""
 
     def lacks(self, header: Header) -> Iterator[str]:
-        """Say what the columns lack to be of use."""
+        """Yield a phrase for each thing that the columns lack."""
 
     def take(self, header: Header, lines: list[Line]) -> None:
-        """Find out what the next lines mean, and what is wrong with them."""
+        """Interpret the next lines, and collect what is wrong with them."""
 
 
 def read(reading: Reading, options: Options, purpose: Purpose) -> None:
-    """Read the file, and give its lines to `purpose`, a chunk at a time.
+    """Read the file, and pass its lines to `purpose`, a chunk at a time.
 
-    Blank lines and blank columns are left out. Lines are not taken when the columns lack
-    something. Raises `BulkRefused` for a file that cannot be read at all.
+    Blank lines and blank columns are left out. If the columns lack something, no lines are passed
+    on. Raises `BulkRefused` for a file that cannot be read at all.
     """
     with open_sheet(reading.file, encoding=options.encoding) as sheet:
         reading.notes.append(sheet.read_as)
@@ -124,7 +124,7 @@ def _read(sheet: Sheet, reading: Reading, options: Options, purpose: Purpose) ->
 
 
 def _filled_rows(sheet: Sheet, reading: Reading) -> Iterator[Row]:
-    """The rows that hold anything, as far as the file can be read."""
+    """Yield the rows that are not blank, as far as the file can be read."""
     try:
         yield from (row for row in sheet.rows if not row.blank)
     except Unreadable as problem:
@@ -143,7 +143,10 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def doubled(wanted: Iterable[tuple[int, str]], header: Header) -> Iterator[Fault]:
-    """New addresses that two lines give; `wanted` holds the lines with their addresses."""
+    """Yield a fault for each new address that two lines give.
+
+    `wanted` holds the number and the address of each line.
+    """
     first: dict[str, int] = {}
     for line, email in wanted:
         earlier = first.setdefault(comparison.normalized_email(email), line)

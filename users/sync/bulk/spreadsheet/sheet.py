@@ -1,4 +1,4 @@
-"""A spreadsheet as the rest of the room sees it: texts in rows, and what is wrong with them."""
+"""Define what the readers of all formats return: rows of texts, and faults."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of one row as texts, and the line on which it begins."""
+    """The cells of one row as texts, and the line on which the row begins."""
 
     line: int
     cells: tuple[str, ...]
 
     @property
     def blank(self) -> bool:
+        """Return whether all cells are empty."""
         return not any(cell.strip() for cell in self.cells)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """The rows of a file. `read_as` is a sentence about what was found or assumed.
+    """The rows of a file; `read_as` is a sentence about what was detected or assumed.
 
-    `full_rows` says that every row has a cell for each column: a shorter one was cut off.
+    `full_rows` says that every row has a cell for each column: a shorter row was cut off.
     """
 
     rows: Iterator[Row]
@@ -32,7 +33,10 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong. `column` is the header as the file spells it, "" for the line."""
+    """One thing that is wrong.
+
+    `column` is the header as it is in the file, empty if the fault concerns the whole line.
+    """
 
     line: int
     message: str

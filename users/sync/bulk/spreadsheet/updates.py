@@ -1,6 +1,6 @@
-"""A spreadsheet of corrections, compared with the users that its lines mean.
+"""Compare a spreadsheet of corrections with the users that its lines name.
 
-The key is `id`, else `clerk_id`, else `email`; a `clerk_id` beside `id` is compared, so that an
+The key is `id`, else `clerk_id`, else `email`. A `clerk_id` beside `id` is compared, so that an
 export of another instance is noticed. An empty cell leaves a field as it is; `(none)` empties a
 group or an internal role.
 """
@@ -29,17 +29,19 @@ from users.version import same, value_of
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
 NEW_ADDRESS = "new_address"
 WAYS = {"replace": OperationKind.REPLACE_EMAIL, "invite": OperationKind.INVITE}
-"""What becomes of the sign-in of a linked user with a new address, as on *Change email*."""
+"""What happens to the sign-in of a linked user with a new address, as on *Change email*."""
 
 
 def read(
     file: Path, *, options: Options, new_address: str = ""
 ) -> tuple[Plan, Mapping[int, Result]]:
-    """Read all of a file and compare it with the rows: the plan, and what becomes of the lines
-    that change nothing.
+    """Read the whole file, compare it with the rows, and return the plan.
 
-    `new_address` is the way of `WAYS` for lines that name none. Raises `FileRefused` with
-    everything that is wrong with it, and `BulkRefused` when it cannot be read at all.
+    Also return a result for every line, which the run updates for lines with changes. `new_address`
+    is the key of `WAYS` for lines that give none.
+
+    Raises `FileRefused` with everything that is wrong with the file, and `BulkRefused` when the
+    file cannot be read.
     """
     sheet = Reading(file)
     updates = _Updates(sheet, new_address)
@@ -53,7 +55,7 @@ def read(
 
 
 class _Updates:
-    """Lines held against the rows that they mean, a chunk at a time."""
+    """Compares lines with the rows that they name, a chunk at a time."""
 
     known = frozenset({*KEYS, *FIELDS, *PARTS, NEW_ADDRESS})
     unread: frozenset[str] = frozenset()
@@ -68,11 +70,13 @@ class _Updates:
         self._fields: list[str] = []
 
     def lacks(self, header: Header) -> Iterator[str]:
+        """Yield a phrase if the file has no key, or no column to change."""
         yield from lacks_key(header)
         if (key := key_of(header)) and not header.fields & set(FIELDS) - {key}:
             yield f"nothing to change: none of the columns {', '.join(FIELDS)}"
 
     def take(self, header: Header, lines: list[Line]) -> None:
+        """Add the changes of some lines, and what is wrong with the lines."""
         self._header = header
         key = key_of(header)
         self._fields = [one for one in FIELDS if one in header.fields - {key}]
@@ -85,7 +89,7 @@ class _Updates:
             self._sheet.add(*faults)
 
     def _faults_of_cells(self, line: Line, header: Header) -> Iterator[Fault]:
-        """What is wrong with the cells of a line, whomever it means."""
+        """Yield what is wrong with the cells of a line whose user is not found."""
         for field in self._fields:
             try:
                 if text_of(field, line.cells):
@@ -96,7 +100,7 @@ class _Updates:
     def _compare(
         self, user: BuilderUser, line: Line, header: Header, faults: list[Fault]
     ) -> Iterator[Planned]:
-        """What the line changes of its user."""
+        """Yield the changes that the line makes to its user, and add what is wrong to `faults`."""
 
         def wrong(field: str, message: str) -> None:
             faults.append(Fault(line.number, message, header.label(field)))
@@ -138,11 +142,13 @@ class _Updates:
             yield Planned.on(user, OperationKind.UPDATE, changes, line.number)
 
     def _change(self, user: BuilderUser, field: str, line: Line) -> list[object] | None:
-        """The value before and after, None where the cell changes nothing. Raises
-        `ValidationError`."""
+        """Return the value before and after, None if the cell changes nothing.
+
+        Raises `ValidationError`.
+        """
         cell = text_of(field, line.cells)
         before = value_of(user, field)
-        # What is stored may be kept as it is: today's rules do not bind it.
+        # A stored value may stay as it is: today's rules do not apply to it.
         if not cell or cell == str(before or "").strip():
             return None
         wanted = self._cells.value(field, line.cells)
@@ -166,7 +172,7 @@ class _Updates:
 
 
 def _owners(emails: list[str]) -> dict[str, str]:
-    """The ids of the users who have these addresses, by the address as it is compared."""
+    """Return the ids of the users who have these addresses, by the normalized address."""
     owners: dict[str, str] = {}
     for start in range(0, len(emails), reading.CHUNK):
         chunk = emails[start : start + reading.CHUNK]

@@ -1,4 +1,4 @@
-"""Excel workbooks (.xlsx): the values that Excel shows, as texts."""
+"""Read Excel workbooks (.xlsx): the values that Excel shows, as texts."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from users.errors import BulkRefused
 from users.sync.bulk.spreadsheet.sheet import Row, Sheet, Unreadable
 
 BROKEN = (BadZipFile, ZlibError, ParseError, EOFError, KeyError, TypeError, ValueError)
-"""What openpyxl raises for a file that is not whole, or is not a workbook."""
+"""Exceptions that openpyxl raises for a file that is incomplete or not a workbook."""
 
 
 BLOCK = 1 << 16
 FORMULA = re.compile(rb"<(\w{1,8}:)?f[ >/]")
 LONGEST_MARK = 11
-"""Bytes of the longest mark of a formula, which two blocks may share."""
+"""Bytes of the longest mark of a formula, which may be split over two blocks."""
 
 
 @contextmanager
 def opened(raw: BinaryIO, name: str) -> Iterator[Sheet]:
     """Open the first visible sheet. Raises `BulkRefused`.
 
-    One with formulas is read twice side by side, for values and for formulas: a formula whose
-    result was never stored has no value, and must not pass for an empty cell.
+    A sheet with formulas is read twice in parallel, for values and for formulas: a formula whose
+    result was never stored has no value, and must not be taken for an empty cell.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and extensions that nobody reads here
+            warnings.simplefilter("ignore")  # about styles and extensions, which are not read
             values = load_workbook(raw, read_only=True, data_only=True)
             formulas = load_workbook(raw, read_only=True) if _has_formulas(raw) else None
             sheets = [sheet for sheet in values.worksheets if sheet.sheet_state == "visible"]
@@ -58,7 +58,10 @@ def opened(raw: BinaryIO, name: str) -> Iterator[Sheet]:
 
 
 def _has_formulas(raw: BinaryIO) -> bool:
-    """Whether any sheet has one; it takes a tenth of reading it for them."""
+    """Return whether any sheet has a formula.
+
+    This takes a tenth of the time of reading the formulas.
+    """
     with ZipFile(raw) as archive:
         for name in archive.namelist():
             if name.startswith("xl/worksheets/") and name.endswith(".xml"):
@@ -81,8 +84,8 @@ def _rows(values: Any, formulas: Any) -> Iterator[Row]:
 
 
 def _both(values: Any, formulas: Any) -> Iterator[tuple[Any, Any]]:
-    """The values of each row beside its formulas, which are the same where there are none."""
-    values.reset_dimensions()  # other programs write wrong ones, and rows would be left out
+    """Yield the values of each row beside its formulas; without formulas, both are the values."""
+    values.reset_dimensions()  # other programs write wrong ones, which would hide rows
     if formulas is None:
         yield from ((row, row) for row in values.iter_rows(values_only=True))
         return
@@ -93,8 +96,10 @@ def _both(values: Any, formulas: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _text(shown: Any, written: Any) -> str:
-    """What Excel shows in a cell, in a form that does not depend on its format; the formula
-    itself where no result is stored."""
+    """Return what Excel shows in a cell, in a form that does not depend on the cell's format.
+
+    If no result of a formula is stored, return the formula itself.
+    """
     match shown:
         case None:
             return _formula(written)

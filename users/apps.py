@@ -11,4 +11,4 @@ class UsersConfig(AppConfig):
 
     def ready(self) -> None:
         """Import `users.authors`, so that its signal receiver is registered."""
-        from users import authors  # noqa: F401 — it registers itself
+        from users import authors  # noqa: F401 — the import registers a receiver

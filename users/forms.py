@@ -59,7 +59,7 @@ class FailureMixin(forms.BaseForm):
     """HTML: a link to the person whom the failure's messages name."""
 
     def show_failure(self) -> None:
-        """Add the failure's messages to their fields. Messages without a visible field go on top."""
+        """Add the failure's messages to their fields, or on top if they have no visible field."""
         failure = self.failure
         if failure is None:
             return
@@ -202,7 +202,7 @@ class ChangeForm(BuilderUserForm):
         self.untouched = self._untouched()
 
     def _fill_in_locked(self) -> None:
-        """Give locked fields their opening values, because a browser does not send a disabled field."""
+        """Give locked fields their opening values: a browser does not send a disabled field."""
         if not self.is_bound:
             return
         unsent = {
@@ -257,7 +257,10 @@ class ChangeForm(BuilderUserForm):
         return [*conflicts, *elsewhere]  # changes in Clerk are not in our row
 
     def _show_stored(self) -> None:
-        """Show the stored values. Keep what the person typed only if the conflict list compares it."""
+        """Show the stored values.
+
+        Keep what the person typed only where the list of conflicts compares it.
+        """
         kept = set(FIELDS) - self._untouched().keys() if self.comparable else set()
         self.opened = values_of(self.stored)
         stored = {

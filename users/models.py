@@ -71,7 +71,7 @@ class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
         return self.filter(LINKED)
 
     def not_linked(self) -> Self:
-        """Select the users without a Clerk account. A text that is not a valid id counts as none."""
+        """Select the users without a Clerk account. An invalid id counts as none."""
         return self.filter(~LINKED)
 
     def update(self, **values: Any) -> int:
@@ -460,12 +460,12 @@ class DatabaseTimeField(models.DateTimeField):
 class SyncAttempt(models.Model):
     """One intended change: who wanted what, and its outcome.
 
-    It is committed as `started` before the first remote call, so that a change is not forgotten when
-    its process dies. `changes` maps a field to `[before, after]`, with secrets as "(set)". `details`
-    holds what recovery needs to decide (ids, times), never a secret.
+    It is committed as `started` before the first remote call, so that a change is not forgotten
+    when its process dies. `changes` maps a field to `[before, after]`, with secrets as "(set)".
+    `details` holds what recovery needs to decide (ids, times), never a secret.
 
-    `late_until` is set while Clerk may still accept the request, by the database's clock. “Clerk does
-    not have the change” is proved only by a read from Clerk after that time.
+    `late_until` is set while Clerk may still accept the request, by the database's clock. Only a
+    read from Clerk after that time proves that Clerk does not have the change.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -822,9 +822,9 @@ class BulkRow(models.Model):
 
 
 class ApiUse(models.Model):
-    """The number of API requests of one person, or one address, in the window that began at `since`.
+    """The number of API requests of one person, or one address, in one window.
 
-    `key` is a digest, so that no address is stored.
+    The window began at `since`. `key` is a digest, so that no address is stored.
     """
 
     key = models.TextField(primary_key=True)

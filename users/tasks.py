@@ -65,6 +65,9 @@ def forget_old_counts(timestamp: int) -> None:
 @app.periodic(cron="23 * * * *")
 @app.task(queueing_lock="stalled")
 async def end_stalled_jobs(timestamp: int) -> None:
-    """Delete the jobs of killed workers, once an hour. Later jobs find the same work in the tables."""
+    """Delete the jobs of killed workers, once an hour.
+
+    Later jobs find the same work in the tables.
+    """
     for job in await app.job_manager.get_stalled_jobs():
         await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)

@@ -1,0 +1,1 @@
+"""Manage builder users in PostgreSQL and in Clerk."""

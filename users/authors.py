@@ -1,4 +1,7 @@
-"""Staff whom a record names as its author are not deleted, so that it stays true who did it."""
+"""Refuse to delete staff users whom a record names as its author.
+
+The records must keep saying who made a change.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from django.dispatch import receiver
 
 
 def is_author(user: User) -> bool:
-    """Tell whether any record names the user as who did it."""
+    """Return whether any record names the user as its author."""
     return any(
         relation.related_model._base_manager.filter(**{relation.field.name: user}).exists()
         for relation in _records()
@@ -29,7 +32,10 @@ def why_kept(user: User) -> str:
 
 
 def _records() -> list[ManyToOneRel]:
-    """List the relations to those who did something. Django would delete its log with them."""
+    """List the relations from records to their author.
+
+    The log entries of Django's admin are included: deleting a user would delete them too.
+    """
     return [
         relation
         for relation in User._meta.get_fields(include_hidden=True)
@@ -40,8 +46,11 @@ def _records() -> list[ManyToOneRel]:
 
 @receiver(pre_delete, sender=User)
 def _refuse_deletion(instance: User, **kwargs: Any) -> None:
-    """Raise `ProtectedError` for an author, however the deletion came about."""
-    # Under the lock nobody becomes one meanwhile: a new record needs the row of its author.
+    """Refuse the deletion of an author, from whichever code it comes.
+
+    Raises `ProtectedError`.
+    """
+    # The lock keeps new records from naming this user: their foreign key needs the locked row.
     locked = User.objects.select_for_update().filter(pk=instance.pk).first()
     if locked and is_author(locked):
         raise ProtectedError(why_kept(locked), {locked})

@@ -1,4 +1,4 @@
-"""The body of a request that a machine sends, up to a limit."""
+"""Read the body of a request that a machine sent, up to a limit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from django.http import HttpRequest, UnreadablePostError
 
 
 def read(request: HttpRequest, *, limit: int) -> bytes:
-    """Give the body, up to `limit` bytes. Raises `RequestDataTooBig` and `UnreadablePostError`.
+    """Return the body, which may have at most `limit` bytes.
 
-    Django reads as much as Content-Length says, and so nothing of a chunked body. The server
-    ends the stream of one itself. `BodyLimitMiddleware` answers a length that is not digits alone.
+    Django reads Content-Length bytes, which is nothing for a chunked body. For a chunked body the
+    server ends the stream itself, so read the stream. `BodyLimitMiddleware` answers requests whose
+    Content-Length is not digits alone.
+
+    Raises `RequestDataTooBig` for a larger body, and `UnreadablePostError` for a broken one.
     """
     if not request.META.get("wsgi.input_terminated") or "Content-Length" in request.headers:
         return _with_length(request, limit)

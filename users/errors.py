@@ -1,8 +1,8 @@
-"""The one family of errors. Each carries the data that its caller decides on.
+"""All errors of this application. Each carries the data that its caller needs to decide.
 
-Two branches: what Clerk answered (`ClerkError`, raised by `users.clerk` alone) and how a change
-ended here (`ChangeFailed`, raised by `users.sync`). Surfaces turn the second into words at a
-field, a line of a command or a status; nobody parses a message.
+There are two branches. `ClerkError` says what Clerk answered; only `users.clerk` raises it.
+`ChangeFailed` says how a change ended here; `users.sync` raises it. Forms, commands and views
+show the second one. Nobody parses a message.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import Any
 
 
 class CascadeError(Exception):
-    """Root of the family."""
+    """Base class of all errors of this application."""
 
 
 class BypassesClerk(CascadeError):
-    """Code would change or delete a linked user here and not in Clerk. Nothing was changed; the
-    text names the right call. It is a fault of the code, so no surface catches it."""
+    """The code would change or delete a linked user here and not in Clerk.
+
+    Nothing was changed. The message names the right call. This is a fault in the code, so no view
+    or command catches it.
+    """
 
 
 # --- What Clerk answered -------------------------------------------------------------------
@@ -28,7 +31,7 @@ class BypassesClerk(CascadeError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One entry of Clerk's `errors[]`: `param` is `meta.param_name`, as Clerk spells it."""
+    """One entry of Clerk's `errors[]`. `param` is `meta.param_name`, spelled as Clerk spells it."""
 
     code: str
     message: str
@@ -38,10 +41,10 @@ class Problem:
 class ClerkError(CascadeError):
     """A call that did not end in a readable success.
 
-    `status` is the HTTP status, None when there was no answer. `trace_id` is Clerk's
-    `clerk_trace_id`, else the header `cf-ray`. `retry_after` is set by every 429, whoever
-    answered it: seconds to wait before the next call, at most a day. The body itself is never
-    kept: it holds personal data. `str()` is safe to log.
+    `status` is the HTTP status, or None when there was no answer. `trace_id` is Clerk's
+    `clerk_trace_id`, else the header `cf-ray`. `retry_after` is set by every 429, from Clerk or
+    from a proxy: the seconds to wait before the next call, at most a day. The body is never stored,
+    because it holds personal data. `str()` is safe to log.
     """
 
     def __init__(
@@ -62,18 +65,18 @@ class ClerkError(CascadeError):
 
     @property
     def code(self) -> str:
-        """Clerk's code of the first problem, else the status, else the class's name."""
+        """Return Clerk's code of the first problem, else the status, else the name of the class."""
         if self.problems:
             return self.problems[0].code
         return str(self.status) if self.status else type(self).__name__
 
 
 class ClerkNotConfigured(ClerkError):
-    """CLERK_SECRET_KEY is missing or cannot be a key. Nothing was sent."""
+    """CLERK_SECRET_KEY is missing or is not a valid key. Nothing was sent."""
 
 
 class ClerkInvalidId(ClerkError):
-    """The id cannot be one of Clerk's. Nothing was sent."""
+    """The id is not a valid Clerk id. Nothing was sent."""
 
 
 class ClerkUnreachable(ClerkError):
@@ -81,7 +84,7 @@ class ClerkUnreachable(ClerkError):
 
 
 class ClerkRefused(ClerkError):
-    """Clerk itself answered 4xx, with its `errors[]`: nothing changed there."""
+    """Clerk itself answered 4xx with its `errors[]`. Nothing changed in Clerk."""
 
 
 class ClerkNotFound(ClerkRefused):
@@ -89,7 +92,7 @@ class ClerkNotFound(ClerkRefused):
 
 
 class ClerkRateLimited(ClerkRefused):
-    """429: Clerk takes no more requests until `retry_after` is over."""
+    """429: Clerk accepts no requests until `retry_after` seconds have passed."""
 
 
 class ClerkDenied(ClerkRefused):
@@ -97,12 +100,14 @@ class ClerkDenied(ClerkRefused):
 
 
 class ClerkUnknown(ClerkError):
-    """Anything else: a timeout, a reset, 5xx, a 4xx that is not Clerk's, an unreadable body.
-    A write may have happened."""
+    """Any other failure. A write may have happened.
+
+    Examples: a timeout, a reset, 5xx, a 4xx that does not come from Clerk, an unreadable body.
+    """
 
 
 class ClerkUnreadable(ClerkUnknown):
-    """2xx that cannot be read. A write did happen."""
+    """A 2xx answer that cannot be read. A write has happened."""
 
 
 # --- How a change ended here ---------------------------------------------------------------
@@ -110,7 +115,7 @@ class ClerkUnreadable(ClerkUnknown):
 
 @dataclass(frozen=True)
 class FieldConflict:
-    """One field that somebody else changed since the form was opened, as texts to show."""
+    """One field that somebody else changed since the form was opened; values are texts to show."""
 
     field: str
     base: Any
@@ -119,12 +124,12 @@ class FieldConflict:
 
 
 class ChangeFailed(CascadeError):
-    """A change that was not applied, told to a person.
+    """A change that was not applied, with a message for a person.
 
     `message` says what happened in Clerk, what happened here and what to do next. `fields`
-    maps the names of form fields to messages for them; `trace_id` is Clerk's, for support.
-    `code` is stable and for machines. `retry_after` is set when Clerk took no more requests:
-    the seconds until it does.
+    maps names of form fields to the messages about them. `trace_id` is Clerk's, for support.
+    `code` is stable and meant for machines. `retry_after` is set when Clerk accepts no more
+    requests: the seconds to wait.
     """
 
     code = "failed"
@@ -148,12 +153,12 @@ class ChangeFailed(CascadeError):
 
     @property
     def full_message(self) -> str:
-        """All that is said, for where there are no fields to say it at."""
+        """Return the message with all messages about fields, for places without fields."""
         return " ".join([self.message, *chain.from_iterable(self.fields.values())])
 
 
 class Refused(ChangeFailed):
-    """Clerk, or our own table, refused it. Nothing changed on either side."""
+    """Clerk, or our own table, refused the change. Nothing changed on either side."""
 
     code = "refused"
 
@@ -165,20 +170,22 @@ class NotAllowed(Refused):
 
 
 class Denied(Refused):
-    """Clerk does not accept our key, or the plan or a setting of the instance lacks what the
-    change needs. The same change of another user ends alike."""
+    """Clerk does not accept our key, or our plan or instance lacks a setting for the change.
+
+    The same change of any other user fails in the same way.
+    """
 
 
 class BusyInClerk(Refused):
-    """Clerk is changing this user right now (409). The same may be sent again in a moment."""
+    """Clerk is changing this user right now (409). The same change may be sent again shortly."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has an email address, as far as our tables tell.
+    """The owner of an email address, as far as our tables know.
 
-    A builder user (`user_id`, and `label` for their name), else an account in Clerk that no
-    builder user is connected to (`clerk_id`), else nobody that is known here.
+    This is a builder user (`user_id`, with their name in `label`), else an account in Clerk that
+    is not linked to a builder user (`clerk_id`), else nobody.
     """
 
     email: str
@@ -188,37 +195,38 @@ class Holder:
 
 
 class EmailTaken(Refused):
-    """Somebody else has the address. `holder` is None until it was looked for."""
+    """Somebody else has the address. `holder` is None until the owner was looked up."""
 
     holder: Holder | None = None
 
 
 class NotSaved(ChangeFailed):
-    """It did not get through: nothing was sent to Clerk. Nothing changed on either side."""
+    """Nothing was sent to Clerk. Nothing changed on either side."""
 
     code = "not_saved"
 
 
 class NotConfigured(NotSaved):
-    """CLERK_SECRET_KEY is missing or cannot be a key. Every change ends alike."""
+    """CLERK_SECRET_KEY is missing or is not a valid key. Every change fails in the same way."""
 
 
 class NotKnown(ChangeFailed):
-    """Whether Clerk has it could not be found out yet. The attempt stays pending for recovery."""
+    """It is not known yet whether Clerk made the change. The attempt stays pending for recovery."""
 
     code = "not_known"
 
 
 class Busy(ChangeFailed):
-    """Somebody else is saving this user right now: its row is locked."""
+    """Another process is saving this user right now: the row is locked."""
 
     code = "busy"
 
 
 class Waiting(ChangeFailed):
-    """An earlier change of the same thing may still reach Clerk: this one must wait for it.
+    """An earlier change of the same thing may still reach Clerk, so this one must wait.
 
-    `until` is when the earlier one is certain; None when a person has to decide it.
+    `until` is the time when the outcome of the earlier one is certain. It is None when a person
+    has to decide.
     """
 
     code = "waiting"
@@ -252,7 +260,7 @@ class NothingToChange(ChangeFailed):
 class Conflict(ChangeFailed):
     """The user changed since the form was opened.
 
-    `who` and `when` tell of the latest change, where known.
+    `who` and `when` describe the latest change, where known.
     """
 
     code = "conflict"
@@ -275,5 +283,7 @@ class Conflict(ChangeFailed):
 
 
 class BulkRefused(CascadeError):
-    """A bulk command that does not start. Nothing was changed. The text says why, and names the
-    flag that overrides a limit."""
+    """A bulk command that does not start. Nothing was changed.
+
+    The message says why, and names the option that overrides a limit.
+    """

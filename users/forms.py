@@ -1,4 +1,4 @@
-"""Validation, and showing a refusal that a form is handed. Nothing here stores anything."""
+"""Validation, and the display of a refusal that a form gets. Nothing here stores anything."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _NO_LINE_BREAKS = str.maketrans("", "", "\r\n")
 
 
 def _as_sent(field: str, value: Any) -> str:
-    """Return a value as a browser sends it back.
+    """Return a value as a browser would send it back.
 
-    Text fields lose line breaks and spaces at the ends; some browsers send the domain of an email
+    Text fields lose line breaks and spaces at the ends. Some browsers send the domain of an email
     in ASCII.
     """
     text = ("" if value is None else str(value)).translate(_NO_LINE_BREAKS).strip()
@@ -56,10 +56,10 @@ class FailureMixin(forms.BaseForm):
 
     failure: ChangeFailed | None = None
     failure_link: str = ""
-    """HTML: where a person who is named in the failure's messages is found."""
+    """HTML: a link to the person whom the failure's messages name."""
 
     def show_failure(self) -> None:
-        """Put the failure's messages at their fields; what has no field here goes on top."""
+        """Add the failure's messages to their fields, or on top if they have no visible field."""
         failure = self.failure
         if failure is None:
             return
@@ -80,6 +80,7 @@ class GroupSelect(AutocompleteSelect):
     """The autocomplete of groups. It also offers the selected group if that was deleted."""
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> list[Any]:
+        """Add an option for each selected group that does not exist any more."""
         groups: list[Any] = super().optgroups(name, list(filter(_is_id, value)), attr)
         options = groups[0][1]
         offered = {str(option["value"]) for option in options}
@@ -102,8 +103,10 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
     locked: Collection[str] = frozenset()
     """Fields that this person may not change."""
     withheld: Mapping[str, Collection[str]] = MappingProxyType({})
-    """Choices that are not offered to this person. A value that is sent all the same is valid
-    here: the service refuses it, with the reason."""
+    """Choices that are not offered to this person, by field.
+
+    The form still accepts such a value: the service refuses it and gives the reason.
+    """
     notes: Mapping[str, str] = MappingProxyType({})
     """Help texts that say what is not offered, and why."""
 
@@ -116,8 +119,10 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
         self._withhold()
 
     def _withhold(self) -> None:
-        """Leave choices out of the page. To be called again after the choices of a field are
-        set."""
+        """Remove the withheld choices from the page.
+
+        Call it again after the choices of a field are set.
+        """
         for name, values in self.withheld.items():
             field: Any = self.fields[name]
             field.widget.choices = [one for one in field.choices if one[0] not in values]
@@ -127,12 +132,15 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
         fields = [*FIELDS]
 
     def clean_name(self) -> str:
+        """Validate and normalize the name."""
         return clean_name(self.cleaned_data["name"])
 
     def clean_email(self) -> str:
+        """Validate and normalize the email."""
         return clean_email(self.cleaned_data["email"])
 
     def clean(self) -> dict[str, Any]:
+        """Check that the internal role fits the role, unless neither was touched."""
         cleaned = super().clean() or self.cleaned_data
         if {"role", "internal_role"} <= self.untouched.keys():
             return cleaned
@@ -144,7 +152,7 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
         return cleaned
 
     def _clean_fields(self) -> None:
-        """Validate the touched fields alone."""
+        """Validate only the touched fields."""
         every = self.fields
         self.fields = {name: field for name, field in every.items() if name not in self.untouched}
         try:
@@ -153,8 +161,10 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
             self.fields = every
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Leave the question whether an email is taken to the database: the save asks it under the
-        lock, before it asks Clerk, and puts the answer at the field."""
+        """Do not check here whether the email is taken.
+
+        The save checks that under the lock, before it asks Clerk, and reports it at the field.
+        """
         return {*super()._get_validation_exclusions(), "email", *self.untouched}  # type: ignore[misc]
 
     def _post_clean(self) -> None:
@@ -165,14 +175,14 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
 class ChangeForm(BuilderUserForm):
     """The change form. `version` is the edit token that it was opened with.
 
-    A field that says what it said when the form was opened is untouched. After a conflict the form
-    carries the token of the row as it is stored now, and its untouched fields show the stored
-    values, so that the next save overwrites nothing unseen.
+    A field that still holds its opening value is untouched. After a conflict the form carries the
+    token of the row as it is stored now, and its untouched fields show the stored values. So the
+    next save does not overwrite a value that the person has not seen.
     """
 
     version = forms.Field(widget=forms.HiddenInput, required=False)
     again: Mapping[str, Any] = MappingProxyType({})
-    """What the author had typed into a change that was not saved, to be shown again."""
+    """What the author typed into a change that was not saved. The form shows it again."""
     email_refused = ""
     """Why this person may not open the page *Change email*; "" if they may."""
 
@@ -192,7 +202,7 @@ class ChangeForm(BuilderUserForm):
         self.untouched = self._untouched()
 
     def _fill_in_locked(self) -> None:
-        """A browser does not send a disabled field: it says what it was opened with."""
+        """Give locked fields their opening values: a browser does not send a disabled field."""
         if not self.is_bound:
             return
         unsent = {
@@ -204,8 +214,10 @@ class ChangeForm(BuilderUserForm):
             self.data = {**dict(self.data.items()), **unsent}
 
     def _opened(self) -> tuple[dict[str, Any], bool]:
-        """Return what the form was opened with, and whether its token says so. Without a readable
-        token it is taken for opened with what is stored now."""
+        """Return the values that the form was opened with, and whether they come from its token.
+
+        Without a readable token, return the values that are stored now.
+        """
         if not self.is_bound:
             return values_of(self.stored), True
         try:
@@ -225,8 +237,10 @@ class ChangeForm(BuilderUserForm):
         }
 
     def _conflicts(self) -> list[FieldConflict]:
-        """List the fields that somebody else changed. If the token cannot be read, list the
-        touched ones."""
+        """List the fields that somebody else changed.
+
+        If the token cannot be read, list the touched fields.
+        """
         untouched = self._untouched()
         conflicts = []
         for field, base in self.opened.items():
@@ -240,10 +254,13 @@ class ChangeForm(BuilderUserForm):
         assert isinstance(self.failure, Conflict)
         listed = {conflict.field for conflict in conflicts}
         elsewhere = [one for one in self.failure.conflicts if one.field not in listed]
-        return [*conflicts, *elsewhere]  # what was changed in Clerk is not stored here
+        return [*conflicts, *elsewhere]  # changes in Clerk are not in our row
 
     def _show_stored(self) -> None:
-        """Show the stored values, and the typing only where the list compared it."""
+        """Show the stored values.
+
+        Keep what the person typed only where the list of conflicts compares it.
+        """
         kept = set(FIELDS) - self._untouched().keys() if self.comparable else set()
         self.opened = values_of(self.stored)
         stored = {
@@ -258,7 +275,7 @@ class ChangeForm(BuilderUserForm):
         }
 
     def _offer_unknown_values(self) -> None:
-        """Offer a value that is not among the choices as it is."""
+        """Offer the stored value even if it is not among the choices."""
         for name, field in self.fields.items():
             if not isinstance(field, forms.TypedChoiceField):
                 continue
@@ -268,16 +285,18 @@ class ChangeForm(BuilderUserForm):
                 field.choices = [(value, value or NO_CHOICE), *choices]
 
     def clean_version(self) -> str:
-        """Treat a missing token as one that cannot be read."""
+        """Treat a missing token as an unreadable one."""
         return self.cleaned_data["version"] or ""
 
     def wanted(self) -> dict[str, Any]:
-        """Return what the touched fields say; the save finds out which of them are changes."""
+        """Return the values of the touched fields. The save finds out which of them are changes."""
         return {field: self.cleaned_data[field] for field in FIELDS if field not in self.untouched}
 
     def conflict_rows(self) -> list[dict[str, Any]]:
-        """For the page: each field in conflict, as texts, and as the values that a click puts
-        into the field."""
+        """Return one row for each field in conflict.
+
+        A row holds the values as texts, and the values that a click puts into the field.
+        """
         return [
             {
                 "field": row.field,
@@ -295,7 +314,7 @@ class ChangeForm(BuilderUserForm):
         ]
 
     def _text(self, field: str, value: Any) -> str:
-        """A stored value as people read it."""
+        """Return a stored value as people read it."""
         if value in (None, ""):
             return "—"
         shown = self.fields.get(field)
@@ -308,6 +327,10 @@ class ChangeForm(BuilderUserForm):
         return str(value)
 
     def show_failure(self) -> None:
+        """Also link to the page *Change email* if a new email was typed into this form.
+
+        If this person may not open that page, say why instead.
+        """
         super().show_failure()
         if self.failure is None or self.failure.code != "email_guarded":
             return
@@ -324,7 +347,7 @@ class ChangeForm(BuilderUserForm):
 
 
 class AddForm(BuilderUserForm):
-    """A new user, and how they come to a sign-in. Without a choice it is the first one."""
+    """A new user, and how they get a sign-in. Without a choice, the first offered way is used."""
 
     ACCOUNTS = [
         (
@@ -344,11 +367,12 @@ class AddForm(BuilderUserForm):
         account.initial = next(value for value, _ in account.widget.choices)
 
     def clean_account(self) -> str:
+        """Return the chosen way to sign in, or the default."""
         return self.cleaned_data["account"] or str(self.fields["account"].initial)
 
 
 class ChangeEmailForm(FailureMixin, forms.Form):
-    """The page *Change email* of a linked user."""
+    """The page *Change email* of a linked user. `ways` are the choices that the person may use."""
 
     email = forms.EmailField(
         max_length=254, label="New email", widget=forms.EmailInput(attrs={"class": "vTextField"})
@@ -363,14 +387,16 @@ class ChangeEmailForm(FailureMixin, forms.Form):
         how.initial = ways[0][0] if ways else None
 
     def clean_email(self) -> str:
+        """Validate and normalize the email."""
         return clean_email(self.cleaned_data["email"])
 
     def clean_how(self) -> str:
+        """Return the chosen way, or the default."""
         return self.cleaned_data["how"] or str(self.fields["how"].initial or "")
 
 
 class SetPasswordForm(FailureMixin, forms.Form):
-    """The page *Set password*. Clerk's policy decides; here only the two must be the same."""
+    """The page *Set password*. Clerk applies its policy; this form only compares the two inputs."""
 
     password1 = forms.CharField(
         label="New password", strip=False, max_length=200,
@@ -385,6 +411,7 @@ class SetPasswordForm(FailureMixin, forms.Form):
     )
 
     def clean_password2(self) -> str:
+        """Refuse two passwords that differ."""
         first, second = self.cleaned_data.get("password1"), self.cleaned_data["password2"]
         if first and first != second:
             raise ValidationError("The two passwords are not the same.")

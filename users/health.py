@@ -1,4 +1,4 @@
-"""What operators should know of the two copies, for /readyz/."""
+"""What operators should know about the mirror of Clerk, for /readyz/."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from users.sync.mirror.health import status
 
 
 def lines() -> list[str]:
-    """Return plain lines. None of what they say makes the application unable to work."""
+    """Return lines of plain text. Nothing in them means that the application cannot work."""
     mirror = status()
     return [
         f"open attempts: {SyncAttempt.objects.filter(status=Status.STARTED).count()}",

@@ -1,7 +1,7 @@
-r"""The shape of Clerk's ids, in one definition for Python and PostgreSQL.
+r"""The format of Clerk's ids, in one definition for Python and PostgreSQL.
 
-Both read `\A` and `\Z` as the ends of the text. Python needs `\A` for `search` alone; `$` would
-let it accept a newline at the end.
+Both read `\A` and `\Z` as the ends of the text. Python needs `\A` only for `search`. `$` would
+let Python accept a newline at the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The tables: what is stored, and what the database itself refuses. No rules live here.
+"""The tables: what is stored, and what the database itself refuses. No business rules are here.
 
-`builder_groups` and `users` carry the column names of the application that this one replaces,
-so that it can stand on those tables later.
+`builder_groups` and `users` have the column names of the application that this one replaces, so
+that this one can use those tables later.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from users.ids import USER_ID
 
 
 class BuilderGroup(models.Model):
-    """A home builder's company or region, which its users belong to."""
+    """A home builder's company or region. Builder users belong to one."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.TextField()
@@ -45,12 +45,16 @@ class BuilderGroup(models.Model):
 
 
 class Role(models.TextChoices):
+    """The role of a builder user in the front end."""
+
     ADMIN = "ADMIN", "Admin"
     HOMEOWNER = "HOMEOWNER", "Homeowner"
     BUILDER = "BUILDER", "Builder"
 
 
 class InternalRole(models.TextChoices):
+    """The additional role of a user whose role is Admin."""
+
     ADMINISTRATOR = "Administrator", "Administrator"
     EMPLOYEE = "Employee", "Employee"
 
@@ -60,19 +64,26 @@ LINKED = Q(clerk_id__regex=USER_ID.pattern)
 
 
 class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
+    """A query set that refuses writes to guarded columns of linked users (see `users.guard`)."""
+
     def linked(self) -> Self:
+        """Select the users whose `clerk_id` is a valid Clerk id."""
         return self.filter(LINKED)
 
     def not_linked(self) -> Self:
-        """Without a Clerk account. A text that is not a valid id counts as none."""
+        """Select the users without a Clerk account. An invalid id counts as none."""
         return self.filter(~LINKED)
 
     def update(self, **values: Any) -> int:
+        """Refuse a change of guarded columns of linked users, then update.
+
+        Raises `BypassesClerk`.
+        """
         self._refuse_bypass(values)
         return super().update(**values)
 
     def _update(self, values: Sequence[tuple[models.Field, Any, Any]]) -> int:
-        """What `Model.save` calls, and loading a fixture."""
+        """Refuse the same for `Model.save` and for fixtures, which call this method."""
         self._refuse_bypass({field.attname: value for field, _, value in values})
         return super()._update(values)  # type: ignore[misc]
 
@@ -85,7 +96,10 @@ class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
         update_fields: Collection[str] | None = None,
         unique_fields: Collection[str] | None = None,
     ) -> list[Any]:
-        """Inserts are free. An upsert is not: which rows it changes is not known before."""
+        """Allow inserts, and refuse upserts of guarded columns.
+
+        It is not known before an upsert which rows it changes. Raises `BypassesClerk`.
+        """
         columns = guard.GUARDED.keys() & set(update_fields or ())
         if columns and not guard.lifted():
             raise guard.change_refused(columns)
@@ -94,8 +108,10 @@ class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
         )
 
     def _refuse_bypass(self, values: Mapping[str, Any]) -> None:
-        """Raise `BypassesClerk` when a linked row would get another name, email or Clerk id. An
-        expression counts as another value."""
+        """Raise `BypassesClerk` if a linked row would get another name, email or Clerk id.
+
+        An expression counts as another value.
+        """
         columns = guard.GUARDED.keys() & values.keys()
         if not columns or guard.lifted():
             return
@@ -114,8 +130,11 @@ def _differs(column: str, value: Any) -> Q:
 
 
 class BuilderUser(models.Model):
-    """A person who signs in through Clerk. *Linked* when `clerk_id` is a valid Clerk id: other
-    applications have stored placeholders and empty texts."""
+    """A person who signs in through Clerk.
+
+    The user is *linked* if `clerk_id` is a valid Clerk id. Other applications have stored
+    placeholders and empty texts there.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     clerk_id = models.TextField("Clerk id", null=True, blank=True, unique=True, editable=False)
@@ -139,7 +158,7 @@ class BuilderUser(models.Model):
 
     class Meta:
         db_table = "users"
-        base_manager_name = "objects"  # what `save` writes with: guarded like the rest
+        base_manager_name = "objects"  # `save` writes through it, so it must be guarded too
         ordering = ["-created_at", "id"]
         permissions = [
             ("replace_email", "Can replace the email of a linked user at once"),
@@ -171,36 +190,41 @@ class BuilderUser(models.Model):
         return self.name or self.email
 
     def get_absolute_url(self) -> str:
+        """Return the address of the user's form in the admin."""
         return reverse("admin:users_builderuser_change", args=[self.pk])
 
     @property
     def account_id(self) -> str:
-        """The id of the user's Clerk account, "" without one."""
+        """Return the id of the user's Clerk account, or "" without one."""
         return self.clerk_id if self.clerk_id and USER_ID.match(self.clerk_id) else ""
 
     @property
     def linked(self) -> bool:
+        """Return whether the user has a Clerk account."""
         return bool(self.account_id)
 
     @property
     def has_invalid_id(self) -> bool:
-        """Whether `clerk_id` holds a text that is not a valid Clerk id."""
+        """Return whether `clerk_id` holds a text that is not a valid Clerk id."""
         return self.clerk_id is not None and not self.linked
 
 
 @receiver(pre_delete, sender=BuilderUser)
 def _refuse_deletion(instance: BuilderUser, **kwargs: Any) -> None:
-    """Raise `BypassesClerk` for a linked user, however the deletion came about."""
+    """Refuse the deletion of a linked user, from whichever code it comes.
+
+    Raises `BypassesClerk`.
+    """
     if not guard.lifted() and BuilderUser.objects.linked().filter(pk=instance.pk).exists():
         raise guard.deletion_refused()
 
 
 class ClerkAccount(models.Model):
-    """What is known of one Clerk account, linked or not: the join of all facts about it.
+    """What is known of one Clerk account, linked or not: all facts about it, merged.
 
-    Answers, events and scans are facts; in which order they come makes no difference
-    (`users.sync.inbound.facts`). Lists, badges and drift are SQL over it, so that no page needs
-    to ask Clerk.
+    Answers, events and scans are facts; their order of arrival does not matter
+    (`users.sync.inbound.facts`). Lists, badges and reports are SQL over this table, so that no page
+    needs to ask Clerk.
     """
 
     clerk_id = models.TextField("Clerk id", primary_key=True)
@@ -241,7 +265,7 @@ class ClerkAccount(models.Model):
         help_text="Others can write it there too, so alone it links nobody.",
     )
     version = models.TextField(blank=True, default="", db_default="", editable=False)
-    """Orders states of the account: by `updated_at`, by when it was observed, by content."""
+    """Orders the states of the account: by `updated_at`, then time of observation, then content."""
     known_name = models.TextField("last name that was not empty", blank=True, db_default="")
     known_name_version = models.TextField(blank=True, db_default="", editable=False)
     known_email = models.TextField("last email that was not empty", blank=True, db_default="")
@@ -251,11 +275,11 @@ class ClerkAccount(models.Model):
     names = models.JSONField(
         "names ever shown", default=dict, db_default={}, blank=True, editable=False
     )
-    """`{name: version}`, of the last state that had it."""
+    """Maps each name to the version of the last state that had it."""
     addresses = models.JSONField(
         "addresses ever verified as primary", default=dict, db_default={}, blank=True
     )
-    """`{address: [first, last]}`, in microseconds since 1970."""
+    """Maps each address to `[first, last]`, in microseconds since 1970."""
     answered_at = models.DateTimeField("last answer of Clerk", null=True, blank=True)
     reconcile_due = models.BooleanField(
         "still to be reconciled", default=False, db_default=False, editable=False
@@ -319,10 +343,10 @@ class LinkedBy(models.TextChoices):
 
 
 class Agreement(models.Model):
-    """What is known of a row beside its columns, which other applications own too.
+    """What is known of a row beside its columns, because other applications also write those.
 
-    Whose decision its link is, the values on which row and account last were the same, and those
-    that the row has by itself, not by following its account.
+    It holds who decided the link, the values that row and account last had in common, and the
+    values that the row has by itself and not from its account.
     """
 
     user = models.OneToOneField(
@@ -367,6 +391,8 @@ class Agreement(models.Model):
 
 
 class OperationKind(models.TextChoices):
+    """The kinds of change that an attempt can record."""
+
     CREATE = "create", "Create"
     UPDATE = "update", "Edit"
     DELETE = "delete", "Delete"
@@ -389,6 +415,8 @@ class OperationKind(models.TextChoices):
 
 
 class Source(models.TextChoices):
+    """Where a change came from."""
+
     ADMIN = "admin", "Admin"
     COMMAND = "command", "Command"
     WEBHOOK = "webhook", "Clerk event"
@@ -397,6 +425,8 @@ class Source(models.TextChoices):
 
 
 class Status(models.TextChoices):
+    """How far an attempt is. Only `STARTED` is pending."""
+
     STARTED = "started", "Open"
     APPLIED = "applied", "Applied"
     REFUSED = "refused", "Refused"
@@ -405,36 +435,37 @@ class Status(models.TextChoices):
 
 
 class SyncAttemptQuerySet(models.QuerySet["SyncAttempt"]):
+    """Selections of attempts."""
+
     def pending(self) -> Self:
         """Select the attempts that are not resolved yet."""
         return self.filter(status=Status.STARTED)
 
     def in_flight(self) -> Self:
-        """Select the attempts whose request Clerk may still take, resolved or not, and those
-        that are pending."""
+        """Select the pending attempts, and those whose request Clerk may still accept."""
         return self.filter(Q(status=Status.STARTED) | Q(late_until__gt=Now()))
 
 
 class DatabaseTimeField(models.DateTimeField):
-    """A time by the database's clock. The INSERT returns what an expression became."""
+    """A time by the database's clock. The INSERT returns the value of an expression."""
 
     db_returning = True
 
     def deconstruct(self) -> Any:
-        """Be a plain `DateTimeField` in migrations: the column is one."""
+        """Describe itself to migrations as a plain `DateTimeField`, because the column is one."""
         name, _, args, kwargs = super().deconstruct()
         return name, "django.db.models.DateTimeField", args, kwargs
 
 
 class SyncAttempt(models.Model):
-    """One intended change: who wanted what, and how it ended.
+    """One intended change: who wanted what, and its outcome.
 
-    Committed as `started` before the first remote call, so that a change whose process died is
-    never forgotten. `changes` maps a field to `[before, after]`, secrets as "(set)"; `details`
-    holds what recovery needs to decide (ids, times), never a secret.
+    It is committed as `started` before the first remote call, so that a change is not forgotten
+    when its process dies. `changes` maps a field to `[before, after]`, with secrets as "(set)".
+    `details` holds what recovery needs to decide (ids, times), never a secret.
 
-    `late_until` is set while Clerk may still take the request, by the database's clock. "Clerk
-    does not have the change" is proof only when Clerk was read after it.
+    `late_until` is set while Clerk may still accept the request, by the database's clock. Only a
+    read from Clerk after that time proves that Clerk does not have the change.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -508,11 +539,15 @@ class SyncAttempt(models.Model):
 
     @property
     def pending(self) -> bool:
+        """Return whether the attempt is not resolved yet."""
         return self.status == Status.STARTED
 
 
 class RememberedInstance(models.Model):
-    """The Clerk instance that our key belongs to; one row. A 404 of another one says nothing."""
+    """The Clerk instance that our key belongs to; one row.
+
+    A 404 from another instance proves nothing about our accounts.
+    """
 
     id = models.SmallAutoField(primary_key=True)
     instance_id = models.TextField("Clerk's instance id")
@@ -530,8 +565,10 @@ class RememberedInstance(models.Model):
 
 
 class EventCheck(models.Model):
-    """What the last look at Clerk's newest changes found; one row. It tells whether events
-    arrive, and when the worker looks again."""
+    """The result of the last check of Clerk's newest changes; one row.
+
+    It says whether events arrive, and when the worker checks again.
+    """
 
     id = models.SmallAutoField(primary_key=True)
     next_at = models.DateTimeField("looks again", default=timezone.now)
@@ -553,6 +590,8 @@ class EventCheck(models.Model):
 
 
 class InvitationStatus(models.TextChoices):
+    """How far an invitation is. `WAITING` and `PENDING` are open."""
+
     WAITING = "waiting", "Waiting to be sent"
     PENDING = "pending", "Pending"
     ACCEPTED = "accepted", "Accepted"
@@ -565,6 +604,8 @@ class Invitation(models.Model):
     """A Clerk invitation that we sent: for a new account, or for a new email of an old one."""
 
     class Purpose(models.TextChoices):
+        """What acceptance of the invitation does: create an account, or change an email."""
+
         NEW_ACCOUNT = "new_account", "New account"
         EMAIL_CHANGE = "email_change", "Change of email"
 
@@ -578,7 +619,7 @@ class Invitation(models.Model):
     purpose = models.CharField(max_length=20, choices=Purpose.choices)
     email = models.EmailField()
     reference = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    """Stands in the metadata of Clerk's invitation: by it ours is known again."""
+    """Is stored in the metadata of Clerk's invitation, to recognize ours."""
     clerk_invitation_id = models.TextField(
         "Clerk's invitation id", null=True, blank=True, unique=True
     )
@@ -620,20 +661,23 @@ class Invitation(models.Model):
 
     @property
     def open(self) -> bool:
+        """Return whether the invitation can still be accepted, or waits to be sent."""
         return self.status in (InvitationStatus.WAITING, InvitationStatus.PENDING)
 
 
 class DeliveryStatus(models.TextChoices):
+    """How far a delivery is, for people."""
+
     TAKEN = "taken", "Taken"
     WAITING = "waiting", "Waiting"
     UNUSABLE = "unusable", "Cannot be applied"
 
 
 class WebhookDelivery(models.Model):
-    """One event from Clerk, by its `svix-id`. The payload is kept until it has taken effect.
+    """One event from Clerk, by its `svix-id`. The payload is stored until the event was applied.
 
-    `processed_at` stands as soon as nothing is tried again: with a payload it can never take
-    effect, and `error` says why.
+    `processed_at` is set when the event is not tried again. If there is still a payload then, the
+    event can never be applied, and `error` says why.
     """
 
     svix_id = models.TextField(primary_key=True)
@@ -661,14 +705,17 @@ class WebhookDelivery(models.Model):
 
     @property
     def state(self) -> DeliveryStatus:
+        """Return the status that `processed_at` and `payload` imply."""
         if self.processed_at is None:
             return DeliveryStatus.WAITING
         return DeliveryStatus.TAKEN if self.payload is None else DeliveryStatus.UNUSABLE
 
 
 class WebhookRefusal(models.Model):
-    """The last delivery that was refused: one row for those that Clerk signed, one for the rest,
-    so that nobody without its secret fills a table."""
+    """The last refused delivery: one row for those that Clerk signed, and one for all others.
+
+    With only two rows, nobody without Clerk's secret can fill the table.
+    """
 
     signed = models.BooleanField(primary_key=True)
     reason = models.TextField()
@@ -682,6 +729,8 @@ class WebhookRefusal(models.Model):
 
 
 class RunStatus(models.TextChoices):
+    """How far a bulk run is."""
+
     RUNNING = "running", "Running"
     FINISHED = "finished", "Finished"
     STOPPED = "stopped", "Stopped by a brake"
@@ -689,8 +738,10 @@ class RunStatus(models.TextChoices):
 
 
 class BulkRun(models.Model):
-    """One run of a bulk command: what it was asked, and how far it came. Its rows are its plan
-    and its result in one, so that a killed run goes on where it was."""
+    """One run of a bulk command: its options and its progress.
+
+    Its rows are both its plan and its result, so that a killed run can continue.
+    """
 
     id = models.BigAutoField(primary_key=True)
     command = models.TextField()
@@ -716,6 +767,8 @@ class BulkRun(models.Model):
 
 
 class RowStatus(models.TextChoices):
+    """How far a row of a bulk run is."""
+
     WAITING = "waiting", "Waiting"
     DONE = "done", "Done"
     SKIPPED = "skipped", "Skipped"
@@ -723,8 +776,11 @@ class RowStatus(models.TextChoices):
 
 
 class BulkRow(models.Model):
-    """One planned change of a run. `changes` maps a field to `[before, after]`: the befores are
-    what must still be stored when its turn comes."""
+    """One planned change of a run.
+
+    `changes` maps a field to `[before, after]`. The value before must still be stored when the row
+    is applied.
+    """
 
     id = models.BigAutoField(primary_key=True)
     run = models.ForeignKey(BulkRun, on_delete=models.CASCADE, related_name="rows")
@@ -766,8 +822,10 @@ class BulkRow(models.Model):
 
 
 class ApiUse(models.Model):
-    """How many requests one person, or one address, has sent to the API in the window that began
-    at `since`. `key` is a digest, so that nobody's address is stored."""
+    """The number of API requests of one person, or one address, in one window.
+
+    The window began at `since`. `key` is a digest, so that no address is stored.
+    """
 
     key = models.TextField(primary_key=True)
     since = models.DateTimeField()

@@ -1,8 +1,9 @@
-"""Background jobs on the same PostgreSQL (procrastinate): each is one call into `users.sync`.
+"""Background jobs on the same PostgreSQL (procrastinate). Each makes one call into `users.sync`.
 
-Run by `manage.py procrastinate worker`. What they do is found in the tables, so a job that is
-lost is no loss: the next one does it. No job has a `lock`: one that a killed worker left
-"doing" would hold it for ever (procrastinate issues 1408, 1446).
+`manage.py procrastinate worker` runs them. Each job finds its work in the tables, so a lost job
+does no harm: the next one does the same work. No job has a `lock`: a killed worker leaves its
+job in the status "doing", and that job would hold the lock for ever (procrastinate issues 1408
+and 1446).
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ logger = logging.getLogger(__name__)
 @app.periodic(cron="* * * * *")
 @app.task(queueing_lock="upkeep")
 def run_upkeep(timestamp: int) -> None:
-    """Every minute; none piles up behind a slow one."""
+    """Run maintenance every minute, and log what it did.
+
+    The queueing lock keeps jobs from piling up behind a slow one.
+    """
     report = maintenance.run()
     for note in report.notes:
         logger.info("%s", note)
@@ -35,27 +39,35 @@ def run_upkeep(timestamp: int) -> None:
 @app.periodic(cron="* * * * *")
 @app.task(queueing_lock="mirror")
 def keep_mirror_current(timestamp: int) -> None:
-    """Every minute, and the tables say what is due: the nightly scan, the hourly look. A scan may
-    take longer than a minute; the next jobs find it at work."""
-    nightly.scan_if_due()  # first: an empty copy does not mean that events are missing
+    """Start the nightly scan and the check for missed events when they are due.
+
+    This runs every minute; the tables say what is due. A scan may take longer than a minute. The
+    next jobs then see that it is still running.
+    """
+    nightly.scan_if_due()  # first: an empty mirror does not mean that events are missing
     newest.look_if_due()
 
 
 @app.periodic(cron="17 3 * * *")
 @app.task(queueing_lock="forget")
 def forget_old_deliveries(timestamp: int) -> None:
+    """Delete old webhook deliveries, once a night."""
     deliveries.forget_old()
 
 
 @app.periodic(cron="*/10 * * * *")
 @app.task(queueing_lock="api_use")
 def forget_old_counts(timestamp: int) -> None:
+    """Delete expired counts of API requests, every ten minutes."""
     throttle.forget_old()
 
 
 @app.periodic(cron="23 * * * *")
 @app.task(queueing_lock="stalled")
 async def end_stalled_jobs(timestamp: int) -> None:
-    """Jobs of workers that were killed; what they did is found again in the tables."""
+    """Delete the jobs of killed workers, once an hour.
+
+    Later jobs find the same work in the tables.
+    """
     for job in await app.job_manager.get_stalled_jobs():
         await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)

@@ -1,4 +1,4 @@
-"""How often somebody may ask, counted in PostgreSQL: all processes share one count."""
+"""Rate limits for callers, counted in PostgreSQL so that all processes share one count."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ RETURNING count, extract(epoch FROM since + %(window)s - now())
 
 
 def seconds_to_wait(who: str, *, limit: int) -> int:
-    """Count a request of `who`, of whom `limit` are answered a minute. Give 0, or the seconds
-    after which the next one is."""
+    """Count one request of `who`. Return the seconds to wait, or 0 if the request is allowed.
+
+    `who` may send `limit` requests in each window of a minute.
+    """
     key = salted_hmac(__name__, who, algorithm="sha256").hexdigest()
     parameters: dict[str, Any] = {"key": key, "window": WINDOW}
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""What a field may hold, for the form and for the spreadsheet alike."""
+"""The rules for values of fields, shared by forms and spreadsheets."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from users.models import Role
 NAME_LENGTH, EMAIL_LENGTH = 200, 254
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
-"""Among them those that turn a text round, by which one name looks like another."""
+"""Includes the characters that change the direction of text: one name can look like another."""
 _MARKUP = re.compile(r"[<>]")
 
 
 def clean_name(value: str) -> str:
-    """Whitespace squashed; characters that no name has are refused. Raises `ValidationError`."""
+    """Return the name with its white space squashed.
+
+    Raises `ValidationError` for characters that a name cannot hold, and for a wrong length.
+    """
     if CONTROL.search(value):
         raise ValidationError("Remove the control characters from the name.")
     if _MARKUP.search(value):
@@ -32,10 +35,13 @@ def clean_name(value: str) -> str:
 
 
 def clean_email(value: str) -> str:
-    """Stripped and in lower case. Raises `ValidationError`."""
+    """Return the email stripped and in lower case.
+
+    Raises `ValidationError` if it is not a valid address.
+    """
     email = value.strip()
-    # `validate_email` takes the Kelvin sign and three more letters for ASCII, and lowering some
-    # of them makes another mailbox.
+    # `validate_email` accepts the Kelvin sign and three more letters as ASCII. Lower case turns
+    # some of them into the letters of another mailbox.
     if not email.rpartition("@")[0].isascii():
         raise ValidationError(EmailValidator.message)
     email = email.lower()
@@ -46,6 +52,9 @@ def clean_email(value: str) -> str:
 
 
 def clean_roles(role: str | None, internal_role: str | None) -> None:
-    """Raises `ValidationError` for an internal role of somebody who is no Admin."""
+    """Refuse an internal role for a user whose role is not Admin.
+
+    Raises `ValidationError`.
+    """
     if internal_role and role and role != Role.ADMIN:
         raise ValidationError("Only users with the role Admin have an internal role.")

@@ -1,8 +1,8 @@
-"""The edit token: what a form was opened with, as an opaque signed text.
+"""The edit token: the values that a form was opened with, as a signed text.
 
-The token changes whenever a shown field changed, whoever wrote it. A counter or `updated_at` would
-not: the application that this one replaces writes the same table and moves neither. The token holds
-the values themselves, so that a conflict can say what changed since.
+The token changes whenever a shown field changed, whoever wrote the field. A counter or
+`updated_at` would not change: the application that this one replaces writes the same table and
+updates neither. The token holds the values themselves, so that a conflict can list what changed.
 """
 
 from __future__ import annotations
@@ -25,28 +25,33 @@ class UnreadableToken(ValueError):
 
 
 def value_of(user: BuilderUser, field: str) -> Any:
-    """The stored value of a shown field, as JSON can hold it."""
+    """Return the stored value of a shown field, in a form that JSON can hold."""
     if field == "builder_group":
         return str(user.builder_group_id) if user.builder_group_id else None
     return getattr(user, field)
 
 
 def values_of(user: BuilderUser) -> dict[str, Any]:
+    """Return the stored values of all shown fields."""
     return {field: value_of(user, field) for field in SHOWN}
 
 
 def version_of(user: BuilderUser) -> str:
-    """Return the token of the values that are stored now."""
+    """Return the token for the values that are stored now."""
     return token_of(user, values_of(user))
 
 
 def token_of(user: BuilderUser, base: dict[str, Any]) -> str:
+    """Return the token for the values in `base`. It is valid for this user only."""
     values = [str(user.pk), *(base[field] for field in SHOWN)]
     return signing.dumps(values, salt=SALT, compress=True)
 
 
 def base_of(token: str, user: BuilderUser) -> dict[str, Any]:
-    """Return the values that a form of `user` was opened with. Raises `UnreadableToken`."""
+    """Return the values that a form of `user` was opened with.
+
+    Raises `UnreadableToken`.
+    """
     try:
         owner, *values = signing.loads(token, salt=SALT)
         base = dict(zip(SHOWN, values, strict=True))
@@ -58,15 +63,16 @@ def base_of(token: str, user: BuilderUser) -> dict[str, Any]:
 
 
 def differences(user: BuilderUser, base: dict[str, Any]) -> list[str]:
-    """The shown fields whose stored value is not the one in `base`."""
+    """List the shown fields whose stored value differs from `base`."""
     return [field for field in SHOWN if field in base and value_of(user, field) != base[field]]
 
 
 def same(field: str, one: Any, other: Any) -> bool:
-    """Compare two values of a field, ignoring how legacy rows spell them.
+    """Return whether two values of a field are equal, ignoring how legacy rows spell them.
 
-    Legacy rows hold double spaces, capitals and empty texts that no form would store. These are
-    no change: otherwise editing the group would rename the person in Clerk.
+    Legacy rows hold double spaces, capitals and empty texts that no form would store. These
+    differences do not count as changes: otherwise editing the group would rename the person in
+    Clerk.
     """
     if normalized := _NORMALIZED.get(field):
         return normalized(one or "") == normalized(other or "")
@@ -77,4 +83,4 @@ _NORMALIZED: dict[str, Callable[[str], str]] = {
     "name": names.normalized,
     "email": emails.normalized,
 }
-"""As `users.sync.mirror.comparison` compares the row with Clerk."""
+"""Must agree with `users.sync.mirror.comparison`, which compares the row with Clerk."""

@@ -1,12 +1,12 @@
-"""Clerk's events, sent through Svix: check the signature, hand to `users.sync.inbound.deliveries`.
+"""The endpoint for Clerk's events, which Svix sends: check the signature, then store the event.
 
-| answer | when |
+| status | meaning |
 |---|---|
-| 200 | taken, known already, of a type that we do not read, kept for another try, or kept |
-|     | because it can never be applied: Clerk would send it again for a day for nothing |
-| 400 | not signed by Clerk, out of time, or of another Clerk instance |
-| 405, 413 | not POST; more than 1 MiB |
-| 503 | the database does not answer: Clerk sends it again |
+| 200 | The event was applied, is known already, is of a type that we do not use, is stored for |
+|     | a retry, or can never be applied. Clerk would otherwise send it again for a day. |
+| 400 | The event is not signed by Clerk, is too old, or is from another Clerk instance. |
+| 405, 413 | The method is not POST; the body is larger than 1 MiB. |
+| 503 | The database does not answer. Clerk sends the event again. |
 """
 
 from __future__ import annotations
@@ -31,9 +31,13 @@ MAX_BODY = 2**20
 
 
 @login_not_required
-@csrf_exempt  # the signature is what proves the sender
+@csrf_exempt  # the signature proves the sender
 @require_POST
 def clerk_webhook(request: HttpRequest) -> HttpResponse:
+    """Answer one delivery of an event, by the table above.
+
+    Refusals are logged. A claimed but wrong signature is also stored, for the health page.
+    """
     try:
         body = bodies.read(request, limit=MAX_BODY)
         svix_id = signatures.check(body, request.headers)

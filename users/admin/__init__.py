@@ -1,4 +1,4 @@
-"""The admin: one module a model. Each declares, and calls one function of `users.sync`."""
+"""The admin: one module for each model. Each page calls one function of `users.sync`."""
 
 from users.admin import (
     attempt,

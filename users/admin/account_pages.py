@@ -31,7 +31,7 @@ from users.sync.services import invitations, sign_in, unseen
 
 @dataclass(frozen=True)
 class Way:
-    """`effect` says what it does to the person."""
+    """One way to change an email. `effect` says what it does to the person."""
 
     kind: OperationKind
     label: str
@@ -52,16 +52,20 @@ WAYS = {
         "and Clerk notifies it. Confirm that the new address is theirs.",
     ),
 }  # fmt: skip
-"""By `how`. The first that one may is the default."""
+"""Maps a value of the field `how` to its way. The first way that is allowed is the default."""
 
 CHANGES_OF_EMAIL = tuple(way.kind for way in WAYS.values())
 
 
 class AccountPages(SafeAdmin):
-    """A new email and a new password have a page of their own, as Django does for passwords:
-    one save makes at most one write at Clerk."""
+    """The pages *Change email* and *Set password*, and the helpers of all pages beside the form.
+
+    Each has its own page, as Django does for passwords, so that one save makes at most one write
+    at Clerk.
+    """
 
     def account_urls(self) -> list[Any]:
+        """List the addresses of the two pages."""
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/email/", view(self.email_view), name="users_builderuser_email"),
@@ -74,6 +78,10 @@ class AccountPages(SafeAdmin):
 
     @method_decorator(csrf_protect)
     def email_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the page *Change email*, and change the email in the chosen way.
+
+        Raises `PermissionDenied` if no way is allowed, and on POST if the user is not linked.
+        """
         user = self.user_of_page(request, object_id, *CHANGES_OF_EMAIL)
         if user is None:
             return self.missing(request, object_id)
@@ -116,6 +124,7 @@ class AccountPages(SafeAdmin):
 
     @method_decorator([sensitive_post_parameters(), csrf_protect])
     def password_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the page *Set password*, and set the password."""
         user = self.user_of_page(request, object_id, OperationKind.SET_PASSWORD)
         if user is None:
             return self.missing(request, object_id)
@@ -137,7 +146,7 @@ class AccountPages(SafeAdmin):
                 return self.back(user)
         return self.render(request, user, "Set password", "password.html", {"form": form})
 
-    # --- What pages of their own share -----------------------------------------------------------
+        # --- Shared by the pages beside the form -------------------------------------------------
 
     def user_of_page(
         self,
@@ -146,9 +155,9 @@ class AccountPages(SafeAdmin):
         *kinds: OperationKind,
         wanted: Mapping[str, Any] = NOTHING,
     ) -> BuilderUser | None:
-        """The user of a page that makes one of these kinds of change; None if there is none.
+        """Return the user of a page that makes these kinds of change, or None if there is none.
 
-        Raises `PermissionDenied`, with the reason, for who may make none of them.
+        Raises `PermissionDenied`, with the reason, if this person may make none of them.
         """
         user = self.get_object(request, unquote(object_id))
         if not self.has_view_permission(request, user):
@@ -169,6 +178,7 @@ class AccountPages(SafeAdmin):
         self, request: HttpRequest, user: BuilderUser, title: str, template: str,
         context: dict[str, Any],
     ) -> HttpResponse:  # fmt: skip
+        """Render a page about a user, with the failure of its form or context."""
         form = context.get("form")
         failure = form.failure if form else context.get("failure")
         return TemplateResponse(
@@ -189,7 +199,7 @@ class AccountPages(SafeAdmin):
         )
 
     def tell(self, request: HttpRequest, done: str, result: Any) -> None:
-        """Say that it is done, or that it waits, and what else there is to know."""
+        """Report that the change is done, or that it waits, and show the warnings of the result."""
         unseen.mark_answered(request.user, result.attempt, again=again_of(request))
         until = getattr(result, "waits_until", None)
         if until is None:
@@ -204,17 +214,18 @@ class AccountPages(SafeAdmin):
             messages.warning(request, warning)
 
     def back(self, user: BuilderUser) -> HttpResponse:
-        """Lead to the form of the user, to the list if the user is deleted."""
+        """Redirect to the form of the user, or to the list if the user is deleted."""
         if not BuilderUser.objects.filter(pk=user.pk).exists():
             return HttpResponseRedirect(reverse("admin:users_builderuser_changelist"))
         return HttpResponseRedirect(user.get_absolute_url())
 
     def missing(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Redirect as Django does for a user that does not exist."""
         return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
 
 
 def _typed(request: HttpRequest, user: BuilderUser) -> dict[str, str]:
-    """Fill the page with an email of the form, or with a change that is saved again."""
+    """Return the initial values: an email from the form, or from a change that is saved again."""
     again = again_of(request, [OperationKind.REPLACE_EMAIL, OperationKind.INVITE], user_id=user.pk)
     if again is None:
         return {"email": request.GET.get("email", "")}
@@ -224,7 +235,7 @@ def _typed(request: HttpRequest, user: BuilderUser) -> dict[str, str]:
 
 
 def _explained(form: ChangeEmailForm) -> list[dict[str, Any]]:
-    """Each way with its radio button, None if one may not go it."""
+    """List each way with its radio button, or None if this person may not use it."""
     radios = {str(radio.data["value"]): radio for radio in form["how"]}
     return [
         {"radio": radios.get(how), "label": way.label, "effect": way.effect}
@@ -233,7 +244,7 @@ def _explained(form: ChangeEmailForm) -> list[dict[str, Any]]:
 
 
 def _providers(user: BuilderUser) -> str:
-    """Sign-ins that the address may be tied to, as words: Google, ..."""
+    """Name the sign-in providers that the address may be tied to, for example “Google, Apple”."""
     known = getattr(user, "account", None)
     names = known.providers if known else []
     return ", ".join(name.removeprefix("oauth_").capitalize() for name in names)

@@ -1,5 +1,7 @@
-"""What staff may do to a user's account in Clerk: each action with its kind of change, a page that
-says what it does to the person, and an attempt."""
+"""What staff may do to a user's account in Clerk.
+
+Each action has a kind of change, an attempt, and a page that says what it does to the person.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,12 @@ from users.sync.services import invitations, linking, sign_in, transfer
 
 PUSHES = {"name": OperationKind.PUSH_NAME, "email": OperationKind.PUSH_EMAIL}
 PULLS = {"name": OperationKind.FOLLOW, "email": OperationKind.FOLLOW}
-"""Field of the panel → the kind of change that copies it."""
+"""Maps a field of the panel to the kind of change that copies it."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """`shown` says whether it makes sense for a user and our copy of the account."""
+    """One action. `shown` says whether it makes sense for a user and the mirror of the account."""
 
     slug: str
     label: str
@@ -41,6 +43,7 @@ class Action:
 
     @property
     def url_name(self) -> str:
+        """Return the name of the action's address."""
         return f"users_builderuser_{self.slug.replace('-', '_')}"
 
 
@@ -105,9 +108,10 @@ ACTIONS = (
 
 
 class AccountActions(AccountPages):
-    """The actions as pages beside the form."""
+    """The pages of the actions, beside the form."""
 
     def action_urls(self) -> list[Any]:
+        """List the addresses of all actions, and of the page that links an account."""
         view = self.admin_site.admin_view
         return [
             path(
@@ -119,7 +123,7 @@ class AccountActions(AccountPages):
         ] + [path("<path:object_id>/link/", view(self.link_view), name="users_builderuser_link")]
 
     def actions_for(self, request: HttpRequest, user: BuilderUser) -> list[tuple[Action, str]]:
-        """What this person may do to this user now, each with the address of its page."""
+        """List the actions that this person may use on this user now, with their addresses."""
         known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
         return [
             (action, reverse(f"admin:{action.url_name}", args=[user.pk]))
@@ -135,6 +139,7 @@ class AccountActions(AccountPages):
         return view
 
     def action_view(self, request: HttpRequest, object_id: str, action: Action) -> HttpResponse:
+        """Show what the action does to the person, and do it on POST."""
         user = self.user_of_page(request, object_id, action.kind)
         if user is None:
             return self.missing(request, object_id)
@@ -152,7 +157,7 @@ class AccountActions(AccountPages):
 
     @method_decorator(csrf_protect)
     def link_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Search at Clerk, then take one of what was found."""
+        """Search accounts in Clerk, and link the chosen one on POST."""
         user = self.user_of_page(request, object_id, OperationKind.LINK)
         if user is None:
             return self.missing(request, object_id)
@@ -173,6 +178,7 @@ class AccountActions(AccountPages):
     # --- Push, pull, refresh -----------------------------------------------------------------
 
     def copy_urls(self) -> list[Any]:
+        """List the addresses that copy one field to Clerk or from Clerk."""
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/push/<str:field>/", view(self.copy_view),
@@ -190,7 +196,7 @@ class AccountActions(AccountPages):
         self, request: HttpRequest, object_id: str, field: str, run: Callable[..., Any],
         kinds: Mapping[str, OperationKind], done: str,
     ) -> HttpResponse:  # fmt: skip
-        """One field from one copy to the other; a button of the panel."""
+        """Copy one field to Clerk or from Clerk, for a button of the panel."""
         if field not in kinds:
             raise Http404
         user = self.user_of_page(request, object_id, kinds[field], wanted={field: None})

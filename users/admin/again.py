@@ -1,5 +1,4 @@
-"""*Save again*: a page that opens with what its author had typed into a change that was not
-saved."""
+"""*Save again*: open a page with what its author typed into a change that was not saved."""
 
 from __future__ import annotations
 
@@ -31,11 +30,11 @@ PAGES: dict[str, str] = {
     OperationKind.LINK: "link",
     OperationKind.UNLINK: "unlink",
 }
-"""By the kind of change: the page where it is made. All others are made on the form of the user."""
+"""Maps a kind of change to its page. All other kinds are made on the form of the user."""
 
 
 def again_url(request: HttpRequest, attempt: SyncAttempt) -> str:
-    """Give the address of the page; "" if this person may not use it, or the user is gone."""
+    """Return the address of the page; "" if this person may not use it, or the user is deleted."""
     page = PAGES.get(attempt.operation, "change")
     if _is_change_of_email(attempt):
         page = "email"
@@ -62,7 +61,10 @@ def again_of(
     *,
     user_id: UUID | None = None,
 ) -> SyncAttempt | None:
-    """Find the change that the address names, if this person made it, of this user."""
+    """Find the change that the address names.
+
+    Return None unless this person made it, and it is of one of `kinds` and of this user.
+    """
     named = request.GET.get("again", "")
     if not (named.isascii() and named.isdigit() and len(named) < 19):
         return None
@@ -75,7 +77,7 @@ def again_of(
 
 
 def typed(attempt: SyncAttempt | None) -> dict[str, Any]:
-    """Return the values that its author wanted, by field."""
+    """Return the values that the author of the attempt wanted, by field."""
     if attempt is None:
         return {}
     return {field: after for field, (_, after) in attempt.changes.items()}

@@ -1,3 +1,5 @@
+"""The admin of attempts."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -21,7 +23,7 @@ from users.sync.services import unseen
 
 @admin.register(SyncAttempt)
 class SyncAttemptAdmin(ReadOnlyAdmin):
-    """The journal. Staff look at it; a pending attempt can be checked with Clerk."""
+    """The list of attempts, read-only. A pending attempt can be checked with Clerk."""
 
     list_display = ["started_at", "operation", "user_link", "status", "source", "by", "message"]
     list_display_links = ["started_at"]
@@ -38,18 +40,22 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
     change_form_template = "admin/users/syncattempt/change_form.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SyncAttempt]:
+        """Add the names of groups, which the changes show."""
         return with_group_names(super().get_queryset(request))
 
     @admin.display(description="builder user")
     def user_link(self, attempt: SyncAttempt) -> str:
+        """Link the name that the user had then."""
         return link_to(attempt, attempt.user, attempt.label)
 
     @admin.display(description="by", ordering="actor")
     def by(self, attempt: SyncAttempt) -> str:
+        """Name the author: the person at the front end, or the staff user."""
         return attempt.actor_name or name_of(attempt.actor) or NOTHING
 
     @admin.display(description="changes")
     def changed(self, attempt: SyncAttempt) -> str:
+        """Render the changes as a table with the values before and after."""
         rows = format_html_join(
             "",
             "<tr><th scope=row>{}</th><td>{}</td><td>{}</td></tr>",
@@ -62,6 +68,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
         )
 
     def get_urls(self) -> list[Any]:
+        """Add the two buttons, which accept only POST."""
         check = require_POST(self.admin_site.admin_view(self.check_view))
         dismiss = require_POST(self.admin_site.admin_view(self.dismiss_view))
         return [
@@ -71,7 +78,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
         ]
 
     def check_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """*Check with Clerk now*: recovery of one attempt."""
+        """Recover one attempt, for the button *Check with Clerk now*."""
         attempt = get_object_or_404(SyncAttempt, pk=pk)
         if not (self.has_view_permission(request) and may_check(request)):
             raise PermissionDenied
@@ -79,11 +86,12 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(reverse("admin:users_syncattempt_change", args=[pk]))
 
     def dismiss_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """*Dismiss* on the home page: the author of the change has seen how it ended."""
+        """Mark the outcome of a change as seen by its author, for *Dismiss* on the home page."""
         attempt = get_object_or_404(SyncAttempt, pk=pk, actor_id=request.user.pk)
         unseen.mark_seen(request.user, [attempt])
         return HttpResponseRedirect(reverse("admin:index"))
 
 
 def may_check(request: HttpRequest) -> bool:
+    """Return whether this person may check pending attempts with Clerk."""
     return request.user.has_perm("users.change_builderuser")

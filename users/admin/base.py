@@ -1,4 +1,4 @@
-"""What several admins share."""
+"""Base classes and helpers of the admins."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ from users.sync.services import unseen
 
 EXACT = 10_000
 FILTER_LOOKUPS = frozenset({"exact", "isnull", "isempty", "id__exact", "gte", "lt"})
-"""What Django's filters of a list put after the name of their field."""
+"""The lookups that Django's list filters append to the name of their field."""
 
 
 class CappedPaginator(Paginator):
-    """Counts up to ten thousand rows: counting a million takes longer than showing them."""
+    """A paginator that counts at most ten thousand rows, because counting a million is slow."""
 
     @cached_property
     def count(self) -> int:
+        """Return the number of rows, but at most one more than `EXACT`."""
         rows: Any = self.object_list
         return int(rows.order_by()[: EXACT + 1].count())
 
 
 class SafeAdmin(admin.ModelAdmin):
-    """Whatever stands in an address is an answer, never a 500: PostgreSQL has no NUL, and
-    lookups in the query string reach it as they are.
+    """An admin that answers any address without a status of 500.
 
-    `linked_lookups` are those that pages link to, beside those of the filters.
+    PostgreSQL text cannot hold NUL, and lookups in the query string reach the database unchanged.
+    `linked_lookups` are the lookups that pages link to, in addition to those of the filters.
     """
 
     linked_lookups: tuple[str, ...] = ()
@@ -49,27 +50,39 @@ class SafeAdmin(admin.ModelAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
+        """Treat an id with a NUL as one that does not exist."""
         return None if "\0" in object_id else super().get_object(request, object_id, from_field)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Redirect to the plain list for a lookup that the database refuses.
+
+        Raises `IncorrectLookupParameters`, which Django answers with the redirect.
+        """
         try:
             return super().get_changelist_instance(request)
         except (DataError, ValueError):
             raise IncorrectLookupParameters from None
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow what the page itself offers. Any other lookup reads a hidden column letter by
-        letter: `payload__data__email__startswith=a`."""
+        """Allow only the lookups that the page itself offers.
+
+        Any other lookup could read a hidden column letter by letter:
+        `payload__data__email__startswith=a`.
+        """
         filters: Any = self.get_list_filter(request)  # type: ignore[arg-type]
         return lookup in self.linked_lookups or any(_offers(each, lookup) for each in filters)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """No address fills in a form."""
+        """Ignore the query string: an address must not fill in a form."""
         return {}
 
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *location: Any, **named: Any
     ) -> Any:
+        """Refuse an action on ids that are not valid.
+
+        Raises `BadRequest`.
+        """
         try:
             for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(chosen)
@@ -80,35 +93,43 @@ class SafeAdmin(admin.ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
+        """Remove NUL characters from the search term."""
         return super().get_search_results(request, queryset, search_term.replace("\0", ""))
 
 
 class ReadOnlyAdmin(SafeAdmin):
-    """A record that staff look at and nobody edits."""
+    """An admin of records that staff can see and nobody can edit."""
 
     paginator = CappedPaginator
     show_full_result_count = False
     list_per_page = 50
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Note on each row whether this person may open users: what is shown gets no request."""
+        """Annotate each row with whether this person may open users.
+
+        The methods that render a cell get only the row and no request.
+        """
         return super().get_queryset(request).annotate(opens_user=Value(opens_users(request)))
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """Link related records only if this person may open them."""
         return linked_where_allowed(self, request, super().get_fields(request, obj))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse to add records by hand."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Refuse to change records."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Refuse to delete records."""
         return False
 
 
 def _offers(offered: Any, lookup: str) -> bool:
-    """Whether a filter of a list makes such addresses."""
+    """Return whether a list filter produces such a lookup."""
     if isinstance(offered, type) and issubclass(offered, admin.SimpleListFilter):
         return lookup == offered.parameter_name
     field = offered if isinstance(offered, str) else offered[0]
@@ -116,11 +137,15 @@ def _offers(offered: Any, lookup: str) -> bool:
 
 
 def opens_users(request: HttpRequest) -> bool:
+    """Return whether this person may open the form of a user."""
     return any(map(request.user.has_perm, VIEWERS))
 
 
 def link_to(shown: Any, user: BuilderUser | None, label: str) -> str:
-    """The user as known then, linked while they exist if who sees the row `shown` may open them."""
+    """Return the name that the user had then, as a link if the viewer of the row may open users.
+
+    A deleted user gets no link.
+    """
     if user is None or not shown.opens_user:
         return label or "—"
     return format_html('<a href="{}">{}</a>', user.get_absolute_url(), label)
@@ -129,7 +154,10 @@ def link_to(shown: Any, user: BuilderUser | None, label: str) -> str:
 def linked_where_allowed(
     model_admin: admin.ModelAdmin, request: HttpRequest, fields: Sequence[Any]
 ) -> list[Any]:
-    """Replace relations that are only looked at: Django links them whoever may open the target."""
+    """Replace read-only relations by columns that link only pages that this person may open.
+
+    Django links them for everybody.
+    """
     relations = {
         field.name: field
         for field in model_admin.model._meta.get_fields()
@@ -160,7 +188,7 @@ def _related(
 
 
 def say(request: HttpRequest, failure: ChangeFailed, about: str = "") -> None:
-    """A failure as a message, where there is no form to show it in."""
+    """Show a failure as a message, where there is no form to show it in."""
     trace = f"Clerk's trace id: {failure.trace_id}." if failure.trace_id else ""
     parts = [
         f"{about}:" if about else "",
@@ -172,7 +200,7 @@ def say(request: HttpRequest, failure: ChangeFailed, about: str = "") -> None:
 
 
 def say_result(request: HttpRequest, result: RecoveryResult) -> None:
-    """Say how a recovery ended. Whoever made the change need not be told again at home."""
+    """Show the result of a recovery. Its author need not see the outcome again on the home page."""
     tell = messages.success if result.resolved else messages.warning
     tell(request, result.message)
     if result.resolved:

@@ -1,3 +1,5 @@
+"""The admin of builder groups."""
+
 from __future__ import annotations
 
 from django.contrib import admin
@@ -12,6 +14,8 @@ from users.models import BuilderGroup
 
 @admin.register(BuilderGroup)
 class BuilderGroupAdmin(SafeAdmin):
+    """Builder groups, with a link to the members of each."""
+
     list_display = ["name", "email", "enrollment_slug", "members"]
     search_fields = ["name", "email", "enrollment_slug"]
     search_help_text = "Name, email or enrollment slug"
@@ -20,6 +24,7 @@ class BuilderGroupAdmin(SafeAdmin):
     list_per_page = 50
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BuilderGroup]:
+        """Count the members, and annotate whether this person may open users."""
         return (
             super()
             .get_queryset(request)
@@ -28,6 +33,7 @@ class BuilderGroupAdmin(SafeAdmin):
 
     @admin.display(description="builder users", ordering="member_count")
     def members(self, group: BuilderGroup) -> str:
+        """Return the number of members, as a link to them if this person may open users."""
         count = getattr(group, "member_count", 0)
         if not getattr(group, "opens_user", False):
             return str(count)

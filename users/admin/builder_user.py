@@ -1,4 +1,4 @@
-"""Builder users: the list, the form and its save."""
+"""The admin of builder users: the list, the form and its save."""
 
 from __future__ import annotations
 
@@ -57,34 +57,38 @@ MOST_AT_ONCE = 100
 
 
 class StateFilter(admin.SimpleListFilter):
-    """By how the two copies stand to one another."""
+    """Filter by how the user compares with Clerk."""
 
     title = "Clerk"
     parameter_name = "clerk"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """List all statuses of a user."""
         return list(UserStatus.choices)
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
     ) -> QuerySet[BuilderUser]:
+        """Select the users with the chosen status. Ignore an unknown value."""
         if self.value() in UserStatus.values:
             return queryset.filter(Q(clerk_state=self.value()))
         return queryset
 
 
 class CheckedFilter(admin.SimpleListFilter):
-    """By whether our copy of the user's account was checked with Clerk lately."""
+    """Filter by whether the mirror of the user's account was checked with Clerk lately."""
 
     title = "last checked"
     parameter_name = "checked"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the accounts that were not checked lately."""
         return [("not_lately", NOT_LATELY)]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
     ) -> QuerySet[BuilderUser]:
+        """Select the users whose account was not checked lately. Ignore an unknown value."""
         if self.value() == "not_lately":
             return queryset.filter(where_stale("account__"))
         return queryset
@@ -92,6 +96,8 @@ class CheckedFilter(admin.SimpleListFilter):
 
 @admin.register(BuilderUser)
 class BuilderUserAdmin(AccountActions):
+    """The list and the form of builder users, with all pages beside the form."""
+
     list_display = ["name", "email", "clerk", "builder_group", "role", "last_sign_in", "updated"]
     list_filter = ["role", StateFilter, CheckedFilter]
     list_select_related = ["builder_group", "account"]
@@ -111,11 +117,13 @@ class BuilderUserAdmin(AccountActions):
     # --- The list --------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BuilderUser]:
+        """Fetch groups and accounts too. Add the status only to the list, because it costs time."""
         users = super().get_queryset(request).select_related("builder_group", "account")
         return with_state(users) if _is_list(request) else users
 
     @admin.display(description="Clerk", ordering="clerk_state")
     def clerk(self, user: BuilderUser) -> str:
+        """Render the status of the user, and a second badge if it may be out of date."""
         state = UserStatus(user.clerk_state)  # type: ignore[attr-defined]
         badge = format_html('<span class="state state-{}">{}</span>', state.value, state.label)
         clerk_account = getattr(user, "account", None)
@@ -125,16 +133,19 @@ class BuilderUserAdmin(AccountActions):
 
     @admin.display(description="last sign-in", ordering="account__last_sign_in_at")
     def last_sign_in(self, user: BuilderUser) -> Any:
+        """Return the day of the last sign-in that the mirror knows."""
         clerk_account = getattr(user, "account", None)
         return _day(clerk_account.last_sign_in_at) if clerk_account else None
 
     @admin.display(description="updated", ordering="updated_at")
     def updated(self, user: BuilderUser) -> str:
+        """Return the day of the last update of the row."""
         return _day(user.updated_at)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        """Add the number of changes that are not confirmed by Clerk."""
         unconfirmed = pending.not_confirmed().count()
         context = {**(extra_context or {}), "unconfirmed": unconfirmed}
         return super().changelist_view(request, context)
@@ -145,6 +156,7 @@ class BuilderUserAdmin(AccountActions):
         self, request: HttpRequest, obj: BuilderUser | None = None, change: bool = False,
         **kwargs: Any,
     ) -> type[ModelForm[BuilderUser]]:  # fmt: skip
+        """Use our forms, and give them the failure to show and what this person may not change."""
         if self.has_change_permission(request, obj) if change else True:
             kwargs["form"] = ChangeForm if change else AddForm
         form = super().get_form(request, obj, change=change, **kwargs)
@@ -161,12 +173,12 @@ class BuilderUserAdmin(AccountActions):
         return form
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """What this person had typed into a new user who was not saved."""
+        """Return what this person typed into a new user who was not saved."""
         create = again.again_of(request, again.CREATES)
         return again.typed(create) | ({"account": create.details["account"]} if create else {})
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        """A group can be looked at and added beside its field, not changed or deleted."""
+        """Let people view and add a group beside its field, but not change or delete one."""
         if db_field.name == "builder_group":
             kwargs["widget"] = GroupSelect(db_field, self.admin_site)
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
@@ -176,6 +188,7 @@ class BuilderUserAdmin(AccountActions):
         return field
 
     def get_fields(self, request: HttpRequest, obj: BuilderUser | None = None) -> Any:
+        """Add the choice of a sign-in to a new user, and the edit token to an existing one."""
         if obj is None:
             return [*FIELDS, "account"]
         if self.has_change_permission(request, obj):
@@ -187,9 +200,11 @@ class BuilderUserAdmin(AccountActions):
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:  # fmt: skip
-        """Django's own view, without the transaction that Django wraps around it: the attempt
-        must be committed before Clerk is asked. When the save is refused the view runs once
-        more, and the form, handed the refusal, is shown with all typing kept."""
+        """Run Django's view without the transaction that Django wraps around it.
+
+        The attempt must be committed before Clerk is asked. If the save is refused, the view runs a
+        second time and shows the form with the failure and with everything that the person typed.
+        """
         try:
             return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
         except ChangeFailed as failure:
@@ -197,6 +212,10 @@ class BuilderUserAdmin(AccountActions):
         return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
 
     def save_model(self, request: HttpRequest, obj: BuilderUser, form: Any, change: bool) -> None:
+        """Save through the services, which write to Clerk first and then to the database.
+
+        Raises `ChangeFailed`.
+        """
         if change:
             request.saved = users.save_user(  # type: ignore[attr-defined]
                 form.stored,
@@ -220,7 +239,7 @@ class BuilderUserAdmin(AccountActions):
     def response_add(
         self, request: HttpRequest, obj: BuilderUser, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Report the user that is stored: of a repeated POST it is the first one's."""
+        """Report the stored user: after a repeated POST, the user of the first one."""
         result = request.saved  # type: ignore[attr-defined]
         user = result.user or obj
         if IS_POPUP_VAR in request.POST:
@@ -237,6 +256,7 @@ class BuilderUserAdmin(AccountActions):
         self, request: HttpRequest, context: dict[str, Any], add: bool = False,
         change: bool = False, form_url: str = "", obj: BuilderUser | None = None,
     ) -> HttpResponse:  # fmt: skip
+        """Add the panel, the pending changes, the conflicts and the failure to the page."""
         if change and obj is not None:
             stored = _with_account(obj)
             form = context["adminform"].form
@@ -246,7 +266,7 @@ class BuilderUserAdmin(AccountActions):
                 "why_not_discard": _why_not_discard(request, stored),
                 "again": _edit_again(request, stored) if request.method == "GET" else None,
                 "conflict_rows": form.conflict_rows() if isinstance(form, ChangeForm) else [],
-                # The heading names the user as stored, not as typed and refused.
+                # The heading shows the stored name, not a typed name that was refused.
                 "original": stored,
                 "subtitle": str(stored),
             }
@@ -282,6 +302,7 @@ class BuilderUserAdmin(AccountActions):
         }
 
     def response_change(self, request: HttpRequest, obj: BuilderUser) -> HttpResponse:
+        """Say where the change is stored, or that there was nothing to change."""
         if IS_POPUP_VAR in request.POST:
             return super().response_change(request, obj)
         result = request.saved  # type: ignore[attr-defined]
@@ -295,7 +316,7 @@ class BuilderUserAdmin(AccountActions):
         return self._after_saving(request, user)
 
     def _after_saving(self, request: HttpRequest, user: BuilderUser) -> HttpResponse:
-        """Go where the button that was pressed leads to, as Django does."""
+        """Redirect as the pressed button asks, like Django."""
         if "_continue" in request.POST and self.has_view_permission(request, user):
             page = user.get_absolute_url()
         elif "_addanother" in request.POST:
@@ -306,11 +327,13 @@ class BuilderUserAdmin(AccountActions):
         return HttpResponseRedirect(add_preserved_filters(filters, page))
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        """Silent, as the two below: the save writes the LogEntry, for every source."""
+        """Write nothing: the save writes the log entry, for all sources of changes."""
 
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any: ...
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Write nothing: the save writes the log entry."""
 
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any: ...
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Write nothing: the deletion writes the log entry."""
 
     # --- Deleting --------------------------------------------------------------------------
 
@@ -318,7 +341,7 @@ class BuilderUserAdmin(AccountActions):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Django's own view, without its transaction. A refusal is said on the same page."""
+        """Run Django's view without its transaction. Show a refusal on the same page."""
         if deletion := self._deleted_before(request, unquote(object_id)):
             return self.response_delete(request, deletion.label, object_id)  # type: ignore[arg-type]
         try:
@@ -328,34 +351,43 @@ class BuilderUserAdmin(AccountActions):
         return HttpResponseRedirect(request.get_full_path())
 
     def _deleted_before(self, request: HttpRequest, user_id: str) -> SyncAttempt | None:
-        """Find the deletion that this page has made already: its repeat finds no user any more."""
+        """Find the deletion that this page has already made, for a repeated POST.
+
+        The user does not exist any more then.
+        """
         if not self.has_delete_permission(request):
             return None
         return repeats.deletion_by(token_of(request), user_id)
 
     def has_delete_permission(self, request: HttpRequest, obj: BuilderUser | None = None) -> bool:
+        """Also require what the service requires, for example to delete an Admin."""
         allowed = super().has_delete_permission(request, obj)
         return allowed and permissions.may(request.user, OperationKind.DELETE, obj)
 
     def delete_model(self, request: HttpRequest, obj: BuilderUser) -> None:
+        """Delete the user in Clerk and here.
+
+        Raises `ChangeFailed`.
+        """
         deleted = users.delete_user(obj, actor=request.user, token=token_of(request))
         unseen.mark_answered(request.user, deleted.attempt, again=again.again_of(request))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Invitations go with their user; nobody needs a permission of their own for that."""
+        """Require no permission for the invitations that are deleted with their user."""
         found, count, perms_needed, protected = super().get_deleted_objects(objs, request)
         return found, count, perms_needed - {Invitation._meta.verbose_name}, protected
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Remove Django's own deletion of several users."""
         actions = super().get_actions(request)
-        actions.pop("delete_selected", None)  # it would delete here and not in Clerk
+        actions.pop("delete_selected", None)  # it deletes here and not in Clerk
         return actions
 
     @admin.action(description="Delete the selected users, in Clerk too", permissions=["delete"])
     def delete_users(
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
     ) -> HttpResponse | None:
-        """User by user, with a result for each, after a page that asks."""
+        """Ask for confirmation, then delete user by user and report each result."""
         if queryset.count() > MOST_AT_ONCE:
             messages.error(request, f"Choose at most {MOST_AT_ONCE} users. Nobody was deleted.")
             return None
@@ -372,8 +404,11 @@ class BuilderUserAdmin(AccountActions):
         return TemplateResponse(request, "admin/users/builderuser/delete_users.html", context)
 
     def _delete_each(self, request: HttpRequest, chosen_users: QuerySet[BuilderUser]) -> None:
-        """When Clerk does not answer, the others who live there are not tried: each would wait
-        for as long. A repeat of the page finds users that the first one has deleted."""
+        """Delete user by user. After Clerk did not answer, skip all other linked users.
+
+        Each of them would wait as long. A repeated POST also reports the users that the first one
+        deleted.
+        """
         silent, token, found = False, token_of(request), list(chosen_users)
         for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
             if deletion := repeats.deletion_by(repeats.part_of(token, chosen), chosen):
@@ -396,11 +431,12 @@ class BuilderUserAdmin(AccountActions):
     # --- Pending changes -------------------------------------------------------------------
 
     def get_urls(self) -> list[Any]:
+        """Add the pages beside the form."""
         check = self.admin_site.admin_view(self.check_view)
         take_over = self.admin_site.admin_view(self.take_over_view)
         refresh = self.admin_site.admin_view(self.refresh_view)
         return [
-            *self.copy_urls(),  # first: …/push/email/ ends like …/email/
+            *self.copy_urls(),  # must come first: …/push/email/ also matches …/email/
             path("<path:object_id>/check/", check, name="users_builderuser_check"),
             path("<path:object_id>/take-over/", take_over, name="users_builderuser_take_over"),
             path("<path:object_id>/refresh/", refresh, name="users_builderuser_refresh"),
@@ -410,7 +446,7 @@ class BuilderUserAdmin(AccountActions):
         ]
 
     def check_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """*Check with Clerk now*: recovery of this user's pending attempts."""
+        """Recover the pending attempts of this user, for the button *Check with Clerk now*."""
         user = self.user_to_change(request, object_id)
         if user is None:
             return self.missing(request, object_id)
@@ -420,8 +456,10 @@ class BuilderUserAdmin(AccountActions):
         return self.back(user)
 
     def take_over_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """*Use Clerk's version and discard this change*: what recovery cannot decide, a person
-        can."""
+        """Discard pending changes, for the button *Use Clerk's version and discard this change*.
+
+        A person can decide what recovery cannot.
+        """
         user = self.user_of_page(request, object_id, OperationKind.FOLLOW)
         if user is None:
             return self.missing(request, object_id)
@@ -436,8 +474,11 @@ class BuilderUserAdmin(AccountActions):
 
     @csrf_protect_m
     def refresh_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """*Refresh*: look at the account in Clerk. The page asks in the background and shows the
-        panel that comes back; without JavaScript it is a form like any other."""
+        """Read the account from Clerk, for the button *Refresh*.
+
+        The page asks in the background and shows the panel in the answer. Without JavaScript the
+        button sends a normal form.
+        """
         user = self.user_to_change(request, object_id)
         if user is None:
             return self.missing(request, object_id)
@@ -457,7 +498,10 @@ class BuilderUserAdmin(AccountActions):
         return TemplateResponse(request, "admin/users/builderuser/clerk_panel.html", context)
 
     def user_to_change(self, request: HttpRequest, object_id: str) -> BuilderUser | None:
-        """The user of a page of their own, None if there is none. 403 without permission."""
+        """Return the user of a page beside the form, or None if there is none.
+
+        Raises `PermissionDenied`.
+        """
         user = self.get_object(request, unquote(object_id))
         if not self.has_change_permission(request, user):
             raise PermissionDenied
@@ -465,11 +509,12 @@ class BuilderUserAdmin(AccountActions):
 
 
 def _with_account(user: BuilderUser) -> BuilderUser:
-    """As stored now. 404 when it was deleted while Clerk was asked."""
+    """Return the user as stored now. Raises `Http404` if it was deleted while Clerk was asked."""
     return get_object_or_404(BuilderUser.objects.select_related("account"), pk=user.pk)
 
 
 def _edit_again(request: HttpRequest, user: BuilderUser) -> SyncAttempt | None:
+    """Find the edit of this user that the address asks to save again."""
     return again.again_of(request, [OperationKind.UPDATE], user_id=user.pk)
 
 
@@ -495,7 +540,7 @@ def _why_not_discard(request: HttpRequest, user: BuilderUser) -> str:
 
 
 def _saved_words(user: BuilderUser, attempt: SyncAttempt | None) -> str:
-    """Say where a change is stored. Clerk knows a name and an email, and no group or role."""
+    """Say where a change is stored. Clerk stores names and emails, but no groups or roles."""
     if not user.linked:
         return "Saved here. This person has no Clerk account."
     if attempt is not None and attempt.changes.keys() & {"name", "email"}:
@@ -520,7 +565,7 @@ def _is_list(request: HttpRequest) -> bool:
 
 
 def _not_lately(clerk_account: ClerkAccount) -> str:
-    """A second badge: what the first one says may have changed in Clerk since."""
+    """Render a second badge: the first one may be out of date."""
     checked = f"Last checked {localtime(clerk_account.seen_at):%Y-%m-%d %H:%M} UTC"
     return format_html(
         ' <span class="state state-not_lately" title="{}">{}</span>', checked, NOT_LATELY
@@ -528,7 +573,7 @@ def _not_lately(clerk_account: ClerkAccount) -> str:
 
 
 def _day(moment: datetime | None) -> str:
-    """The day in the list, the minute when pointed at."""
+    """Render the day, with the minute as a tooltip."""
     if moment is None:
         return EMPTY
     minute = f"{localtime(moment):%Y-%m-%d %H:%M}"

@@ -1,3 +1,5 @@
+"""The admin of bulk runs and of their rows."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -16,12 +18,12 @@ from users.sync.bulk.run import bring_up_to_date, resume_command
 from users.sync.display import shown_changes, with_group_names
 
 PARTS = {"bulkrow": "its rows", "syncattempt": "its attempts"}
-"""The models that a run links to."""
+"""The models that a run links to, with the words for the links."""
 
 
 @admin.register(BulkRun)
 class BulkRunAdmin(ReadOnlyAdmin):
-    """Runs of the bulk commands. Staff look at them; the commands resume and undo them."""
+    """Runs of the bulk commands, read-only. The commands resume and undo them."""
 
     list_display = ["started_at", "command", "state", "done", "not_done", "waiting", "actor"]
     list_display_links = ["started_at"]
@@ -32,10 +34,12 @@ class BulkRunAdmin(ReadOnlyAdmin):
     readonly_fields = ["counted", "links", "next_step", "kept"]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Update all runs first: killed ones, and rows whose attempts were resolved meanwhile."""
         bring_up_to_date()
         return super().changelist_view(request, extra_context)
 
     def get_object(self, request: HttpRequest, *which: Any) -> BulkRun | None:
+        """Update the run first: whether it was killed, and rows whose attempts were resolved."""
         run = super().get_object(request, *which)
         if run is None:
             return None
@@ -43,6 +47,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
         return super().get_object(request, *which)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRun]:
+        """Count the rows of each run by status, and annotate what this person may open."""
         states = {
             f"rows_{state.value}": Count("rows", filter=Q(rows__state=state)) for state in RowStatus
         }
@@ -53,23 +58,28 @@ class BulkRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="done")
     def done(self, run: Any) -> int:
+        """Return the number of rows that are done."""
         return int(run.rows_done)
 
     @admin.display(description="skipped or failed")
     def not_done(self, run: Any) -> int:
+        """Return the number of rows that were skipped or failed."""
         return int(run.rows_skipped + run.rows_failed)
 
     @admin.display(description="waiting")
     def waiting(self, run: Any) -> int:
+        """Return the number of rows that wait."""
         return int(run.rows_waiting)
 
     @admin.display(description="rows")
     def counted(self, run: Any) -> str:
+        """Return the number of rows of each status."""
         counts = [(state.label, getattr(run, f"rows_{state.value}")) for state in RowStatus]
         return ", ".join(f"{count} {label.lower()}" for label, count in counts if count) or "—"
 
     @admin.display(description="look at")
     def links(self, run: Any) -> str:
+        """Link the rows and attempts of the run, if this person may see them."""
         query = urlencode({"run__id__exact": run.pk})
         pages = (
             (reverse(f"admin:users_{model}_changelist"), query, name)
@@ -80,6 +90,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="for engineers")
     def next_step(self, run: Any) -> str:
+        """Return the command that resumes the run, or else undoes it."""
         if run.command == "scan":
             return "—"
         if run.rows_waiting and run.state != RunStatus.RUNNING:
@@ -90,12 +101,13 @@ class BulkRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="options")
     def kept(self, run: BulkRun) -> str:
+        """Return the options of the run."""
         return ", ".join(f"{name}: {value}" for name, value in run.options.items()) or "—"
 
 
 @admin.register(BulkRow)
 class BulkRowAdmin(ReadOnlyAdmin):
-    """The rows of a run: reached from it, and not of interest without it."""
+    """The rows of a run. Staff get here from the run."""
 
     list_display = ["position", "line", "user_link", "operation", "changed", "state", "reason"]
     list_display_links = None
@@ -106,19 +118,24 @@ class BulkRowAdmin(ReadOnlyAdmin):
     ordering = ["run", "position"]
 
     def has_module_permission(self, request: HttpRequest) -> bool:
+        """Hide the rows from the home page: they mean nothing without their run."""
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Update all runs first: killed ones, and rows whose attempts were resolved meanwhile."""
         bring_up_to_date()
         return super().changelist_view(request, extra_context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRow]:
+        """Add the names of groups, which the changes show."""
         return with_group_names(super().get_queryset(request))
 
     @admin.display(description="builder user")
     def user_link(self, row: BulkRow) -> str:
+        """Link the name that the user had then."""
         return link_to(row, row.user, row.label)
 
     @admin.display(description="changes")
     def changed(self, row: BulkRow) -> str:
+        """Render each change as “field: before → after”."""
         return format_html_join(", ", "{}: {} → {}", shown_changes(row))

@@ -1,3 +1,5 @@
+"""The admin of the mirror of Clerk's accounts."""
+
 from __future__ import annotations
 
 from django.contrib import admin
@@ -11,7 +13,7 @@ from users.sync.mirror.status import UserStatus
 
 @admin.register(ClerkAccount)
 class ClerkAccountAdmin(ReadOnlyAdmin):
-    """Our last known copy of Clerk's side."""
+    """The mirror of Clerk's accounts, read-only."""
 
     list_display = ["__str__", "name", "user", "state", "note", "last_sign_in_at"]
     list_filter = [("note", admin.EmptyFieldListFilter), ("user", admin.EmptyFieldListFilter),
@@ -26,10 +28,12 @@ class ClerkAccountAdmin(ReadOnlyAdmin):
 
     @admin.display(description="name", ordering="first_name")
     def name(self, account: ClerkAccount) -> str:
+        """Join the first and the last name."""
         return names.join(account.first_name, account.last_name) or "—"
 
     @admin.display(description="state")
     def state(self, account: ClerkAccount) -> str:
+        """Render the most serious status of the account: deleted, then banned, then locked."""
         for state, shows in (
             (UserStatus.DELETED, account.deleted_at),
             (UserStatus.BANNED, account.banned),

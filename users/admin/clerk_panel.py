@@ -1,4 +1,4 @@
-"""The two copies of a user side by side, out of our own tables: Clerk is not asked."""
+"""The row of a user beside the mirror of its account. Clerk is not asked."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from users.version import same
 
 @dataclass(frozen=True)
 class Row:
-    """One field. `differs` as the list has it: what Clerk does not have is no difference, but
-    staff can give it to Clerk. `cause` says on which side it was changed."""
+    """One field of both sides.
+
+    `differs` follows the list of users: a value that Clerk lacks is no difference there, but staff
+    can copy it to Clerk. `cause` says on which side the field was changed.
+    """
 
     field: str
     label: str
@@ -27,12 +30,16 @@ class Row:
 
     @property
     def can_push(self) -> bool:
+        """Return whether a copy in either direction would change anything."""
         return not same(self.field, self.ours, self.clerks)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """`replaced` are the accounts that the person had before an accepted change of email."""
+    """The comparison of a user with its account.
+
+    `replaced` are the accounts that the person had before an accepted change of email.
+    """
 
     account: ClerkAccount
     rows: tuple[Row, ...]
@@ -41,17 +48,17 @@ class Panel:
 
     @property
     def apart(self) -> bool:
-        """Whether one copy can be brought to what the other has."""
+        """Return whether any field can be copied in one direction."""
         return any(row.can_push for row in self.rows)
 
     @property
     def stale(self) -> bool:
-        """Whether the account was not checked lately."""
+        """Return whether the account was not checked lately."""
         return is_stale(self.account)
 
 
 def panel(user: BuilderUser) -> Panel | None:
-    """None for a user without an account, or whose account was not seen yet."""
+    """Compare a user with its account. Return None without an account, or if it was never seen."""
     account: Any = getattr(user, "account", None)
     if account is None or account.clerk_id != user.clerk_id:
         return None
@@ -74,7 +81,7 @@ def panel(user: BuilderUser) -> Panel | None:
 
 
 def doubt_of(user: BuilderUser) -> str:
-    """Give why it is in doubt which account belongs to the user; "" for no doubt."""
+    """Say why it is in doubt which account belongs to the user; "" without a doubt."""
     return Agreement.objects.filter(pk=user.pk).values_list("note", flat=True).first() or ""
 
 

@@ -1,4 +1,4 @@
-"""A link to whoever has the email address that a change asked for."""
+"""A link to the owner of the email address that a change asked for."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ VIEWERS = ("users.view_builderuser", "users.change_builderuser")
 def holder_link(
     request: HttpRequest, failure: ChangeFailed | None, user: BuilderUser | None = None
 ) -> SafeString | str:
-    """Link to the builder user who has the address; if it is an account in Clerk that nobody has,
-    to the page that links it to `user`. "" where this person may open neither."""
+    """Return a link to the builder user who has the address, or to the page that links its account.
+
+    The second one is for an account in Clerk that is linked to nobody, and for a `user` without an
+    account. Return "" if this person may open neither.
+    """
     holder = failure.holder if isinstance(failure, EmailTaken) else None
     if holder is None:
         return ""

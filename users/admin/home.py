@@ -1,4 +1,4 @@
-"""The home page: what this person is still to be told, and what is not certain yet."""
+"""The boxes of the home page: outcomes that this person has not seen, and open doubts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from users.sync.outbound import pending
 from users.sync.services import unseen
 
 MOST = 20
-"""Changes that the home page tells of at once; the next ones follow as these are dismissed."""
+"""Changes that the home page shows at once. Dismissing one makes room for the next."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """The end of one change, as its author is told."""
+    """The outcome of one change, for its author."""
 
     attempt: SyncAttempt
     wanted: list[tuple[str, str]]
@@ -31,15 +31,17 @@ class Told:
 
     @property
     def saved(self) -> bool:
+        """Return whether the change was applied."""
         return self.attempt.status == Status.APPLIED
 
     @property
     def certain(self) -> bool:
+        """Return whether the outcome is certain."""
         return self.attempt.status != Status.UNPROVEN
 
 
 def boxes(request: HttpRequest) -> dict[str, Any]:
-    """Return what the home page shows above Django's own. Nothing asks Clerk."""
+    """Return what the home page shows above Django's own list. Clerk is not asked."""
     may_view = opens_users(request)
     return {
         "told": _told(request) if may_view else [],
@@ -59,7 +61,7 @@ def boxes(request: HttpRequest) -> dict[str, Any]:
 
 
 def _doubts() -> QuerySet[Agreement]:
-    """Rows of which it is in doubt which account belongs to them."""
+    """Select the rows for which it is in doubt which account belongs to them."""
     return Agreement.objects.exclude(note="").select_related("user").order_by("user__name", "pk")
 
 

@@ -1,3 +1,5 @@
+"""The admin of invitations."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -39,7 +41,7 @@ ACTIONS: dict[str, tuple[str, Callable[..., Any], str, str]] = {
 
 @admin.register(Invitation)
 class InvitationAdmin(ReadOnlyAdmin):
-    """Invitations that we sent, and what became of them."""
+    """Invitations that we sent, read-only, with the actions *Send again* and *Revoke*."""
 
     list_display = ["email", "user_link", "purpose", "state", "sent", "expires", "invited_by"]
     list_filter = ["status", "purpose"]
@@ -55,24 +57,30 @@ class InvitationAdmin(ReadOnlyAdmin):
 
     @admin.display(description="builder user")
     def user_link(self, invitation: Invitation) -> str:
+        """Link the invited user."""
         return link_to(invitation, invitation.user, str(invitation.user))
 
     @admin.display(description="sent", ordering="sent_at")
     def sent(self, invitation: Invitation) -> str:
+        """Return when the invitation was sent."""
         return _moment(invitation.sent_at)
 
     @admin.display(description="expires", ordering="expires_at")
     def expires(self, invitation: Invitation) -> str:
+        """Return when the invitation expires."""
         return _moment(invitation.expires_at)
 
     @admin.display(description="status", ordering="status")
     def state(self, invitation: Invitation) -> str:
+        """Render the status. A waiting invitation shows the time until which it waits."""
         text = invitation.get_status_display()
         if invitation.status == InvitationStatus.WAITING and invitation.send_after:
             text = f"Waits until {_moment(invitation.send_after)} UTC"
         return format_html('<span class="state state-{}">{}</span>', invitation.status, text)
 
     def get_list_display(self, request: HttpRequest) -> Any:
+        """Add a column with the actions that this person may use."""
+
         @admin.display(description="")
         def what_now(invitation: Invitation) -> str:
             may = permissions.may(request.user, OperationKind.INVITE, invitation.user)
@@ -81,6 +89,7 @@ class InvitationAdmin(ReadOnlyAdmin):
         return [*super().get_list_display(request), what_now]
 
     def get_urls(self) -> list[Any]:
+        """Add the pages of the actions."""
         view = self.admin_site.admin_view(self.action_view)
         return [
             path(f"<int:pk>/{slug}/", view, {"slug": slug}, name=f"users_invitation_{slug}")
@@ -88,6 +97,10 @@ class InvitationAdmin(ReadOnlyAdmin):
         ] + super().get_urls()
 
     def action_view(self, request: HttpRequest, pk: int, slug: str) -> HttpResponse:
+        """Show what the action does, and do it on POST.
+
+        Raises `PermissionDenied`.
+        """
         invitation = get_object_or_404(Invitation.objects.select_related("user"), pk=pk)
         lacking = permissions.missing(request.user, OperationKind.INVITE, invitation.user)
         if lacking or not opens_users(request):
@@ -119,7 +132,7 @@ class InvitationAdmin(ReadOnlyAdmin):
 
 
 def _links(invitation: Invitation) -> str:
-    """What can still be done with it."""
+    """Link the actions that are still possible."""
     if invitation.status in (InvitationStatus.ACCEPTED, InvitationStatus.REVOKED):
         return ""
     links = [

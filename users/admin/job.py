@@ -1,3 +1,5 @@
+"""The admin of background jobs."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -14,7 +16,11 @@ admin.site.unregister(ProcrastinateJob)
 
 @admin.register(ProcrastinateJob)
 class JobAdmin(SafeAdmin, ProcrastinateJobAdmin):  # type: ignore[misc]  # it has no types
-    """Background jobs. Procrastinate's page lets whoever may look retry and cancel them."""
+    """Background jobs.
+
+    Procrastinate's page lets everybody who can view jobs retry and cancel them too.
+    """
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let only superusers view jobs."""
         return bool(request.user.is_superuser)

@@ -1,5 +1,7 @@
-"""What the form of a user offers to one person: fields that are locked, choices that are missing,
-and why. The services decide; this only keeps what they would refuse off the page."""
+"""What the form of a user offers to one person: locked fields, withheld choices, and the reasons.
+
+The services decide. This module only removes from the page what they would refuse.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +19,34 @@ WANTED: Mapping[str, Any] = {
     "role": Role.BUILDER,
     "internal_role": InternalRole.EMPLOYEE,
 }
-"""The guarded fields, each with a value that anybody may want who may change it at all."""
+"""Maps each guarded field to a value that everybody may set who may change the field."""
 SIGN_IN = {"invite": (OperationKind.CREATE_INVITED, ""), "create": (OperationKind.CREATE, "create")}
-"""The sign-in of a new user → its kind of change, and the account of that."""
+"""Maps the sign-in of a new user to its kind of change, and to the account of that change."""
 
 
 @dataclass
 class Offers:
-    """`locked` fields cannot be changed, `withheld` choices are not shown; `notes` say why."""
+    """`locked` fields cannot be changed, `withheld` choices are not shown, and `notes` say why."""
 
     locked: set[str] = field(default_factory=set)
     withheld: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
     def lock(self, name: str, lacking: list[str]) -> None:
+        """Lock a field if permissions are lacking, and say which."""
         if lacking:
             self.locked.add(name)
             self.notes[name] = permissions.explain(lacking)
 
     def withhold(self, name: str, choice: str, lacking: list[str]) -> None:
+        """Withhold a choice if permissions are lacking, unless the field is locked."""
         if lacking and name not in self.locked:
             self.withheld.setdefault(name, []).append(choice)
             self.notes[name] = f"Some choices are not offered. {permissions.explain(lacking)}"
 
 
 def of_change(request: HttpRequest, user: BuilderUser) -> Offers:
-    """What is offered on the form of a user."""
+    """Return what the form of an existing user offers."""
     offers = Offers()
     for name, wanted in WANTED.items():
         offers.lock(name, _missing(request, OperationKind.UPDATE, user, {name: wanted}))
@@ -52,7 +56,7 @@ def of_change(request: HttpRequest, user: BuilderUser) -> Offers:
 
 
 def of_add(request: HttpRequest) -> Offers:
-    """What is offered on the form of a new user."""
+    """Return what the form of a new user offers."""
     offers = Offers()
     to_be_admin = _missing(request, OperationKind.CREATE, None, {"role": Role.ADMIN})
     offers.lock("internal_role", to_be_admin)

@@ -1,4 +1,4 @@
-"""The one-time token that a page sends along with what it asks for."""
+"""The one-time token that a page sends with its request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 
 def token_of(request: HttpRequest) -> uuid.UUID | None:
-    """Read the token of a POST; None if it is missing or is none."""
+    """Return the token of a POST, or None if it is missing or not valid."""
     try:
         return uuid.UUID(request.POST.get("token", ""))
     except ValueError:

@@ -1,5 +1,7 @@
-"""Staff and their groups: Django's pages, on which nobody edits who stands above them, or gives
-what they do not have."""
+"""The admin of staff users and their groups: Django's pages with a rank.
+
+Nobody edits a user or group with more rights than their own, or gives rights that they lack.
+"""
 
 from __future__ import annotations
 
@@ -23,35 +25,38 @@ from users.sync.actors import SERVICE_USERNAME
 admin.site.unregister([User, Group])
 
 POWERS = ("is_superuser", "user_permissions")
-"""What makes a staff user powerful beside groups: for superusers to give."""
+"""The fields that give rights beside groups. Only superusers may change them."""
 OWN = ("is_active", "is_staff", "groups")
-"""What nobody but a superuser changes of themselves."""
+"""The fields that only a superuser may change of their own user."""
 RESERVED = frozenset({SERVICE_USERNAME, *groups.GROUPS})
-"""Names that get rights by themselves: of the service user, and of the groups that `staff_groups`
-and the company's provider fill."""
+"""Names that give rights: of the service user, and of the groups that `staff_groups` and the
+company's sign-in provider fill."""
 
 
 class RankedAdmin(SafeAdmin):
     """Adds the rank to Django's permissions of `auth`."""
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Also require that the object is below this person."""
         return super().has_change_permission(request, obj) and self.is_below(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Also require that the object is below this person."""
         return super().has_delete_permission(request, obj) and self.is_below(request, obj)
 
     def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
+        """Return whether this person may edit the object by its rank."""
         raise NotImplementedError
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        """Keep names for superusers that get rights by themselves."""
+        """Let only superusers use names that give rights."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field and db_field.name in ("username", "name") and not request.user.is_superuser:
             field.validators = [*field.validators, _is_not_reserved]
         return field
 
     def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        """Offer what means something here, and what the person holds who gives it."""
+        """Offer only permissions that mean something here, and that this person has."""
         if db_field.related_model is Permission:
             kwargs["queryset"] = rank.may_give(request.user, _offered())
         elif db_field.related_model is Group:
@@ -61,41 +66,45 @@ class RankedAdmin(SafeAdmin):
 
 @admin.register(User)
 class UserAdmin(RankedAdmin, DjangoUserAdmin):
+    """Staff users."""
+
     def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
+        """Return whether this person may edit the staff user by its rank."""
         return not isinstance(obj, User) or rank.may_edit_user(request.user, obj)
 
     def get_actions(self, request: HttpRequest) -> Any:
-        """Leave out the deletion of several at once, for which Django's page says no reason."""
+        """Remove the deletion of several users: Django's page gives no reason for a refusal."""
         actions = super().get_actions(request)
         return {name: one for name, one in actions.items() if name != "delete_selected"}
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let superusers alone delete staff, and not themselves."""
+        """Let only superusers delete staff users, and not themselves."""
         allowed = super().has_delete_permission(request, obj)
         return allowed and bool(request.user.is_superuser) and obj != request.user
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Say of an author why they are kept, in place of a list of all that they did."""
+        """Say why an author cannot be deleted, instead of listing all records of theirs."""
         if kept := [authors.why_kept(user) for user in objs if authors.is_author(user)]:
             return [], {}, set(), kept
         return super().get_deleted_objects(objs, request)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Make the fields that only superusers may change read-only for all others."""
         fields = super().get_readonly_fields(request, obj)
         if request.user.is_superuser:
             return fields
-        # By the email an account of the company's provider is bound to a user, once and for all.
+        # The first sign-in through the company's provider binds an account to a user by the email.
         bound_by = ("email",) if settings.OIDC_ISSUER else ()
         return [*fields, *POWERS, *bound_by, *(OWN if obj == request.user else ())]
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:
-        """Set a colleague's password. One's own needs the old one."""
+        """Set a colleague's password. Redirect for one's own, which needs the old password."""
         if id == str(request.user.pk):
             return redirect("admin:password_change")
         return super().user_change_password(request, id, form_url)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out the password, which leads to a page that changes it, for who may not."""
+        """Remove the password field for people who may not change it: it links to its own page."""
         fieldsets: Any = super().get_fieldsets(request, obj)
         if obj is None or self.has_change_permission(request, obj):
             return fieldsets
@@ -107,10 +116,14 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
 
 @admin.register(Group)
 class GroupAdmin(RankedAdmin, DjangoGroupAdmin):  # type: ignore[misc]  # its stub names no `Any`
+    """Groups of staff users."""
+
     def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
+        """Return whether this person may edit the group by its rank."""
         return not isinstance(obj, Group) or rank.may_edit_group(request.user, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Make the name of a reserved group read-only, except for superusers."""
         fields = super().get_readonly_fields(request, obj)
         kept = obj is not None and _is_reserved(obj.name) and not request.user.is_superuser
         return [*fields, "name"] if kept else fields

@@ -1,4 +1,4 @@
-"""What a change wanted, as its author typed it; never a secret."""
+"""The values that a change wanted, as its author typed them; never a secret."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LABELS = {
     "invitation": "Invitation to",
     "clerk_id": "Clerk account",
 }
-"""What people type or choose; other changes are said whole by the name of the operation."""
+"""The fields that people type or choose. Other changes are described by their kind alone."""
 
 NOTHING_TYPED = (OperationKind.DELETE, OperationKind.UNLINK, OperationKind.REVOKE)
 GONE_GROUP = "a group that was deleted"
 
 
 def wanted_of(attempt: SyncAttempt) -> list[tuple[str, str]]:
-    """List (label, value) for the fields of an attempt from `unseen.with_group`."""
+    """List (label, value) for the fields of an attempt, which comes from `unseen.with_group`."""
     if attempt.operation in NOTHING_TYPED:
         return []
     return [

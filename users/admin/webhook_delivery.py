@@ -1,3 +1,5 @@
+"""The admin of webhook deliveries."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -17,14 +19,18 @@ from users.sync.inbound import deliveries
 
 
 class StateFilter(admin.SimpleListFilter):
+    """Filter deliveries by status."""
+
     title, parameter_name = "status", "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """List all statuses of a delivery."""
         return DeliveryStatus.choices
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]
     ) -> QuerySet[WebhookDelivery]:
+        """Select the deliveries with the chosen status. Ignore an unknown value."""
         match self.value():
             case DeliveryStatus.WAITING:
                 return queryset.filter(processed_at=None)
@@ -37,7 +43,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(ReadOnlyAdmin):
-    """Events from Clerk. One that could not take effect is kept, and can be replayed."""
+    """Events from Clerk, read-only. An event that was not applied is stored and can be replayed."""
 
     list_display = ["received_at", "type", "status", "svix_id", "processed_at", "attempts", "error"]
     list_filter = [StateFilter, "type"]
@@ -52,19 +58,23 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Status")
     def status(self, delivery: WebhookDelivery) -> str:
+        """Return the label of the delivery's status."""
         return delivery.state.label
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
+        """Return whether this person may replay deliveries."""
         return request.user.has_perm("users.replay_webhook")
 
     @admin.action(description="Replay the selected deliveries", permissions=["replay"])
     def replay(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
+        """Apply the selected deliveries again, except those that were applied."""
         kept = list(queryset.filter(payload__isnull=False).values_list("pk", flat=True))
         if not kept:
             messages.info(request, "All of these have taken effect already.")
         self._replay(request, kept)
 
     def get_urls(self) -> list[Any]:
+        """Add the button *Replay*, which accepts only POST."""
         replay = require_POST(self.admin_site.admin_view(self.replay_view))
         return [
             path("<path:pk>/replay/", replay, name="users_webhookdelivery_replay"),
@@ -72,6 +82,10 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         ]
 
     def replay_view(self, request: HttpRequest, pk: str) -> HttpResponse:
+        """Apply one delivery again.
+
+        Raises `PermissionDenied`.
+        """
         if not (self.has_view_permission(request) and self.has_replay_permission(request)):
             raise PermissionDenied
         delivery = get_object_or_404(WebhookDelivery, pk=pk.replace("\0", ""))

@@ -1,4 +1,4 @@
-"""Answers in JSON. Their texts and statuses are those that the front end knows."""
+"""Answers in JSON. The front end knows their texts and statuses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ NOT_FOUND = "resource_not_found"
 
 
 class Rejected(Exception):
-    """The request is answered with this status, this text as `error`, and `more` beside it."""
+    """A request that is answered with this status and text.
+
+    The text is `error` in the JSON; `more` is merged into the JSON.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,7 @@ class Rejected(Exception):
 def answer(
     body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> HttpResponse:
-    """JSON as JavaScript writes it, which no cache keeps."""
+    """Return JSON as JavaScript writes it, with a header that forbids caching."""
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return HttpResponse(
         text,
@@ -74,7 +77,7 @@ def _status_of(failure: ChangeFailed) -> int:
             return 500
         case NotKnown():
             return 504
-        case Denied():  # of our key or plan: the person who asks can change nothing about it
+        case Denied():  # our key or plan is refused, which the person cannot change
             return 502
         case _ if failure.retry_after is not None or isinstance(failure, NotSaved):
             return 503

@@ -33,7 +33,7 @@ PER_PERSON, PER_ADDRESS = 60, 600
 
 @dataclass(frozen=True)
 class Asked:
-    """A request whose person is known. `body` is {} where none was sent."""
+    """A request whose person is known. `body` is {} if none was sent."""
 
     caller: Caller
     body: Mapping[str, Any]
@@ -46,16 +46,19 @@ View = Callable[..., HttpResponse]
 def endpoint(
     method: str, *, failed: Mapping[str, Any] = MappingProxyType({})
 ) -> Callable[[Handler], View]:
-    """Make a view of a function that takes `Asked` and gives the JSON of its answer.
+    """Make a view of a function that takes `Asked` and returns the JSON of its answer.
 
-    An error is answered as `{**failed, "error": text}`.
+    An error is answered as `{**failed, "error": text}`. The view checks, in this order:
 
-    1. The method is the right one. 2. The address has requests left. 3. A token proves the
-    person. 4. The person has requests left. 5. The body is an object in JSON.
+    1. The method is the right one.
+    2. The address has requests left.
+    3. A token proves the person.
+    4. The person has requests left.
+    5. The body is a JSON object.
     """
 
     def decorate(handle: Handler) -> View:
-        @login_not_required  # the token alone counts, no session of staff
+        @login_not_required  # only the token counts, not the session of a staff user
         @csrf_exempt  # no cookie counts, so no other page can send the request
         @wraps(handle)
         def view(request: HttpRequest, **path: str) -> HttpResponse:
@@ -109,7 +112,10 @@ def _throttle(who: str, limit: int) -> None:
 
 
 def _body_of(request: HttpRequest) -> Mapping[str, Any]:
-    """Read the JSON of a request. Raises `Rejected`."""
+    """Return the JSON of a request.
+
+    Raises `Rejected`.
+    """
     try:
         raw = bodies.read(request, limit=MAX_BODY)
     except RequestDataTooBig:
@@ -131,7 +137,10 @@ def _body_of(request: HttpRequest) -> Mapping[str, Any]:
 
 
 def _require_storable(value: Any, depth: int) -> None:
-    """Refuse what valid JSON may hold and PostgreSQL cannot, or only at great cost."""
+    """Refuse valid JSON that PostgreSQL cannot store, or only at great cost.
+
+    Raises `Rejected`.
+    """
     if depth == 0:
         raise Rejected(400, "The body is nested too deeply.")
     if isinstance(value, str) and "\0" in value:

@@ -1,4 +1,4 @@
-"""The endpoints. Each reads what it was sent, and calls one function of `services.front_end`."""
+"""The endpoints. Each reads its request and calls one function of `services.front_end`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ REINVITE = (
     "Ask a staff member to use Change email."
 )
 KNOWN_TEXTS = (400, 401, 403, 404, 500)
-"""Statuses whose texts stand alone."""
+"""Statuses whose texts get no prefix."""
 NAMES = {"firstName": "first_name", "lastName": "last_name"}
 COLUMNS = {"name": "name", "email": "email", "builderGroupId": "builder_group"}
 
 
 @endpoint("POST")
 def update_clerk_user(asked: Asked) -> Mapping[str, Any]:
-    """Change the names of a Clerk account with its row, and merge into its public metadata."""
+    """Change the names of a Clerk account and of its row, and merge into its public metadata."""
     clerk_id = asked.body.get("clerkId")
     if not isinstance(clerk_id, str) or not clerk_id:
         raise Rejected(400, "clerkId is required")
@@ -62,13 +62,14 @@ def update_user(asked: Asked, *, user_id: str) -> Mapping[str, Any]:
 
 @endpoint("POST", failed={"success": False})
 def sync_user(asked: Asked) -> Mapping[str, Any]:
-    """Connect the row of the person who asks with their account, and give it."""
+    """Link the row of the person who asks with their account, and return the row."""
     _require_known(asked.body, ())
     return {"success": True, "user": _shown(front_end.sync(asked.caller))}
 
 
-@csrf_exempt  # nothing is done
+@csrf_exempt  # it does nothing
 def no_such_endpoint(request: HttpRequest, rest: str = "") -> HttpResponse:
+    """Answer 404 in JSON for any other address."""
     return answer({"error": "There is no such endpoint."}, status=404)
 
 
@@ -87,7 +88,7 @@ def _shown(user: BuilderUser) -> Mapping[str, Any]:
 
 
 def _named(rejected: Rejected) -> Rejected:
-    """Begin the text as the front end knows it."""
+    """Add the prefix that the front end expects to the text."""
     if rejected.status not in KNOWN_TEXTS and not rejected.text.startswith(INVALID):
         rejected.text = f"{FAILED}{rejected.text}"
     return rejected
@@ -108,7 +109,7 @@ def _text(body: Mapping[str, Any], key: str) -> str | None:
 
 
 def _object(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Give an object; null, or nothing, counts as an empty one."""
+    """Return the object under a key. Null, or no value, counts as an empty one."""
     value = body.get(key)
     if isinstance(value, dict | None):
         return value or {}

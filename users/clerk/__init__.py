@@ -1,4 +1,4 @@
-"""The gateway to Clerk: the only place that knows its SDK, its API and its answers."""
+"""The gateway to Clerk: the only package that knows its SDK, its API and its answers."""
 
 from users.clerk.client import Clerk, clerk
 from users.clerk.deadline import Deadline

@@ -1,13 +1,13 @@
-"""The one function that says what an answer of Clerk means.
+"""Decide what an answer from Clerk means.
 
-It dispatches on the status, `code` and `meta.param_name`, never on text or on the SDK's
-classes, which differ by operation. A 4xx is Clerk's own only if its body has `errors`, a list
-of objects that each have a `code`. Every other 4xx comes from something in between, which may
-have passed the request on: its outcome is unknown.
+The decision uses the status, `code` and `meta.param_name`. It never uses texts or the classes of
+the SDK, which differ by operation. A 4xx is Clerk's own only if its body has `errors`, a list of
+objects that each have a `code`. Every other 4xx comes from a proxy in between, which may have
+passed the request on, so its outcome is unknown.
 
 | answer | error |
 |---|---|
-| 2xx that cannot be read | `ClerkUnreadable`: a write did happen |
+| 2xx that cannot be read | `ClerkUnreadable`: a write has happened |
 | 4xx that is not Clerk's own; 408, 499 | `ClerkUnknown` |
 | 404 with the code `resource_not_found` | `ClerkNotFound` |
 | 404 with another code | `ClerkUnknown`: the address is wrong |
@@ -45,7 +45,7 @@ _NOT_CLERKS = {408, 499}
 
 
 def error_of(status: int, body: str | bytes, headers: Mapping[str, str]) -> ClerkError:
-    """Return the error that an answer stands for. `headers` is a case-insensitive mapping."""
+    """Return the error for an answer. `headers` is a case-insensitive mapping."""
     data = _json(body)
     details: dict[str, Any] = {
         "status": status,
@@ -90,7 +90,7 @@ def _json(body: str | bytes) -> Any:
 
 
 def _problems(data: Any) -> tuple[Problem, ...]:
-    """Return Clerk's `errors[]`; nothing at all unless every entry is as Clerk makes them."""
+    """Return Clerk's `errors[]`, or nothing if any entry is malformed."""
     errors = data.get("errors") if isinstance(data, dict) else None
     if not isinstance(errors, list):
         return ()
@@ -109,7 +109,7 @@ def _problem(entry: Any) -> Problem | None:
 
 
 def _text(value: Any) -> str:
-    """A text of Clerk's that is safe to show, log and store."""
+    """Return a text from Clerk that is safe to show, log and store."""
     if not isinstance(value, str):
         return ""
     readable = _CONTROL.sub(" ", value).encode("utf-8", "replace").decode()
@@ -122,8 +122,10 @@ def _trace_id(data: Any, headers: Mapping[str, str]) -> str:
 
 
 def _retry_after(value: str | None) -> float:
-    """Return the seconds of `Retry-After`, a number or a date, at most `LONGEST_WAIT`. A header
-    that is missing or cannot be read means one second."""
+    """Return the seconds of `Retry-After`, a number or a date, at most `LONGEST_WAIT`.
+
+    A missing or unreadable header means one second.
+    """
     text = (value or "").strip()
     if text.isdecimal():
         return min(float(text), LONGEST_WAIT)
@@ -134,7 +136,7 @@ def _retry_after(value: str | None) -> float:
 
 
 def http_date(text: str) -> datetime | None:
-    """Parse a date of an HTTP header; None if the text is not a date."""
+    """Parse a date of an HTTP header. Return None if the text is not a date."""
     try:
         moment = email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):

@@ -1,4 +1,4 @@
-"""What the application asks of Clerk: one method for each, in our types and our errors."""
+"""The calls of Clerk's API that this application needs, in our types and with our errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from users.errors import ClerkError, ClerkInvalidId, ClerkNotConfigured, ClerkUn
 from users.ids import INVITATION_ID, SESSION_ID, USER_ID
 
 PAGE = 500
-"""The most users that Clerk gives at once; asked for more it gives ten."""
+"""The largest page of users. If asked for more, Clerk returns only ten."""
 
 T = TypeVar("T")
 
@@ -40,10 +40,11 @@ NOT_CONFIGURED = "Clerk authentication not configured"
 class Clerk:
     """Clerk's Backend API.
 
-    Every method takes a `deadline` for all that it does and raises `ClerkError`; its kind
-    `ClerkInvalidId` before anything is sent. With a `pace`, as bulk work
-    has, reads wait for their place, and a 429 makes everybody wait. A write does not wait: its
-    place is taken by who starts it, before a row is locked for it.
+    Every method takes a `deadline` for all that it does and raises `ClerkError`. It raises
+    `ClerkInvalidId` before anything is sent.
+
+    With `pace`, the rate limiter of bulk work, a read waits for its slot, and a 429 makes all
+    threads pause. A write does not wait: its caller takes the slot before it locks a row.
     """
 
     def __init__(self, reader: Reader, writer: Writer, pace: Pace | None = None) -> None:
@@ -52,7 +53,7 @@ class Clerk:
         self._pace = pace
 
     def paced(self, pace: Pace) -> Clerk:
-        """The same client at a pace."""
+        """Return the same client with a rate limiter."""
         return Clerk(self._reader, self._writer, pace)
 
     # --- The instance ----------------------------------------------------------------------
@@ -64,7 +65,10 @@ class Clerk:
     # --- Users, read -----------------------------------------------------------------------
 
     def get_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
-        """Raises `ClerkNotFound` when Clerk does not have the user."""
+        """Return the user.
+
+        Raises `ClerkNotFound` if Clerk does not have it.
+        """
         path, call = f"/users/{_checked(clerk_id, USER_ID)}", clock.Call()
         data = self._get(path, deadline=deadline)
         user = _parsed(partial(ClerkUser.parse, asked_at=call.asked_at()), data)
@@ -73,7 +77,10 @@ class Clerk:
         return user
 
     def find_by_email(self, email: str, *, deadline: Deadline) -> list[ClerkUser]:
-        """Users that have the address, primary or not, ignoring case; compared here again."""
+        """Return the users that have the address, primary or not, ignoring case.
+
+        The addresses are compared here again.
+        """
         wanted = emails.normalized(email)
         if not wanted:
             return []
@@ -85,14 +92,14 @@ class Clerk:
         ]
 
     def search(self, query: str, *, limit: int = 20, deadline: Deadline) -> list[ClerkUser]:
-        """Users that Clerk finds by a part of their name, address or id."""
+        """Return the users that Clerk finds by a part of their name, address or id."""
         params: Params = [("query", query), ("limit", limit), ("order_by", "-created_at")]
         return list(self._get_page(params, deadline).users)
 
     def get_users(self, clerk_ids: Sequence[str], *, deadline: Deadline) -> UserPage:
-        """Those of up to 100 users that Clerk has, in no order."""
+        """Return those of up to 100 users that Clerk has, in no particular order."""
         wanted = {_checked(clerk_id, USER_ID) for clerk_id in clerk_ids}
-        if not wanted:  # without a filter Clerk would give anybody
+        if not wanted:  # without a filter Clerk would return any users
             return UserPage()
         params: Params = [*(("user_id", clerk_id) for clerk_id in wanted), ("limit", len(wanted))]
         return self._get_page(params, deadline).only(wanted)
@@ -107,8 +114,11 @@ class Clerk:
         limit: int = PAGE,
         deadline: Deadline,
     ) -> UserPage:
-        """A page of all users by the time of their creation; the next one starts after its
-        `last_id`. The bounds are milliseconds since 1970."""
+        """Return a page of all users by the time of their creation.
+
+        The next page starts after the `last_id` of this one. The bounds are in milliseconds since
+        1970.
+        """
         order = "-created_at" if newest_first else "+created_at"
         params: list[tuple[str, str | int]] = [("limit", limit), ("order_by", order)]
         if starting_after is not None:
@@ -122,12 +132,16 @@ class Clerk:
     def list_changed_users(
         self, *, offset: int = 0, limit: int = PAGE, deadline: Deadline
     ) -> UserPage:
-        """Return a page of all users, those first that were changed last. Clerk has no cursor for
-        this order, so a change between two pages moves users from one to the next."""
+        """Return a page of all users, the last changed ones first.
+
+        Clerk has no cursor for this order, so a change between two pages moves users from one page
+        to the next.
+        """
         params: Params = [("limit", limit), ("offset", offset), ("order_by", "-updated_at")]
         return self._get_page(params, deadline)
 
     def count_users(self, *, deadline: Deadline) -> int:
+        """Return the number of all users of the instance."""
         data = self._get("/users/count", deadline=deadline)
         count = data.get("total_count") if isinstance(data, dict) else None
         if not isinstance(count, int):
@@ -135,7 +149,7 @@ class Clerk:
         return count
 
     def time(self, *, deadline: Deadline) -> datetime:
-        """Clerk's clock, to the second."""
+        """Return the time of Clerk's clock, to the second."""
         return self._reader.date("/users/count", deadline=deadline)
 
     # --- Users, written --------------------------------------------------------------------
@@ -149,7 +163,7 @@ class Clerk:
         public_metadata: Mapping[str, Any],
         deadline: Deadline,
     ) -> ClerkUser:
-        """A new user with a verified address and no password yet."""
+        """Create a user with a verified address and without a password."""
         asked = clock.Call()
         return self._write(
             lambda sdk: sdk.users.create(
@@ -166,7 +180,7 @@ class Clerk:
     def update_user(
         self, clerk_id: str, *, first_name: str, last_name: str, deadline: Deadline
     ) -> ClerkUser:
-        """Clerk's two names; nothing else is sent."""
+        """Change Clerk's two names. Nothing else is sent."""
         return self._write_user(
             clerk_id,
             lambda sdk: sdk.users.update(
@@ -179,6 +193,10 @@ class Clerk:
     def set_password(
         self, clerk_id: str, *, password: str, sign_out: bool, deadline: Deadline
     ) -> ClerkUser:
+        """Set the password, and end the user's other sessions if `sign_out`.
+
+        Raises `ClerkRefused` if Clerk's password policy refuses it.
+        """
         return self._write_user(
             clerk_id,
             lambda sdk: sdk.users.update(
@@ -188,8 +206,10 @@ class Clerk:
         )
 
     def replace_email(self, clerk_id: str, *, email: str, deadline: Deadline) -> ClerkEmail:
-        """Make the address the user's only one, primary and verified. Clerk notifies the
-        previous address. Gives the address that Clerk answers with."""
+        """Make the address the user's only one, primary and verified, and return it.
+
+        Clerk notifies the previous address.
+        """
         _checked(clerk_id, USER_ID)
         return self._write(
             lambda sdk: sdk.email_addresses.replace_for_user(
@@ -203,6 +223,7 @@ class Clerk:
         )
 
     def delete_user(self, clerk_id: str, *, deadline: Deadline) -> None:
+        """Delete the user in Clerk."""
         _checked(clerk_id, USER_ID)
         self._write(
             lambda sdk: sdk.users.delete(user_id=clerk_id),
@@ -211,18 +232,22 @@ class Clerk:
         )
 
     def ban_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
-        """Ends all sessions and stops sign-in. 402 where the plan lacks it."""
+        """End all sessions and stop sign-in.
+
+        Raises `ClerkDenied` (402) if our plan does not include bans.
+        """
         return self._write_user(clerk_id, lambda sdk: sdk.users.ban(user_id=clerk_id), deadline)
 
     def unban_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
+        """Allow sign-in again after a ban."""
         return self._write_user(clerk_id, lambda sdk: sdk.users.unban(user_id=clerk_id), deadline)
 
     def unlock_user(self, clerk_id: str, *, deadline: Deadline) -> ClerkUser:
-        """Ends the lock that Clerk sets after too many wrong passwords."""
+        """End the lock that Clerk sets after too many wrong passwords."""
         return self._write_user(clerk_id, lambda sdk: sdk.users.unlock(user_id=clerk_id), deadline)
 
     def disable_mfa(self, clerk_id: str, *, deadline: Deadline) -> None:
-        """Removes all second factors."""
+        """Remove all second factors."""
         _checked(clerk_id, USER_ID)
         self._write(
             lambda sdk: sdk.users.disable_mfa(user_id=clerk_id),
@@ -233,7 +258,7 @@ class Clerk:
     def merge_metadata(
         self, clerk_id: str, *, public_metadata: Mapping[str, Any], deadline: Deadline
     ) -> ClerkUser:
-        """Merges into the public metadata; what is not named stays."""
+        """Merge into the public metadata. Keys that are not named stay as they are."""
         return self._write_user(
             clerk_id,
             lambda sdk: sdk.users.update_metadata(
@@ -252,7 +277,7 @@ class Clerk:
         expires_in_days: int,
         deadline: Deadline,
     ) -> ClerkInvitation:
-        """Clerk mails the invitation."""
+        """Create an invitation, which Clerk mails."""
         request = {
             "email_address": email,
             "public_metadata": dict(public_metadata),
@@ -263,6 +288,7 @@ class Clerk:
         )
 
     def revoke_invitation(self, invitation_id: str, *, deadline: Deadline) -> ClerkInvitation:
+        """Revoke the invitation: its link stops working."""
         _checked(invitation_id, INVITATION_ID)
         return self._write(
             lambda sdk: sdk.invitations.revoke(invitation_id=invitation_id),
@@ -273,7 +299,7 @@ class Clerk:
     def list_invitations(
         self, *, query: str = "", status: str = "", offset: int = 0, deadline: Deadline
     ) -> list[ClerkInvitation]:
-        """Up to 500; without a `status` Clerk leaves out the revoked ones."""
+        """Return up to 500 invitations. Without a `status`, Clerk leaves out revoked ones."""
         params: list[tuple[str, str | int]] = [("limit", PAGE), ("offset", offset)]
         if query:
             params.append(("query", query))
@@ -287,7 +313,7 @@ class Clerk:
     # --- Sessions --------------------------------------------------------------------------
 
     def list_sessions(self, clerk_id: str, *, deadline: Deadline) -> list[ClerkSession]:
-        """The active sessions of a user."""
+        """Return the active sessions of a user, at most 500."""
         params: Params = [
             ("user_id", _checked(clerk_id, USER_ID)),
             ("status", "active"),
@@ -300,14 +326,15 @@ class Clerk:
         return [session for session in sessions if session.user_id == clerk_id]
 
     def revoke_session(self, session_id: str, *, deadline: Deadline) -> None:
+        """End one session. The rate limiter counts the call, but it does not wait for a slot."""
         _checked(session_id, SESSION_ID)
-        if self._pace is not None:  # a person may have many, and their row is locked meanwhile
+        if self._pace is not None:  # waiting for each session would keep the row locked
             self._pace.count()
         self._write(
             lambda sdk: sdk.sessions.revoke(session_id=session_id), _saying(id=session_id), deadline
         )
 
-    # --- How ---------------------------------------------------------------------------------
+        # --- Requests ----------------------------------------------------------------------------
 
     def _get(self, path: str, params: Params = (), *, deadline: Deadline) -> Any:
         return self._reader.get(path, params, deadline=deadline, pace=self._pace)
@@ -348,8 +375,10 @@ class Clerk:
 
 
 def _saying(**wanted: Any) -> Callable[[Any], None]:
-    """A parser for an answer that is of no use but must be Clerk's: a proxy's page with status
-    200 says nothing about what was done."""
+    """Return a parser that checks values of an answer which has no other use.
+
+    A proxy's page with status 200 does not prove that anything was done.
+    """
 
     def parse(data: Any) -> None:
         if not isinstance(data, dict) or any(data.get(key) != wanted[key] for key in wanted):
@@ -359,7 +388,10 @@ def _saying(**wanted: Any) -> Callable[[Any], None]:
 
 
 def _checked(value: str, pattern: re.Pattern[str]) -> str:
-    """The SDK puts ids into paths unescaped: "../organizations/org_1" would be sent as it is."""
+    """Return the id if it is valid. Raises `ClerkInvalidId`.
+
+    The SDK puts ids into paths unescaped: "../organizations/org_1" would be sent as it is.
+    """
     if not pattern.match(value):
         raise ClerkInvalidId("The id is not a valid Clerk id")
     return value
@@ -379,9 +411,11 @@ _current: tuple[tuple[Any, ...], Clerk] | None = None
 
 
 def clerk() -> Clerk:
-    """The client of this process, made at its first use: after a fork, for these settings.
+    """Return the client of this process.
 
-    Raises `ClerkNotConfigured` when CLERK_SECRET_KEY is missing or cannot be a key.
+    It is made at its first use, and again after a fork or when the settings change.
+
+    Raises `ClerkNotConfigured` if CLERK_SECRET_KEY is missing or is not a valid key.
     """
     global _current
     made_for = (

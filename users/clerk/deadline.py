@@ -1,4 +1,4 @@
-"""One deadline over everything that a change asks of Clerk."""
+"""One deadline for everything that a change asks of Clerk."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import time
 
 
 class Deadline:
-    """A point in time `seconds` from now, by a clock that nobody can set."""
+    """A point in time `seconds` from now, by a clock that cannot be set."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Seconds left, never negative."""
+        """Return the remaining seconds, never negative."""
         return max(0.0, self._end - time.monotonic())
 
     @property
     def expired(self) -> bool:
+        """Return whether no time remains."""
         return self.remaining() == 0.0

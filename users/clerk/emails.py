@@ -1,13 +1,13 @@
-"""Email addresses as the gateway gives them."""
+"""The spelling of email addresses that the gateway returns."""
 
 from __future__ import annotations
 
 
 def normalized(address: str) -> str:
-    """The address without white space around it, its ASCII letters in lower case.
+    """Return the address without surrounding white space, with its ASCII letters in lower case.
 
-    Letters of other alphabets stay as they are. The small letter of the Kelvin sign is an
-    ordinary k, so lowering it would turn one mailbox into another.
+    Letters of other alphabets stay as they are. The lower case of the Kelvin sign is an ordinary k,
+    so lowering it would turn one mailbox into another.
     """
     address = address.strip()
     if address.isascii():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 OUR_ID = "cascade_user_id"
-"""Holds the id of our row. Others could write there too (the endpoint of the application before
-let anybody): alone it proves nothing."""
+"""Holds the id of our row.
+
+Others could write it too: an endpoint of the previous application let anybody. So it alone proves
+nothing."""
 
 OUR_INVITATION = "cascade_invitation"
-"""Holds `Invitation.reference`: by it ours is known again, at Clerk and on the account of who
-accepts it."""
+"""Holds `Invitation.reference`, which identifies our invitation in Clerk.
+
+Clerk copies it to the account of the person who accepts."""
 
 RESERVED = frozenset({OUR_ID, OUR_INVITATION})
-"""What only this application writes."""
+"""The keys that only this application may write."""

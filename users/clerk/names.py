@@ -1,4 +1,4 @@
-"""Clerk has a first and a last name, the table has one."""
+"""Convert between Clerk's first and last name and the one name of our table."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ WHITE_SPACE = (
     "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
-"""Every character at which `str.split` splits. SQL needs them spelled out."""
+"""Every character at which `str.split` splits, spelled out for SQL."""
 
 
 def squash(text: str) -> str:
-    """The text with runs of white space as one space, and none at the ends."""
+    """Return the text with each run of white space as one space, and none at the ends."""
     return " ".join(text.split())
 
 
 def normalized(text: str) -> str:
-    """The text by which names are compared: squashed, in Unicode's composed form (NFC)."""
+    """Return the form in which names are compared: squashed, in Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", squash(text))
 
 
 def join(first: str, last: str) -> str:
+    """Return the one name for Clerk's first and last name."""
     return squash(f"{first} {last}")
 
 
 def split(name: str, *, first: str = "", last: str = "") -> tuple[str, str]:
-    """`name` as Clerk's two names, given the two that it has now.
+    """Split `name` into Clerk's two names, given the two that Clerk has now.
 
-    A first name that the new name starts with is kept, so that "Mary Ann|Smith" becomes
-    "Mary Ann|Jones"; else a last name that it ends with ("Ludwig|van der Berg" →
-    "Louis|van der Berg"); else the first word is the first name.
+    If the new name starts with the current first name, that is kept: "Mary Ann|Smith" becomes
+    "Mary Ann|Jones". Else, if the new name ends with the current last name, that is kept:
+    "Ludwig|van der Berg" becomes "Louis|van der Berg". Else the first word is the first name.
     """
     words = name.split()
     if kept := _leading(words, first.split()):
@@ -42,6 +43,6 @@ def split(name: str, *, first: str = "", last: str = "") -> tuple[str, str]:
 
 
 def _leading(words: list[str], kept: list[str]) -> int:
-    """How many words are kept: all of `kept` if `words` starts with them, else 0."""
+    """Return how many words are kept: all of `kept` if `words` starts with them, else 0."""
     starts = list(map(normalized, words[: len(kept)])) == list(map(normalized, kept))
     return len(kept) if starts else 0

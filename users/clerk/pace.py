@@ -1,4 +1,4 @@
-"""The pace of bulk work: within Clerk's limits, so that people at the form always get through."""
+"""The rate limiter of bulk work: it stays within Clerk's limits and leaves room for the forms."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 
 USER_WRITES, USER_SECONDS = 10, 10.0
-"""Clerk takes 10 writes in 10 seconds of one user."""
+"""Clerk accepts 10 writes in 10 seconds for one user."""
 KEPT_USERS = 5000
 BULK_SHARE = 0.9
-"""The share of `CLERK_RATE_LIMIT` that bulk work takes; people at the form have the rest."""
+"""The share of `CLERK_RATE_LIMIT` for bulk work. The rest is for people who use the forms."""
 MADE_UP_FOR = 0.5
-"""Seconds by which one may be late without losing a place: the rate is kept on average, and Clerk
-counts over ten seconds."""
+"""Burst allowance in seconds. The average rate stays the same; Clerk counts over ten seconds."""
 
 
 class Pace:
-    """One limiter for all threads: `rate` requests a second, evenly spaced, and Clerk's limit
-    a user. After a 429 everybody pauses for as long as Clerk says. A `sleep` that returns True
-    ends the wait."""
+    """One rate limiter for all threads: `rate` requests a second, evenly spaced.
+
+    It also keeps Clerk's limit for each user. After a 429 all threads pause for as long as Clerk
+    says. A `sleep` that returns True ends the wait.
+    """
 
     def __init__(
         self,
@@ -37,7 +38,10 @@ class Pace:
         self._writes: dict[str, deque[float]] = defaultdict(deque)
 
     def wait(self, user_id: str = "") -> None:
-        """Take the next free place, and sleep until it comes. `user_id` for a user's write."""
+        """Take the next free slot and sleep until its time.
+
+        Give `user_id` for a write to a user.
+        """
         with self._lock:
             place = max(self._clock() - MADE_UP_FOR, self._next)
             self._next = place + self._interval
@@ -46,12 +50,12 @@ class Pace:
         self._sleep_until(place)
 
     def count(self) -> None:
-        """Count a request that is sent without waiting for a place: the next one waits for it."""
+        """Count a request that is sent without waiting for a slot. The next one waits longer."""
         with self._lock:
             self._next += self._interval
 
     def pause(self, seconds: float) -> None:
-        """Nobody sends anything for `seconds`."""
+        """Let no thread send anything for `seconds`."""
         with self._lock:
             self._next = max(self._next, self._clock() + seconds)
 
@@ -67,7 +71,7 @@ class Pace:
         return place
 
     def _forget(self, before: float) -> None:
-        """A run may write to a hundred thousand users; those of long ago are of no interest."""
+        """Forget users without recent writes: a run may write to a hundred thousand users."""
         for user_id in [user for user, writes in self._writes.items() if writes[-1] <= before]:
             del self._writes[user_id]
 

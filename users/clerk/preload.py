@@ -1,7 +1,7 @@
-"""Pay for the SDK's first call before the process serves.
+"""Import what the SDK imports lazily, before the process serves requests.
 
-The SDK imports its modules, and pydantic builds their models, at the first call of each kind: up
-to 2.8 s, which would count against the deadline of somebody's save.
+At the first call of each kind, the SDK imports its modules and pydantic builds their models. That
+takes up to 2.8 s, which would count against the deadline of somebody's save.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from users.clerk.writes import Writer
 from users.errors import ClerkError
 
 SECONDS = 600.0
-"""Longer than any import takes: nothing is sent that could be late."""
+"""Longer than any import takes. Nothing is sent, so nothing can be late."""
 
 USER, INVITATION, SESSION = "user_1", "inv_1", "sess_1"
 
@@ -44,11 +44,11 @@ WRITES: tuple[Callable[[Clerk, Deadline], object], ...] = (
 
 
 def warm_up() -> None:
-    """Make every write once, to a transport that answers by itself.
+    """Make every write once, with a transport that answers by itself.
 
-    Needs no key, and opens no socket and no thread: it is safe before a fork.
+    This needs no key, and opens no socket and no thread, so it is safe before a fork.
     """
-    for status in (200, 422):  # an answer and a refusal are read by different models
+    for status in (200, 422):  # different models read a success and a refusal
         client = _answered(status)
         for write in WRITES:
             with suppress(ClerkError):
@@ -56,7 +56,7 @@ def warm_up() -> None:
 
 
 def _answered(status: int) -> Clerk:
-    """Give a client whose every write is answered with `status`; nothing leaves the process."""
+    """Return a client whose every write is answered with `status`. Nothing leaves the process."""
     transport = httpx.MockTransport(lambda request: httpx.Response(status, json={}))
     return Clerk(
         Reader(url="", key="", version=""),

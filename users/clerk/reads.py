@@ -1,5 +1,8 @@
-"""Reading from Clerk through requests: cursor paging, which the SDK lacks, and answers parsed
-tolerantly, so that one new enum value does not hide a page."""
+"""Read from Clerk through requests.
+
+The SDK has no cursor paging, and it refuses a whole page for one new enum value. Answers are
+parsed tolerantly here.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ Params = Sequence[tuple[str, str | int]]
 
 
 class Reader:
-    """GETs, tried up to three times within their deadline. Writes are never tried again."""
+    """Sends GET requests, up to three times within their deadline. Writes are never repeated."""
 
     def __init__(self, *, url: str, key: str, version: str) -> None:
         self._url = url.rstrip("/")
@@ -53,11 +56,17 @@ class Reader:
     def get(
         self, path: str, params: Params = (), *, deadline: Deadline, pace: Pace | None = None
     ) -> Any:
-        """The JSON at `path`. Raises `ClerkError`."""
+        """Return the JSON at `path`.
+
+        Raises `ClerkError`.
+        """
         return self._try(path, params, deadline, pace)[0]
 
     def date(self, path: str, *, deadline: Deadline) -> datetime:
-        """What Clerk's clock says in an answer's header. Raises `ClerkError`."""
+        """Return the time that Clerk's clock shows in the header of an answer.
+
+        Raises `ClerkError`.
+        """
         _, headers = self._try(path, (), deadline, None)
         date = http_date(headers.get("Date", ""))
         if date is None:
@@ -88,7 +97,7 @@ class Reader:
     ) -> tuple[Any, Mapping[str, str]]:
         if pace is not None:
             pace.wait()
-        # An attempt that hangs must leave time for another.
+        # A try that hangs must leave time for the next one.
         mine = deadline if last else Deadline(deadline.remaining() * 0.6)
         seconds = mine.remaining()
         if seconds <= 0:
@@ -120,7 +129,7 @@ class Reader:
 
 
 def _body(answer: requests.Response) -> bytes:
-    """The body as it comes: `content` would read one without end."""
+    """Read the body piece by piece, because `content` would read an endless one."""
     body = bytearray()
     while chunk := answer.raw.read1(65536, decode_content=True):
         body += chunk
@@ -135,16 +144,16 @@ def _json_of(status: int, body: bytes, headers: Mapping[str, str]) -> Any:
     try:
         return orjson.loads(body)
     except ValueError:
-        pass  # it takes no lone surrogate; one odd text must not hide a page
+        pass  # orjson refuses lone surrogates, but one odd text must not hide a page
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise ClerkUnknown("Clerk's answer cannot be read", status=status) from None
 
 
-# --- The wire below requests ---------------------------------------------------------------------
-# Its timeout is that of a single socket operation: a server that sends a header a second would
-# hold a read for ever. Here every one gets what is left of the deadline.
+# --- The connections below requests --------------------------------------------------------------
+# A timeout of requests applies to a single socket operation: a server that sends a header a second
+# would hold a read for ever. Here every operation gets the rest of the deadline.
 
 
 class _Reading(io.RawIOBase):

@@ -1,5 +1,8 @@
-"""The SDK makes three new pydantic classes for every call (about 3 ms of processor
-time). The classes depend on the type alone, so each is made once here."""
+"""A cache for the pydantic classes that the SDK makes.
+
+The SDK makes three new classes for every call (about 3 ms of processor time). They depend on the
+type alone, so each is made once here.
+"""
 
 from __future__ import annotations
 
@@ -26,5 +29,8 @@ def _made_once(name: str, *, body: tuple[Any, Any], __config__: Any) -> Any:
 
 
 def install() -> None:
-    """The SDK's pinned version is what makes this safe: a test holds both answers together."""
+    """Replace the SDK's function that makes the classes.
+
+    This is safe because the version of the SDK is pinned. A test compares both answers.
+    """
     setattr(serializers, "create_model", _made_once)  # noqa: B010

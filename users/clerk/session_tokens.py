@@ -1,7 +1,7 @@
-"""Who sends a request: Clerk signs a token for the session of each person, and its public key
-proves that without asking Clerk.
+"""Identify the person who sends a request, by a session token that Clerk signed.
 
-The token lives for a minute. So a ban, which ends the sessions, takes that long to show here.
+Clerk's public key verifies the token, so Clerk is not asked. The token lives for a minute. So it
+takes up to a minute until a ban, which ends the sessions, takes effect here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from users.ids import SESSION_ID, USER_ID
 
 EXPIRED = "token-expired"
 LONGEST = 600
-"""Seconds that a session token may live. Clerk's live for a minute; those of its JWT templates,
-which are for third parties, for as long as somebody has set."""
+"""The longest accepted lifetime of a token, in seconds.
+
+Clerk's session tokens live for a minute. Tokens of its JWT templates are for third parties and can
+live much longer."""
 
 
 class NotSignedIn(Exception):
-    """The request proves nobody. The text is for the person; `reason` is safe to log."""
+    """The request proves no person. The text is for the person; `reason` is safe to log."""
 
     def __init__(self, text: str, *, reason: str) -> None:
         super().__init__(text)
@@ -30,14 +32,16 @@ class NotSignedIn(Exception):
 
 
 def configured() -> bool:
-    """Whether tokens can be verified, and the pages that may ask for them are known."""
+    """Return whether tokens can be verified, and the pages that may send them are known."""
     return bool(settings.CLERK_JWT_KEY and settings.CORS_ALLOWED_ORIGINS)
 
 
 def clerk_id_of(authorization: str) -> str:
-    """Give the Clerk id of the person whose token the header `Authorization` holds.
+    """Return the Clerk id of the person whose token the header `Authorization` holds.
 
-    Raises `NotSignedIn`. A session cookie counts for nothing: browsers send cookies unasked.
+    A session cookie does not count, because browsers send cookies unasked.
+
+    Raises `NotSignedIn`.
     """
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -49,7 +53,10 @@ def clerk_id_of(authorization: str) -> str:
 
 
 def _claims(token: str) -> Mapping[str, Any]:
-    """Verify signature, times and origin. Raises `NotSignedIn`."""
+    """Verify the signature, the times and the origin, and return the claims.
+
+    Raises `NotSignedIn`.
+    """
     options = AuthenticateRequestOptions(
         jwt_key=settings.CLERK_JWT_KEY,
         authorized_parties=settings.CORS_ALLOWED_ORIGINS,
@@ -57,7 +64,7 @@ def _claims(token: str) -> Mapping[str, Any]:
     )
     try:
         state = authenticate_request(_Headers(token), options)
-    except Exception as error:  # a malformed token must not become an error of the server
+    except Exception as error:  # a malformed token must not cause a status of 500
         raise NotSignedIn(
             "This session is not valid. Sign in again.", reason=type(error).__name__
         ) from None
@@ -69,8 +76,10 @@ def _claims(token: str) -> Mapping[str, Any]:
 
 
 def _refusal(claims: Mapping[str, Any]) -> str:
-    """Say why a token that Clerk signed is not taken, which the SDK does not look at; "" if it
-    is."""
+    """Say why a token that Clerk signed is refused; "" if it is accepted.
+
+    The SDK does not check these claims.
+    """
     if not SESSION_ID.match(str(claims.get("sid", ""))):
         return "it is of no session"
     if "exp" not in claims:
@@ -87,7 +96,7 @@ def _refusal(claims: Mapping[str, Any]) -> str:
 
 
 class _Headers:
-    """A request of which the SDK sees the token alone."""
+    """A request that shows the SDK only the token."""
 
     def __init__(self, token: str) -> None:
         self.headers = {"Authorization": f"Bearer {token}"}

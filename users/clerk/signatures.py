@@ -1,4 +1,4 @@
-"""Who sent a delivery: Clerk signs it through Svix, whose scheme is that of Standard Webhooks."""
+"""Verify that Clerk sent a delivery. Svix signs it, by the scheme of Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MAX_ID = 200
 
 
 class NotSigned(Exception):
-    """Not signed by Clerk within the last five minutes. The text is ours, and safe to log.
+    """The delivery is not signed by Clerk within the last five minutes. The text is safe to log.
 
-    `claimed` is False where the sender did not even try.
+    `claimed` is False if the sender did not even send a signature.
     """
 
     def __init__(self, text: str, *, claimed: bool) -> None:
@@ -23,13 +23,16 @@ class NotSigned(Exception):
 
 
 def secrets() -> list[str]:
-    """Give the secrets that a delivery may be signed with: several while an endpoint changes."""
+    """Return the secrets that may sign a delivery: several while an endpoint changes."""
     return [secret.strip() for secret in settings.CLERK_WEBHOOK_SIGNING_SECRET.split(",")]
 
 
 def check(body: bytes, headers: Mapping[str, str]) -> str:
-    """Give the id of a delivery that one of our secrets has signed. Raises `NotSigned`."""
-    # The library reads the headers of the standard; Svix has names of its own for them.
+    """Return the id of a delivery that one of our secrets has signed.
+
+    Raises `NotSigned`.
+    """
+    # The library reads the standard's headers; Svix uses other names for them.
     named = {f"webhook-{name}": headers.get(f"svix-{name}", "") for name in HEADERS}
     if not all(named.values()):
         raise NotSigned("it has no signature", claimed=False)
@@ -46,7 +49,7 @@ def check(body: bytes, headers: Mapping[str, str]) -> str:
 
 
 def _reason(secret: str, body: bytes, headers: dict[str, str]) -> str:
-    """Say why this secret has not signed the body; "" when it has."""
+    """Say why this secret has not signed the body; "" if it has."""
     try:
         Webhook(secret).verify(body, headers, json_parse=False)
     except WebhookVerificationError as error:

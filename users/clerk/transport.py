@@ -1,9 +1,9 @@
-"""The wire below the SDK: an httpx transport that ends at a deadline, whatever the server does.
+"""The connections below the SDK: an httpx transport that ends at a deadline in all cases.
 
-httpx's timeouts are those of a single socket operation: a server that sends a byte a second
-holds a request for ever. Here every operation gets what is left of one deadline.
-httpcore's failures become our errors in this one place: only before a connection stands is it
-certain that Clerk was not reached.
+A timeout of httpx applies to a single socket operation: a server that sends a byte a second would
+hold a request for ever. Here every operation gets the rest of one deadline. Only this module turns
+the errors of httpcore into ours. Only before the connection is made is it certain that Clerk was
+not reached.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from users.clerk.deadline import Deadline
 from users.errors import ClerkUnknown, ClerkUnreachable
 
 MAX_ANSWER = 20 * 2**20
-"""Bytes of an answer that are read; more is no answer of Clerk's."""
+"""The most bytes of an answer. A longer one does not come from Clerk."""
 
 _deadline: ContextVar[Deadline] = ContextVar("deadline of the call under way")
 
 
 @contextmanager
 def until(deadline: Deadline) -> Generator[None]:
-    """Requests of this thread end at `deadline`."""
+    """End all requests of this thread at `deadline`."""
     token = _deadline.set(deadline)
     try:
         yield
@@ -39,19 +39,23 @@ def until(deadline: Deadline) -> Generator[None]:
 
 
 class DeadlineTransport(httpx.BaseTransport):
-    """Raises `ClerkUnreachable` and `ClerkUnknown`, never an error of httpx."""
+    """A transport that raises `ClerkUnreachable` and `ClerkUnknown`, never an httpx error."""
 
     def __init__(self) -> None:
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl.create_default_context(),
             max_connections=100,
             max_keepalive_connections=20,
-            # Shorter than any server's, so that a write does not meet a dying connection.
+            # Shorter than any server's: no write must use a connection that the server is closing.
             keepalive_expiry=4.0,
             network_backend=_Backend(),
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request, read the whole answer, and compare the clocks.
+
+        Raises `ClerkUnreachable` if nothing was sent, and `ClerkUnknown` if it may have been sent.
+        """
         call = Call()
         try:
             answer = self._pool.handle_request(
@@ -81,6 +85,7 @@ class DeadlineTransport(httpx.BaseTransport):
         return response
 
     def close(self) -> None:
+        """Close all connections."""
         self._pool.close()
 
 
@@ -97,7 +102,7 @@ def _read(answer: httpcore.Response) -> bytes:
 
 
 class _Backend(httpcore.NetworkBackend):
-    """httpcore's own backend, with each operation's timeout taken from the deadline."""
+    """httpcore's own backend, with the timeout of each operation taken from the deadline."""
 
     def __init__(self) -> None:
         self._backend = httpcore.SyncBackend()
@@ -148,7 +153,10 @@ class _Stream(httpcore.NetworkStream):
 
 
 def left(timed_out: type[Exception]) -> float:
-    """Seconds of this thread's deadline; raises `timed_out` when it is over."""
+    """Return the remaining seconds of this thread's deadline.
+
+    Raises `timed_out` when it is over.
+    """
     seconds = _deadline.get().remaining()
     if seconds <= 0:
         raise timed_out("the deadline is over")

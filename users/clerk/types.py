@@ -1,7 +1,7 @@
 """What the rest of the application sees of Clerk: frozen types, parsed tolerantly.
 
-Clerk adds enum values and leaves fields out before an SDK knows it: only the
-id is required, and anything odd elsewhere reads as absent.
+Clerk adds enum values and omits fields before an SDK knows it. So only the id is required, and any
+other odd value counts as absent.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=
 
 @dataclass(frozen=True, slots=True)
 class ClerkEmail:
+    """An email address of a Clerk user. `address` is normalized."""
+
     id: str
     address: str
     verified: bool
 
     @classmethod
     def parse(cls, data: Any) -> ClerkEmail:
-        """Raises `ValueError` when it is not an email address."""
+        """Parse an address.
+
+        Raises `ValueError` if it is not an email address.
+        """
         if not isinstance(data, dict) or data.get("object") != "email_address":
             raise ValueError("expected an email address")
         return _email(data)
@@ -35,8 +40,11 @@ class ClerkEmail:
 
 @dataclass(frozen=True, slots=True)
 class ClerkUser:
-    """A Clerk user. `email` is the primary address in lower case, "" if there is none; times
-    are aware, in UTC, to the millisecond."""
+    """A Clerk user.
+
+    `email` is the primary address in lower case, "" if there is none. Times are aware, in UTC, to
+    the millisecond.
+    """
 
     id: str
     email: str = ""
@@ -57,21 +65,25 @@ class ClerkUser:
     external_id: str = ""
     public_metadata: Mapping[str, Any] = field(default_factory=dict)
     asked_at: datetime | None = None
-    """When Clerk was asked for this, by our clock; None in an event."""
+    """When Clerk was asked for this, by Clerk's clock; None in an event."""
     told_at: datetime | None = None
-    """When Clerk told it in an event; None in an answer."""
+    """When Clerk sent this in an event; None in an answer."""
 
     @property
     def name(self) -> str:
+        """Return the first and the last name as one."""
         return names.join(self.first_name, self.last_name)
 
     @classmethod
     def parse(cls, data: Any, *, asked_at: datetime | None = None) -> ClerkUser:
-        """Parse the JSON of an answer or an event. Raises `ValueError` when it is no user."""
+        """Parse the JSON of an answer or an event.
+
+        Raises `ValueError` if it is not a user.
+        """
         mapping = _mapping(data)
         emails = tuple(_email(entry) for entry in _list(mapping, "email_addresses"))
         primary_id = _text(mapping, "primary_email_address_id")
-        # Never the first of the list: the primary may stand anywhere.
+        # Do not take the first of the list: the primary one may be anywhere in it.
         primary = next((email for email in emails if primary_id and email.id == primary_id), None)
         return cls(
             id=_id(mapping, USER_ID),
@@ -102,7 +114,7 @@ class ClerkUser:
 
 @dataclass(frozen=True, slots=True)
 class ClerkInvitation:
-    """An invitation, without its `url`: that carries the ticket, which is a credential."""
+    """An invitation, without its `url`: the url carries the ticket, which is a credential."""
 
     id: str
     email: str
@@ -113,7 +125,10 @@ class ClerkInvitation:
 
     @classmethod
     def parse(cls, data: Any) -> ClerkInvitation:
-        """Raises `ValueError` when it is no invitation."""
+        """Parse an invitation.
+
+        Raises `ValueError` if it is not one.
+        """
         mapping = _mapping(data)
         return cls(
             id=_id(mapping, INVITATION_ID),
@@ -127,13 +142,18 @@ class ClerkInvitation:
 
 @dataclass(frozen=True, slots=True)
 class ClerkSession:
+    """A session of a user."""
+
     id: str
     user_id: str
     status: str
 
     @classmethod
     def parse(cls, data: Any) -> ClerkSession:
-        """Raises `ValueError` when it is no session."""
+        """Parse a session.
+
+        Raises `ValueError` if it is not one.
+        """
         mapping = _mapping(data)
         return cls(
             id=_id(mapping, SESSION_ID),
@@ -144,47 +164,59 @@ class ClerkSession:
 
 @dataclass(frozen=True, slots=True)
 class ClerkInstance:
-    """The instance that a secret key belongs to. `environment` is "production" or
-    "development", "" if Clerk does not say."""
+    """The instance that a secret key belongs to.
+
+    `environment` is "production" or "development", or "" if Clerk does not say.
+    """
 
     id: str
     environment: str = ""
 
     @classmethod
     def parse(cls, data: Any) -> ClerkInstance:
-        """Raises `ValueError` when it is no instance."""
+        """Parse an instance.
+
+        Raises `ValueError` if it is not one.
+        """
         mapping = _mapping(data)
         return cls(id=_id(mapping, INSTANCE_ID), environment=_text(mapping, "environment_type"))
 
 
 @dataclass(frozen=True)
 class UserPage:
-    """A page of the list of users, as Clerk sent it. It is parsed when it is first looked at:
-    a scan asks for the next page before that."""
+    """A page of the list of users, as Clerk sent it.
+
+    It is parsed at first use, because a scan asks for the next page before that.
+    """
 
     entries: Sequence[Any] = ()
     asked_at: datetime | None = None
 
     @property
     def size(self) -> int:
-        """How many Clerk sent, readable or not: a page smaller than its limit is the last."""
+        """Return how many entries Clerk sent, readable or not.
+
+        A page below its limit is the last.
+        """
         return len(self.entries)
 
     @property
     def last_id(self) -> str | None:
-        """The cursor for the next page."""
+        """Return the cursor for the next page, or None for an empty page."""
         return next(filter(None, map(_id_or_none, reversed(self.entries))), None)
 
     @property
     def users(self) -> tuple[ClerkUser, ...]:
+        """Return the entries that could be parsed."""
         return self._parsed[0]
 
     @property
     def unreadable(self) -> tuple[tuple[str, str], ...]:
-        """`(id or "?", reason)` of each that is no user."""
+        """Return `(id or "?", reason)` for each entry that is not a user."""
         return self._parsed[1]
 
     def only(self, clerk_ids: Collection[str]) -> UserPage:
+        """Return the page with only the entries of these users."""
         entries = [entry for entry in self.entries if _id_or_none(entry) in clerk_ids]
         return UserPage(entries, self.asked_at)
 
@@ -200,7 +232,7 @@ class UserPage:
         return tuple(users), tuple(unreadable)
 
 
-# A scan parses users by the hundred thousand, so this is written to be cheap.
+# A scan parses hundreds of thousands of users, so the functions below must be fast.
 
 
 def _mapping(data: Any) -> dict[str, Any]:
@@ -248,7 +280,7 @@ def _time(data: dict[str, Any], key: str) -> datetime | None:
 
 
 def time_from(value: Any) -> datetime | None:
-    """Clerk's times are milliseconds since 1970; anything else is None."""
+    """Return the time for Clerk's milliseconds since 1970. Anything else is None."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

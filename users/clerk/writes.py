@@ -1,5 +1,8 @@
-"""Writing to Clerk through its SDK, with what must not be left to it taken away:
-its retries, its timeouts, its choice of error classes, its API version, proxies, redirects."""
+"""Write to Clerk through its SDK, with fixed rules instead of the SDK's own.
+
+They replace its retries, its timeouts, its choice of error classes, its API version, and its use
+of proxies and redirects.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,17 @@ logger = logging.getLogger(__name__)
 
 
 class Writer:
-    """Sends each write once. The SDK is shared by threads; the deadline is the thread's own."""
+    """Sends each write once. Threads share the SDK, but each thread has its own deadline."""
 
     def __init__(
         self, *, url: str, key: str, version: str, transport: httpx.BaseTransport | None = None
     ) -> None:
-        # At INFO httpx logs URLs, and with them addresses of people.
+        # At INFO httpx logs URLs, which contain people's addresses.
         logging.getLogger("httpx").setLevel(logging.WARNING)
         sdk_models.install()
 
         def pin_version(request: httpx.Request) -> None:
-            # After the SDK's own hook, which sends an older version than its models are of.
+            # Runs after the SDK's own hook, which sends an older version than that of its models.
             request.headers["Clerk-API-Version"] = version
 
         self._sdk = ClerkSDK(
@@ -56,25 +59,28 @@ class Writer:
     def write(
         self, call: Callable[[ClerkSDK], Any], parse: Callable[[Any], T], deadline: Deadline
     ) -> T:
-        """Make one call of the SDK and parse what Clerk answered. Raises `ClerkError`."""
+        """Make one call of the SDK and parse Clerk's answer.
+
+        Raises `ClerkError`.
+        """
         try:
             with until(deadline):
                 data = call(self._sdk).model_dump(mode="json")
         except ClerkBaseError as error:
             status, body, headers = error.status_code, error.body, error.headers
-            # The status of the answer itself: a body that the SDK cannot read gets another.
+            # Use the status of the answer itself: the SDK reports another for an unreadable body.
             if error.raw_response is not None:
                 status = error.raw_response.status_code
         except ClerkError:
             raise  # from the transport
         except Exception as error:
-            # Default closed; and its frames hold what was to be sent, a password perhaps.
+            # Count any failure as unknown. Hide its frames, because they may hold a password.
             logger.error("Clerk's SDK failed with %s", type(error).__name__)
             raise ClerkUnknown("The call of Clerk failed in its SDK") from None
         else:
             return _read(parse, data)
         if status == 200:
-            # Clerk did it. The SDK refuses answers with one value that it does not know.
+            # Clerk made the change. The SDK refuses an answer with a single unknown value.
             return _read(parse, _json(body))
         raise error_of(status, body, headers) from None
 

@@ -1,0 +1,1 @@
+"""The commands of engineers, and what they share."""

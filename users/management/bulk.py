@@ -1,4 +1,4 @@
-"""What the bulk commands share: plan, show, apply, resume, undo."""
+"""The base of the bulk commands: plan, show, apply, resume, undo."""
 
 from __future__ import annotations
 
@@ -53,28 +53,43 @@ class BulkCommand(JsonCommand):
     keys: tuple[str, ...] = ("plan", "run")
 
     plan_options: tuple[str, ...] = ()
-    """The options that make the plan, apart from those that choose among its users. A plan from a
-    file, an undo and a resumed run refuse them."""
+    """The options that make the plan, apart from those that select among its users.
+
+    A plan from a file, an undo and a resumed run refuse these options.
+    """
 
     _quiet = False
 
     def read(self, options: dict[str, Any]) -> None:
-        """Read what the plan is made from, before Clerk is asked. Raises `BulkRefused`."""
+        """Read the input of the plan, before Clerk is asked.
+
+        Raises `BulkRefused`.
+        """
 
     def plan(self, options: dict[str, Any]) -> Plan:
-        """What would be done, for the users that are chosen. Raises `BulkRefused`."""
+        """Plan the changes of the selected users.
+
+        Raises `BulkRefused`.
+        """
         raise NotImplementedError
 
     def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
-        """What must succeed before the first change. Raises `BulkRefused`: no run is kept then."""
+        """Do what must succeed before the first change.
+
+        Raises `BulkRefused`. The run is not stored then.
+        """
 
     def nothing_to_do(self, options: dict[str, Any]) -> None:
-        """What is left to say with --apply when the plan is empty. Raises `BulkRefused`."""
+        """Finish a command with --apply whose plan is empty.
+
+        Raises `BulkRefused`.
+        """
 
     def applied(self, run: BulkRun) -> None:
-        """Whatever became of the run, when it has ended for now."""
+        """Finish a run that ended for now, with any outcome."""
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the options of all bulk commands."""
         acting = parser.add_argument_group("acting")
         acting.add_argument("--apply", action="store_true", help="carry out the plan")
         acting.add_argument(
@@ -129,6 +144,7 @@ class BulkCommand(JsonCommand):
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Run the command under the lock that admits only one bulk command at a time."""
         self._quiet = options["quiet"] or options["json"]
         with one_at_a_time() as lease:
             self._handle(lease, options)
@@ -137,7 +153,7 @@ class BulkCommand(JsonCommand):
         _refuse_combinations(options, self.plan_options)
         actor, rate = actor_of(options["actor"]), call_rate(options["rate"])
         choice = choice_of(options)
-        choice.users()  # raises for users that do not exist, before Clerk is asked
+        choice.users()  # refuses users that do not exist, before Clerk is asked
         if options["resume"] is not None:
             self._resume(lease, rate, choice, options)
             return
@@ -207,10 +223,10 @@ class BulkCommand(JsonCommand):
         if reason := _would_stop(plan, options):
             self.stdout.write(f"With --apply it would stop: {reason}")
 
-    # --- Carrying out ----------------------------------------------------------------------
+        # --- Applying --------------------------------------------------------------------------
 
     def _begin(self, run: BulkRun) -> None:
-        """From here on Ctrl-C interrupts what may have changed something."""
+        """Record that an interruption may come after a change."""
         self.begun = (
             f"Run {run.pk} had begun, and what it did is kept. See what is left: "
             f"manage.py {self.name} --resume {run.pk}"
@@ -301,7 +317,7 @@ class BulkCommand(JsonCommand):
 
 
 def _would_stop(plan: Plan, options: dict[str, Any]) -> str:
-    """Say which limit --apply would stop at. Empty for none; a resumed run has none."""
+    """Say which limit would stop --apply; "" for none. A resumed run has no limit."""
     if options["resume"] is not None:
         return ""
     try:
@@ -312,7 +328,10 @@ def _would_stop(plan: Plan, options: dict[str, Any]) -> str:
 
 
 def _refuse_combinations(options: dict[str, Any], plan_options: Sequence[str]) -> None:
-    """Raise `BulkRefused` for options that would be ignored, or destroy a file."""
+    """Refuse options that would be ignored, or would overwrite a file that is read.
+
+    Raises `BulkRefused`.
+    """
     refuse_together(
         options, "resume",
         ["undo", "plan_file", "plan_out", "actor", "result", "max_changes", "sort", "no_refresh",
@@ -337,13 +356,16 @@ def _refuse_combinations(options: dict[str, Any], plan_options: Sequence[str]) -
 
 
 def refresh(stderr: Any, *, rate: float, accept_missing: bool, quiet: bool = False) -> None:
-    """Look at all users of the instance. Raises `ClerkError` and `BulkRefused`."""
+    """Read all users of the instance into the mirror.
+
+    Raises `ClerkError` and `BulkRefused`.
+    """
     with watching("Looking at Clerk's users", stderr, quiet=quiet) as tell:
         seen = scan(
             clerk().paced(Pace(rate)),
             on_page=lambda seen: tell(seen, 0, ""),
             accept_missing=accept_missing,
-            reconcile=False,  # a command that plans changes no row
+            reconcile=False,  # planning must not change rows
         )
     for clerk_id, reason in seen.unreadable:
         stderr.write(visible(f"{clerk_id} cannot be read: {reason}."))
@@ -351,8 +373,10 @@ def refresh(stderr: Any, *, rate: float, accept_missing: bool, quiet: bool = Fal
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C or SIGTERM asks the run to end. What is in flight is finished: it takes
-    CLERK_EDIT_DEADLINE seconds at most."""
+    """Turn Ctrl-C and SIGTERM into a request to stop.
+
+    Changes in flight are finished, which takes at most CLERK_EDIT_DEADLINE seconds.
+    """
     stop = threading.Event()
 
     def ask(number: int, frame: Any) -> None:

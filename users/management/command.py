@@ -1,4 +1,4 @@
-"""What all commands of engineers share: their help, their errors, and the document of --json."""
+"""The base of all commands for engineers: their help, their errors, and the document of --json."""
 
 from __future__ import annotations
 
@@ -31,33 +31,32 @@ from users.sync.display import visible
 EXAMPLES = "Examples:"
 INTERRUPTED = 130
 VERSION = 1
-"""Of the document; docs/json.md is its schema."""
+"""The version of the document. docs/json.md is its schema."""
 
 
 class _HelpFormatter(DjangoHelpFormatter):
-    """Fills every text but the examples, whose lines stay as they are."""
+    """Wraps every text except the examples, which keep their lines."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith(EXAMPLES) else super()._fill_text(text, width, indent)
 
 
 class EngineerCommand(BaseCommand):
-    """A command whose help ends with `examples`, and whose known failures are one line.
+    """A command whose help ends with `examples`, and that reports known failures in one line.
 
-    Its output may be cut off, or be of any encoding. Exit codes: 1 it could not run; 130
-    interrupted.
+    Its output may be cut off or have any encoding. Exit codes: 1 it could not run; 130 interrupted.
     """
 
     examples: tuple[str, ...] = ()
 
     begun = ""
-    """What the command has changed so far, and how to go on. Empty while nothing is changed."""
+    """What the command has changed so far, and how to go on; "" while nothing is changed."""
 
     def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
         super().__init__(stdout or steady(sys.stdout), stderr or steady(sys.stderr), **options)
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
-        """Refuse shortened options as well: --app must not mean --apply."""
+        """Add the examples, and refuse shortened options: --app must not mean --apply."""
         epilog = "\n  manage.py ".join([EXAMPLES, *self.examples])
         return super().create_parser(
             prog_name, subcommand, epilog=epilog, formatter_class=_HelpFormatter,
@@ -65,8 +64,10 @@ class EngineerCommand(BaseCommand):
         )  # fmt: skip
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Refuse wrong options with exit code 1: argparse's own 2 means here that something
-        differs, or is not done."""
+        """Exit with code 1 for wrong options.
+
+        argparse's own code 2 means here that something differs or is not done.
+        """
         try:
             self.create_parser(argv[0], argv[1]).parse_args(argv[2:])
         except CommandError as error:
@@ -74,10 +75,15 @@ class EngineerCommand(BaseCommand):
         super().run_from_argv(argv)
 
     def refuse_options(self, argv: list[str], reason: str) -> NoReturn:
+        """Write the reason and exit with code 1."""
         self.stderr.write(reason)
         sys.exit(1)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        """Report an interruption and known failures in one line.
+
+        Raises `CommandError`, and any other exception unchanged.
+        """
         try:
             return super().execute(*args, **options)
         except KeyboardInterrupt:
@@ -90,18 +96,20 @@ class EngineerCommand(BaseCommand):
 
     @property
     def interrupted(self) -> str:
-        """What Ctrl-C has ended."""
+        """Return what Ctrl-C interrupted, and how to go on."""
         if self.begun:
             return f"Interrupted. {self.begun}"
         return "Interrupted before anything was changed."
 
 
 class JsonCommand(EngineerCommand):
-    """A command with --json. Stdout then has exactly one JSON document, whatever ends the
-    command. The command itself writes nothing else to stdout then."""
+    """A command with --json. Stdout then holds exactly one JSON document, however it ends.
+
+    The command itself must write nothing else to stdout then.
+    """
 
     name: str
-    """The command's own, as the document has it; bulk commands keep it in plans and runs too."""
+    """The name of the command in the document. Bulk commands also store it in plans and runs."""
 
     keys: tuple[str, ...] = ()
     """The keys of the document apart from `version`, `command` and `error`."""
@@ -109,17 +117,20 @@ class JsonCommand(EngineerCommand):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.known: dict[str, Any] = {}
-        """The values of `keys` that are known so far. The others are null."""
+        """The values of `keys` that are known so far. The others are null in the document."""
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add --json."""
         parser.add_argument("--json", action="store_true", help="one JSON document, for machines")
 
     def refuse_options(self, argv: list[str], reason: str) -> NoReturn:
+        """With --json, also write the document."""
         if "--json" in argv:
             self._write_document(reason)
         super().refuse_options(argv, reason)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        """With --json, write the document at the end, also after a failure."""
         if not options["json"]:
             return super().execute(*args, **options)
         reason: str | None = None
@@ -143,8 +154,10 @@ class JsonCommand(EngineerCommand):
 
 
 def _explain(error: Exception, begun: str) -> str:
-    """Say in one line what failed and what to do; empty for a fault of the code. `begun` says
-    what was changed before."""
+    """Say in one line what failed and what to do; "" for a fault in the code.
+
+    `begun` says what was changed before.
+    """
     again = begun or "Then run this command again."
     match error:
         case BulkRefused() | ImproperlyConfigured():

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they stand for."""
+"""Options that several commands share, and their values."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from users.sync.bulk.creating import Defaults
 from users.sync.mirror import report
 
 FROM_FILE = ("file", "encoding", "ignore_unknown_columns")
-"""What the plan of a spreadsheet is made from, for `BulkCommand.plan_options`."""
+"""The options that make the plan of a spreadsheet, for `BulkCommand.plan_options`."""
 
 
 def add_choice(parser: CommandParser, *, otherwise: str = "nothing given is everybody") -> None:
-    """Who is meant, for the commands that choose; `otherwise` is for the case that nobody is
-    named."""
+    """Add the options that select users.
+
+    `otherwise` says in the help what happens if none of them is given.
+    """
     choosing = parser.add_argument_group(
         "choosing", f"Users that fit all of what is given; {otherwise}."
     )
@@ -45,7 +47,10 @@ def add_choice(parser: CommandParser, *, otherwise: str = "nothing given is ever
 
 
 def choice_of(options: dict[str, Any]) -> Choice:
-    """Everybody for a command without these options. Raises `BulkRefused`."""
+    """Return the selection: everybody for a command without these options.
+
+    Raises `BulkRefused`.
+    """
     if "ids_from" not in options:
         return Choice()
     ids = list(options["id"])
@@ -76,7 +81,7 @@ def _ids_in(file: Path) -> list[str]:
 
 
 def add_defaults(parser: CommandParser, whose: str) -> None:
-    """Role and group of new users, for the commands that make some."""
+    """Add the options for the role and the group of new users. `whose` is a text of the help."""
     parser.add_argument(
         "--role", choices=Role.values, help=f"{whose}; default: {Role.BUILDER.value}"
     )
@@ -84,7 +89,10 @@ def add_defaults(parser: CommandParser, whose: str) -> None:
 
 
 def defaults_of(options: dict[str, Any]) -> Defaults:
-    """Raises `BulkRefused` for a group that does not exist."""
+    """Return the role and the group of new users.
+
+    Raises `BulkRefused` for a group that does not exist.
+    """
     try:
         group = Groups().get(options["group"]) if options["group"] else None
     except KeyError as error:
@@ -93,7 +101,10 @@ def defaults_of(options: dict[str, Any]) -> Defaults:
 
 
 def actor_of(username: str | None) -> Actor:
-    """Raises `BulkRefused` for a name that nobody has."""
+    """Return the staff user that is recorded as the author, or None for the default.
+
+    Raises `BulkRefused` for an unknown username.
+    """
     if username is None:
         return None
     actor = get_user_model().objects.filter(username=username).first()
@@ -103,7 +114,10 @@ def actor_of(username: str | None) -> Actor:
 
 
 def call_rate(wanted: float | None) -> float:
-    """Calls of Clerk a second. Raises `BulkRefused`."""
+    """Return the number of calls to Clerk a second.
+
+    Raises `BulkRefused`.
+    """
     rate = wanted if wanted is not None else settings.CLERK_RATE_LIMIT * BULK_SHARE
     if not 0 < rate < inf:
         raise BulkRefused("--rate must be a number of calls a second above 0.")
@@ -111,21 +125,30 @@ def call_rate(wanted: float | None) -> float:
 
 
 def whole_number(text: str) -> int:
-    """Read a count, for argparse."""
+    """Parse a count, for argparse.
+
+    Raises `ArgumentTypeError`.
+    """
     if not text.isascii() or not text.isdecimal():
         raise ArgumentTypeError(f"“{text}” is not a whole number of 0 or more")
     return int(text)
 
 
 def positive_number(text: str) -> int:
-    """Read a count that is not 0, for argparse."""
+    """Parse a count that is not 0, for argparse.
+
+    Raises `ArgumentTypeError`.
+    """
     if not (number := whole_number(text)):
         raise ArgumentTypeError("0 is too few: give 1 or more")
     return number
 
 
 def refuse_together(options: dict[str, Any], one: str, others: Sequence[str]) -> None:
-    """Raise `BulkRefused` if option `one` is given with any of the others."""
+    """Refuse option `one` together with any of the others.
+
+    Raises `BulkRefused`.
+    """
     given = [name for name in others if _is_given(options.get(name))]
     if not _is_given(options[one]) or not given:
         return
@@ -134,7 +157,7 @@ def refuse_together(options: dict[str, Any], one: str, others: Sequence[str]) ->
 
 
 def _is_given(value: Any) -> bool:
-    """Tell an option from its default. A 0 is given."""
+    """Return whether a value is not the default of its option. A 0 is given."""
     return value is not None and value is not False and value not in ("", [])
 
 

@@ -1,4 +1,4 @@
-"""Parts of the JSON documents of several commands; docs/json.md is their schema."""
+"""Parts of the JSON documents that several commands share. docs/json.md is their schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from users.sync.inbound.deliveries import Outcome, Received
 
 
 def plan_of(plan: Plan, *, would_stop: str = "") -> dict[str, Any]:
-    """Tell a plan; `would_stop` names the limit that --apply stops at."""
+    """Describe a plan. `would_stop` names the limit that would stop --apply."""
     return {
         "command": plan.command,
         "counts": plan.counts(),
@@ -23,13 +23,13 @@ def plan_of(plan: Plan, *, would_stop: str = "") -> dict[str, Any]:
 
 
 def faults_of(refused: FileRefused) -> dict[str, Any]:
-    """Tell how a spreadsheet was read, and everything that is wrong with it."""
+    """Describe how a spreadsheet was read, with all its errors."""
     errors = [asdict(fault) for fault in refused.faults]
     return {"notes": list(refused.notes), "errors": errors}
 
 
 def event_of(received: Received) -> dict[str, Any]:
-    """Tell what became of an event from Clerk."""
+    """Describe the outcome of an event from Clerk."""
     return {
         "svix_id": received.svix_id,
         "done": received.done,
@@ -39,13 +39,13 @@ def event_of(received: Received) -> dict[str, Any]:
 
 
 def counts_of(run: BulkRun) -> dict[str, int]:
-    """Count the rows of a run by their state, in words; states without rows are left out."""
+    """Count the rows of a run by the label of their status, without statuses that have no rows."""
     counts = {str(state.label): run.rows.filter(state=state).count() for state in RowStatus}
     return {state: count for state, count in counts.items() if count}
 
 
 def result_of(run: BulkRun) -> dict[str, Any]:
-    """Tell how a run stands. `message` names what stopped it."""
+    """Describe the state of a run. `message` names what stopped it."""
     not_done = run.rows.exclude(state=RowStatus.DONE)
     return {
         "id": run.pk,

@@ -1,4 +1,4 @@
-"""What the commands that read a spreadsheet share: its options, its faults, its result file."""
+"""The base of the commands that read a spreadsheet: options, errors, result file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ ABOUT_FILES = (
 
 
 def refuse_result(options: dict[str, Any]) -> None:
-    """Raise `BulkRefused` for a result file of a plan that came from no spreadsheet."""
+    """Refuse a result file for a plan that does not come from a spreadsheet.
+
+    Raises `BulkRefused`.
+    """
     if options["result"]:
         raise BulkRefused(
             "--result needs a spreadsheet, as it has a line for each of its lines. Nothing was "
@@ -41,9 +44,10 @@ class SpreadsheetCommand(BulkCommand):
     keys = (*BulkCommand.keys, "notes", "errors")
 
     lines: Mapping[int, Result] = {}
-    """The lines of the file that was read, as they end if nothing is done for them."""
+    """The result of each line of the file, if nothing is done for it."""
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the file and the options for reading it."""
         parser.add_argument("file", type=Path, nargs="?", help="CSV or .xlsx")
         parser.add_argument(
             "--ignore-unknown-columns", action="store_true",
@@ -56,6 +60,10 @@ class SpreadsheetCommand(BulkCommand):
         super().add_arguments(parser)
 
     def read(self, options: dict[str, Any]) -> None:
+        """Read the file, and report all its errors at once.
+
+        Raises `FileRefused` and `BulkRefused`.
+        """
         file: Path | None = options["file"]
         if file is None:
             raise BulkRefused(f"Name the spreadsheet: manage.py {self.name} FILE.csv")
@@ -69,11 +77,14 @@ class SpreadsheetCommand(BulkCommand):
             raise
 
     def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
-        """Read the file. Raises `FileRefused` with all its faults, and `BulkRefused`."""
+        """Read the file.
+
+        Raises `FileRefused` with all errors of the file, and `BulkRefused`.
+        """
         raise NotImplementedError
 
     def _tell(self, refused: FileRefused, file: Path, options: dict[str, Any]) -> None:
-        """Say every fault: in the result file, and in the document or on the terminal."""
+        """Report all errors: in the result file, and in the document or on the terminal."""
         wrong: dict[int, Result] = {}
         for fault in refused.faults:
             said = f"{fault.column}: {fault.message}" if fault.column else fault.message
@@ -91,8 +102,12 @@ class SpreadsheetCommand(BulkCommand):
         self.stderr.write(f"All of it stands in {file}.")
 
     def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
-        """Write the result file before the first change, so that it can be written; none for a
-        plan that came from no file."""
+        """Write the result file before the first change, to prove that it can be written.
+
+        There is no result file for a plan that came from no file.
+
+        Raises `BulkRefused`.
+        """
         planned = run.rows.filter(line__isnull=False).values_list("line", "label")
         lines = self.lines or {line: Result(label) for line, label in planned if line is not None}
         if not lines:
@@ -105,10 +120,12 @@ class SpreadsheetCommand(BulkCommand):
         run.save(update_fields=["options"])
 
     def nothing_to_do(self, options: dict[str, Any]) -> None:
+        """Write the result file of a plan without changes."""
         if options["file"]:
             results.write(options["result"] or results.path_for(options["file"]), self.lines)
 
     def applied(self, run: BulkRun) -> None:
+        """Report the invitations that wait, and write the result of each line."""
         if run.rows.filter(
             operation__in=[OperationKind.INVITE, OperationKind.CREATE_INVITED]
         ).exists():

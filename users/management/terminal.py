@@ -1,4 +1,7 @@
-"""What people see: a bar of long work on a terminal, a line every ten seconds elsewhere; tables."""
+"""The output of commands: progress of long work, and tables.
+
+A terminal shows a bar. Any other output gets a line every ten seconds.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,14 @@ from rich.table import Table
 LINE_EVERY = 10.0
 
 Tell = Callable[[int, int, str], None]
-"""Called with how many are done, of how many (0: not known), and what else is to be said."""
+"""Called with the number done, the total (0 if not known), and a note."""
 
 
 class Steady:
-    """A stream whose reader may go away (`| head`), whose disk may be full, and whose encoding
-    may lack a character: the work of a command must not end by that."""
+    """A stream whose failures do not end the work of a command.
+
+    The reader may go away (`| head`), the disk may be full, and the encoding may lack a character.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -30,12 +35,14 @@ class Steady:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> None:
+        """Write and flush the text. Characters that the encoding lacks are written as escapes."""
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         with self._nobody_may_take_it():
             self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             self._stream.flush()
 
     def flush(self) -> None:
+        """Flush what was written, if anybody still reads it."""
         with self._nobody_may_take_it():
             self._stream.flush()
 
@@ -44,7 +51,7 @@ class Steady:
         try:
             yield
         except OSError as error:
-            # What is still in the buffer goes nowhere, at the end of the process too.
+            # Discard the rest of the buffer, so that the flush at exit does not fail either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             if not isinstance(error, BrokenPipeError):
                 steady(sys.stderr).write(
@@ -59,7 +66,7 @@ def steady(stream: TextIO) -> TextIO:
 
 @contextmanager
 def watching(what: str, stream: Any, *, quiet: bool = False) -> Iterator[Tell]:
-    """Show how far `what` has come on `stream`."""
+    """Show the progress of `what` on `stream`."""
     if quiet:
         yield lambda done, total, note: None
     elif getattr(stream, "isatty", lambda: False)():
@@ -82,7 +89,7 @@ def _bar(stream: Any) -> progress.Progress:
         _Rate(),
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[note]}"),
-        # Django's wrapper ends everything with a newline, also what moves the cursor.
+        # Django's wrapper ends every write with a newline, even one that only moves the cursor.
         console=Console(file=getattr(stream, "_out", stream)),
     )
 
@@ -101,7 +108,7 @@ class _Lines:
 
     def __call__(self, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        if self._first is None:  # a resumed run does not begin at nothing
+        if self._first is None:  # a resumed run does not begin at 0
             self._first = done
         if now - self._last < LINE_EVERY:
             return
@@ -115,10 +122,13 @@ class _Lines:
 
 
 def print_table(stdout: Any, table: Table) -> None:
-    """As wide as the terminal; elsewhere wide enough that no value is broken."""
+    """Print a table as wide as the terminal.
+
+    Elsewhere it is wide enough that no value is broken.
+    """
     terminal = getattr(stdout, "isatty", lambda: False)()
     console = Console(
-        file=steady(sys.stdout),  # it flushes this file, also while it is captured
+        file=steady(sys.stdout),  # rich flushes this file even while the output is captured
         width=None if terminal else 200,
         markup=False,
         force_terminal=terminal,

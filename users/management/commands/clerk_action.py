@@ -21,6 +21,8 @@ CHOOSERS = ("id", "ids_from", "email", "group", "role", "drift")
 
 
 class Command(SpreadsheetCommand):
+    """Act on the users of a spreadsheet, or on selected users."""
+
     name = actions.COMMAND
     plan_options = ("action", *FROM_FILE, "all")
     help = (
@@ -39,6 +41,7 @@ class Command(SpreadsheetCommand):
     _people: People | None = None
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the action, the selection and the confirmation of a deletion."""
         parser.add_argument(
             "action", nargs="?", choices=list(actions.ACTIONS), metavar="ACTION",
             help=f"{', '.join(actions.ACTIONS)}. sign_out ends every session of a person. Clerk "
@@ -53,6 +56,10 @@ class Command(SpreadsheetCommand):
         super().add_arguments(parser)
 
     def read(self, options: dict[str, Any]) -> None:
+        """Require an action, and a file, a selection or --all.
+
+        Raises `BulkRefused`.
+        """
         if options["action"] is None:
             raise BulkRefused(f"Say what to do: {', '.join(actions.ACTIONS)}.")
         refuse_together(options, "all", ["file", *CHOOSERS])
@@ -67,9 +74,14 @@ class Command(SpreadsheetCommand):
             )
 
     def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
+        """Read the file of people.
+
+        Raises `FileRefused`.
+        """
         self._people = people.read(file, options=how)
         self.lines = self._people.results
 
     def plan(self, options: dict[str, Any]) -> Plan:
+        """Plan the action for the selected users who are also in the file, if there is one."""
         chosen = choice_of(options).users()
         return actions.plan_action(options["action"], chosen, self._people)

@@ -1,4 +1,4 @@
-"""Is everything set up and healthy? `manage.py clerk_check`."""
+"""Check that everything is set up and healthy: `manage.py clerk_check`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from users.sync.mirror import instance
 
 
 class Command(JsonCommand):
+    """Run all diagnostics. It needs no system checks, so that it can report what is broken."""
+
     name = "clerk_check"
     keys = ("broken", "findings")
     help = (
@@ -30,6 +32,7 @@ class Command(JsonCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add --accept-instance."""
         parser.add_argument(
             "--accept-instance", metavar="ID",
             help="remember this Clerk instance (ins_…) as ours, in place of the one before",
@@ -37,6 +40,10 @@ class Command(JsonCommand):
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Accept the instance if asked to, then report all findings.
+
+        It exits with code 1 if anything is broken.
+        """
         if options["accept_instance"]:
             deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
             instance.accept(options["accept_instance"], clerk(), deadline)

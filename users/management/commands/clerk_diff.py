@@ -1,4 +1,4 @@
-"""What is out of step, and why: `manage.py clerk_diff`."""
+"""List the differences between the database and Clerk: `manage.py clerk_diff`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ COLUMNS = ("kind", "user_id", "label", "clerk_id", "ours", "theirs", "cause")
 
 
 class Command(JsonCommand):
+    """List what is out of sync, with the likely cause."""
+
     name = "clerk_diff"
     keys = ("looked_at", "summary", "differences")
     help = (
@@ -39,6 +41,7 @@ class Command(JsonCommand):
     examples = ("clerk_diff --refresh --quiet", "clerk_diff --kind name --format csv")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the options for reading Clerk, for selecting differences and for the output."""
         parser.add_argument(
             "--refresh", action="store_true", help="read all of Clerk's users first"
         )
@@ -53,6 +56,10 @@ class Command(JsonCommand):
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Scan Clerk if asked to, then list the differences.
+
+        It exits with code 2 if there are any.
+        """
         refuse_together(options, "json", ["format"])
         rate = _rate_of(options)
         if options["refresh"]:
@@ -122,7 +129,10 @@ def _document(found: list[Difference], look: BulkRun | None) -> dict[str, Any]:
 
 
 def _rate_of(options: dict[str, Any]) -> float:
-    """Raises `BulkRefused` for a wrong rate, and for what counts only with --refresh."""
+    """Return the number of calls to Clerk a second.
+
+    Raises `BulkRefused` for a wrong rate, and for options that need --refresh.
+    """
     rate = call_rate(options["rate"])
     if not options["refresh"]:
         for needing in ("rate", "accept_missing"):
@@ -132,7 +142,7 @@ def _rate_of(options: dict[str, Any]) -> float:
 
 
 def _age(look: BulkRun | None) -> str:
-    """Say how old our copy of Clerk's side is."""
+    """Say when all users of Clerk were last read into the mirror."""
     if look is None:
         return "Not all of Clerk's users have been read yet. Run: manage.py clerk_diff --refresh"
     past = age(timezone.now() - look.started_at)

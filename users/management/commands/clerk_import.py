@@ -1,4 +1,4 @@
-"""Make users of Clerk accounts that have none: `manage.py clerk_import`."""
+"""Create users for Clerk accounts that have none: `manage.py clerk_import`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from users.sync.bulk.plan import Plan
 
 
 class Command(BulkCommand):
+    """Create a row for each selected account of Clerk. Nothing is sent to Clerk."""
+
     name = "clerk_import"
     plan_options = ("email", "domain", "metadata", "all", "include", "role", "group", "keep_ids")
     help = (
@@ -25,6 +27,7 @@ class Command(BulkCommand):
     examples = ("clerk_import --domain example.com", "clerk_import --all --keep-ids --apply")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the selection of accounts and the defaults of the new users."""
         choosing = parser.add_argument_group(
             "choosing", "Accounts that fit all of what is given; one of these is needed."
         )
@@ -48,6 +51,10 @@ class Command(BulkCommand):
         super().add_arguments(parser)
 
     def plan(self, options: dict[str, Any]) -> Plan:
+        """Plan one new user for each selected account.
+
+        Raises `BulkRefused`.
+        """
         choice = AccountChoice(
             emails=options["email"],
             domains=options["domain"],

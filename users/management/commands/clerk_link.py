@@ -1,4 +1,4 @@
-"""Give users without a Clerk account the one that is certainly theirs: `manage.py clerk_link`."""
+"""Link users to the Clerk account that is certainly theirs: `manage.py clerk_link`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from users.sync.bulk.plan import Plan
 
 
 class Command(BulkCommand):
+    """Link the selected users that have no account."""
+
     name = "clerk_link"
     help = (
         "Link users without a Clerk account to the one that is certainly theirs: the one that was "
@@ -22,8 +24,10 @@ class Command(BulkCommand):
     examples = ("clerk_link", "clerk_link --drift match --apply")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the selection of users."""
         add_choice(parser)
         super().add_arguments(parser)
 
     def plan(self, options: dict[str, Any]) -> Plan:
+        """Plan a link for each selected user whose account is certain."""
         return plan_link(choice_of(options).users())

@@ -1,4 +1,4 @@
-"""Bring the database to what Clerk holds: `manage.py clerk_pull`."""
+"""Copy Clerk's values to the database: `manage.py clerk_pull`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from users.sync.bulk.plan import Plan
 
 
 class Command(BulkCommand):
+    """Copy names and emails from Clerk where the two sides differ."""
+
     name = "clerk_pull"
     plan_options = ("field",)
     help = "Copy names and emails from Clerk to the database, where the two differ. " + (
@@ -21,6 +23,7 @@ class Command(BulkCommand):
     examples = ("clerk_pull --email mary@example.com", "clerk_pull --drift name --apply")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the selection of users and of fields."""
         add_choice(parser)
         parser.add_argument(
             "--field", action="append", choices=FIELDS, help="repeatable; default: both"
@@ -28,4 +31,5 @@ class Command(BulkCommand):
         super().add_arguments(parser)
 
     def plan(self, options: dict[str, Any]) -> Plan:
+        """Plan to copy both fields, or the named ones."""
         return plan_pull(choice_of(options).users(), options["field"] or FIELDS)

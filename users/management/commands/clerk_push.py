@@ -1,4 +1,4 @@
-"""Bring Clerk to what the database holds: `manage.py clerk_push`."""
+"""Copy the values of the database to Clerk: `manage.py clerk_push`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from users.sync.bulk.plan import Plan
 
 
 class Command(BulkCommand):
+    """Copy names or emails to Clerk where the two sides differ."""
+
     name = "clerk_push"
     plan_options = ("field",)
     help = (
@@ -23,6 +25,7 @@ class Command(BulkCommand):
     examples = ('clerk_push --group "Oak Hill"', "clerk_push --field email --plan-out emails.json")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the selection of users and of fields."""
         add_choice(parser)
         parser.add_argument(
             "--field", action="append", choices=FIELDS, help="repeatable; default: name"
@@ -30,4 +33,5 @@ class Command(BulkCommand):
         super().add_arguments(parser)
 
     def plan(self, options: dict[str, Any]) -> Plan:
+        """Plan to copy names, or the named fields."""
         return plan_push(choice_of(options).users(), options["field"] or ["name"])

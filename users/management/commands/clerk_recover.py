@@ -1,4 +1,4 @@
-"""Finish what was left unfinished: `manage.py clerk_recover`."""
+"""Resolve pending changes and finish other waiting work: `manage.py clerk_recover`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from users.sync.outbound.recovery import RecoveryResult
 
 
 class Command(JsonCommand):
+    """Run maintenance once, as the background worker does every minute."""
+
     name = "clerk_recover"
     keys = ("left", "attempts", "events", "notes")
     help = (
@@ -27,6 +29,7 @@ class Command(JsonCommand):
     examples = ("clerk_recover", "clerk_recover --quiet")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add --quiet."""
         parser.add_argument(
             "--quiet",
             action="store_true",
@@ -35,6 +38,7 @@ class Command(JsonCommand):
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Run maintenance and report it. It exits with code 2 if a change stays pending."""
         self.begun = "What it did is kept. Run it again to do the rest."
         report = maintenance.run()
         if options["json"]:
@@ -53,7 +57,7 @@ def _lines(report: maintenance.Report) -> list[str]:
 
 
 def _lines_left(report: maintenance.Report) -> list[str]:
-    """Leave out what was resolved. A note may need a person, so each is kept."""
+    """Leave out what was resolved. Keep all notes, because a note may need a person."""
     lines = [_attempt_line(result) for result in report.attempts if not result.resolved]
     lines += [_event_line(event) for event in report.events if not event.done]
     return lines + report.notes

@@ -1,4 +1,4 @@
-"""Try kept webhook deliveries again: `manage.py clerk_replay [SVIX_ID …]`."""
+"""Apply stored webhook deliveries again: `manage.py clerk_replay [SVIX_ID …]`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from users.sync.inbound.deliveries import Outcome, Received
 
 
 class Command(JsonCommand):
+    """Apply the named events again, or else all events that wait."""
+
     name = "clerk_replay"
     keys = ("left", "events")
     help = (
@@ -27,10 +29,12 @@ class Command(JsonCommand):
     examples = ("clerk_replay", "clerk_replay msg_2xA1bC3dE5fG7hI9jK1lM3nO5pQ")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the ids of deliveries."""
         parser.add_argument("svix_id", nargs="*", help="ids of deliveries; default: all that wait")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Apply the events and report each. It exits with code 2 if one was not applied."""
         named = options["svix_id"] or None
         self.begun = "What it did is kept. Run it again to do the rest."
         results = _retry(named)
@@ -49,7 +53,10 @@ class Command(JsonCommand):
 
 
 def _retry(named: list[str] | None) -> list[Received]:
-    """Raises `CommandError` for deliveries that are not kept."""
+    """Apply the named events, or else all that wait.
+
+    Raises `CommandError` for deliveries that are not stored.
+    """
     if named is not None:
         kept = WebhookDelivery.objects.filter(pk__in=named, payload__isnull=False)
         if unknown := set(named) - set(kept.values_list("pk", flat=True)):

@@ -1,4 +1,4 @@
-"""New people from a spreadsheet: `manage.py import_users FILE`."""
+"""Create users from a spreadsheet: `manage.py import_users FILE`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from users.sync.bulk.spreadsheet.reading import Options
 
 
 class Command(SpreadsheetCommand):
+    """Create a user for each new person in a spreadsheet."""
+
     name = "import_users"
     plan_options = (*FROM_FILE, "sign_in", "role", "group")
     help = (
@@ -32,6 +34,7 @@ class Command(SpreadsheetCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the kind of sign-in and the defaults of the new users."""
         parser.add_argument(
             "--sign-in", choices=list(WAYS),
             help="how they sign in: an invitation by mail (Clerk takes 100 an hour, the others "
@@ -41,10 +44,15 @@ class Command(SpreadsheetCommand):
         super().add_arguments(parser)
 
     def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
+        """Read the new people, with the defaults for their empty cells.
+
+        Raises `FileRefused`, and `BulkRefused` without --sign-in.
+        """
         if options["sign_in"] is None:
             raise BulkRefused("Say how they sign in: --sign-in invite, create or none.")
         self._newcomers = newcomers.read(file, options=how, defaults=defaults_of(options))
 
     def plan(self, options: dict[str, Any]) -> Plan:
+        """Plan one new user for each person who is not here yet."""
         plan, self.lines = self._newcomers.plan(sign_in=options["sign_in"])
         return plan

@@ -1,4 +1,4 @@
-"""What became of bulk runs: `manage.py runs [list | show | export] [RUN]`."""
+"""List, show or export bulk runs: `manage.py runs [list | show | export] [RUN]`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ LISTED = 20
 
 
 class Command(JsonCommand):
+    """Show bulk runs. It changes none."""
+
     name = "runs"
     keys = ("run", "runs")
     help = (
@@ -35,12 +37,14 @@ class Command(JsonCommand):
     examples = ("runs", "runs show", "runs export 12 --out run-12.csv")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the action, the run and the file of an export."""
         parser.add_argument("action", nargs="?", choices=["list", "show", "export"], default="list")
         parser.add_argument("run", nargs="?", type=whole_number, metavar="RUN")
         parser.add_argument("--out", type=Path, metavar="FILE", help="export: default is stdout")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Update the runs from their attempts, then do the action."""
         _refuse_ignored(options)
         bring_up_to_date()
         if options["action"] == "list":
@@ -90,7 +94,10 @@ class Command(JsonCommand):
 
 
 def _refuse_ignored(options: dict[str, Any]) -> None:
-    """Raise `BulkRefused` for what the action would ignore."""
+    """Refuse options that the action would ignore.
+
+    Raises `BulkRefused`.
+    """
     action = options["action"]
     if action == "list" and options["run"] is not None:
         raise BulkRefused(f"“list” takes no RUN. Use: manage.py runs show {options['run']}")
@@ -101,8 +108,12 @@ def _refuse_ignored(options: dict[str, Any]) -> None:
 
 
 def _find(pk: int | None) -> BulkRun:
-    """The run, or the newest one that has rows; its result file follows it, which the worker may
-    not be able to write. Raises `BulkRefused`."""
+    """Return the run, or the newest one that has rows.
+
+    This updates its result file, which the worker may not be able to write.
+
+    Raises `BulkRefused`.
+    """
     if pk is None:
         run = BulkRun.objects.filter(rows__isnull=False).order_by("-pk").first()
     else:

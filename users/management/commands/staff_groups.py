@@ -1,4 +1,4 @@
-"""The groups of staff and their permissions: `manage.py staff_groups [--apply]`."""
+"""Set the permissions of the groups of staff: `manage.py staff_groups [--apply]`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from users.sync.access import groups
 
 
 class Command(EngineerCommand):
+    """Report how the groups of staff differ from their definition, and set them with --apply."""
+
     help = (
         "Say how the groups Viewer, Editor, Support, Manager and Engineer differ from what they "
         "are meant to be; with --apply, bring them to it. Run it after an upgrade. Other groups "
@@ -20,9 +22,11 @@ class Command(EngineerCommand):
     examples = ("staff_groups", "staff_groups --apply")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add --apply."""
         parser.add_argument("--apply", action="store_true", help="change the groups")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Report the differences. It exits with code 2 if any remains."""
         found = groups.differences()
         if options["apply"]:
             groups.apply()

@@ -1,4 +1,4 @@
-"""Corrections from a spreadsheet: `manage.py update_users FILE`."""
+"""Change users by a spreadsheet: `manage.py update_users FILE`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from users.sync.bulk.spreadsheet.reading import Options
 
 
 class Command(SpreadsheetCommand):
+    """Change each user to what their line of a spreadsheet says."""
+
     name = "update_users"
     plan_options = (*FROM_FILE, "new_address")
     help = (
@@ -30,6 +32,7 @@ class Command(SpreadsheetCommand):
     examples = ("update_users fixes.csv", "update_users fixes.csv --apply --limit 5")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the default for new addresses, and the selection of users."""
         parser.add_argument(
             "--new-address", choices=list(updates.WAYS), default="",
             help="for lines that do not say it themselves",
@@ -38,7 +41,12 @@ class Command(SpreadsheetCommand):
         super().add_arguments(parser)
 
     def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
+        """Read the file, and plan the change of each line.
+
+        Raises `FileRefused`.
+        """
         self._read, self.lines = updates.read(file, options=how, new_address=options["new_address"])
 
     def plan(self, options: dict[str, Any]) -> Plan:
+        """Return the plan of the file for the selected users."""
         return choice_of(options).only(self._read)

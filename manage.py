@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line. What is missing on this machine is one line, not a traceback."""
+"""Run Django's commands, and report a missing installation in one line without a traceback."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 
 def main() -> None:
+    """Join a running demo, and run the command."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cascade.settings")
     try:
         from django.core.exceptions import ImproperlyConfigured
@@ -21,7 +22,7 @@ def main() -> None:
 
 
 def _join_demo() -> None:
-    """Use the installation of a demo that runs in this checkout; a server may lack `demo/`."""
+    """Use the variables of a demo that runs in this checkout. A server may lack `demo/`."""
     if find_spec("demo"):
         from demo import environment
 

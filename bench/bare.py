@@ -1,7 +1,7 @@
-"""The floor of a webhook: a view that verifies the signature and does one UPDATE, nothing else.
+"""The floor of a webhook: a view that verifies the signature and runs one UPDATE.
 
-`gunicorn bench.bare` serves it with the settings and the middleware of the application. Its
-table is a copy of `users`, so that it spoils nobody's row.
+`gunicorn bench.bare` serves it with the settings and the middleware of the application. The view
+writes to a copy of the table `users`, so that it changes no real row.
 """
 
 import os
@@ -21,6 +21,7 @@ application = get_wsgi_application()
 
 @csrf_exempt
 def bare(request: HttpRequest) -> HttpResponse:
+    """Verify the signature, and update the user of the event in the copied table."""
     headers = {
         f"webhook-{name}": request.headers[f"svix-{name}"]
         for name in ("id", "timestamp", "signature")

@@ -1,12 +1,13 @@
-"""Bulk work beside its floor: `python -m bench.bulk [push] [update] [scan] [drift] [plan]`.
+"""Measure bulk work beside its floor: `python -m bench.bulk [push] [update] [scan] [drift] [plan]`.
 
-`push`: 2,000 changed names; the floor is what Clerk's rate limit takes for as many writes.
-`update`: a spreadsheet of 100,000 lines of which 500 change, process and scan included.
-`scan`: 100,000 users; the floor fetches the same pages in the same windows and does nothing.
-`drift`: of 100,000 users; the floor is the bare SQL.
-`plan`: what push, pull and link would do about 1,000 differences among BENCH_ROWS users (default:
-1,000,000); the floor is `clerk_diff`.
-The sandbox is a process of its own, answers after 50 ms and has production's limits.
+- `push`: 2,000 changed names. The floor is the time that Clerk's rate limit needs for the writes.
+- `update`: a spreadsheet of 100,000 lines of which 500 change, with process start and scan.
+- `scan`: 100,000 and 300,000 users. The floor fetches the same pages and does nothing with them.
+- `drift`: the report on 100,000 users. The floor is the bare SQL.
+- `plan`: the plans of push, pull and link for 1,000 differences among BENCH_ROWS users
+  (default: 1,000,000). The floor is `clerk_diff`.
+
+The sandbox is a process of its own, answers after 50 ms and has the limits of production.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ CHUNK = 5000
 
 @contextmanager
 def clerk(port: int = 8397) -> Iterator[str]:
-    """A sandbox in a process of its own."""
+    """Run a sandbox in a process of its own, and yield its address."""
     root = f"http://127.0.0.1:{port}"
     sandbox = subprocess.Popen(
         [sys.executable, "-m", "sandbox", "--port", str(port), "--limits", "live",
@@ -59,7 +60,7 @@ def clerk(port: int = 8397) -> Iterator[str]:
 
 
 def accounts(root: str, count: int) -> Iterator[list[dict[str, Any]]]:
-    """People in Clerk who signed up one a minute, a chunk at a time."""
+    """Create people in Clerk who signed up one a minute, and yield them in chunks."""
     began = int(time.time() * 1000) - count * 60_000
     for start in range(0, count, CHUNK):
         wanted = [
@@ -75,7 +76,7 @@ def accounts(root: str, count: int) -> Iterator[list[dict[str, Any]]]:
 
 
 def people(root: str, count: int) -> list[tuple[str, str]]:
-    """Fill both stores, in step; gives our id and Clerk's of each."""
+    """Fill both stores in sync; return the database id and the Clerk id of each user."""
     from django.utils import timezone
 
     from users.clerk import ClerkUser
@@ -96,8 +97,10 @@ def people(root: str, count: int) -> list[tuple[str, str]]:
 
 
 def environment_of(root: str) -> dict[str, str]:
-    """Of a process on the bench's database and sandbox, as in production: under DEBUG Django
-    keeps every query."""
+    """Return the environment of a process on the bench's database and sandbox.
+
+    DEBUG is off as in production, because Django keeps every query under DEBUG.
+    """
     from django.db import connection
 
     database = connection.settings_dict
@@ -115,7 +118,7 @@ def environment_of(root: str) -> dict[str, str]:
 
 
 def process(root: str, *arguments: str) -> tuple[float, str]:
-    """Run Python as a process of its own: seconds and output."""
+    """Run Python in a process of its own; return its seconds and its output."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", *arguments],
@@ -127,11 +130,13 @@ def process(root: str, *arguments: str) -> tuple[float, str]:
 
 
 def statuses(root: str) -> Counter[int]:
+    """Return how often the sandbox answered a write with each status."""
     asked: list[dict[str, Any]] = requests.get(f"{root}/_sandbox/requests", timeout=60).json()
     return Counter(request["status"] for request in asked if request["method"] != "GET")
 
 
 def push(count: int = 2000) -> None:
+    """Measure `clerk_push` of changed names."""
     from django.db.models import F, Value
     from django.db.models.functions import Replace
 
@@ -155,6 +160,7 @@ def push(count: int = 2000) -> None:
 
 
 def update(count: int = 100_000, changed: int = 500) -> None:
+    """Measure `update_users` with a spreadsheet, then run it again with nothing left to change."""
     with clerk() as root, tempfile.TemporaryDirectory() as folder:
         ids = people(root, count)
         file = Path(folder) / "fixes.csv"
@@ -191,6 +197,7 @@ def update(count: int = 100_000, changed: int = 500) -> None:
 
 
 def scan(*counts: int) -> None:
+    """Measure a first and a second scan for each number of users."""
     for count in counts or (100_000, 300_000):
         with clerk() as root:
             for _ in accounts(root, count):
@@ -209,7 +216,7 @@ def scan(*counts: int) -> None:
 
 
 def scan_only() -> None:
-    """In a process of its own: the scan, and the memory that it took at most."""
+    """Run the scan in this process; print its seconds and its highest memory in megabytes."""
     from django.conf import settings
 
     from users.clerk import Pace, clerk
@@ -223,7 +230,7 @@ def scan_only() -> None:
 
 
 def fetch_only() -> None:
-    """In a process of its own: the same pages in the same windows, read and forgotten."""
+    """Fetch the pages of a scan in this process, and discard them; print the seconds."""
     from django.conf import settings
 
     from users.clerk import Pace, clerk
@@ -259,6 +266,7 @@ def fetch_only() -> None:
 
 
 def drift(count: int = 100_000, apart: int = 300) -> None:
+    """Measure the report on all users beside its SQL, with `apart` users of each difference."""
     from django.db import connection
 
     from users.guard import without_clerk
@@ -275,7 +283,7 @@ def drift(count: int = 100_000, apart: int = 300) -> None:
         BuilderUser.objects.filter(pk__in=users[0]).update(name="Jane Roe")
         BuilderUser.objects.filter(pk__in=users[4]).update(clerk_id=None)  # a match
         BuilderUser.objects.filter(pk__in=users[5]).delete()  # only in Clerk
-    known.filter(pk__in=ids[1]).update(email="x@example.com")  # twins, too
+    known.filter(pk__in=ids[1]).update(email="x@example.com")  # these are also duplicates
     known.filter(pk__in=ids[2]).update(deleted_at=_now())
     known.filter(pk__in=ids[3]).delete()
     known.filter(pk__in=ids[4] + ids[5]).update(user=None)
@@ -340,7 +348,7 @@ UPDATE users SET clerk_id = NULL WHERE clerk_id IN (
     SELECT 'user_' || n * %(step)s FROM generate_series(701, 1000) AS n
 );
 """
-"""400 names, 300 emails, 300 rows without the account that is theirs."""
+"""Change 400 names and 300 emails, and detach 300 rows from their accounts."""
 
 PLANNING = {
     "clerk_diff": ["clerk_diff"],
@@ -352,10 +360,11 @@ PLANNING = {
 }
 ROUNDS = 2
 NOBODY = "http://127.0.0.1:9"
-"""Planning asks no Clerk."""
+"""An address that does not answer: planning does not call Clerk."""
 
 
 def plan(count: int | None = None) -> None:
+    """Measure the plan of each bulk command among many users."""
     from django.db import connection
 
     count = count or int(os.environ.get("BENCH_ROWS", "1000000"))
@@ -363,7 +372,8 @@ def plan(count: int | None = None) -> None:
         cursor.execute(FILL % {"rows": count})
         cursor.execute(SET_APART % {"step": count // 1000})
         cursor.execute("VACUUM ANALYZE")
-    # The least of several rounds, each command in turn: other work on the machine slows all alike.
+    # Take the minimum of several rounds, and run the commands in turns: other work on the machine
+    # then slows them all alike.
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in PLANNING}
     for _ in range(ROUNDS):
         for name, arguments in PLANNING.items():
@@ -379,7 +389,7 @@ def plan(count: int | None = None) -> None:
 
 
 def command_only(*arguments: str) -> None:
-    """In a process of its own: a command, and the memory that it took at most."""
+    """Run a command in this process; print its seconds, highest memory and number of findings."""
     from django.core.management import call_command, load_command_class
     from django.db import connection
 
@@ -387,7 +397,7 @@ def command_only(*arguments: str) -> None:
     connection.ensure_connection()
     out = io.StringIO()
     before, started = _memory("VmRSS"), time.perf_counter()
-    with suppress(SystemExit):  # there are differences
+    with suppress(SystemExit):  # clerk_diff exits with a code if there are differences
         call_command(*arguments, "--json", stdout=out)
     seconds, memory = time.perf_counter() - started, _memory("VmHWM") - before
     document = json.loads(out.getvalue())
@@ -408,7 +418,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def _memory(what: str) -> float:
-    """Megabytes of this process: `VmRSS` now, `VmHWM` at most."""
+    """Return the memory of this process in megabytes: `VmRSS` now, `VmHWM` at most."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(rf"{what}:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
 
@@ -424,6 +434,7 @@ PARTS = {"push": push, "update": update, "scan": scan, "drift": drift, "plan": p
 
 
 def main(parts: list[str]) -> None:
+    """Run the parts in a test database. Without names, run all of them."""
     from django.db import connection
 
     own = connection.settings_dict["NAME"]

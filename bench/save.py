@@ -1,10 +1,10 @@
-"""A save through the admin, beside its floor: a bare GET and PATCH of Clerk, and a bare UPDATE.
+"""Measure a save in the admin beside its floor: a GET and a PATCH of Clerk, and an UPDATE.
 
-A save reads Clerk before it writes when our copy is older than some seconds, as it is when
-somebody comes to a form: so the copy is made old before each.
+A save reads Clerk before it writes if the mirror is older than some seconds. That is the usual case
+when a staff user opens a form. So the bench makes the mirror old before each save.
 
-`make bench` prints milliseconds of both, taken in turns in one run, their ratio, what a save
-costs in queries and calls of Clerk, and the server's memory after a thousand saves.
+`make bench` measures both in turns in one run. It prints the milliseconds, their ratio, the queries
+and Clerk calls of a save, and the server's memory after a thousand saves.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
+    """Start a sandbox and a test database, measure, and delete both."""
     from sandbox import Sandbox
 
     sandbox = Sandbox(secret_key="sk_test_bench").start()
@@ -52,6 +53,7 @@ def main() -> None:
 
 
 def measure(sandbox) -> None:
+    """Measure pairs of floor and save, count the queries of a save, and watch the memory."""
     from django.db import connection
     from django.db.models.functions import Now
     from django.test import Client
@@ -113,7 +115,7 @@ def measure(sandbox) -> None:
 
     try:
         sandbox.latency = LATENCY
-        for number in range(5):  # warm
+        for number in range(5):  # warm up
             floor(number)
             save(number)
         pairs = [(floor(number), save(number)) for number in range(PAIRS)]
@@ -138,7 +140,10 @@ def measure(sandbox) -> None:
 
 
 def start_server(database: dict) -> subprocess.Popen[bytes]:
-    """Gunicorn with the settings of production, on the bench's database."""
+    """Start gunicorn with production settings on the bench's database.
+
+    Raises `SystemExit` if it does not answer within about 30 seconds.
+    """
     from django.conf import settings
 
     url = f"postgres://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
@@ -167,7 +172,7 @@ def start_server(database: dict) -> subprocess.Popen[bytes]:
 
 
 def memory(server: subprocess.Popen[bytes]) -> float:
-    """Megabytes that the server's workers hold."""
+    """Return the memory of the server's workers in megabytes."""
     workers = subprocess.run(
         ["pgrep", "-P", str(server.pid)], capture_output=True, text=True, check=False
     ).stdout.split()

@@ -1,4 +1,4 @@
-"""The application behind gunicorn, as README starts it, for benches and for tests."""
+"""Run the application behind gunicorn, as the README starts it, for benches and tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ ROOT = Path(__file__).parents[1]
 def serving(
     application: str = "cascade.wsgi", *, threads: int = 16, **environment: str
 ) -> Iterator[int]:
-    """Start a server on the database that this process is connected to; gives its port."""
+    """Start a server on the database that this process uses, and yield its port.
+
+    Raises `RuntimeError` if the server does not start.
+    """
     from django.db import connection
 
     database, port = connection.settings_dict, _free_port()

@@ -1,9 +1,9 @@
-"""A burst of Clerk's events, shuffled and doubled, through the real server.
+"""Measure a burst of Clerk's events, shuffled and duplicated, through the real server.
 
-`python -m bench.webhooks` sends 10,000 events over 1,000 users, each twice, in random order,
-to the application behind gunicorn, and in turns to a bare view (`bench.bare`) behind the same
-server. It prints both rates and their ratio, once for the burst and once for events that all
-take effect, and fails unless every row is right afterwards.
+`python -m bench.webhooks` sends 10,000 events about 1,000 users, each twice and in random order.
+The application receives them behind gunicorn, in turns with a bare view (`bench.bare`) behind the
+same server. The bench prints both rates and their ratio, once for the burst and once for events
+that all have an effect. It fails unless all rows are right afterwards.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ PATH = "/webhooks/clerk/"
 
 
 def main() -> None:
+    """Start a sandbox and a database of its own, measure, and delete both."""
     django.setup()
     from sandbox import Sandbox
 
@@ -47,10 +48,14 @@ def main() -> None:
 
 @contextmanager
 def own_database() -> Iterator[None]:
+    """Create a test database for the block.
+
+    Its name differs from that of the tests, which may run at the same time.
+    """
     from django.db import connection
 
     own = connection.settings_dict["NAME"]
-    connection.settings_dict["TEST"]["NAME"] = f"bench_{own}"  # a test run may be at work
+    connection.settings_dict["TEST"]["NAME"] = f"bench_{own}"
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
     try:
         yield
@@ -59,6 +64,7 @@ def own_database() -> Iterator[None]:
 
 
 def measure(sandbox: Sandbox) -> None:
+    """Measure both kinds of events. Raises `SystemExit` if a row is wrong afterwards."""
     chance = random.Random(7)
     events = live(sandbox, USERS)
     copy_for_the_bare_view(sandbox)
@@ -68,7 +74,7 @@ def measure(sandbox: Sandbox) -> None:
         chance.shuffle(burst)
         compare(f"burst of {len(events)} events, each twice, shuffled", sandbox, burst, real, bare)
         wrong = wrong_rows(sandbox)
-        # In order and once: every event takes effect.
+        # Send these events in order and once, so that each one has an effect.
         effective = rename_everybody(sandbox)
         compare("events that all take effect", sandbox, effective, real, bare)
         wrong += wrong_rows(sandbox)
@@ -78,10 +84,13 @@ def measure(sandbox: Sandbox) -> None:
 
 
 def compare(what: str, sandbox: Sandbox, events: list[Event], real: int, bare: int) -> None:
-    """Both in turns, in rounds, so that a busy machine is busy for both."""
+    """Deliver the events to both servers in turns, and print the rates and their ratio.
+
+    The turns are short, so that other work on the machine slows both servers.
+    """
     size = -(-len(events) // ROUNDS)
     rounds = [events[start : start + size] for start in range(0, len(events), size)]
-    deliver(sandbox, events[:200], bare)  # warm; the real one knows them afterwards
+    deliver(sandbox, events[:200], bare)  # warm up; the real server would remember the events
     times: list[tuple[float, float]] = []
     answers: Counter[str] = Counter()
     for some in rounds:
@@ -98,13 +107,15 @@ def compare(what: str, sandbox: Sandbox, events: list[Event], real: int, bare: i
     )
 
 
-# --- What happens in Clerk -----------------------------------------------------------------------
+# --- Events in Clerk -----------------------------------------------------------------------------
 
 
 def live(sandbox: Sandbox, users: int) -> list[Event]:
-    """Ten events in the life of each of so many people, whose rows are here, not linked yet:
-    made with the name of the row, renamed, moved, signed in, banned and unbanned; one in ten is
-    deleted."""
+    """Return ten events about each of `users` people, whose rows exist but are not linked yet.
+
+    Each person is created with the name of the row, then renamed, moved to another email, signed
+    in, banned and unbanned. One person in ten is deleted.
+    """
     from users.models import BuilderUser
     from users.sync.inbound.events import EFFECTS
 
@@ -135,6 +146,7 @@ def live(sandbox: Sandbox, users: int) -> list[Event]:
 
 
 def rename_everybody(sandbox: Sandbox) -> list[Event]:
+    """Rename each user twice in Clerk, and return the events in order."""
     start = len(sandbox.webhooks.events)
     for turn in range(2):
         for user in sandbox.users():
@@ -143,8 +155,10 @@ def rename_everybody(sandbox: Sandbox) -> list[Event]:
 
 
 def wrong_rows(sandbox: Sandbox) -> list[str]:
-    """What is not as Clerk has it now, after kept events were tried again. Rows of people who
-    were deleted there are as they were before: nobody relied on their account."""
+    """Process the stored events again, then describe the rows that differ from Clerk.
+
+    If a person is deleted in Clerk, the row must be as it was before its account.
+    """
     from users.models import BuilderUser, ClerkAccount, WebhookDelivery
     from users.sync.inbound import deliveries
 
@@ -194,6 +208,7 @@ def wrong_rows(sandbox: Sandbox) -> list[str]:
 
 
 def copy_for_the_bare_view(sandbox: Sandbox) -> None:
+    """Copy the table `users` for the bare view, and link the rows of the copy."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -211,8 +226,10 @@ def copy_for_the_bare_view(sandbox: Sandbox) -> None:
 
 
 def deliver(sandbox: Sandbox, events: list[Event], port: int) -> tuple[float, Counter[str]]:
-    """Send them over several connections at once, signed beforehand; gives the seconds that it
-    took, and how often which answer came."""
+    """Send the events over several connections; return the seconds and the count of each answer.
+
+    The events are signed beforehand, so that signing does not count.
+    """
     todo = deque(sandbox.webhooks.signed(event) for event in events)
     answers: Counter[str] = Counter()
     lock = threading.Lock()

@@ -1,0 +1,1 @@
+"""The Django project: settings, database backend, middleware and the admin site."""

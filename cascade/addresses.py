@@ -1,7 +1,7 @@
-"""The address of a client.
+"""Find the network address of a client.
 
-`X-Forwarded-For` is a list to which each proxy appends the address that it saw. Only the last
-entries come from our own proxies; everything before them is whatever the client sent.
+`X-Forwarded-For` is a list. Each proxy appends the address that it saw. Only the last entries come
+from our own proxies; the client can forge all entries before them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Client:
-    """Where a request comes from. `address` is None when the server does not know it."""
+    """The origin of a request. `address` is None if the server does not know it."""
 
     address: str | None
 
     @property
     def network(self) -> str:
-        """Give what the limits count: one IPv4 address, or one IPv6 /64, which one client has."""
+        """The network that the limits count: one IPv4 address or one IPv6 /64.
+
+        One client usually has a whole IPv6 /64.
+        """
         if self.address is None:
             return "unknown"
         if ipaddress.ip_address(self.address).version == 4:
@@ -34,9 +37,10 @@ class Client:
 
 
 def client_of(request: HttpRequest) -> Client:
-    """Read the address that the outermost of TRUSTED_PROXY_COUNT proxies saw.
+    """Return the client as the outermost of TRUSTED_PROXY_COUNT proxies saw it.
 
-    A request with fewer entries did not come through all proxies, so its header proves nothing.
+    A header with fewer entries proves nothing, because the request did not come through all
+    proxies.
     """
     header = request.META.get("HTTP_X_FORWARDED_FOR", "")
     seen, count = header.split(","), settings.TRUSTED_PROXY_COUNT
@@ -49,7 +53,7 @@ def client_of(request: HttpRequest) -> Client:
 
 @cache
 def _warn() -> None:
-    """Say once in a process what is probably not set."""
+    """Log once in each process that TRUSTED_PROXY_COUNT is probably not set."""
     logger.warning(
         "A request has X-Forwarded-For, and TRUSTED_PROXY_COUNT is 0. If it came through a proxy "
         "of yours, all clients count as one address: set TRUSTED_PROXY_COUNT."
@@ -57,7 +61,10 @@ def _warn() -> None:
 
 
 def parsed(text: str) -> str | None:
-    """Normalize an address. Some proxies append the port."""
+    """Return the normalized address without a port, or None if the text is not an address.
+
+    Some proxies append the port.
+    """
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

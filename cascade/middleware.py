@@ -1,5 +1,4 @@
-"""What stands around every request: the wait for a database that is down or hangs, and the size
-of a body."""
+"""Limit the wait for the database and the size of a body, for every request."""
 
 from __future__ import annotations
 
@@ -26,46 +25,52 @@ NOT_STORED = {"Cache-Control": "no-store"}
 
 
 class DatabaseDownMiddleware:
-    """Outermost, because sessions and logins ask the database too. PostgreSQL's own pool error
-    (`PoolTimeout`) reaches Django as `OperationalError`."""
+    """Answer 503 if the database is down or hangs.
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        with waiting_at_most(settings.DATABASE_WAIT_SECONDS):
-            return self.get_response(request)
-
-    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        return database_down(error) if isinstance(error, DOWN) else None
-
-
-def database_down(error: Exception) -> HttpResponse:
-    """Answer a request that met a database which is down or hangs."""
-    logger.error("The database is not available: %s", error)
-    connection.close()
-    return HttpResponse(PAGE, status=503, headers={"Retry-After": "30"})
-
-
-class BodyLimitMiddleware:
-    """Answer 413 to a body over `DATA_UPLOAD_MAX_MEMORY_SIZE` before anything reads it.
-
-    Django's own limit does not count files, which it writes to disk, and the CSRF check reads the
-    whole body of whoever sends it. A chunked body needs no limit: Django reads none, and the one
-    view that does has its own. A page that takes files must raise the limit for itself here.
-
-    A length that is not written in digits alone is answered 400. Python reads `+5`, ` 5` and `1_0`
-    as numbers, so whoever reads the body later could see a length that was not limited here.
+    The middleware is the outermost one, because sessions and logins use the database too. The error
+    of psycopg's pool (`PoolTimeout`) reaches Django as `OperationalError`.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request with a limit of `DATABASE_WAIT_SECONDS`."""
+        with waiting_at_most(settings.DATABASE_WAIT_SECONDS):
+            return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer 503 to a database error of a view; leave other errors to Django."""
+        return database_down(error) if isinstance(error, DOWN) else None
+
+
+def database_down(error: Exception) -> HttpResponse:
+    """Log the error, close the connection and return the 503 page."""
+    logger.error("The database is not available: %s", error)
+    connection.close()
+    return HttpResponse(PAGE, status=503, headers={"Retry-After": "30"})
+
+
+class BodyLimitMiddleware:
+    """Answer 413 to a body over `DATA_UPLOAD_MAX_MEMORY_SIZE` bytes before it is read.
+
+    Django's own limit does not count files, which it writes to disk, and the CSRF check reads the
+    whole body of every request. A chunked body needs no limit here: Django reads none, and the one
+    view that reads it has its own limit. A page for uploads must raise its limit here.
+
+    A length that is not made of digits alone gets 400. Python reads `+5`, ` 5` and `1_0` as
+    numbers, so later code could read a length that was not limited here.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Check the length in the header, then answer the request."""
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not (length.isascii() and length.isdigit()):
             return _refused(request, BAD_LENGTH, status=400)
-        # Python refuses to convert thousands of digits.
+        # `int` raises ValueError for thousands of digits.
         digits = length.lstrip("0")
         if len(digits) > 18 or int(digits or "0") > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             return _refused(request, TOO_LARGE, status=413)

@@ -1,4 +1,4 @@
-"""What an exception's report may show: Django's own filter, also under DEBUG."""
+"""Hide sensitive values in exception reports, under DEBUG as well."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from django.views.debug import SafeExceptionReporterFilter
 
 
 class AlwaysSafe(SafeExceptionReporterFilter):
-    """Django shows everything under DEBUG. A password typed into the demo is still a password."""
+    """Apply Django's filter under DEBUG as well.
+
+    A password that somebody types into the demo is still a password.
+    """
 
     def is_active(self, request: HttpRequest | None) -> bool:
+        """Return True; Django's own filter is inactive under DEBUG."""
         return True

@@ -1,8 +1,8 @@
-"""Settings: one file, from the environment only (.env.example lists every variable).
+"""Read the settings from the environment (.env.example lists every variable).
 
-A secret has no default outside DEBUG: a missing one stops the start with one line that says
-what to set. CLERK_SECRET_KEY is the exception: without it every save of a linked user fails
-safely and everything else works.
+A secret has no default outside DEBUG: if one is missing, the start fails with one line that says
+what to set. CLERK_SECRET_KEY is the exception: without it every save of a linked user fails safely,
+and everything else works.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ env.read_env(BASE_DIR / ".env")
 
 
 def _read(read: Any, name: str, what: str, **options: Any) -> Any:
-    """A value of the environment, or one line that says which variable is wrong."""
+    """Read a variable of the environment.
+
+    Raises `ImproperlyConfigured` with one line that names the variable if its value is wrong.
+    """
     try:
         return read(name, **options)
     except (KeyError, ValueError, TypeError):
@@ -35,7 +38,10 @@ def _read(read: Any, name: str, what: str, **options: Any) -> Any:
 
 
 def _flag(name: str) -> bool:
-    """Not environ's: it takes any word that it does not know for false."""
+    """Read a boolean. Raises `KeyError` for any word that is not listed here.
+
+    `environ` would read an unknown word as false.
+    """
     return {"1": True, "true": True, "": False, "0": False, "false": False}[
         env.str(name, "").lower()
     ]
@@ -45,7 +51,10 @@ DEBUG: bool = _read(_flag, "DEBUG", "true or false")
 
 
 def secret(name: str, *, in_debug: str) -> str:
-    """A value that must be set outside DEBUG."""
+    """Return the value of a secret; under DEBUG `in_debug` is the default.
+
+    Raises `ImproperlyConfigured` if the secret is missing outside DEBUG.
+    """
     value = env.str(name, default="").strip()
     if value:
         return value
@@ -75,7 +84,7 @@ INSTALLED_APPS = [
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
     "users",
-    "staff",  # after the apps of the devices, whose pages it takes away
+    "staff",  # after the django_otp apps, because it unregisters their admin pages
 ]
 
 MIDDLEWARE = [
@@ -122,7 +131,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 PASSWORD_HASHERS = [
     "staff.hashers.Argon2Hasher",
-    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # of before; renewed at the next sign-in
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # old hashes; the next sign-in renews them
 ]
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
@@ -156,7 +165,10 @@ if TRUSTED_PROXY_COUNT < 0:
 
 
 def _issuer(text: str) -> str:
-    """Check the address of an OpenID provider: HTTPS, except on this machine."""
+    """Return the address of an OpenID provider.
+
+    Raises `ImproperlyConfigured` unless it is HTTPS, or HTTP on this machine.
+    """
     address = urlparse(text)
     local = address.scheme == "http" and address.hostname in ("127.0.0.1", "localhost")
     if not address.hostname or not (local or address.scheme == "https"):
@@ -187,7 +199,7 @@ if OIDC_ISSUER:
 
 
 def _is_clerk(issuer: str) -> bool:
-    """Recognize an instance of Clerk by its usual host."""
+    """Return whether the issuer has the usual host of a Clerk instance."""
     host = urlparse(issuer).hostname or ""
     return host.startswith("clerk.") or host.endswith((".clerk.accounts.dev", ".clerk.com"))
 
@@ -210,7 +222,7 @@ def _mail_settings(url: str) -> dict[str, Any]:
 
 
 _email_url = env.str("EMAIL_URL", default="consolemail://" if DEBUG else "")
-MAIL_CAN_BE_SENT = bool(_email_url)  # without it there is no page for a forgotten password
+MAIL_CAN_BE_SENT = bool(_email_url)  # if false, there is no page for a forgotten password
 if MAIL_CAN_BE_SENT:
     globals().update(_mail_settings(_email_url))
 EMAIL_TIMEOUT = 10
@@ -220,7 +232,13 @@ DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="cascade@localhost")
 
 
 def _database() -> dict[str, Any]:
-    """PostgreSQL, directly or behind pgbouncer in transaction mode: no session state."""
+    """Configure PostgreSQL, directly or behind pgbouncer in transaction mode.
+
+    Transaction mode has no session state, so there are no prepared statements and no server-side
+    cursors.
+
+    Raises `ImproperlyConfigured` if DATABASE_URL is missing or wrong.
+    """
     url = env.str("DATABASE_URL", default="")
     if not url:
         if not DEBUG:
@@ -238,7 +256,7 @@ def _database() -> dict[str, Any]:
         raise ImproperlyConfigured("DATABASE_URL must be of PostgreSQL: row locks carry the save.")
     database["ENGINE"] = "cascade.database"
     options = database.get("OPTIONS", {})
-    if "host" in options:  # a socket's folder cannot stand where a URL has its host
+    if "host" in options:  # the folder of a socket cannot be written as the host of a URL
         database["HOST"] = options.pop("host")
     database["OPTIONS"] = {
         **options,
@@ -293,7 +311,7 @@ if CLERK_RATE_LIMIT <= 0:
 
 
 def _time_of_day(name: str, *, default: str) -> time | None:
-    """Read a time of day in UTC, None for an empty value."""
+    """Read a time of day in UTC. Return None for an empty value."""
     text = env.str(name, default=default).strip()
     return datetime.strptime(text, "%H:%M").replace(tzinfo=UTC).timetz() if text else None
 
@@ -304,7 +322,7 @@ CLERK_SCAN_AT: time | None = _read(
 CLERK_STALE_DAYS: int = _read(env.int, "CLERK_STALE_DAYS", "a whole number of days", default=2)
 if CLERK_STALE_DAYS < 1:
     raise ImproperlyConfigured("CLERK_STALE_DAYS must be a whole number of days, 1 or more.")
-# A save waits for a lock as long as its deadline says: that is no database that hangs.
+# A save may wait for a lock until its deadline. Such a wait must not look like a hanging database.
 DATABASE_WAIT_SECONDS: float = _read(
     env.float, "DATABASE_WAIT_SECONDS", "a number", default=max(10.0, CLERK_EDIT_DEADLINE + 2)
 )
@@ -318,7 +336,10 @@ CLERK_DASHBOARD_URL = env.str("CLERK_DASHBOARD_URL", default="https://dashboard.
 
 
 def _public_key(name: str) -> str:
-    """Read an RSA public key in PEM; its lines may be separated by a written \\n."""
+    r"""Read an RSA public key in PEM. A written `\n` may separate its lines.
+
+    Raises `ValueError` for another kind of key.
+    """
     text = env.str(name, default="").replace("\\n", "\n").strip()
     if text and not isinstance(load_pem_public_key(text.encode()), RSAPublicKey):
         raise ValueError("a key of another kind")
@@ -346,7 +367,7 @@ CORS_EXPOSE_HEADERS = ["Retry-After"]
 
 # --- Background jobs ---------------------------------------------------------------------------
 
-# LISTEN/NOTIFY is session state, which pgbouncer in transaction mode does not have.
+# LISTEN/NOTIFY needs session state, which pgbouncer in transaction mode does not keep.
 PROCRASTINATE_WORKER_DEFAULTS = {
     "listen_notify": False,
     "fetch_job_polling_interval": 2.0,
@@ -376,7 +397,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REDIRECT_EXEMPT = [r"^healthz/$", r"^readyz/$"]
 SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
-DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20  # of every body, files included: BodyLimitMiddleware
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20  # bytes; BodyLimitMiddleware also counts files
 DEFAULT_EXCEPTION_REPORTER_FILTER = "cascade.reports.AlwaysSafe"
 
 # --- Static files ------------------------------------------------------------------------------
@@ -407,8 +428,8 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO").upper()},
     "loggers": {
-        "django": {"level": "INFO"},  # without Django's own handlers: they print values
-        # At INFO these log URLs, and with them addresses of people.
+        "django": {"level": "INFO"},  # no handlers of Django's: they print values
+        # At INFO these loggers write URLs, which can contain email addresses.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},
         "urllib3": {"level": "WARNING"},

@@ -1,4 +1,7 @@
-"""The application, for gunicorn."""
+"""Serve the application with gunicorn.
+
+The Clerk client is loaded at the start of the process, so that the first request is not slow.
+"""
 
 import os
 

@@ -1,6 +1,6 @@
-"""`make demo`: the product on one machine, with a sandbox of Clerk and generated people.
+"""Run the product on one machine, with a sandbox of Clerk and generated people (`make demo`).
 
-No part of the product: nothing under `cascade`, `staff` and `users` imports it. `__main__` runs
-the demo, `processes` starts and stops its parts, `data` loads its people (`people` generates
-them), `environment` lets commands in a second terminal use the running demo.
+The demo is not part of the product: no module of `cascade`, `staff` and `users` imports it.
+`__main__` runs the demo, `processes` starts and stops its parts, and `data` loads the people that
+`people` generates. `environment` lets commands in a second terminal use the running demo.
 """

@@ -1,4 +1,4 @@
-"""`python -m demo`: run the demo until Ctrl-C. `make demo` calls it with its environment."""
+"""Run the demo until Ctrl-C: `python -m demo`. `make demo` calls it with its environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cascade.settings")
     try:
         django.setup()
-        from demo.run import run  # it imports models, which need the setup
+        from demo.run import run  # imports models, so it must follow `django.setup()`
 
         run()
     except (DemoError, ImproperlyConfigured) as error:

@@ -1,4 +1,4 @@
-"""The data of the demo: its people in the database and in the sandbox, and its login."""
+"""Load the data of the demo: its people in the database and in the sandbox, and its login."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def create_login(password: str) -> None:
 def load(sandbox: str) -> None:
     """Load about 200 people in 20 groups, unless there are users already.
 
-    Nearly all of them match Clerk. The others give the bulk commands something to do.
-    `sandbox` is the address of its pages.
+    Nearly all of them match Clerk. The others give the bulk commands something to do. `sandbox` is
+    the base address of the sandbox.
     """
     if BuilderUser.objects.exists():
         return
@@ -53,7 +53,7 @@ def load(sandbox: str) -> None:
 
 
 def _make_accounts(sandbox: str, everybody: list[Person]) -> list[ClerkUser]:
-    """Make the Clerk accounts: those of `everybody` in their order, then those without a user."""
+    """Create the Clerk accounts of `everybody` in their order, then those without a user."""
     wanted = [
         _account(person.email, *person.clerk_name, signed_in=person.signed_in)
         for person in everybody
@@ -78,5 +78,5 @@ def _account(
 
 
 def _days_ago(days: int | None) -> int | None:
-    """Return a time in milliseconds, as Clerk gives times."""
+    """Return a time in milliseconds, as Clerk does. Return None for None."""
     return None if days is None else int((time.time() - days * 86_400) * 1000)

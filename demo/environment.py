@@ -1,9 +1,9 @@
-"""The environment of a running `make demo`, for commands in a second terminal.
+"""Share the environment of a running `make demo` with commands in a second terminal.
 
 The demo writes its variables to a git-ignored file and locks that file while it runs. `manage.py`
 reads the file only while the demo holds this lock, and only if neither the environment nor `.env`
-names an installation. So a command never mixes two installations, and the file of a killed demo
-has no effect.
+names an installation. So a command never mixes two installations, and the file of a killed demo has
+no effect.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ INSTALLATION = (
     "CLERK_API_URL",
     "CLERK_WEBHOOK_SIGNING_SECRET",
 )
-"""Any of these names an installation, also with an empty value."""
+"""Each of these variables names an installation, even if its value is empty."""
 
 FILE = "environment.json"
 
 
 def join() -> None:
-    """Use the variables of the running demo, unless something else names an installation."""
+    """Use the variables of the running demo, unless other variables name an installation."""
     environ.Env.read_env(CHECKOUT / ".env")
     if any(name in os.environ for name in INSTALLATION):
         return
@@ -45,12 +45,12 @@ def join() -> None:
 def shared(variables: Mapping[str, str]) -> Iterator[None]:
     """Share `variables` until the block or the process ends."""
     file = FOLDER / FILE
-    handle, temporary = tempfile.mkstemp(dir=FOLDER)  # 0600: it holds keys
+    handle, temporary = tempfile.mkstemp(dir=FOLDER)  # mode 0600, because it contains keys
     with os.fdopen(handle, "w") as text:
         json.dump(variables, text)
         text.flush()
         fcntl.flock(text, fcntl.LOCK_EX)
-        os.replace(temporary, file)  # nobody sees the file without its lock
+        os.replace(temporary, file)  # only now, so that the visible file is always locked
         try:
             yield
         finally:
@@ -58,7 +58,7 @@ def shared(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def running() -> dict[str, str]:
-    """Return the variables of the demo that runs, none if no process holds the lock."""
+    """Return the variables of the running demo. Return none if no process holds the lock."""
     try:
         text = (FOLDER / FILE).open()
     except OSError:

@@ -1,5 +1,5 @@
-"""Why the demo cannot run."""
+"""Errors of the demo."""
 
 
 class DemoError(Exception):
-    """The text is one line that says what to do."""
+    """The demo cannot run. The text is one line that says what to do."""

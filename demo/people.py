@@ -1,4 +1,4 @@
-"""People for the demo: generated, the same ones each time, none of them real."""
+"""Generate people for the demo. They are the same at each run, and none of them is real."""
 
 from __future__ import annotations
 
@@ -65,19 +65,22 @@ PLACES = [
 KINDS = ["Homes", "Builders"]
 
 RENAMED = {12: "Grace Jensen", 86: "Ingrid Smith-Rossi", 180: "Ahmed Haddad"}
-"""New names of people, by number, of which Clerk knows nothing."""
+"""New names of people, by number. Clerk still has their old names."""
 
 ONLY_IN_CLERK = [
     ("Mei", "Tanaka", "mei.tanaka@example.org"),
     ("Jonas", "Weber", "jonas.weber@example.org"),
 ]
-"""First name, last name and email of Clerk accounts that no user has."""
+"""First name, last name and email of Clerk accounts without a user."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """`clerk_name` is (first, last), or None for a person who was never linked; `signed_in` is
-    how many days ago they signed in last, None for never."""
+    """One person of the demo.
+
+    `clerk_name` is the first and last name in Clerk, or None for a person without an account.
+    `signed_in` is the number of days since the last sign-in, or None for never.
+    """
 
     name: str
     email: str
@@ -89,10 +92,12 @@ class Person:
 
 
 def groups() -> list[str]:
+    """Return the names of the 20 builder groups."""
     return [f"{place} {kind}" for place in PLACES for kind in KINDS]
 
 
 def people(count: int = 200) -> list[Person]:
+    """Return `count` people, the same ones at each call."""
     chance = random.Random(2026)
     return [_person(chance, number) for number in range(count)]
 

@@ -1,4 +1,4 @@
-"""The processes of the demo: started, watched and stopped together."""
+"""Start, watch and stop the processes of the demo together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Processes:
-    """Python processes under names that people know."""
+    """Run Python processes under names that people know."""
 
     def __init__(self) -> None:
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
@@ -32,7 +32,7 @@ class Processes:
             [sys.executable, "-W", "ignore", *command],
             cwd=CHECKOUT,
             env=environment,
-            start_new_session=True,  # Ctrl-C reaches the demo alone, which stops them in order
+            start_new_session=True,  # Ctrl-C reaches only the demo, which stops them in order
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         self._children.append((name, child))
@@ -65,7 +65,7 @@ class Processes:
             time.sleep(0.5)
 
     def stop(self) -> None:
-        """Stop all of them, the newest first."""
+        """Stop all processes, the newest first."""
         for number in STOPPING:  # a second Ctrl-C must not leave processes behind
             signal.signal(number, signal.SIG_IGN)
         for _, child in reversed(self._children):
@@ -84,5 +84,8 @@ class Processes:
 
 
 def _end_with_parent() -> None:
-    """Ask Linux to stop this process when the demo is killed: it would keep its port."""
+    """Ask Linux to stop this process if the demo is killed.
+
+    Otherwise the process would keep its port.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The demo from its start to its end."""
+"""Start the demo and stop it again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FRONT_END = "http://localhost:3000"
 def run() -> None:
     """Start the demo, share its environment with other terminals, and wait for its end.
 
-    Whatever ends the demo, it stops what it started; so does the end of the `make` above it.
+    The demo stops all its processes, whatever ends it. It also ends if the `make` above it ends.
 
     Raises:
         DemoError: The demo cannot start, or one of its processes has ended.
@@ -47,14 +47,18 @@ def run() -> None:
 
 
 def _prepared() -> tuple[int, int]:
-    """Make the folder and take over the signals; return the ports of admin and sandbox."""
+    """Create the folder and set the signal handlers; return the ports of admin and sandbox.
+
+    Raises:
+        DemoError: DEBUG is off, or the demo already runs in this checkout.
+    """
     if not settings.DEBUG:
         raise DemoError("The demo runs only with DEBUG=1: use make demo.")
     FOLDER.mkdir(exist_ok=True)
     if environment.running():
         raise DemoError("The demo runs in this checkout already. Stop it first.")
     ports = _port("PORT", 8000), _port("SANDBOX_PORT", 8001)
-    for number in STOPPING:  # the background jobs of a shell ignore SIGINT
+    for number in STOPPING:  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, _interrupt)
     return ports
 
@@ -96,10 +100,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _port(name: str, default: int) -> int:
-    """Return a free port, from the environment if it names one.
+    """Return the port from the environment, or `default`.
 
     Raises:
-        DemoError: It is not a port, or another process uses it.
+        DemoError: The text is not a port number, or another process uses the port.
     """
     text = os.environ.get(name) or str(default)
     if not text.isdecimal() or not 0 < int(text) < 65536:
@@ -131,13 +135,13 @@ def _own_environment(sandbox_port: int) -> dict[str, str]:
 
 
 def _front_end(sandbox: str) -> dict[str, str]:
-    """Return what the API needs to know of the pages whose people sign in at the sandbox."""
+    """Return the variables that the API needs for pages whose people sign in at the sandbox."""
     key = requests.get(f"{sandbox}/_sandbox/jwt-key", timeout=60).json()["pem"]
     return {"CLERK_JWT_KEY": key, "CORS_ALLOWED_ORIGINS": FRONT_END}
 
 
 def _kept(file: Path, value: str) -> str:
-    """Return what `file` holds; a new file gets `value`."""
+    """Return the content of `file`. If the file does not exist, create it with `value`."""
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(value)

@@ -49,7 +49,7 @@ def _options() -> argparse.Namespace:
 
 
 def _sandbox(options: argparse.Namespace) -> Sandbox:
-    """Return the sandbox, with the users of the seed file if it has none."""
+    """Return the sandbox. If it has no users yet, add those of the seed file."""
     people = seed.read(options.seed) if options.seed else []
     sandbox = Sandbox(
         secret_key=os.environ.get("CLERK_SECRET_KEY") or "sk_test_sandbox",

@@ -1,4 +1,4 @@
-"""The Backend API: a request in, an answer out, as Clerk would give it."""
+"""Answer requests to the Backend API as Clerk does."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ RAY = {"cf-ray": "9f00ba11deadbeef"}
 
 @dataclass
 class Answer:
+    """An HTTP answer of the sandbox."""
+
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
@@ -27,6 +29,11 @@ class Answer:
 
 
 class Api:
+    """Check a request and pass it to the handler of its route.
+
+    The order of the checks is: key, API version, route, body, rate limit.
+    """
+
     def __init__(self, state: State, limiter: Limiter, secret_key: str) -> None:
         self._state = state
         self._limiter = limiter
@@ -35,7 +42,11 @@ class Api:
     def answer(
         self, request: Request, authorization: str | None, versions: list[str], malformed: bool
     ) -> Answer:
-        """`versions` are those that header and query name; `malformed`: the body is no JSON."""
+        """Return the answer to a request; a refusal is also an answer.
+
+        `versions` are the API versions from the header and the query. `malformed` says that the
+        body is not a JSON object.
+        """
         try:
             self._authenticate(authorization)
             request.version = _version(versions)
@@ -49,7 +60,7 @@ class Api:
             return refused(refusal)
 
     def before(self, request: Request) -> Answer:
-        """The answer with the values from before this write, which is not applied."""
+        """Return the answer with the values from before a write. The write is not applied."""
         try:
             route, ids = routes.checked(request.method, request.path, request.query)
             with self._state.lock:
@@ -88,6 +99,7 @@ def _version(versions: list[str]) -> str:
 
 
 def refused(refusal: Refusal) -> Answer:
+    """Return the answer that a refusal makes, with Clerk's error format and trace id."""
     trace_id = secrets.token_hex(16)
     body = {"errors": refusal.errors, "clerk_trace_id": trace_id}
     headers = {"cf-ray": trace_id[:16], **refusal.headers}
@@ -95,7 +107,7 @@ def refused(refusal: Refusal) -> Answer:
 
 
 def faulty(fault: Fault, answer: Answer) -> Answer:
-    """What goes out instead of the real answer."""
+    """Return the answer that a fault puts in the place of the real one."""
     match fault.kind:
         case "status" | "late":
             errors: list[dict[str, Any]] = fault.errors or [
@@ -118,14 +130,14 @@ def faulty(fault: Fault, answer: Answer) -> Answer:
 
 
 def _foreign(fault: Fault) -> Answer:
-    """A refusal that did not come from Clerk."""
+    """Return a refusal that does not come from Clerk."""
     if fault.body == "json":
         return Answer(fault.status, json.dumps({"error": "Request blocked"}).encode(), RAY)
     return _page(fault.status, RAY)
 
 
 def _page(status: int, headers: dict[str, str]) -> Answer:
-    """A page of something between the caller and Clerk."""
+    """Return an HTML page of a system between the caller and Clerk."""
     html = (
         f"<html><head><title>{status}</title></head><body><h1>{status}</h1>cloudflare</body></html>"
     )

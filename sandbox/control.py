@@ -1,4 +1,4 @@
-"""The sandbox's own controls over JSON, for tests in other processes: `/_sandbox/…`."""
+"""Control the sandbox over JSON, for tests in other processes: `/_sandbox/…`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ PREFIX = "/_sandbox/"
 
 
 class Control:
+    """Translate requests under `PREFIX` to calls of the sandbox."""
+
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
     def answer(self, method: str, path: str, raw: bytes) -> Answer:
-        """Raises `Refusal`; `KeyError`, `TypeError`, `ValueError` for what makes no sense."""
+        """Do what a control request asks, and return the result as JSON.
+
+        An unknown request gets 404. Raises `Refusal` if Clerk would refuse the change. Raises
+        `KeyError`, `TypeError` or `ValueError` if the body is not valid.
+        """
         body: Any = json.loads(raw) if raw else {}
         steps = path.removeprefix(PREFIX).split("/")
         for part in (self._people, self._webhooks, self._faults):
@@ -38,7 +44,7 @@ class Control:
                 sandbox.reset()
                 return {}
             case "POST", ["users"]:
-                # People who have always been there: no events.
+                # The people have always existed, so there are no events.
                 ids = sandbox.fill(len(body), body.__getitem__)
                 return [sandbox.user(clerk_id) for clerk_id in ids]
             case "PATCH", ["users", clerk_id]:

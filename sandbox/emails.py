@@ -1,4 +1,4 @@
-"""Email addresses of users."""
+"""Handle email addresses of users: create, read, update, delete."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ _TEXT, _FLAG = (str,), (bool,)
 
 
 def create_email(state: State, request: Request) -> Json:
+    """Add an address to a user (`POST /email_addresses`).
+
+    The first address becomes the primary one. Raises `Refusal` if a user already has the address.
+    """
     fields = request.fields(
         {
             "user_id": _TEXT,
@@ -33,10 +37,12 @@ def create_email(state: State, request: Request) -> Json:
 
 
 def get_email(state: State, request: Request, email_id: str) -> Json:
+    """Return an address (`GET /email_addresses/{email_id}`)."""
     return _find(state, email_id)[1]
 
 
 def update_email(state: State, request: Request, email_id: str) -> Json:
+    """Change whether an address is verified or primary (`PATCH /email_addresses/{email_id}`)."""
     fields = request.fields(
         {"verified": _FLAG, "primary": _FLAG, "notify_primary_email_address_changed": _FLAG}
     )
@@ -52,6 +58,11 @@ def update_email(state: State, request: Request, email_id: str) -> Json:
 
 
 def delete_email(state: State, request: Request, email_id: str) -> Json:
+    """Delete an address (`DELETE /email_addresses/{email_id}`).
+
+    Another address becomes primary if necessary. Raises `Refusal` for the last address of a user
+    and for one that a connected account holds.
+    """
     user, email = _find(state, email_id)
     if len(user["email_addresses"]) == 1:
         text = "You cannot delete your last identification."

@@ -1,4 +1,4 @@
-"""Faults that can be switched on: what goes wrong with Clerk, and on the way to it."""
+"""Simulate faults of Clerk and of the network between Clerk and the caller."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = {
 }
 
 APPLYING = ("delay", "drip")
-"""These kinds answer in the end: the change is always applied."""
+"""Kinds that answer in the end and always apply the change."""
 
 HOWS = {
     "status": "a status",
@@ -33,10 +33,10 @@ HOWS = {
     "reset": "the connection is reset",
     "hang": "no answer",
 }
-"""How the caller sees a request that is applied late."""
+"""What the caller of a late request receives."""
 
 BODIES = {"html": "a page of a proxy", "json": "JSON without errors"}
-"""The bodies of `foreign_4xx`. The JSON lacks Clerk's `errors`."""
+"""The bodies of `foreign_4xx`. The JSON has no `errors` as Clerk's has."""
 
 _STATUSES = {"foreign_4xx": 403}
 
@@ -45,13 +45,16 @@ _ids = itertools.count(1)
 
 @dataclass
 class Fault:
-    """One fault of a route ("*" for all).
+    """One fault of a route ("*" for all routes).
 
-    `apply` makes the change first and then fails; only `foreign_4xx` does so unless told
-    otherwise, and `late` always applies the change later. `times` is how often it happens, None
-    for always; `skip` lets that many requests pass before. A `status` of 0 becomes the usual one
-    of the kind. `seconds` is how late; None is never for an answer, and "at `apply_late`" for a
-    change.
+    If `apply` is true, the sandbox applies the change before it fails. The default is true only for
+    `foreign_4xx`; `late` always applies the change later. `times` is how often the fault happens,
+    None for always. `skip` is the number of requests that pass first. A `status` of 0 becomes the
+    default of the kind. `seconds` is the delay. None means never for an answer, and "at
+    `apply_late`" for a change.
+
+    Raises `ValueError` for an unknown `kind`, `how` or `body`, and for a `foreign_4xx` with another
+    status.
     """
 
     route: str
@@ -87,13 +90,16 @@ class Fault:
 
 
 class Faults:
+    """Store the faults that are on, and choose the one for each request."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self.released = threading.Event()
-        """Set when faults are cleared, so that hanging requests end."""
+        """Set when the faults are cleared, so that hanging requests end."""
 
     def add(self, fault: Fault) -> Fault:
+        """Switch a fault on, behind those that are on already."""
         with self._lock:
             if self.released.is_set():
                 self.released = threading.Event()
@@ -101,28 +107,32 @@ class Faults:
         return fault
 
     def clear(self) -> None:
+        """Switch all faults off, and end the requests that hang."""
         with self._lock:
             self._faults.clear()
             self.released.set()
 
     def remove(self, fault_id: int) -> None:
+        """Switch one fault off. An unknown id has no effect."""
         with self._lock:
             self._faults = [fault for fault in self._faults if fault.id != fault_id]
 
     def all(self) -> list[dict[str, Any]]:
+        """Return the faults that are on, as JSON."""
         with self._lock:
             return [asdict(fault) for fault in self._faults]
 
     def dump(self) -> list[dict[str, Any]]:
-        """What `load` takes. An id counts within one run only."""
+        """Return the faults for `load`, without ids: an id is valid in one run only."""
         return [{key: fault[key] for key in fault if key != "id"} for fault in self.all()]
 
     def load(self, kept: Iterable[dict[str, Any]]) -> None:
+        """Switch the faults of a `dump` on."""
         for fault in kept:
             self.add(Fault(**fault))
 
     def take(self, route: str, user_id: str | None) -> Fault | None:
-        """The fault that this request meets, counted."""
+        """Return the first fault that applies to this request, and count it; None without one."""
         with self._lock:
             for fault in self._faults:
                 if fault.route not in ("*", route) or fault.user_id not in ("", user_id):

@@ -1,4 +1,4 @@
-"""Invitations: sent, listed, revoked, accepted."""
+"""Handle invitations: create, list, revoke, accept."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ _FIELDS = {
 
 
 def create_invitation(state: State, request: Request) -> Json:
+    """Create an invitation and mail it (`POST /invitations`).
+
+    Raises `Refusal` if a user or a pending invitation has the address, unless `ignore_existing` is
+    set.
+    """
     fields = request.fields(_FIELDS)
     address = email_address(required(fields, "email_address"))
     days = 30 if fields.get("expires_in_days") is None else fields["expires_in_days"]
@@ -67,6 +72,10 @@ def create_invitation(state: State, request: Request) -> Json:
 
 
 def list_invitations(state: State, request: Request) -> Any:
+    """Return a page of invitations, newest first (`GET /invitations`).
+
+    Without a `status`, revoked invitations are left out.
+    """
     status, query = request.one("status"), (request.one("query") or "").lower()
     order = request.one("order_by") or "-created_at"
     column = order.lstrip("+-")
@@ -84,6 +93,10 @@ def list_invitations(state: State, request: Request) -> Any:
 
 
 def revoke_invitation(state: State, request: Request, invitation_id: str) -> Json:
+    """Revoke an invitation (`POST /invitations/{invitation_id}/revoke`).
+
+    Raises `Refusal` if it is accepted or revoked already.
+    """
     invitation = find(state, invitation_id)
     if invitation["status"] in ("accepted", "revoked"):
         more = ", try signing in instead" if invitation["status"] == "accepted" else ""
@@ -100,7 +113,11 @@ def accept(
     last_name: str | None = None,
     password: str | None = None,
 ) -> Json:
-    """The person follows the link: a NEW user with the invited, verified address."""
+    """Create the user of an invitation, as when the person follows the link in the mail.
+
+    The user is always new, and the invited address is verified. Raises `Refusal` if the invitation
+    is not pending, another user has the address, or the password is too weak.
+    """
     invitation = find(state, invitation_id)
     if _status(state, invitation) != "pending":
         raise Refusal(400, problem("invitation_not_pending", "This invitation is not pending."))
@@ -121,6 +138,7 @@ def accept(
 
 
 def find(state: State, invitation_id: str) -> Json:
+    """Return the stored invitation. Raises the 404 `Refusal` for an unknown id."""
     try:
         return state.invitations[invitation_id]
     except KeyError:

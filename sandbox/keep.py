@@ -1,4 +1,4 @@
-"""The state in a file, so that the demo goes on where it was."""
+"""Store the state in a file, so that the demo continues after a restart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS = 0.5
 
 
 class StateFileError(Exception):
-    """The file cannot be read; the text says what to do."""
+    """The state file cannot be read. The text says what to do."""
 
     def __init__(self, file: Path, reason: str) -> None:
         super().__init__(
@@ -24,9 +24,9 @@ class StateFileError(Exception):
 
 
 class Keeper:
-    """Reads the file at its start and writes it within half a second of a change.
+    """Load the file at the start, and write it within half a second after each change.
 
-    Raises `StateFileError` for a file that is not one of its own.
+    Raises `StateFileError` if the file cannot be read or holds no state.
     """
 
     def __init__(self, file: Path, dump: Callable[[], str], load: Callable[[Json], None]) -> None:
@@ -40,7 +40,7 @@ class Keeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is not written yet."""
+        """Write the last changes, and end the thread."""
         self._stopped.set()
         self._thread.join()
 

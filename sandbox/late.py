@@ -1,4 +1,4 @@
-"""Requests that are under way: the caller has its answer, Clerk applies the change later."""
+"""Apply requests late: the caller has its answer before Clerk applies the change."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class _Late:
 
 
 class LateRequests:
-    """Each is applied once: after its seconds, or by `apply_all`, whichever comes first.
+    """Apply each request once: after its seconds, or by `apply_all` if that comes first.
 
-    The lock is held while one is applied, so that `apply_all` and `drop` return only when no
-    request is half applied.
+    The lock is held while a request is applied. So no request is half applied when `apply_all` or
+    `drop` returns.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class LateRequests:
             return len(self._waiting)
 
     def add(self, apply: Callable[[], object], seconds: float | None) -> None:
-        """Keep a request. Without `seconds` it waits for `apply_all`."""
+        """Store a request. Without `seconds` it waits for `apply_all`."""
         late = _Late(apply)
         if seconds is not None:
             late.timer = threading.Timer(seconds, self._apply, [late])
@@ -40,14 +40,14 @@ class LateRequests:
             late.timer.start()
 
     def apply_all(self) -> None:
-        """Apply what waits now, in the order in which it came."""
+        """Apply the waiting requests in the order of their arrival."""
         with self._lock:
             waiting = self._take_all()
             for late in waiting:
                 late.apply()
 
     def drop(self) -> None:
-        """Forget what waits; nothing of it is ever applied."""
+        """Discard the waiting requests, so that they are never applied."""
         with self._lock:
             self._take_all()
 

@@ -1,4 +1,7 @@
-"""Clerk's rate limits: by instance, by user, for invitations; 429 with Retry-After."""
+"""Apply Clerk's rate limits for the instance, for a user and for invitations.
+
+A request over a limit gets 429 with Retry-After.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ PER_USER = {
 
 @dataclass(frozen=True)
 class Limits:
-    """`(requests, seconds)` each."""
+    """Pairs of `(requests, seconds)`. The defaults are those of a production instance."""
 
     instance: tuple[int, float] = (1000, 10.0)
     user: tuple[int, float] = (10, 10.0)
@@ -26,18 +29,20 @@ class Limits:
 
     @classmethod
     def of_key(cls, secret_key: str) -> Limits:
-        """Production's or development's."""
+        """Return the limits of production or development, by the prefix of the key."""
         return cls() if secret_key.startswith("sk_live_") else cls(instance=(100, 10.0))
 
 
 class Limiter:
+    """Count requests in sliding windows; without limits, allow every request."""
+
     def __init__(self, limits: Limits | None, clock: Callable[[], float]) -> None:
         self.limits = limits
         self._clock = clock
         self._seen: dict[str, deque[float]] = defaultdict(deque)
 
     def check(self, route: str, user_id: str | None) -> None:
-        """Count a request; raises the 429 when it is one too many."""
+        """Count a request. Raises the 429 `Refusal` if it exceeds a limit."""
         if self.limits is None:
             return
         self._count("instance", self.limits.instance)

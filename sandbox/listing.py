@@ -1,4 +1,4 @@
-"""Lists of users: filters, order, pages, cursors."""
+"""List users with filters, order, pages and cursors."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ Test = Callable[[Json], bool]
 
 
 def list_users(state: State, request: Request) -> Encoded:
+    """Return a page of users (`GET /users`), newest first by default.
+
+    Raises `Refusal` for an unknown order, or a cursor that is not valid with the other parameters.
+    """
     limit, offset = request.limit_and_offset()
     order = request.one("order_by") or "-created_at"
     column, newest_first = order.lstrip("+-"), order.startswith("-")
@@ -55,12 +59,14 @@ def list_users(state: State, request: Request) -> Encoded:
 
 
 def count_users(state: State, request: Request) -> Json:
+    """Return how many users match the filters (`GET /users/count`)."""
     tests, places = _tests(request), _window(state, request)
     found = sum(1 for _ in _found(state, request, places, tests)) if tests else len(places)
     return {"object": "total_count", "total_count": found}
 
 
 def get_user(state: State, request: Request, user_id: str) -> Encoded:
+    """Return one user (`GET /users/{user_id}`)."""
     return state.text(user_id)
 
 
@@ -76,8 +82,11 @@ def _window(
 
 
 def _found(state: State, request: Request, places: range, tests: list[Test]) -> Iterator[Json]:
-    """Those of the window who pass the tests. What an index or a look at the text can exclude
-    is not read."""
+    """Yield the users of the window who pass the tests.
+
+    To be fast, the index of addresses and a search in the text exclude users before their JSON is
+    parsed.
+    """
     texts: Iterable[str]
     if addresses := request.many("email_address"):
         ids = {user_id for address in addresses for user_id in state.ids_by_address(address)}
@@ -120,7 +129,7 @@ def _has_address(values: list[str]) -> Test:
 
 
 def _is_in(name: str, values: list[str]) -> Test:
-    """One of the values; those with a "-" in front are left out."""
+    """Return a test for one of the values. A "-" in front of a value excludes it."""
     column = "id" if name == "user_id" else name
     included = {value.lstrip("+") for value in values if not value.startswith("-")}
     excluded = {value[1:] for value in values if value.startswith("-")}

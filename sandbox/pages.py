@@ -1,4 +1,4 @@
-"""Rendering of the sandbox's pages: the templates, and the filters that they share."""
+"""Render the sandbox's pages: the templates and their shared filters."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ STYLE = (_HERE / "static" / "style.css").read_bytes()
 
 
 def render(template: str, /, **context: Any) -> str:
-    """Return the page of a template; every value in it is escaped."""
+    """Return the rendered page. All values in it are escaped."""
     return _TEMPLATES.get_template(template).render(context)
 
 
 def _moment(milliseconds: int) -> datetime | None:
-    """Return the time, None for one that no calendar has."""
+    """Return the time in UTC. Return None if it is outside the calendar."""
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (OverflowError, ValueError, OSError):
@@ -51,7 +51,7 @@ def _json(data: Json, indent: int | None = None) -> str:
 
 
 def _step(text: str) -> str:
-    """Return `text` as one step of a path."""
+    """Return `text` quoted for one segment of a path."""
     return quote(text, safe="")
 
 

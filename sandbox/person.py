@@ -1,4 +1,4 @@
-"""What a person does with their own account, outside the Backend API."""
+"""Change an account as its person does, outside the Backend API."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ GOOGLE = "oauth_google"
 
 
 def edit(state: State, user_id: str, *, email: str | None = None, **fields: Any) -> Json:
-    """Other fields, and a new address that they verified. It takes the place of all but those
-    that a connected account holds."""
+    """Change fields of a user, and emit the event.
+
+    `email` is a new address that the person verified. It replaces all addresses except those that a
+    connected account holds. A ban ends the sessions.
+    """
     user = state.user(user_id)
     if email:
         kept = [entry for entry in user["email_addresses"] if entry["linked_to"]]
@@ -31,7 +34,10 @@ def edit(state: State, user_id: str, *, email: str | None = None, **fields: Any)
 def edit_checked(
     state: State, user_id: str, *, first_name: str, last_name: str, email: str = ""
 ) -> Json:
-    """`edit` with what Clerk's own profile page refuses."""
+    """Change names and email with the checks of Clerk's own profile page.
+
+    Raises `Refusal` for a name that is too long and for an address that another user has.
+    """
     for name, value in (("first_name", first_name), ("last_name", last_name)):
         if len(value) > NAME_LENGTH:
             raise Refusal(422, too_long(name, NAME_LENGTH))
@@ -44,7 +50,10 @@ def edit_checked(
 
 
 def link_google(state: State, user_id: str) -> Json:
-    """They connect a Google account with their primary address."""
+    """Connect a Google account with the person's primary address.
+
+    Raises `Refusal` if one is connected already, or if there is no address.
+    """
     user = state.user(user_id)
     email = _primary(user)
     if any(link["type"] == GOOGLE for link in email["linked_to"]):
@@ -84,6 +93,7 @@ def link_google(state: State, user_id: str) -> Json:
 
 
 def unlink_google(state: State, user_id: str) -> Json:
+    """Disconnect all Google accounts of the person."""
     user = state.user(user_id)
     user["external_accounts"] = [a for a in user["external_accounts"] if a["provider"] != GOOGLE]
     for email in user["email_addresses"]:

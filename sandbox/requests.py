@@ -1,4 +1,4 @@
-"""A request as the handlers see it, and the checks of parameters that many of them share."""
+"""Represent a request to the API, with the checks of parameters that many handlers share."""
 
 from __future__ import annotations
 
@@ -17,22 +17,30 @@ EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+\Z")
 
 @dataclass
 class Request:
+    """A request to the Backend API. `path` starts after "/v1".
+
+    The methods for parameters raise a 422 `Refusal` for a wrong value.
+    """
+
     method: str
     path: str
     query: list[tuple[str, str]] = field(default_factory=list)
     body: dict[str, Any] | None = None
     version: str = "2026-05-12"
     status: int | None = None
-    """The status that was answered, for the log; None when the connection was broken."""
+    """The status of the answer, for the log. None if the connection was broken."""
 
     def one(self, name: str) -> str | None:
+        """Return the last value of a query parameter, or None."""
         values = self.many(name)
         return values[-1] if values else None
 
     def many(self, name: str) -> list[str]:
+        """Return all values of a query parameter."""
         return [value for key, value in self.query if key == name]
 
     def number(self, name: str, default: int | None = None) -> int | None:
+        """Return an integer of the query. Raises `Refusal` for another text."""
         text = self.one(name)
         if text is None or text == "":
             return default
@@ -41,13 +49,14 @@ class Request:
         return int(text)
 
     def flag(self, name: str) -> bool:
+        """Return a boolean of the query, false by default. Raises `Refusal` for another text."""
         text = self.one(name) or "false"
         if text not in ("true", "false"):
             raise Refusal(422, invalid(name, f"{name} must be true or false."))
         return text == "true"
 
     def page(self, found: list[dict[str, Any]]) -> Any:
-        """The part of a list that is asked for; with `paginated`, and the total count."""
+        """Return the requested part of a list; with `paginated`, also the total count."""
         limit, offset = self.limit_and_offset()
         part = found[offset : offset + limit]
         if self.flag("paginated"):
@@ -55,13 +64,14 @@ class Request:
         return part
 
     def limit_and_offset(self) -> tuple[int, int]:
+        """Return the size and the start of the page."""
         limit = self.number("limit", PAGE_DEFAULT) or PAGE_DEFAULT
         if not 1 <= limit <= PAGE_MAX:
-            limit = PAGE_DEFAULT  # as observed: no error, ten rows
+            limit = PAGE_DEFAULT  # observed in Clerk: ten rows instead of an error
         return limit, max(self.number("offset", 0) or 0, 0)
 
     def fields(self, allowed: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-        """The body, with every unknown or mistyped field refused at once."""
+        """Return the body. Raises one `Refusal` for all unknown or mistyped fields."""
         body = self.body or {}
         problems = [unknown_param(name) for name in body if name not in allowed]
         problems += [
@@ -75,18 +85,21 @@ class Request:
 
 
 def required(fields: dict[str, Any], name: str) -> Any:
+    """Return a field of the body. Raises `Refusal` if it is missing or empty."""
     if fields.get(name) in (None, ""):
         raise Refusal(422, missing(name))
     return fields[name]
 
 
 def email_address(text: Any, param: str = "email_address") -> str:
+    """Return an address in lower case. Raises `Refusal` if it is malformed."""
     if not isinstance(text, str) or not EMAIL.match(text) or len(text) > 254:
         raise Refusal(422, bad_email(param))
     return text.lower()
 
 
 def metadata(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return metadata of the body. Raises `Refusal` if it is larger than `METADATA_BYTES`."""
     value = fields.get(name) or {}
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if len(text.encode("utf-8", "surrogatepass")) > METADATA_BYTES:

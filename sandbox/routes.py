@@ -1,4 +1,4 @@
-"""Clerk's Backend API: which request goes where."""
+"""Map requests to the handlers of Clerk's Backend API."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ QUERIES: dict[str, frozenset[str]] = {
     "GET /invitations": invitations.QUERY,
     "GET /sessions": sessions.QUERY,
 }
-"""The parameters that a route takes in its query; the others take none."""
+"""The query parameters of a route. The other routes have none."""
 
 EVERYWHERE = "__clerk_api_version"
 
@@ -62,7 +62,10 @@ _MALFORMED = [_pattern(route, "[^/]*") for route in ROUTES]
 
 
 def find(method: str, path: str) -> tuple[str, dict[str, str]] | None:
-    """The route of a request, e.g. "PATCH /users/{user_id}", and the ids in its path."""
+    """Return the route of a request, e.g. "PATCH /users/{user_id}", and the ids in its path.
+
+    Return None if the sandbox has no such route.
+    """
     for route, pattern in _PATTERNS:
         if match := pattern.match(f"{method} {path}"):
             return route, match.groupdict()
@@ -70,8 +73,11 @@ def find(method: str, path: str) -> tuple[str, dict[str, str]] | None:
 
 
 def checked(method: str, path: str, query: list[tuple[str, str]]) -> tuple[str, dict[str, str]]:
-    """`find`, for a request that is to be answered. Raises the 404 for an id that cannot be one,
-    and the 501 for a route or a parameter that the sandbox lacks."""
+    """Return the route and the ids of a request that is to be answered.
+
+    Raises the 404 `Refusal` for a malformed id. Raises the 501 `Refusal` for a route or a parameter
+    that the sandbox does not have.
+    """
     request = f"{method} {path}"
     found = find(method, path)
     if found is None:

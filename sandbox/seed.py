@@ -1,4 +1,4 @@
-"""Users from a YAML file, for `python -m sandbox --seed FILE`."""
+"""Read users from a YAML file, for `python -m sandbox --seed FILE`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIELDS: dict[str, type] = {
     "created_at": date,
     "last_sign_in_at": date,
 }
-"""What a user in the file may have, and its type. A `datetime` is a `date` too."""
+"""The fields of a user in the file, and their types. A `datetime` is also a `date`."""
 
 UNIQUE = ("email", "username", "external_id")
 
@@ -44,7 +44,7 @@ _TYPES = {
 
 
 class SeedError(Exception):
-    """The file cannot be used. The text is one line that names the file and the line."""
+    """The file cannot be used. The text is one line that names the file and the wrong line."""
 
 
 class _WrongLine(Exception):
@@ -54,7 +54,7 @@ class _WrongLine(Exception):
 
 
 def read(file: Path) -> list[Json]:
-    """Return the users of a file, each as `Sandbox.add_user` takes it.
+    """Return the users of a file, each as arguments of `Sandbox.add_user`.
 
     Raises:
         SeedError: The file cannot be read, or a line of it is wrong.
@@ -87,7 +87,7 @@ def _users(root: yaml.Node) -> list[Json]:
 
 
 def _user(node: yaml.Node, seen: dict[tuple[str, str], int]) -> Json:
-    """Return one user. `seen` has the line of each unique value before it, and gets its own."""
+    """Return one user. `seen` maps each unique value to its line, and gets the new ones."""
     user = {}
     for name, value in _entries(node, known=FIELDS).items():
         user[name] = _value(name, value)
@@ -99,7 +99,7 @@ def _user(node: yaml.Node, seen: dict[tuple[str, str], int]) -> Json:
 
 
 def _entries(node: yaml.Node, *, known: Any) -> dict[str, yaml.Node]:
-    """Return the entries of a mapping, each `known` and there once."""
+    """Return the entries of a mapping. Each key must be `known` and occur once."""
     if not isinstance(node, yaml.MappingNode):
         raise _WrongLine(node, "this must be a mapping such as “email: mary@example.com”")
     entries: dict[str, yaml.Node] = {}
@@ -119,7 +119,7 @@ def _value(name: str, node: yaml.Node) -> Any:
         value = _plain(node, wanted)
         if wanted is date:
             return _milliseconds(value)
-        json.dumps(value)  # metadata may hold what JSON does not have
+        json.dumps(value)  # raises if metadata contains a value that JSON does not have
     except (TypeError, ValueError):
         raise _WrongLine(node, f"{name} must be {_TYPES[wanted]}") from None
     if name == "email":
@@ -130,7 +130,7 @@ def _value(name: str, node: yaml.Node) -> Any:
 
 
 def _plain(node: yaml.Node, wanted: type) -> Any:
-    """Return the value in Python's types. Raises `TypeError` and `ValueError` for another type."""
+    """Return the value as a Python object. Raises `TypeError` or `ValueError` for another type."""
     value: Any = yaml.SafeLoader("").construct_object(node, deep=True)
     is_wanted = isinstance(value, wanted)
     if not is_wanted:
@@ -146,7 +146,7 @@ def _email(node: yaml.Node, text: str) -> str:
 
 
 def _milliseconds(moment: date) -> int:
-    """Return a moment as Clerk stores it; without a time zone it is in UTC."""
+    """Return a moment in milliseconds, as Clerk stores it. Without a time zone it is in UTC."""
     if not isinstance(moment, datetime):
         moment = datetime.combine(moment, time.min)
     if moment.tzinfo is None:

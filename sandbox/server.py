@@ -1,4 +1,4 @@
-"""The HTTP server: one thread a connection, keep-alive, 127.0.0.1 only."""
+"""Serve HTTP on 127.0.0.1 with one thread for each connection and keep-alive."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ _BREAKING = ("hang", "reset", "close")
 
 
 class Server(ThreadingHTTPServer):
+    """A threading server that knows its sandbox. Port 0 chooses a free port."""
+
     daemon_threads = True
     request_queue_size = 256
 
@@ -34,16 +36,18 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients go away; that is no news."""
+        """Ignore errors of a connection: clients may close it at any time."""
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answer the API under "/v1/", and the controls and pages elsewhere."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Server
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The sandbox keeps its own log, without anybody's secrets."""
+        """Write no log: the sandbox has its own one, without passwords."""
 
     def _handle(self) -> None:
         self.url = urlsplit(self.path)
@@ -95,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(answer)
 
     def _met(self, fault: Fault, request: Request, call: Callable[[], Answer]) -> Answer:
-        """What the API answers to a request that meets the fault; `call` applies it."""
+        """Return the API's answer to a request that has a fault. `call` applies the request."""
         sandbox, is_write = self.server.sandbox, request.method != "GET"
         if fault.kind == "late":
             if is_write:
@@ -110,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
         return Answer(200, b"{}")
 
     def _own(self) -> Answer:
-        """What is not Clerk's: the controls and the pages."""
+        """Answer a request to the controls or the pages, which Clerk does not have."""
         sandbox, path = self.server.sandbox, self.url.path.rstrip("/") or "/"
         try:
             if path.startswith(PREFIX):
@@ -139,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.close_connection = True
-        # Past Python's own closing, which says goodbye politely before it resets.
+        # Close the descriptor itself: Python's own close would shut the connection down cleanly.
         os.close(self.connection.detach())
 
     def _drip(self, answer: Answer, seconds: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Sessions: who is signed in."""
+"""Handle sessions: list, read, revoke, sign in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ QUERY = frozenset({"client_id", "user_id", "status", "limit", "offset", "paginat
 
 
 def list_sessions(state: State, request: Request) -> Any:
+    """Return a page of sessions, newest first (`GET /sessions`).
+
+    Raises `Refusal` unless the query names a user or a client.
+    """
     wanted = {
         name: value for name in ("user_id", "client_id", "status") if (value := request.one(name))
     }
@@ -26,6 +30,7 @@ def list_sessions(state: State, request: Request) -> Any:
 
 
 def get_session(state: State, request: Request, session_id: str) -> Json:
+    """Return a session (`GET /sessions/{session_id}`)."""
     try:
         return state.sessions[session_id]
     except KeyError:
@@ -33,21 +38,24 @@ def get_session(state: State, request: Request, session_id: str) -> Json:
 
 
 def revoke_session(state: State, request: Request, session_id: str) -> Json:
+    """End a session (`POST /sessions/{session_id}/revoke`). An ended session stays as it is."""
     session = get_session(state, request, session_id)
     _end(state, session, "revoked")
     return session
 
 
 def end_sessions(state: State, user_id: str, status: str) -> None:
-    """End every active session of a user: "revoked" by Clerk, "ended" by a new password,
-    "removed" by the person who signs out."""
+    """End all active sessions of a user, with an event for each.
+
+    `status` is "revoked" by Clerk, "ended" after a new password, and "removed" after a sign-out.
+    """
     for session in state.sessions.values():
         if session["user_id"] == user_id:
             _end(state, session, status)
 
 
 def sign_in(state: State, user_id: str) -> Json:
-    """The person signs in."""
+    """Sign the person in: create an active session, and emit the event."""
     user = state.user(user_id)
     now = state.now()
     session: Json = {

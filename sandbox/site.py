@@ -1,4 +1,4 @@
-"""The sandbox's pages: what a browser asks for, and what its forms do."""
+"""Serve the sandbox's pages, and do what their forms ask for."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 PAGE = 50
 LAST = 200
-"""How many events and requests a page shows."""
+"""The number of events or requests on a page."""
 FLAGS = ("banned", "locked", "two_factor_enabled")
 CODES = (
     "internal_clerk_error", "service_unavailable", "too_many_requests", "resource_not_found",
     "resource_locked", "form_identifier_exists", "form_param_format_invalid",
     "form_password_pwned", "unsupported_subscription_plan_features", "authorization_invalid",
 )  # fmt: skip
-"""The codes of Clerk that the form of faults suggests."""
+"""Clerk's error codes that the form for faults suggests."""
 
 
 class Site:
@@ -39,7 +39,7 @@ class Site:
         self._sandbox = sandbox
 
     def get(self, path: str, query_string: str) -> Answer:
-        """Return the page at `path`."""
+        """Return the page at `path`, or the 404 page."""
         sandbox, query = self._sandbox, _form(query_string)
         match path.split("/")[1:]:
             case [""]:
@@ -62,7 +62,10 @@ class Site:
                 return self._html("missing.html", 404)
 
     def post(self, path: str, raw: bytes) -> Answer:
-        """Do what a form asks for, and redirect to the page that shows it; or say why not."""
+        """Do what a form asks for, and redirect to the page that shows it.
+
+        If the form is refused, return a page with the reason.
+        """
         steps, form = path.split("/")[1:], _form(raw)
         try:
             match steps:
@@ -216,6 +219,6 @@ class Site:
 
 
 def _form(text: str | bytes) -> dict[str, str]:
-    """Return the first value of each field; "?" stands for what is not UTF-8."""
+    """Return the first value of each field. "?" replaces each byte that is not UTF-8."""
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     return {key: values[0] for key, values in parse_qs(text, errors="replace").items()}

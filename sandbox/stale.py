@@ -1,4 +1,4 @@
-"""What an answer with old values says: the object as it was before the request."""
+"""Build answers with old values: the object as it was before the request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from sandbox.state import Json, State
 
 
 def before(state: State, route: str, request: Request, ids: dict[str, str]) -> Any:
-    """The body of the answer to a write; null for an object that is new. Raises the 404."""
+    """Return the body of the stale answer to a write; None (null) if the object would be new.
+
+    Raises the 404 `Refusal` for an object that does not exist.
+    """
     match route, ids:
         case "POST /users/ban" | "POST /users/unban", _:
             return [state.user(user_id) for user_id in users.bulk_ids(request)]

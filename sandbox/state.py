@@ -1,4 +1,4 @@
-"""What this Clerk knows: users, invitations, sessions, mails. One lock over all of it."""
+"""Store the state of this Clerk: users, invitations, sessions, mails. One lock protects it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Encoded(str):
 
 
 class State:
-    """Holds the lock for each request.
+    """Store all objects; `lock` is held during each request.
 
-    Users are kept as the text that the API answers with: `user` gives a copy to change, `save`
-    takes it back and keeps the indices true. So 300,000 of them fit into memory, a page costs
-    no more than joining its texts, and a refused request leaves nothing half done.
+    Users are stored as the text that the API answers with. `user` returns a copy to change, and
+    `save` stores it and updates the indices. So 300,000 users fit into memory, a page only joins
+    texts, and a refused request leaves no partial change.
     """
 
     def __init__(self, instance: Instance, clock: Callable[[], float] = time.time) -> None:
@@ -46,20 +46,22 @@ class State:
         self.clear()
 
     def clear(self) -> None:
+        """Delete all objects."""
         with self.lock:
             self._texts: dict[str, str] = {}
             self._order: list[tuple[int, str]] = []
-            """(created_at, id) of everybody, sorted."""
+            """(created_at, id) of all users, sorted."""
             self._by_address: dict[str, tuple[str, ...]] = {}
             self.invitations: dict[str, Json] = {}
             self.sessions: dict[str, Json] = {}
             self.mails: list[Json] = []
 
     def now(self) -> int:
-        """Milliseconds since 1970."""
+        """Return the time in milliseconds since 1970."""
         return int(self.clock() * 1000)
 
     def new_id(self, prefix: str) -> str:
+        """Return a unique id with a prefix such as "user"."""
         return f"{prefix}_{next(self._count):07d}{self._random.getrandbits(80):020x}"
 
     def __contains__(self, user_id: str) -> bool:
@@ -68,28 +70,30 @@ class State:
     # --- Users, read ---------------------------------------------------------------------------
 
     def user(self, user_id: str) -> Json:
-        """A copy. Raises the 404."""
+        """Return a copy of a user. Raises the 404 `Refusal` for an unknown id."""
         return json.loads(self.text(user_id))
 
     def text(self, user_id: str) -> Encoded:
-        """The user as JSON. Raises the 404."""
+        """Return a user as JSON text. Raises the 404 `Refusal` for an unknown id."""
         try:
             return Encoded(self._texts[user_id])
         except KeyError:
             raise not_found("user", user_id) from None
 
     def users(self) -> list[Json]:
-        """Everybody, in the order in which they came."""
+        """Return copies of all users, in the order in which they were stored."""
         return [json.loads(text) for text in self._texts.values()]
 
     def ids_by_address(self, address: str) -> tuple[str, ...]:
+        """Return the ids of the users who have an address. Case does not matter."""
         return self._by_address.get(address.lower(), ())
 
     def by_address(self, address: str) -> list[Json]:
+        """Return copies of the users who have an address. Case does not matter."""
         return [self.user(user_id) for user_id in self.ids_by_address(address)]
 
     def mentioning(self, text: str) -> Iterator[Json]:
-        """Users whose JSON has the text somewhere."""
+        """Yield copies of the users whose JSON contains `text` as a value."""
         wanted = json.dumps(text)
         return (json.loads(found) for found in self._texts.values() if wanted in found)
 
@@ -101,8 +105,11 @@ class State:
         cursor: str | None = None,
         newest_first: bool = False,
     ) -> range:
-        """The places, for `texts_at`, of users created after and before those times, and from
-        behind the cursor, a user's id. Ties are in the order of ids."""
+        """Return the positions, for `texts_at`, of the users created in a time window.
+
+        `after` and `before` are in milliseconds and exclusive. The window starts behind `cursor`,
+        the id of a user. Users with the same time are in the order of their ids.
+        """
         low, high = 0, len(self._order)
         if after is not None:
             low = bisect.bisect_right(self._order, after, key=_created_at)
@@ -117,18 +124,19 @@ class State:
         return range(low, high)[::-1] if newest_first else range(low, high)
 
     def only(self, ids: set[str], places: range) -> list[int]:
-        """The places of these users, as far as they are among `places`."""
+        """Return the positions of these users, if they are among `places`."""
         keys = ((self.user(one)["created_at"], one) for one in ids if one in self._texts)
         found = {bisect.bisect_left(self._order, key) for key in keys}
         return sorted((at for at in found if at in places), reverse=places.step < 0)
 
     def texts_at(self, places: Iterable[int]) -> Iterator[str]:
+        """Yield the users at these positions as JSON texts."""
         return (self._texts[self._order[place][1]] for place in places)
 
     # --- Users, written ------------------------------------------------------------------------
 
     def save(self, user: Json) -> None:
-        """A new user, or one that was changed. The names become what the instance stores."""
+        """Store a new or changed user. The instance may normalize the names."""
         self.instance.store_names(user)
         old = self._texts.get(user["id"])
         if old is None:
@@ -141,7 +149,7 @@ class State:
         self._texts[user["id"]] = json.dumps(user)
 
     def save_all(self, users: Iterable[Json]) -> list[str]:
-        """Many new users at once; returns their ids."""
+        """Store many new users at once, and return their ids."""
         ids = []
         for user in users:
             self._order.append((user["created_at"], user["id"]))
@@ -152,10 +160,14 @@ class State:
         return ids
 
     def remove(self, user: Json) -> None:
+        """Delete a user from the texts and the indices."""
         self._unindex(json.loads(self._texts.pop(user["id"])))
 
     def touch(self, user: Json) -> None:
-        """`updated_at` moves at every change, also within one millisecond."""
+        """Save the user with a later `updated_at`.
+
+        The time grows at each change, even within one millisecond.
+        """
         user["updated_at"] = max(self.now(), user["updated_at"] + 1)
         self.save(user)
 
@@ -181,14 +193,16 @@ class State:
     # --- Events --------------------------------------------------------------------------------
 
     def emit(self, kind: str, data: Json) -> None:
-        """Tell of an event, as Clerk would by webhook. Listeners keep copies, and do not wait."""
+        """Pass an event to the listeners, as Clerk does by webhook.
+
+        Listeners must copy the data and must not wait.
+        """
         shown = self.instance.shown(data)
         for listener in self.listeners:
             listener(kind, shown)
 
     def changed(self, user: Json) -> Json:
-        """A user was changed: it is kept, its time moves, the event goes out, and it is the
-        answer."""
+        """Save a changed user with a new time, emit the event, and return the user."""
         self.touch(user)
         self.emit("user.updated", user)
         return user
@@ -196,12 +210,13 @@ class State:
     # --- A file --------------------------------------------------------------------------------
 
     def dump(self, more: Json) -> str:
-        """All of it as JSON, for `load`, with `more` beside it."""
+        """Return the state as JSON for `load`, with the keys of `more` beside it."""
         users = ",".join(self._texts.values())
         rest = {"invitations": self.invitations, "sessions": self.sessions, "mails": self.mails}
         return f'{{"users": [{users}], {json.dumps(rest | more)[1:]}'
 
     def load(self, kept: Json) -> None:
+        """Replace all objects by those of a `dump`. Other keys are ignored."""
         with self.lock:
             self.clear()
             self.save_all(kept["users"])

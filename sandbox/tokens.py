@@ -1,4 +1,4 @@
-"""Session tokens: JSON Web Tokens by which a person proves to a server who they are.
+"""Issue session tokens: JSON Web Tokens that prove to a server who a person is.
 
 Clerk signs them with RS256. The key is derived from the secret key of the instance, so that it is
 the same after a restart.
@@ -19,12 +19,12 @@ from sandbox.sessions import sign_in
 from sandbox.state import Json, State
 
 LIFETIME = 60
-"""Seconds; a browser of Clerk's fetches a new token before that."""
+"""Seconds. Clerk's script in the browser fetches a new token before they are over."""
 BITS = 2048
 EXPONENT = 65537
 
 _SHA256 = bytes.fromhex("3031300d060960864801650304020105000420")
-"""What PKCS #1 puts before a SHA-256 digest to name the algorithm."""
+"""The prefix of PKCS #1 that marks a digest as SHA-256."""
 _RSA = bytes.fromhex("300d06092a864886f70d0101010500")
 """The algorithm of the key, in DER: rsaEncryption."""
 _SMALL_PRIMES = [n for n in range(3, 2000, 2) if all(n % d for d in range(3, int(n**0.5) + 1, 2))]
@@ -33,8 +33,13 @@ _SMALL_PRIMES = [n for n in range(3, 2000, 2) if all(n % d for d in range(3, int
 def issue(
     state: State, key: Key, user_id: str, *, azp: str | None, lifetime: int = LIFETIME
 ) -> str:
-    """Give the token of a person's active session; without one, they sign in first. `azp` is the
-    origin of the page that asked, which Clerk leaves out when there was none."""
+    """Return a token for the person's active session; without one, sign them in first.
+
+    `azp` is the origin of the page that asked. Clerk leaves it out if there was none. `lifetime` is
+    in seconds.
+
+    Raises `Refusal` if the user is banned or locked.
+    """
     user = state.user(user_id)
     if user["banned"] or user["locked"]:
         text = "This person cannot sign in: the account is banned or locked."
@@ -66,20 +71,20 @@ def _active_session(state: State, user_id: str) -> Json | None:
 
 @dataclass(frozen=True)
 class Key:
-    """An RSA key that signs tokens. It is for tests and demos: it is not hard to guess."""
+    """An RSA key that signs tokens, for tests and demos only: it is easy to guess."""
 
     modulus: int
     private_exponent: int
 
     def signed(self, claims: Json, **header: Any) -> str:
-        """Give the token of any claims; `header` overrides fields of the token's header."""
+        """Return a token with any claims. `header` overrides fields of the token's header."""
         parts = [{"alg": "RS256", "kid": "ins_sandbox", "typ": "JWT"} | header, claims]
         text = ".".join(_encoded(json.dumps(part).encode()) for part in parts)
         return f"{text}.{_encoded(self._signature(text.encode()))}"
 
     @property
     def public_pem(self) -> str:
-        """The public half, as Clerk's dashboard shows it and CLERK_JWT_KEY expects it."""
+        """The public key, as Clerk's dashboard shows it and CLERK_JWT_KEY expects it."""
         numbers = _der(0x30, _integer(self.modulus) + _integer(EXPONENT))
         text = base64.b64encode(_der(0x30, _RSA + _der(0x03, b"\0" + numbers))).decode()
         lines = [text[start : start + 64] for start in range(0, len(text), 64)]
@@ -94,7 +99,7 @@ class Key:
 
 @cache
 def key_of(secret_key: str) -> Key:
-    """Derive the key of an instance. It takes about a second, once a process."""
+    """Derive the key of an instance. This takes about a second, once in each process."""
     chance = random.Random(f"session tokens of {secret_key}")
     p, q = _prime(chance), _prime(chance)
     return Key(p * q, pow(EXPONENT, -1, (p - 1) * (q - 1)))
@@ -102,14 +107,15 @@ def key_of(secret_key: str) -> Key:
 
 def _prime(chance: random.Random) -> int:
     while True:
-        # The two highest bits, so that the product of two has all of its bits; and odd.
+        # Set the two highest bits, so that the product of two primes has `BITS` bits. Set the
+        # lowest bit, because primes are odd.
         candidate = chance.getrandbits(BITS // 2) | (0b11 << (BITS // 2 - 2)) | 1
         if (candidate - 1) % EXPONENT and _is_prime(candidate, chance):
             return candidate
 
 
 def _is_prime(number: int, chance: random.Random) -> bool:
-    """Decide by small factors, then by Miller and Rabin."""
+    """Test small factors, then use the Miller–Rabin test."""
     if any(number % prime == 0 for prime in _SMALL_PRIMES):
         return False
     halvings = (number - 1 & 1 - number).bit_length() - 1

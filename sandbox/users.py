@@ -1,4 +1,4 @@
-"""The users of this Clerk, and what its Backend API changes of them."""
+"""Handle the users of this Clerk: create, update, delete, ban, lock, metadata."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ PLAIN = (
 def new_email(
     state: State, address: str, *, strategy: str = "admin", verified: bool = True
 ) -> Json:
+    """Return a new email address, which no user has yet."""
     now = state.now()
     kind = {"admin": "verification_admin", "ticket": "verification_ticket"}
     verification: Json = {
@@ -104,7 +105,7 @@ def new_email(
 
 
 def built(state: State, *, emails: list[Json], **fields: Any) -> Json:
-    """A user with everything that Clerk's document requires, not stored yet."""
+    """Return an unsaved user with all fields that Clerk's specification requires."""
     now = state.now()
     return {
         "id": state.new_id("user"),
@@ -155,13 +156,13 @@ def built(state: State, *, emails: list[Json], **fields: Any) -> Json:
 
 
 def person(state: State, *, email: str | None = None, verified: bool = True, **fields: Any) -> Json:
-    """`built` for somebody with one address or none."""
+    """Return an unsaved user with one address or none."""
     emails = [new_email(state, email, verified=verified)] if email else []
     return built(state, emails=emails, **fields)
 
 
 def new_user(state: State, **fields: Any) -> Json:
-    """A user like `built`, stored; the event goes out."""
+    """Store a user with the fields of `built`, and emit the event."""
     user = built(state, **fields)
     state.save(user)
     state.emit("user.created", user)
@@ -172,6 +173,10 @@ def new_user(state: State, **fields: Any) -> Json:
 
 
 def create_user(state: State, request: Request) -> Json:
+    """Create a user (`POST /users`).
+
+    Raises `Refusal` without an address or a password, and for values that Clerk does not accept.
+    """
     fields = request.fields(CREATABLE)
     addresses = [email_address(text) for text in fields.get("email_address") or []]
     if not addresses:
@@ -196,6 +201,12 @@ def create_user(state: State, request: Request) -> Json:
 
 
 def update_user(state: State, request: Request, user_id: str) -> Json:
+    """Change a user (`PATCH /users/{user_id}`).
+
+    A new password gets a new time. With `sign_out_of_other_sessions`, all sessions end.
+
+    Raises `Refusal` for values that Clerk does not accept.
+    """
     user = state.user(user_id)
     allowed = UPDATABLE if request.version == "2026-05-12" else UPDATABLE | METADATA
     fields = request.fields(allowed)
@@ -209,7 +220,7 @@ def update_user(state: State, request: Request, user_id: str) -> Json:
         if name in fields:
             user[name] = fields[name]
     for name in METADATA:
-        if name in fields:  # the older version replaces
+        if name in fields:  # the older API version replaces metadata
             user[name] = metadata(fields, name)
     if fields.get("password") is not None:
         user["password_enabled"] = True
@@ -222,7 +233,7 @@ def update_user(state: State, request: Request, user_id: str) -> Json:
 
 
 def _check_names(state: State, fields: Json, *, new: bool) -> None:
-    """Refuse the names that the instance does not take; see `Instance.names`."""
+    """Raise the `Refusal` of names that the instance does not accept; see `Instance.names`."""
     sent = [name for name in NAMES if name in fields]
     problems = []
     match state.instance.names:
@@ -254,7 +265,7 @@ def _check_plain(state: State, fields: Json, user: Json | None) -> None:
 
 
 def check_password(password: str) -> None:
-    """Clerk's policy."""
+    """Check a password against Clerk's policy. Raises `Refusal` if it is too weak or too long."""
     if len(password) < 8:
         text = "Passwords must be 8 characters or more."
         raise Refusal(422, problem("form_password_length_too_short", text, param="password"))
@@ -280,6 +291,7 @@ def _set_primary(user: Json, email_id: str) -> None:
 
 
 def delete_user(state: State, request: Request, user_id: str) -> Json:
+    """Delete a user and their sessions, and emit the event (`DELETE /users/{user_id}`)."""
     user = state.user(user_id)
     state.remove(user)
     for session_id in [s["id"] for s in state.sessions.values() if s["user_id"] == user_id]:
@@ -292,6 +304,7 @@ def delete_user(state: State, request: Request, user_id: str) -> Json:
 
 
 def ban_user(state: State, request: Request, user_id: str) -> Json:
+    """Ban a user and end their sessions (`POST /users/{user_id}/ban`)."""
     user = state.user(user_id)
     user["banned"] = True
     state.changed(user)
@@ -300,24 +313,28 @@ def ban_user(state: State, request: Request, user_id: str) -> Json:
 
 
 def unban_user(state: State, request: Request, user_id: str) -> Json:
+    """Lift the ban of a user (`POST /users/{user_id}/unban`)."""
     user = state.user(user_id)
     user["banned"] = False
     return state.changed(user)
 
 
 def lock_user(state: State, request: Request, user_id: str) -> Json:
+    """Lock a user (`POST /users/{user_id}/lock`). The lock does not expire by itself."""
     user = state.user(user_id)
     user |= {"locked": True, "lockout_expires_in_seconds": 3600}
     return state.changed(user)
 
 
 def unlock_user(state: State, request: Request, user_id: str) -> Json:
+    """Unlock a user (`POST /users/{user_id}/unlock`)."""
     user = state.user(user_id)
     user |= {"locked": False, "lockout_expires_in_seconds": None}
     return state.changed(user)
 
 
 def disable_mfa(state: State, request: Request, user_id: str) -> Json:
+    """Turn off all second factors of a user (`DELETE /users/{user_id}/mfa`)."""
     user = state.user(user_id)
     user |= {"two_factor_enabled": False, "totp_enabled": False, "backup_code_enabled": False,
              "mfa_disabled_at": state.now()}  # fmt: skip
@@ -326,6 +343,10 @@ def disable_mfa(state: State, request: Request, user_id: str) -> Json:
 
 
 def merge_metadata(state: State, request: Request, user_id: str) -> Json:
+    """Merge metadata into that of the user (`PATCH /users/{user_id}/metadata`).
+
+    Raises `Refusal` if the merged metadata is too large.
+    """
     user = state.user(user_id)
     fields = request.fields(METADATA)
     merged = {name: _merge(user[name] or {}, fields[name] or {}) for name in fields}
@@ -336,6 +357,7 @@ def merge_metadata(state: State, request: Request, user_id: str) -> Json:
 
 
 def replace_metadata(state: State, request: Request, user_id: str) -> Json:
+    """Replace the metadata that the body names (`PUT /users/{user_id}/metadata`)."""
     user = state.user(user_id)
     fields = request.fields(METADATA)
     user |= {name: metadata(fields, name) for name in fields}
@@ -343,7 +365,7 @@ def replace_metadata(state: State, request: Request, user_id: str) -> Json:
 
 
 def _merge(old: Json, new: Json) -> Json:
-    """Deep; a key that is null goes."""
+    """Merge nested objects. A null value deletes its key."""
     merged = dict(old)
     for key, value in new.items():
         if value is None:
@@ -356,7 +378,10 @@ def _merge(old: Json, new: Json) -> Json:
 
 
 def replace_email(state: State, request: Request, user_id: str) -> Json:
-    """All addresses of the user become one (PUT /users/{id}/email_address)."""
+    """Replace all addresses of a user by one (`PUT /users/{user_id}/email_address`).
+
+    Raises `Refusal` if another user has the address, or a connected account holds an old one.
+    """
     user = state.user(user_id)
     fields = request.fields(
         {
@@ -387,6 +412,10 @@ def replace_email(state: State, request: Request, user_id: str) -> Json:
 
 
 def bulk_ban(state: State, request: Request, banned: bool = True) -> list[Json]:
+    """Ban or unban up to 50 users (`POST /users/ban`).
+
+    Raises `Refusal` for an unknown id before any user is changed.
+    """
     ids = bulk_ids(request)
     one = ban_user if banned else unban_user
     for user_id in ids:
@@ -395,7 +424,7 @@ def bulk_ban(state: State, request: Request, banned: bool = True) -> list[Json]:
 
 
 def bulk_ids(request: Request) -> list[str]:
-    """The users that a bulk request names."""
+    """Return the user ids of a bulk request. Raises `Refusal` for more than 50."""
     ids: list[str] = required(request.fields({"user_ids": (list,)}), "user_ids")
     if not all(isinstance(user_id, str) for user_id in ids):
         raise Refusal(422, wrong_type("user_ids"))
@@ -405,4 +434,5 @@ def bulk_ids(request: Request) -> list[str]:
 
 
 def bulk_unban(state: State, request: Request) -> list[Json]:
+    """Lift the ban of up to 50 users (`POST /users/unban`)."""
     return bulk_ban(state, request, banned=False)

@@ -1,4 +1,4 @@
-"""Clerk's webhooks: every change becomes an event, signed and sent as Svix does."""
+"""Send Clerk's webhooks: each change becomes an event, signed and sent as Svix does."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ KEPT_EVENTS = 20_000
 MODES = ("live", "held", "lost")
 ORDERS = ("as_sent", "shuffled")
 PAUSES = (0.5, 2.0, 8.0, 30.0)
-"""Seconds before an event that failed is sent again; Svix takes 27 hours for it."""
+"""Seconds before each retry of a failed event. Svix spreads its retries over 27 hours."""
 TIMEOUT = 15.0
 QUIET = 5.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """`id` is the header `svix-id`; `payload` the whole event; `at` its milliseconds."""
+    """One event. `id` is the `svix-id` header, `payload` the whole body, `at` its time in ms."""
 
     id: str
     type: str
@@ -41,8 +41,11 @@ class Event:
 
 @dataclass
 class Delivery:
-    """What became of an event. `state`: "not sent" (nobody listens), "held", "waiting",
-    "delivered", "failed" or "lost"; `status` is that of the last answer, None without one."""
+    """The delivery of one event.
+
+    `state` is "not sent" (there is no URL), "held", "waiting", "delivered", "failed" or "lost".
+    `status` is the HTTP status of the last answer, or None without an answer.
+    """
 
     event: Event
     state: str = "not sent"
@@ -52,7 +55,7 @@ class Delivery:
 
 @dataclass(order=True)
 class _Due:
-    """One sending that waits for its moment (monotonic), in the order of its number."""
+    """One planned sending at a monotonic time. Sendings with the same time keep their order."""
 
     at: float
     number: int
@@ -61,8 +64,10 @@ class _Due:
 
 
 class Webhooks:
-    """Records events, and sends them where `send_to` says. The sender's thread waits for no
-    lock but this object's own, which is held for moments only."""
+    """Record events, and send them to the URL of `send_to`.
+
+    The thread of the sender uses only the lock of this object, which is held for short moments.
+    """
 
     def __init__(
         self, now: Callable[[], int], instance_id: Callable[[], str], name: str = "webhooks"
@@ -87,14 +92,18 @@ class Webhooks:
         self._held: list[Delivery] = []
         self._due: list[_Due] = []
 
-    # --- What is set -------------------------------------------------------------------------
+    # --- Settings ----------------------------------------------------------------------------
 
     @property
     def url(self) -> str | None:
+        """The URL that receives the events, or None."""
         return self._url
 
     def send_to(self, url: str | None, secret: str | None = None) -> None:
-        """Events from now on are posted to `url`; None: no more, the waiting ones are dropped."""
+        """Post the events from now on to `url`; with None, stop and drop the waiting ones.
+
+        Raises `ValueError` for a URL that is not HTTP and for a malformed secret.
+        """
         if url is not None and (urlsplit(url).scheme not in ("http", "https")
                                 or not urlsplit(url).hostname):  # fmt: skip
             raise ValueError("a URL must be of http or https")
@@ -108,7 +117,10 @@ class Webhooks:
 
     @property
     def mode(self) -> str:
-        """ "live": at once, in order; "held": until `release`; "lost": recorded, never sent."""
+        """How events are sent.
+
+        "live" sends at once and in order, "held" waits for `release`, and "lost" only records.
+        """
         return self._mode
 
     @mode.setter
@@ -120,17 +132,20 @@ class Webhooks:
 
     @property
     def held(self) -> int:
-        """How many wait for `release`."""
+        """The number of events that wait for `release`."""
         return len(self._held)
 
     def dump(self) -> Json:
-        """Target, mode and held events, for `load`."""
+        """Return URL, secret, mode and held events, for `load`."""
         with self._changed:
             held = [asdict(delivery.event) for delivery in self._held]
             return {"url": self._url, "secret": self.secret, "mode": self._mode, "held": held}
 
     def load(self, kept: Json) -> None:
-        """Raises `ValueError`, `KeyError`, `TypeError` for what `dump` has not given."""
+        """Restore the values of a `dump`.
+
+        Raises `ValueError`, `KeyError` or `TypeError` for other data.
+        """
         self.send_to(kept["url"], kept["secret"])
         self.mode = kept["mode"]
         with self._changed:
@@ -140,14 +155,14 @@ class Webhooks:
                 self._held.append(delivery)
 
     def reset(self) -> None:
-        """As new: no events, nobody to send to."""
+        """Delete all events and the URL, and return to the mode "live"."""
         with self._changed:
             self._drop()
             self._forget()
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Ends the sender's thread."""
+        """Delete everything, and end the thread of the sender."""
         self.reset()
         with self._changed:
             self._stopped = True
@@ -156,10 +171,13 @@ class Webhooks:
         if thread:
             thread.join(QUIET)
 
-    # --- What happened -----------------------------------------------------------------------
+    # --- Events ------------------------------------------------------------------------------
 
     def record(self, kind: str, data: Json) -> Event:
-        """An event of now. `data` may change afterwards: a copy is kept."""
+        """Record an event of now, and send or hold it by the mode.
+
+        The event has a copy of `data`, so the caller may change `data` afterwards.
+        """
         at = self._now()
         payload: Json = {
             "data": data,
@@ -186,12 +204,12 @@ class Webhooks:
 
     @property
     def events(self) -> list[Event]:
-        """Oldest first."""
+        """The recorded events, oldest first."""
         with self._changed:
             return [delivery.event for delivery in self._deliveries.values()]
 
     def deliveries(self, last: int = KEPT_EVENTS) -> list[dict[str, Any]]:
-        """What became of the last events, newest first."""
+        """Return the deliveries of the last events as JSON, newest first."""
         with self._changed:
             newest = itertools.islice(reversed(self._deliveries.values()), last)
             return [
@@ -202,6 +220,7 @@ class Webhooks:
             ]  # fmt: skip
 
     def event(self, event_id: str) -> Event | None:
+        """Return an event by its id, or None."""
         with self._changed:
             delivery = self._deliveries.get(event_id)
             return delivery.event if delivery else None
@@ -211,7 +230,7 @@ class Webhooks:
     def signed(
         self, event: Event, *, secret: str | None = None, at: float | None = None
     ) -> tuple[bytes, dict[str, str]]:
-        """The body and headers of a delivery at `at` (Unix seconds, now if not given)."""
+        """Return the body and the headers of a delivery at `at` (Unix seconds, by default now)."""
         body = json.dumps(event.payload, separators=(",", ":")).encode()
         timestamp = int(time.time() if at is None else at)
         return body, {
@@ -222,8 +241,13 @@ class Webhooks:
         }
 
     def release(self, order: str = "as_sent", twice: bool = False, lose: int = 0) -> list[Event]:
-        """Send what is held: `lose` of them never, the rest once or twice, as it happened or
-        shuffled. Returns the events in the order in which they go out."""
+        """Send the held events, and return them in the order of sending.
+
+        `lose` events are never sent. The others are sent once, or twice if `twice` is set. `order`
+        is one of `ORDERS`.
+
+        Raises `ValueError` for an unknown order, or if there is no URL.
+        """
         if order not in ORDERS:
             raise ValueError(f"no such order: {order}")
         with self._changed:
@@ -239,7 +263,10 @@ class Webhooks:
             return [delivery.event for delivery in going]
 
     def resend(self, event_id: str) -> None:
-        """Send one again, whatever became of it, with the same id."""
+        """Send an event again with the same id, whatever its state.
+
+        Raises `KeyError` for an unknown id, and `ValueError` if there is no URL.
+        """
         with self._changed:
             self._must_have_url()
             delivery = self._deliveries[event_id]
@@ -248,7 +275,10 @@ class Webhooks:
             self._send(delivery)
 
     def wait_idle(self, timeout: float = 10.0) -> bool:
-        """Wait until nothing is being sent or waits for it; held events do not count."""
+        """Wait until no sending is planned or running, at most `timeout` seconds.
+
+        Held events do not count. Return whether the sender is idle.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: not (self._due or self._sending), timeout)
 
@@ -257,7 +287,7 @@ class Webhooks:
             raise ValueError("nobody to send to: send_to(url) first")
 
     def _drop(self) -> None:
-        """Nothing goes out after this: what is being sent right now is waited for."""
+        """Drop the planned sendings, and wait for the one that is running."""
         for due in self._due:
             due.delivery.state = "not sent"
         self._due.clear()
@@ -294,7 +324,7 @@ class Webhooks:
                 self._changed.notify_all()
 
     def _next(self) -> _Due | None:
-        """The next that is due; None at the end."""
+        """Wait for the next sending that is due, and return it; return None after `stop`."""
         with self._changed:
             while not self._stopped:
                 wait = self._due[0].at - time.monotonic() if self._due else None
@@ -306,7 +336,7 @@ class Webhooks:
 
 
 def sign(secret: str, event_id: str, timestamp: int, body: bytes) -> str:
-    """The header `svix-signature`."""
+    """Return the value of the `svix-signature` header."""
     message = f"{event_id}.{timestamp}.".encode() + body
     digest = hmac.new(_key(secret), message, hashlib.sha256).digest()
     return "v1," + base64.b64encode(digest).decode()
@@ -317,13 +347,16 @@ def _key(secret: str) -> bytes:
 
 
 def _about(event: Event) -> str:
-    """The user whom an event is about."""
+    """Return the id of the user whom the event is about, or ""."""
     data = event.payload["data"]
     return str(data.get("user_id") or data.get("id") or "")
 
 
 def _post(url: str, body: bytes, headers: dict[str, str]) -> int | None:
-    """The status of the answer, None without one. A redirect is a failure, as with Svix."""
+    """Post a body, and return the HTTP status, or None without an answer.
+
+    A redirect is not followed. It counts as a failure, as with Svix.
+    """
     parts = urlsplit(url)
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = connect(parts.hostname or "", parts.port, timeout=TIMEOUT)

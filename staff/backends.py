@@ -1,4 +1,4 @@
-"""The backend that marks a session as begun by the company's provider."""
+"""Mark the sessions that began at the company's provider."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ PROVIDER_BACKEND = "staff.backends.ProviderBackend"
 
 
 class ProviderBackend(ModelBackend):
-    """Loads the user of a session, and accepts no password."""
+    """Load the user of a session, and accept no password.
+
+    `two_step` recognizes a session of the provider by the name of this backend.
+    """
 
     def authenticate(
         self,
@@ -20,4 +23,5 @@ class ProviderBackend(ModelBackend):
         password: str | None = None,
         **credentials: Any,
     ) -> None:
-        return None
+        """Return None for every password, so that only `ModelBackend` checks passwords."""
+        return None  # noqa: RET501 — Django expects a user or None

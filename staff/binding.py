@@ -1,4 +1,4 @@
-"""Whose account of the company's provider it is. Nobody is created here."""
+"""Find the staff user of a company account. No user is created here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from staff.provider import Identity
 
 
 class Refused(Exception):
-    """The account is of nobody who may sign in. The text is for the page and the journal."""
+    """The account belongs to no user who may sign in.
+
+    The page and the journal show the text. `user` is the staff user, None if it is not known.
+    """
 
     def __init__(self, message: str, user: User | None = None) -> None:
         super().__init__(message)
@@ -21,7 +24,13 @@ class Refused(Exception):
 
 @transaction.atomic
 def user_of(identity: Identity) -> User:
-    """Find the staff user, binding the account at the first time. Raises `Refused`."""
+    """Return the staff user of an identity, and bind the account at its first sign-in.
+
+    The provider's groups replace the user's groups if `OIDC_GROUPS_CLAIM` is set and the issuer is
+    one of `OIDC_GROUPS_ISSUERS`.
+
+    Raises `Refused` if no active staff user belongs to the identity.
+    """
     account = (
         ProviderAccount.objects.select_related("user")
         .filter(issuer=identity.issuer, subject=identity.subject)
@@ -37,7 +46,7 @@ def user_of(identity: Identity) -> User:
 
 def _bind(identity: Identity) -> User:
     user = _user_by_email(identity)
-    # The row's lock orders two first sign-ins; the constraints would only make one of them fail.
+    # The row lock orders two simultaneous first sign-ins. With the constraints alone, one fails.
     User.objects.select_for_update().get(pk=user.pk)
     account, created = ProviderAccount.objects.get_or_create(
         issuer=identity.issuer,
@@ -54,9 +63,9 @@ def _bind(identity: Identity) -> User:
 
 
 def _user_by_email(identity: Identity) -> User:
-    """Find the one active staff user with this email, letter by letter.
+    """Find the one active staff user with exactly this email.
 
-    Raises `Refused` unless the provider has verified the email, and it is in an allowed domain.
+    Raises `Refused` unless the provider has verified the email and its domain is allowed.
     """
     email = identity.email
     if not email or not identity.email_verified:
@@ -74,7 +83,7 @@ def _user_by_email(identity: Identity) -> User:
 
 
 def _set_groups(user: User, names: frozenset[str]) -> None:
-    """Give the user those of our groups that the provider names, and no other."""
+    """Give the user the groups that the provider names and that exist here, and no others."""
     wanted, present = set(Group.objects.filter(name__in=names)), set(user.groups.all())
     if wanted == present:
         return

@@ -1,3 +1,5 @@
+"""System checks of the staff sign-in."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,7 +15,10 @@ from django.db import ProgrammingError
 def password_superuser(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
-    """Warn when nobody could sign in on the day that the provider is down."""
+    """Warn if no superuser could sign in while the company's provider is down.
+
+    The check reads the users, so it runs only with `check --database` and before `migrate`.
+    """
     if not settings.OIDC_ISSUER or not databases:
         return []
     superusers = get_user_model().objects.filter(is_active=True, is_staff=True, is_superuser=True)

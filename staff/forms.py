@@ -1,4 +1,7 @@
-"""The forms of the sign-in. Each asks the limits before it looks at a password or code."""
+"""Forms of the sign-in.
+
+Each form checks the limits before it looks at a password or code.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,20 @@ from staff.models import Outcome, Step
 
 
 def as_form_error(limited: limits.Limited) -> ValidationError:
+    """Return a reached limit as an error that a form can show."""
     return ValidationError(limited.message, code="limited")
 
 
 class SignInForm(AdminAuthenticationForm):
-    """The login of the admin."""
+    """Check a username and password on the admin's login page."""
 
     request: HttpRequest
 
     def clean(self) -> dict[str, Any]:
+        """Check the password, and record the attempt before and after the check.
+
+        Raises `ValidationError` if a limit is reached or the password is wrong.
+        """
         username = self.cleaned_data.get("username")
         if username is None or not self.cleaned_data.get("password"):
             return super().clean()
@@ -46,7 +54,10 @@ class SignInForm(AdminAuthenticationForm):
 
 
 class CodeForm(forms.Form):
-    """A code of the app, or a recovery code, of a user who has shown their password."""
+    """Check a code of a user whose password was already correct.
+
+    The code is one of the authenticator app or a recovery code.
+    """
 
     code = forms.CharField(
         label="Code",
@@ -63,6 +74,10 @@ class CodeForm(forms.Form):
         self.user, self.client, self.signs_in = user, client, signs_in
 
     def clean_code(self) -> Any:
+        """Use the code up, and return the device that it belongs to.
+
+        Raises `ValidationError` if a limit is reached or the code is wrong.
+        """
         try:
             event = limits.begin(
                 Step.CODE, account=self.user.username, client=self.client, user=self.user
@@ -81,7 +96,7 @@ class CodeForm(forms.Form):
 
 
 class TurnOnForm(forms.Form):
-    """The first code of an app, which proves that the app has the key."""
+    """Check the first code of an app, which proves that the app has the key."""
 
     code = forms.CharField(
         label="Code",
@@ -94,6 +109,10 @@ class TurnOnForm(forms.Form):
         self.user, self.key = user, key
 
     def clean_code(self) -> Any:
+        """Turn two-step sign-in on, and return the new device.
+
+        Raises `ValidationError` if the code is wrong, or if two-step sign-in is already on.
+        """
         device = two_step.turn_on(self.user, key=self.key, code=self.cleaned_data["code"])
         if device is None:
             raise ValidationError("This is not the code that the app shows now. Try the next one.")
@@ -101,9 +120,16 @@ class TurnOnForm(forms.Form):
 
 
 class StaffPasswordChangeForm(AdminPasswordChangeForm):
-    """The own password. A stolen session must not guess it."""
+    """Change the user's own password, with a limit on wrong old passwords.
+
+    Without the limit, somebody with a stolen session could guess the password.
+    """
 
     def clean_old_password(self) -> str:
+        """Check the old password, and record the attempt before and after the check.
+
+        Raises `ValidationError` if a limit is reached or the password is wrong.
+        """
         try:
             event = limits.begin(Step.CHANGE, account=self.user.username, user=self.user)
         except limits.Limited as limited:

@@ -1,11 +1,13 @@
+"""Hash the passwords of staff."""
+
 from django.contrib.auth.hashers import Argon2PasswordHasher
 
 
 class Argon2Hasher(Argon2PasswordHasher):
-    """Argon2id with the parameters that OWASP recommends.
+    """Hash with Argon2id and the parameters that OWASP recommends.
 
-    Django's defaults take 100 MiB and eight threads a password, which a few sign-ins at once turn
-    into an outage of a small server.
+    Django's defaults take 100 MiB and eight threads for each password. A few sign-ins at the same
+    time would then stop a small server.
     """
 
     time_cost = 2

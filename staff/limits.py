@@ -1,13 +1,13 @@
-"""How many wrong attempts an account and an address have.
+"""Limit the wrong attempts of an account and of a network.
 
 The steps of one attempt:
 
-1. `begin` commits a row, or raises `Limited`. Nothing has been hashed so far.
-2. The caller looks at the password or code.
-3. `finish` says in the row how the attempt ended.
+1. `begin` commits a row, or raises `Limited`. No password has been hashed so far.
+2. The caller checks the password or code.
+3. `finish` records in the row how the attempt ended.
 
-A row that nobody finished counts as a wrong attempt. So forty requests at the same time get no
-more guesses than forty in a row, and a process that dies gives none back.
+An unfinished row counts as a wrong attempt. So parallel requests get no more guesses than requests
+in sequence, and a process that dies gives no guess back.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ACCOUNT, NETWORK = "account", "network address"
 
 @dataclass(frozen=True)
 class Limit:
-    """So many attempts within a time. A limit that `locks` is lifted by a superuser."""
+    """Allow `attempts` within a time; if `locks` is set, a superuser can lift the limit."""
 
     attempts: int
     within: timedelta
@@ -46,7 +46,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Scope:
-    """Steps that are counted together, the outcomes that count, and the limits."""
+    """Steps that are counted together, the outcomes that count, and their limits."""
 
     steps: Collection[Step]
     counted: Collection[Outcome]
@@ -59,9 +59,10 @@ _OF_ACCOUNT = (Limit(20, DAY, locks=True), Limit(5, 15 * MINUTE))
 _OF_NETWORK = (Limit(100, DAY, locks=True), Limit(20, 15 * MINUTE))
 _SCOPES = (
     Scope((Step.PASSWORD, Step.CODE, Step.PROVIDER), _WRONG, _OF_ACCOUNT, _OF_NETWORK),
-    # A stolen session must not guess the password, and wrong sign-ins must not stop its owner.
+    # Somebody with a stolen session must not guess the password here.
+    # Wrong sign-ins of strangers must not stop the owner from changing the password.
     Scope((Step.CHANGE,), _WRONG, _OF_ACCOUNT, _OF_NETWORK),
-    # Each request sends a mail, so requests count however they end.
+    # Each request sends a mail, so every request counts, whatever its outcome.
     Scope((Step.RESET,), (*_WRONG, Outcome.DONE), (Limit(3, HOUR),), (Limit(10, HOUR),)),
 )
 _SCOPE_OF = {step: scope for scope in _SCOPES for step in scope.steps}
@@ -69,7 +70,7 @@ _SCOPE_OF = {step: scope for scope in _SCOPES for step in scope.steps}
 
 @dataclass(eq=False)
 class Limited(Exception):
-    """The attempt was not looked at. `subject` says what has reached its limit."""
+    """The attempt was not checked, because `subject` has reached its limit until `until`."""
 
     subject: str
     until: datetime
@@ -77,6 +78,7 @@ class Limited(Exception):
 
     @property
     def message(self) -> str:
+        """Text for the page and the journal: the subject, the time in UTC, and what to do."""
         until = f"{self.until + MINUTE:%Y-%m-%d %H:%M} UTC"
         if self.locked:
             return (
@@ -87,23 +89,30 @@ class Limited(Exception):
 
 
 def account_of(username: str) -> tuple[User | None, str]:
-    """Find the user, and name the account in the journal. An unknown username is hashed."""
+    """Return the user, and the account's name in the journal.
+
+    An unknown username is hashed, because people type passwords into that field. The user is then
+    None.
+    """
     if user := get_user_model().objects.filter(username=username).first():
         return user, user.username
     return None, f"unknown:{_hashed(username)}"
 
 
 def account_of_mail(email: str) -> str:
-    """Name a mail address in the journal."""
+    """Return the name of an email address in the journal: a hash."""
     return f"mail:{_hashed(email)}"
 
 
 def begin(
     step: Step, *, account: str, client: Client | None = None, user: User | None = None
 ) -> SignInEvent:
-    """Record an attempt as pending before it is looked at. Raises `Limited`.
+    """Record an attempt as pending before the password or code is checked.
 
-    Without `client`, and with an empty account, the limits of the other alone are asked.
+    Without `client` only the limits of the account apply; with an empty `account` only those of the
+    network.
+
+    Raises `Limited` if a limit is reached.
     """
     event = SignInEvent(step=step, account=account, user=user)
     if client:
@@ -125,7 +134,7 @@ def begin(
 def finish(
     event: SignInEvent, outcome: Outcome, reason: str = "", *, user: User | None = None
 ) -> None:
-    """Record how an attempt ended, and whose it was if that was not known before."""
+    """Record how an attempt ended, and its user if the user was not known before."""
     if user:
         event.user, event.account = user, user.username
     event.outcome, event.reason = outcome, reason[:200]
@@ -134,17 +143,20 @@ def finish(
 
 
 def record(step: Step, *, user: User, reason: str) -> None:
-    """Record a change of how somebody signs in."""
+    """Record a change of how a user signs in, for example a new password."""
     _record(step=step, user=user, account=user.username, reason=reason)
 
 
 def unlock(*, account: str = "", network: str = "", by: str) -> None:
-    """Forget the wrong attempts of an account or a network."""
+    """Ignore the earlier wrong attempts of an account or a network from now on.
+
+    `by` is the author in the journal. The rows stay.
+    """
     _record(step=Step.UNLOCK, account=account, network=network, reason=f"By {by}.")
 
 
 def forget_old() -> int:
-    """Delete what is older than 90 days."""
+    """Delete the events older than 90 days, and return how many."""
     deleted, _ = SignInEvent.objects.filter(at__lt=timezone.now() - KEPT_FOR).delete()
     return deleted
 
@@ -163,7 +175,7 @@ def _limited(event: SignInEvent) -> Limited | None:
         mine = Q(account=event.account)
         found = _reached(ACCOUNT, scope.account, counted, mine=mine, forgiven=forgiven)
     if event.network and not found:
-        # Signing in with one account gives no more guesses at the others.
+        # A successful sign-in does not reset the network: it would allow guesses at other accounts.
         mine = Q(network=event.network)
         found = _reached(NETWORK, scope.network, counted, mine=mine, forgiven=unlocked)
     return found
@@ -177,7 +189,10 @@ def _reached(
     mine: Q,
     forgiven: Q,
 ) -> Limited | None:
-    """Find the limit that is reached, counting from the last time when all was forgiven."""
+    """Return the first reached limit, or None.
+
+    Attempts count since the newest `forgiven` event.
+    """
     now = timezone.now()
     last = SignInEvent.objects.filter(mine, forgiven).aggregate(at=Max("at"))["at"]
     for limit in limits:
@@ -189,14 +204,17 @@ def _reached(
 
 
 def _told_lately(event: SignInEvent, limited: Limited) -> bool:
-    """One row in a while is enough: an attack must not fill the disk."""
+    """Return whether the journal has a row about this limit from the last 15 minutes.
+
+    One row is enough: an attack must not fill the disk.
+    """
     mine = Q(account=event.account) if limited.subject == ACCOUNT else Q(network=event.network)
     told = SignInEvent.objects.filter(mine, outcome=Outcome.LIMITED)
     return told.filter(at__gt=timezone.now() - 15 * MINUTE).exists()
 
 
 def _lock(*keys: str) -> None:
-    """Let attempts at one account or from one network count each other, in a fixed order."""
+    """Lock the keys in a fixed order, so that parallel attempts count each other."""
     with connection.cursor() as cursor:
         for key in sorted({f"sign-in {key}" for key in keys if key}):
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])

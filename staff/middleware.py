@@ -1,4 +1,4 @@
-"""What a session may open: nothing after its end, and two pages before its second step."""
+"""Close pages to a session that has ended or that still needs its second step."""
 
 from __future__ import annotations
 
@@ -15,27 +15,32 @@ from cascade.middleware import DOWN, database_down
 from staff import sessions, two_step
 
 OPEN = ("admin:logout", "admin:jsi18n")
-"""Pages without anything of a builder user's."""
+"""Pages that show no data of builder users. They are open before the second step."""
 
 
 class SignInMiddleware:
-    """Every view is closed unless it says `login_not_required` or is named here, so that a new
-    page is closed as well."""
+    """Check the session before every view.
+
+    Views with `login_not_required` are exempt. All other views are closed by default, so a new page
+    is closed as well.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request; the checks happen in `process_view`."""
         return self.get_response(request)
 
     def process_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
     ) -> HttpResponse | None:
-        if not getattr(view, "login_required", True):  # `login_not_required`: it asks for no user
+        """Return the answer that replaces the view, or None to continue with the view."""
+        if not getattr(view, "login_required", True):  # set by `login_not_required`
             return None
         try:
             return self._instead_of_view(request)
-        except DOWN as error:  # Django hands only the errors of views to other middleware
+        except DOWN as error:  # Django calls `process_exception` only for errors of views
             return database_down(error)
 
     def _instead_of_view(self, request: HttpRequest) -> HttpResponse | None:
@@ -57,6 +62,9 @@ def _name(request: HttpRequest) -> str:
 
 
 def _to(page: str, request: HttpRequest) -> HttpResponse:
-    """Redirect, and come back afterwards to a page that was only looked at."""
+    """Redirect to a page, and return afterwards to the page that was requested.
+
+    A request with another method than GET cannot be repeated: it returns to the index.
+    """
     back = request.get_full_path() if request.method == "GET" else reverse("admin:index")
     return HttpResponseRedirect(f"{reverse(page)}?{urlencode({REDIRECT_FIELD_NAME: back})}")

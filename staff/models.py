@@ -1,4 +1,7 @@
-"""The journal of sign-ins, and the bound accounts of the company's provider. No rules live here."""
+"""Store the journal of sign-ins and the bound accounts of the company's provider.
+
+The rules are in other modules.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from django.utils import timezone
 
 
 class Step(models.TextChoices):
+    """The step of a sign-in, or the kind of change, that an event records."""
+
     PASSWORD = "password", "Password"
     CODE = "code", "Code"
     PROVIDER = "provider", "Company account"
@@ -18,6 +23,12 @@ class Step(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
+    """The outcome of an attempt.
+
+    `PENDING` is the outcome until the attempt is finished. `CONTINUED` means that the password was
+    correct and a code is the next step.
+    """
+
     PENDING = "pending", "Not finished"
     CONTINUED = "continued", "Correct, code asked"
     SIGNED_IN = "signed_in", "Signed in"
@@ -27,10 +38,10 @@ class Outcome(models.TextChoices):
 
 
 class SignInEvent(models.Model):
-    """One attempt to sign in, or one change of how somebody signs in.
+    """One attempt to sign in, or one change of how a user signs in.
 
-    The row is written before a password or code is looked at, so that attempts that run at the
-    same time count each other. The limits are derived from these rows and nothing else.
+    The row is written before a password or code is checked, so that parallel attempts count each
+    other. The limits are derived from these rows alone.
     """
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -65,10 +76,10 @@ class SignInEvent(models.Model):
 
 
 class ProviderAccount(models.Model):
-    """The account of the company's provider by which a staff user signs in.
+    """The account of the company's provider that a staff user signs in with.
 
-    The issuer and its `sub` identify the account. Its email is no identity: it can change, and can
-    be given to somebody else.
+    The issuer and its `sub` identify the account. The email does not: it can change, and it can be
+    given to another person.
     """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")

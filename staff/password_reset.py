@@ -1,6 +1,6 @@
-"""The mail by which a forgotten password is set anew. The worker sends it.
+"""Mail the link that sets a new password. The worker sends it.
 
-A request that sent the mail itself would tell by its duration whether anybody has the email.
+If the request sent the mail itself, its duration would reveal whether a user has the email.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from staff.models import SignInEvent
 def mail_link(event_id: int, *, host: str, secure: bool) -> None:
     """Mail a link to the staff users with the email that a request named.
 
-    The event of the request has a hash of the email, so that no job holds an address.
+    The event of the request holds a hash of the email, so that no job holds an address. `host` and
+    `secure` are those of the request and make the address of the link.
     """
     event = SignInEvent.objects.filter(pk=event_id).first()
     if event is None:

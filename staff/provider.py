@@ -1,8 +1,8 @@
-"""Sign-in through the company's OpenID provider: the protocol (code flow with PKCE).
+"""Sign in through the company's OpenID provider: the protocol (code flow with PKCE).
 
-Authlib checks signature, audience, expiry and nonce of the ID token. What is added here: the
-issuer must be the configured one, whatever the provider says of itself; signatures are
-asymmetric; each call has a deadline.
+Authlib checks signature, audience, expiry and nonce of the ID token. This module adds three rules.
+The issuer must be the configured one, whatever the provider's metadata says. Signatures must be
+asymmetric. Each call has a timeout of `TIMEOUT` seconds.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ SIGNATURES = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 
 
 class ProviderFailed(Exception):
-    """The provider did not prove who somebody is. The text is for the log, not for the page."""
+    """The provider did not prove who the person is. The text is for the log, not for the page."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What the provider vouches for. Issuer and subject identify the account, not the email."""
+    """What the provider states about a person.
+
+    Issuer and subject identify the account. The email does not.
+    """
 
     issuer: str
     subject: str
@@ -53,7 +56,7 @@ _FAILURES = (
     KeyError,
     RuntimeError,
 )
-"""What Authlib raises for an answer that is missing, incomplete or wrong."""
+"""Exceptions that Authlib raises if an answer is missing, incomplete or wrong."""
 
 
 class _App(DjangoOAuth2App):
@@ -61,18 +64,24 @@ class _App(DjangoOAuth2App):
         metadata: dict[str, Any] = super().load_server_metadata()
         if metadata.get("issuer") != settings.OIDC_ISSUER:
             raise ProviderFailed("The provider does not call itself OIDC_ISSUER.")
-        # A provider may list "none", and HS256, whose key is the client's secret.
+        # A provider may also list "none", or HS256, which signs with the client's secret.
         metadata["id_token_signing_alg_values_supported"] = SIGNATURES
         return metadata
 
 
 def is_configured() -> bool:
+    """Return whether `OIDC_ISSUER` is set."""
     return bool(settings.OIDC_ISSUER)
 
 
 def start(request: HttpRequest, *, back: str) -> HttpResponse:
-    """Send the browser to the provider. A signed cookie remembers the attempt, not a session:
-    nobody must fill a table by asking for this page."""
+    """Redirect the browser to the provider.
+
+    A signed cookie stores the attempt, and no session does: a stranger must not be able to fill the
+    table of sessions. `back` is the address to return to after the sign-in.
+
+    Raises `ProviderFailed` if the provider's metadata cannot be read.
+    """
     callback = request.build_absolute_uri(reverse("staff_company_callback"))
     with _as_provider_failed():
         begun = _app().create_authorization_url(callback)
@@ -85,19 +94,22 @@ def start(request: HttpRequest, *, back: str) -> HttpResponse:
         path=reverse("staff_company_callback"),
         secure=settings.SESSION_COOKIE_SECURE,
         httponly=True,
-        samesite="Lax",  # the provider's redirect must bring it
+        samesite="Lax",  # the browser must send it after the provider's redirect
     )
     return response
 
 
 def forget(response: HttpResponse) -> HttpResponse:
-    """Let an attempt be used once."""
+    """Delete the cookie of an attempt, so that it can be used only once."""
     response.delete_cookie(COOKIE, path=reverse("staff_company_callback"), samesite="Lax")
     return response
 
 
 def remembered(request: HttpRequest) -> dict[str, str]:
-    """Give what `start` kept for this browser and this answer of the provider."""
+    """Return what `start` stored for this browser and this answer of the provider.
+
+    Raises `ProviderFailed` if the browser has no valid cookie or the state does not match.
+    """
     try:
         kept: dict[str, str] = signing.loads(
             request.COOKIES.get(COOKIE, ""), salt=COOKIE, max_age=COOKIE_SECONDS
@@ -111,7 +123,10 @@ def remembered(request: HttpRequest) -> dict[str, str]:
 
 @sensitive_variables()
 def identify(kept: dict[str, str], *, code: str) -> Identity:
-    """Exchange the code for an ID token, and read who it is about."""
+    """Exchange the code for an ID token, and return the identity in it.
+
+    Raises `ProviderFailed` if the provider does not answer or the token is not valid.
+    """
     app = _app()
     with _as_provider_failed():
         token = app.fetch_access_token(
@@ -135,8 +150,10 @@ def identify(kept: dict[str, str], *, code: str) -> Identity:
 
 @contextmanager
 def _as_provider_failed() -> Iterator[None]:
-    """Translate what Authlib raises, and forget what the provider said of itself: it may have new
-    keys or addresses."""
+    """Translate the exceptions of Authlib to `ProviderFailed`.
+
+    Also forget the cached metadata: the provider may have new keys or addresses.
+    """
     try:
         yield
     except ProviderFailed:
@@ -153,7 +170,10 @@ def _app() -> _App:
 
 @lru_cache(maxsize=8)
 def _app_of(issuer: str, client_id: str, client_secret: str) -> _App:
-    """Keep the provider's description and keys. Authlib asks again for a key that it misses."""
+    """Cache the provider's metadata and keys.
+
+    Authlib fetches the keys again if one is missing.
+    """
     return _App(
         DjangoIntegration("company"),
         name="company",
@@ -174,7 +194,11 @@ def _lacks(claims: dict[str, Any]) -> bool:
 
 
 def _with_userinfo(claims: dict[str, Any], userinfo: dict[str, Any]) -> dict[str, Any]:
-    """Add what some providers leave out of the ID token. The token decides who it is about."""
+    """Add the claims that some providers leave out of the ID token.
+
+    The token decides who the person is. Raises `ProviderFailed` if the userinfo has another
+    subject.
+    """
     if userinfo.get("sub") != claims["sub"]:
         raise ProviderFailed("The userinfo is about somebody else.")
     return {**userinfo, **claims}

@@ -1,5 +1,8 @@
-"""When a session begins and ends: after a time without a request, in any case after some days, and
-when two-step sign-in is turned on elsewhere."""
+"""Begin and end the sessions of staff.
+
+A session ends after a time without a request, at the latest after some days. It also ends when the
+user turns on two-step sign-in in another session.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,16 @@ from staff import two_step
 
 STARTED_AT, SEEN_AT = "staff.started_at", "staff.seen_at"
 TOUCH_EVERY = 60.0
-"""Seconds. A session that was seen within them is not written again."""
+"""Seconds between two writes of a session that is in use."""
 
 
 @receiver(user_logged_in)
 def _start(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
-    """Begin anew. Django keeps the key of a session that has the same user already, also of one
-    that has ended: whoever knew that key would be signed in again."""
+    """Give the session a new key and new times.
+
+    Django keeps the key of a session that already has the same user, even if the session has ended.
+    A person who knows the old key would be signed in again.
+    """
     request.session.cycle_key()
     request.session.pop(DEVICE_ID_SESSION_KEY, None)
     request.session[STARTED_AT] = request.session[SEEN_AT] = time.time()
@@ -31,8 +37,10 @@ def _start(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None
 
 
 def has_ended(request: HttpRequest) -> bool:
-    """Say whether a signed-in session counts no more. One without times is from an older
-    version."""
+    """Return whether a signed-in session is no longer valid.
+
+    A session without times was made by an older version, and has ended.
+    """
     now, session = time.time(), request.session
     return (
         now - session.get(STARTED_AT, 0) >= settings.SESSION_ABSOLUTE_SECONDS

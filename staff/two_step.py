@@ -1,7 +1,8 @@
-"""The second step of a sign-in with a password: codes of an authenticator app, recovery codes.
+"""Check the second step of a sign-in with a password.
 
-`django_otp` keeps the devices, and remembers which codes were used. Its own throttling is off,
-because the limits of `staff.limits` cover codes and passwords together.
+The step is a code of an authenticator app or a recovery code. `django_otp` stores the devices and
+the codes that were used. Its own throttling is off, because `staff.limits` counts codes and
+passwords together.
 """
 
 from __future__ import annotations
@@ -32,15 +33,17 @@ _LENGTH = 10
 
 
 def is_required() -> bool:
+    """Return whether every staff user with a password needs a second step."""
     return settings.STAFF_MFA == "required"
 
 
 def is_on(user: User) -> bool:
+    """Return whether the user has confirmed an authenticator app."""
     return TOTPDevice.objects.filter(user=user, confirmed=True).exists()
 
 
 def page_due(request: HttpRequest) -> str | None:
-    """Name the page that this session must pass before any other, None when it has."""
+    """Return the name of the page that the session must pass first, or None."""
     if _needs_no_code(request):
         return None
     if request.session.get(CODE_DUE):
@@ -49,8 +52,11 @@ def page_due(request: HttpRequest) -> str | None:
 
 
 def was_turned_on_since(request: HttpRequest) -> bool:
-    """Say whether the session was begun by the password alone, and its user has a second step
-    now: whoever else has the password must not stay."""
+    """Return whether the user turned the second step on after this session began.
+
+    Such a session began with the password alone. It must end, because another person who knows the
+    password could have begun it.
+    """
     user = request.user
     if _needs_no_code(request) or request.session.get(CODE_DUE):
         return False
@@ -58,45 +64,56 @@ def was_turned_on_since(request: HttpRequest) -> bool:
 
 
 def new_key(request: HttpRequest) -> str:
-    """Give the key that this session offers to an app. No row holds it before it is confirmed."""
+    """Return the key that this session offers to an app.
+
+    Only the session holds the key until a code confirms it.
+    """
     key: str = request.session.setdefault(NEW_KEY, random_hex(20))
     return key
 
 
 def shown_key(key: str) -> str:
-    """Spell a key for people who cannot scan the picture."""
+    """Return the key in Base32 and groups of four, for people who cannot scan the picture."""
     text = b32encode(bytes.fromhex(key)).decode()
     return " ".join(text[start : start + 4] for start in range(0, len(text), 4))
 
 
 def device_with(user: User, key: str) -> TOTPDevice:
+    """Return an unsaved device with a key."""
     return TOTPDevice(user=user, key=key, name="App")
 
 
 @transaction.atomic
 def turn_on(user: User, *, key: str, code: str) -> TOTPDevice | None:
-    """Store the key if the code proves that the app has it. None if not, or if one is stored."""
+    """Store the key if the code proves that the app has it.
+
+    Return the new device. Return None if the code is wrong or if a device is already confirmed.
+    """
     User.objects.select_for_update().get(pk=user.pk)
     device = device_with(user, key)
     if is_on(user) or not _looks_like_totp(code := _normalized(code)):
         return None
     if device.verify_token(code):
         return device
-    transaction.set_rollback(True)  # the library stores a device to count its wrong codes
+    transaction.set_rollback(True)  # `verify_token` saved the device to count the wrong code
     return None
 
 
 @transaction.atomic
 def turn_off(user: User) -> None:
+    """Delete the user's app and recovery codes."""
     TOTPDevice.objects.filter(user=user).delete()
     StaticDevice.objects.filter(user=user).delete()
 
 
 @transaction.atomic
 def new_recovery_codes(user: User) -> list[str]:
-    """Replace the recovery codes. Only their hashes are stored."""
+    """Replace the recovery codes, and return the new ones.
+
+    Only their hashes are stored, so the codes can be shown only once.
+    """
     User.objects.select_for_update().get(pk=user.pk)
-    # The device stays: it may be the one by which this session, or another, is verified.
+    # Keep the device: this session, or another one, may be verified by it.
     device, _ = StaticDevice.objects.get_or_create(user=user, name="Recovery codes")
     StaticToken.objects.filter(device=device).delete()
     codes = [
@@ -109,12 +126,16 @@ def new_recovery_codes(user: User) -> list[str]:
 
 
 def recovery_codes_left(user: User) -> int:
+    """Return how many recovery codes the user has not used."""
     return StaticToken.objects.filter(device__user=user).count()
 
 
 @transaction.atomic
 def verify(user: User, code: str) -> TOTPDevice | StaticDevice | None:
-    """Find the device to which a code belongs, and use the code up."""
+    """Find the device that a code belongs to, and use the code up.
+
+    Return None if the code is wrong or was used before.
+    """
     code = _normalized(code)
     devices: Any
     if _looks_like_totp(code):
@@ -128,7 +149,10 @@ def verify(user: User, code: str) -> TOTPDevice | StaticDevice | None:
 
 
 def accept(request: HttpRequest, device: TOTPDevice | StaticDevice) -> None:
-    """Let the session pass. It gets a new key, as at any rise of what it may do."""
+    """Mark the second step of the session as passed.
+
+    The session gets a new key, because its rights grow.
+    """
     request.session.cycle_key()
     request.session.pop(CODE_DUE, None)
     request.session.pop(NEW_KEY, None)
@@ -140,7 +164,7 @@ def _new_code() -> str:
 
 
 def _needs_no_code(request: HttpRequest) -> bool:
-    """Say whether the session has passed the second step, or the one of the company's provider."""
+    """Return whether the session has passed its second step or began at the company's provider."""
     verified = getattr(request.user, "otp_device", None) is not None
     return verified or request.session.get(BACKEND_SESSION_KEY) == PROVIDER_BACKEND
 

@@ -1,4 +1,4 @@
-"""Pages under the admin's address, and those to which the company's provider sends back."""
+"""Route the sign-in pages below the admin and the addresses of the company sign-in."""
 
 from django.conf import settings
 from django.urls import path
@@ -11,7 +11,7 @@ urlpatterns = [
     path("oidc/start/", views.CompanyStartView.as_view(), name="staff_company_start"),
     path("oidc/callback/", views.CompanyCallbackView.as_view(), name="staff_company_callback"),
 ]
-if settings.MAIL_CAN_BE_SENT:  # the login links to the reset if its address exists
+if settings.MAIL_CAN_BE_SENT:  # the login page links to the reset if this route exists
     urlpatterns += [
         path("admin/password_reset/", views.ResetView.as_view(), name="admin_password_reset"),
         path(

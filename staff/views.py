@@ -1,4 +1,4 @@
-"""The pages beside Django's own login and password reset, in the admin's look."""
+"""Pages of the sign-in beside Django's own login, in the layout of the admin."""
 
 from __future__ import annotations
 
@@ -40,24 +40,26 @@ _guarded: Any = [never_cache, login_required, sensitive_post_parameters("code")]
 
 
 def _user(request: HttpRequest) -> User:
-    """Give the signed-in user. The pages here are closed to everybody else."""
+    """Return the signed-in user. Other people cannot open these pages."""
     return cast(User, request.user)
 
 
 @method_decorator(_guarded, name="dispatch")
 class CodeView(RedirectURLMixin, FormView):
-    """The second step of a sign-in: a code."""
+    """Ask for the code of the second step."""
 
     form_class = CodeForm
     template_name = "admin/staff/code.html"
     next_page = "admin:index"
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Show the form, or skip it if the session needs no code."""
         if two_step.page_due(request) != "staff_code":
             return HttpResponseRedirect(self.get_success_url())
         return super().get(request, *args, **kwargs)
 
     def get_form_kwargs(self) -> dict[str, Any]:
+        """Add the user and the client, whose attempts the form counts."""
         return {
             **super().get_form_kwargs(),
             "user": _user(self.request),
@@ -66,27 +68,34 @@ class CodeView(RedirectURLMixin, FormView):
         }
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """Add the layout of the admin, without links that the session may not open yet."""
         return {
             **admin.site.each_context(self.request),
-            "has_permission": False,  # before the second step no link leads anywhere
+            "has_permission": False,  # hides the links, which are closed before the second step
             "title": "Two-step sign-in",
             self.redirect_field_name: self.get_redirect_url(),
             **super().get_context_data(**kwargs),
         }
 
     def form_valid(self, form: CodeForm) -> HttpResponse:
+        """Mark the second step as passed, and continue to the page that was requested."""
         two_step.accept(self.request, form.cleaned_data["code"])
         return super().form_valid(form)
 
 
 @method_decorator(_guarded, name="dispatch")
 class TwoStepView(View):
-    """Turn the second step on; with a code, make new recovery codes or turn it off."""
+    """Turn two-step sign-in on or off, or make new recovery codes.
+
+    All changes need a valid code.
+    """
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        """Show the page for the current state."""
         return self._page(request, form=None)
 
     def post(self, request: HttpRequest) -> HttpResponse:
+        """Turn two-step sign-in on, or change it if it is already on."""
         user = _user(request)
         return self._change(request, user) if two_step.is_on(user) else self._turn_on(request, user)
 
@@ -114,7 +123,7 @@ class TwoStepView(View):
 
     @sensitive_variables()
     def _recovery_codes(self, request: HttpRequest, user: User) -> HttpResponse:
-        """Show new codes in the answer itself: no page can show them a second time."""
+        """Show new recovery codes in the answer itself, because no page can show them again."""
         codes = two_step.new_recovery_codes(user)
         limits.record(Step.TWO_STEP, user=user, reason="New recovery codes.")
         return self._answer(
@@ -156,7 +165,7 @@ class TwoStepView(View):
 
 
 class _AdminLook:
-    """Django's pages of the password reset know nothing of the admin site around them."""
+    """Add the layout of the admin to Django's pages of the password reset."""
 
     request: HttpRequest
 
@@ -166,12 +175,14 @@ class _AdminLook:
 
 
 class ResetView(_AdminLook, PasswordResetView):
-    """Ask for the mail by which a password is set anew. Each request sends one: it is limited.
+    """Ask for an email, and have the worker mail a link that sets a new password.
 
-    The worker finds out whether anybody has the email: the request takes as long either way.
+    The number of requests is limited, because each request can send a mail. Only the worker looks
+    the email up, so the duration of the request does not reveal whether a user has it.
     """
 
     def form_valid(self, form: PasswordResetForm) -> HttpResponse:
+        """Check the limits, and queue the mail."""
         account = limits.account_of_mail(form.cleaned_data["email"])
         try:
             event = limits.begin(Step.RESET, account=account, client=client_of(self.request))
@@ -187,32 +198,40 @@ class ResetView(_AdminLook, PasswordResetView):
 
 
 class ResetDoneView(_AdminLook, PasswordResetDoneView):
-    """Say the same whether a user has the email or not."""
+    """Show the same text whether a user has the email or not."""
 
 
 class ResetConfirmView(_AdminLook, PasswordResetConfirmView):
-    """Set the new password by the link of the mail. It signs nobody in: the code is still asked."""
+    """Set the new password from the link in the mail.
+
+    The page signs nobody in: a code is still necessary.
+    """
 
     user: User
 
     def form_valid(self, form: Any) -> HttpResponse:
+        """Save the password, and record the change."""
         response = super().form_valid(form)
         limits.record(Step.CHANGE, user=self.user, reason="Set by a link that was mailed.")
         return response
 
 
 class ResetCompleteView(_AdminLook, PasswordResetCompleteView):
-    """Lead back to the login."""
+    """Confirm the new password, and link to the login."""
 
 
 @method_decorator([login_not_required, never_cache], name="dispatch")
 class CompanyStartView(RedirectURLMixin, View):
-    """*Sign in with …*: go to the company's provider."""
+    """Start *Sign in with …*: redirect to the company's provider."""
 
     http_method_names = ["get"]
     next_page = "admin:index"
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        """Redirect to the provider, or to the login with a message if the provider does not answer.
+
+        Raises `Http404` if no provider is configured.
+        """
         if not provider.is_configured():
             raise Http404
         try:
@@ -224,15 +243,19 @@ class CompanyStartView(RedirectURLMixin, View):
 
 @method_decorator([login_not_required, never_cache], name="dispatch")
 class CompanyCallbackView(View):
-    """The provider sends the browser back with a code."""
+    """Finish the sign-in when the provider redirects the browser back with a code."""
 
     http_method_names = ["get"]
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        """Sign the user in, or redirect to the login with a message.
+
+        Raises `Http404` if no provider is configured.
+        """
         if not provider.is_configured():
             raise Http404
         try:
-            # First: a foreign page that calls this address must not use up anybody's attempts.
+            # Check the cookie first: links on foreign pages must not use up a network's attempts.
             kept = provider.remembered(request)
             event = limits.begin(Step.PROVIDER, account="", client=client_of(request))
         except provider.ProviderFailed as error:

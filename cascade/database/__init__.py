@@ -1,9 +1,10 @@
-"""The database backend: PostgreSQL through a pool, with a limit on how long a request waits.
+"""Connect to PostgreSQL through a pool, and limit how long a request waits.
 
-A database can hang instead of being down: a process that is stopped, a disk that does not answer.
-`statement_timeout` and `lock_timeout` do not help then, because the hanging process would have to
-fire them; `tcp_user_timeout` does not, because the kernel of a hanging machine still acknowledges
-what it is sent. So a request limits its own wait. Commands and the worker wait without a limit.
+A database can hang instead of being down, for example if its process is stopped or its disk does
+not answer. `statement_timeout` and `lock_timeout` do not help then, because the hanging process
+enforces them. `tcp_user_timeout` does not help, because the kernel of a hanging machine still
+acknowledges packets. So a request limits its own wait. Commands and the worker wait without a
+limit.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 LONG_WAIT = 1.0
-"""Seconds. Shorter waits are the normal work of a request, and do not count."""
+"""Seconds. Shorter waits are normal in a request and do not count."""
 LAST_WORDS = 2.0
-"""Seconds in which a request may still use another connection, to tell its end."""
+"""Seconds that remain after the limit, so that another connection can record the outcome."""
 
 
 class WaitLimit:
-    """The seconds that one request may still wait for the database, all long waits together.
+    """The seconds that one request may still wait for the database, for all long waits together.
 
-    When they are used up, `LAST_WORDS` are left: the process behind one connection may hang
-    while the others work.
+    `LAST_WORDS` seconds remain after the limit: the server process of one connection may hang while
+    other connections still work.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -32,7 +33,7 @@ class WaitLimit:
 
     @contextmanager
     def waiting(self) -> Iterator[float]:
-        """Give the seconds that a wait may take, and count the wait."""
+        """Yield the seconds that a wait may take, and subtract a long wait from them."""
         allowed, started = self._left, time.monotonic()
         try:
             yield allowed
@@ -51,13 +52,13 @@ _current: ContextVar[WaitLimit | None] = ContextVar("wait_limit", default=None)
 
 
 def current_limit() -> WaitLimit | None:
-    """Give the limit of the request that this thread answers; None outside of requests."""
+    """Return the limit of the request that this thread answers, or None outside requests."""
     return _current.get()
 
 
 @contextmanager
 def waiting_at_most(seconds: float) -> Iterator[None]:
-    """Limit how long the statements inside wait for the database, together.
+    """Limit how many seconds the statements in the block wait for the database, together.
 
     A wait that reaches the limit closes its connection and raises `OperationalError`.
     """

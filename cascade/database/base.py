@@ -1,4 +1,4 @@
-"""Django's backend for PostgreSQL, with a pool and connections that keep the wait limit."""
+"""Django's PostgreSQL backend with a pool whose connections respect the wait limit."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from cascade.database import current_limit, waiting_at_most
 RV = TypeVar("RV")
 
 CHECK_SECONDS = 2.0
-"""How long an idle connection may take to show that it still works, before another is taken."""
+"""Seconds that the check of an idle connection may take. Then the pool takes another one."""
 CONFIGURE_SECONDS = 5.0
-"""How long a new connection may take for its settings, as long as to connect. They are made by a
-thread of the pool, which has no request and must not hang either."""
+"""Seconds that the configuration of a new connection may take; as long as `connect_timeout`.
+
+A thread of the pool configures connections. It has no request and no limit, and must not hang.
+"""
 
 
 class LimitedConnection(psycopg.Connection[Any]):
-    """A connection whose waits end at the limit of the request."""
+    """End each wait of a connection at the limit of the request."""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Wait for an answer, at most for the seconds that the request has left.
+
+        Raises `OperationalError` at the limit, and closes the connection.
+        """
         limit = current_limit()
         if limit is None or timeout is not None:
             return super().wait(gen, interval, timeout)
@@ -32,7 +38,7 @@ class LimitedConnection(psycopg.Connection[Any]):
             try:
                 return super().wait(gen, interval, timeout=seconds)
             except psycopg.errors._WaitTimeout:
-                # Nobody knows what becomes of the statement: the pool must not reuse this.
+                # The outcome of the statement is unknown: the pool must not reuse the connection.
                 self.pgconn.finish()
                 raise psycopg.OperationalError(
                     "The database did not answer within the time that a request waits for it."
@@ -40,9 +46,10 @@ class LimitedConnection(psycopg.Connection[Any]):
 
 
 class LimitedPool(ConnectionPool[LimitedConnection]):
-    """A pool that gives up waiting for a connection at the limit of the request."""
+    """Stop waiting for a connection at the limit of the request."""
 
     def getconn(self, timeout: float | None = None) -> LimitedConnection:
+        """Return a connection after at most the seconds that the request has left."""
         limit = current_limit()
         if limit is None:
             return super().getconn(timeout)
@@ -57,11 +64,16 @@ def check_connection(connection: LimitedConnection) -> None:
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    """Use a `LimitedPool` instead of psycopg's own pool."""
+
     _connection_pools: dict[str, ConnectionPool[Any]]  # Django's, not in its stubs
 
     @property
     def pool(self) -> ConnectionPool[Any] | None:
-        """Give the pool of this alias. Django's property fixes its class, so it is made here."""
+        """The pool of this alias, or None without one.
+
+        Django's property has no setting for the class of the pool, so this one creates it.
+        """
         options = self.settings_dict["OPTIONS"].get("pool")
         if self.alias == NO_DB_ALIAS or not options:
             return None
@@ -74,7 +86,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 check=check_connection if self.settings_dict["CONN_HEALTH_CHECKS"] else None,
                 **options,
             )
-            # Threads may make two at once. Neither is open yet: the second is discarded.
+            # Two threads may create a pool at the same time. The second, unopened, is discarded.
             self._connection_pools.setdefault(self.alias, pool)
         return self._connection_pools[self.alias]
 

@@ -1,0 +1,1 @@
+"""Commands for engineers: unlock a sign-in, or turn two-step sign-in off."""

@@ -1,4 +1,4 @@
-"""For somebody who has lost phone and recovery codes: `manage.py reset_two_step`."""
+"""Turn two-step sign-in off for a user who lost phone and recovery codes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from users.management.command import EngineerCommand
 
 
 class Command(EngineerCommand):
+    """Delete the app and the recovery codes of one staff user."""
+
     help = (
         "Turn two-step sign-in off for a staff user who has lost the phone and the recovery codes. "
         "Make sure that the request really comes from them. With STAFF_MFA=required they set it "
@@ -21,9 +23,14 @@ class Command(EngineerCommand):
     examples = ("reset_two_step sam", "reset_two_step sam@example.com")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the username."""
         parser.add_argument("username")
 
     def handle(self, *args: Any, username: str, **options: Any) -> None:
+        """Turn two-step sign-in off, and record it in the journal.
+
+        Raises `CommandError` if the user does not exist or two-step sign-in is already off.
+        """
         user, _ = limits.account_of(username)
         if user is None:
             raise CommandError(f"There is no staff user {username}.")

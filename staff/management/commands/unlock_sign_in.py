@@ -12,6 +12,8 @@ from users.management.command import EngineerCommand
 
 
 class Command(EngineerCommand):
+    """Let an account or a network try to sign in again."""
+
     help = (
         "Let an account or a network address try to sign in again, whose limit of wrong attempts "
         "is reached. The journal of sign-ins records it. Superusers can do the same in the admin. "
@@ -20,10 +22,15 @@ class Command(EngineerCommand):
     examples = ("unlock_sign_in --account sam", "unlock_sign_in --address 203.0.113.7")
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Add the account and the network address."""
         parser.add_argument("--account", metavar="USERNAME")
         parser.add_argument("--address", metavar="ADDRESS", help="IPv4 or IPv6")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Check both names first, then lift the limits.
+
+        Raises `CommandError` if nothing is named or a name is wrong.
+        """
         if not options["account"] and not options["address"]:
             raise CommandError("Name an --account or an --address.")
         account = _account_of(options["account"]) if options["account"] else None
@@ -37,7 +44,7 @@ class Command(EngineerCommand):
 
 
 def _account_of(username: str) -> str:
-    """Raises `CommandError` for a name that nobody has."""
+    """Return the account's name in the journal. Raises `CommandError` for an unknown username."""
     user, account = limits.account_of(username)
     if user is None:
         raise CommandError(f"There is no staff user {username}.")
@@ -45,7 +52,7 @@ def _account_of(username: str) -> str:
 
 
 def _network_of(text: str) -> str:
-    """Raises `CommandError` for what is not a network address."""
+    """Return the network that the limits count. Raises `CommandError` for a malformed address."""
     address = parsed(text)
     if address is None:
         raise CommandError(f"{text} is not a network address.")

@@ -116,9 +116,7 @@ def new_recovery_codes(user: User) -> list[str]:
     # Keep the device: this session, or another one, may be verified by it.
     device, _ = StaticDevice.objects.get_or_create(user=user, name="Recovery codes")
     StaticToken.objects.filter(device=device).delete()
-    codes = [
-        "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)) for _ in range(RECOVERY_CODES)
-    ]
+    codes = [_new_code() for _ in range(RECOVERY_CODES)]
     StaticToken.objects.bulk_create(
         StaticToken(device=device, token=_stored(code)) for code in codes
     )

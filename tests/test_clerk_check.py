@@ -41,8 +41,8 @@ def test_a_healthy_installation(sandbox, settings):
     assert found.pop("Worker") == "warning"  # none is at work in the tests
     assert set(found.values()) == {"ok"}
     assert set(found) >= {"Clerk key", "Clerk", "Clock", "Webhook secret", "Database", "Migrations",
-                          "Indexes", "Twins", "Attempts", "Events", "Changes from Clerk", "Scan",
-                          "Last checked"}  # fmt: skip
+                          "Indexes", "Duplicates", "Attempts", "Events", "Changes from Clerk",
+                          "Scan", "Last checked"}  # fmt: skip
 
 
 def test_it_is_a_line_a_finding_without_any_secret(sandbox, settings):
@@ -186,7 +186,7 @@ def test_what_is_unfinished_is_told_with_its_fix(sandbox):
     )
     found = findings()
     fixes = {subject: row["fix"] for subject, row in found.items() if row["level"] == "warning"}
-    assert fixes["Twins"] == "manage.py clerk_diff --kind twins"
+    assert fixes["Duplicates"] == "manage.py clerk_diff --kind twins"
     assert fixes["Attempts"] == "manage.py clerk_recover"
     assert fixes["Events"] == "manage.py clerk_replay"
     assert fixes["Bulk run"] == f"manage.py clerk_push --resume {cut.pk} --apply"
@@ -195,4 +195,4 @@ def test_what_is_unfinished_is_told_with_its_fix(sandbox):
 
 def test_users_without_accounts_are_no_finding(sandbox):
     BuilderUserFactory()
-    assert levels()["Twins"] == "ok"
+    assert levels()["Duplicates"] == "ok"

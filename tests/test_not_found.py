@@ -37,15 +37,15 @@ def wrong_key(elsewhere, settings):
     """CLERK_SECRET_KEY is of another instance; a call takes it back."""
     ours = settings.CLERK_API_URL, settings.CLERK_SECRET_KEY
 
-    def mend():
+    def repair():
         settings.CLERK_API_URL, settings.CLERK_SECRET_KEY = ours
 
     def use():
         settings.CLERK_API_URL, settings.CLERK_SECRET_KEY = elsewhere.url, elsewhere.secret_key
-        return mend
+        return repair
 
     yield use
-    mend()
+    repair()
 
 
 def refresh(client, user):
@@ -90,7 +90,7 @@ def test_refresh_shows_that_clerk_does_not_find_the_account(client, sandbox, kno
 class TestAnotherInstance:
     def test_nothing_is_believed_of_it(self, client, sandbox, wrong_key):
         user = linked(sandbox)
-        mend = wrong_key()
+        repair = wrong_key()
         [message] = said(refresh(client, user))
         assert "Is this the right instance?" in message
         text = text_of(submit(client, user, name="Mary Ann Jones"))
@@ -99,19 +99,19 @@ class TestAnotherInstance:
         assert code == 1
         assert "ins_elsewhere" in out
         assert not deleted()
-        mend()
+        repair()
         assert "In step" in text_of(client.get(LIST))
         assert submit(client, user, name="Mary Ann Jones").status_code == 302
 
     def test_a_delete_is_refused(self, client, sandbox, wrong_key):
         user = linked(sandbox)
-        mend = wrong_key()
+        repair = wrong_key()
         page = reverse("admin:users_builderuser_delete", args=[user.pk])
         [message] = said(client.post(page, {"post": "yes"}))
         assert "right Clerk instance" in message
         assert stored(user).clerk_id == user.clerk_id
         assert SyncAttempt.objects.get().status == "refused"
-        mend()
+        repair()
         assert sandbox.user(user.clerk_id), "the person could still sign in"
         client.post(page, {"post": "yes"})
         assert not BuilderUser.objects.exists()
@@ -123,11 +123,11 @@ class TestAnotherInstance:
         page = reverse("admin:users_builderuser_delete", args=[user.pk])
         assert NOT_CONFIRMED in said(client.post(page, {"post": "yes"}))[0]
         time_is_over()
-        mend = wrong_key()
+        repair = wrong_key()
         maintenance.run()
         assert SyncAttempt.objects.get().status == "started"
         assert "Is this the right instance?" in SyncAttempt.objects.get().message
-        mend()
+        repair()
         maintenance.run()
         assert SyncAttempt.objects.get().status == "dropped"
         assert stored(user).clerk_id == user.clerk_id
@@ -143,11 +143,11 @@ class TestAnotherInstance:
         assert NOT_CONFIRMED in text_of(client.post(f"{LIST}add/", {**new, "account": account}))
         sandbox.apply_late()
         time_is_over()
-        mend = wrong_key()
+        repair = wrong_key()
         maintenance.run()
         assert SyncAttempt.objects.get().status == "started"
         assert "Is this the right instance?" in SyncAttempt.objects.get().message
-        mend()
+        repair()
         maintenance.run()
         assert SyncAttempt.objects.get().status == "applied"
         assert BuilderUser.objects.get(email="ann@example.com").linked == (account == "create")
@@ -160,10 +160,10 @@ class TestAnotherInstance:
         assert NOT_CONFIRMED in text_of(client.post(page))
         sandbox.clear_faults()
         time_is_over()
-        mend = wrong_key()
+        repair = wrong_key()
         maintenance.run()
         assert SyncAttempt.objects.get().status == "started"
-        mend()
+        repair()
         maintenance.run()
         assert SyncAttempt.objects.get().status == "dropped", "the person is still signed in"
 

@@ -295,7 +295,7 @@ def test_resolving_an_earlier_change_first_stays_within_the_deadline(client, san
     response = submit(client, user, name="Mary Ann Brown")
     # Two deadlines one after the other would take twice as long.
     assert time.monotonic() - started < 2 * short
-    assert "not settled yet" in text_of(response)
+    assert "not resolved yet" in text_of(response)
     assert stored(user).name == user.name
     assert sandbox.writes() == []
 

@@ -242,7 +242,8 @@ def _unapplied() -> int:
 def _indexes() -> Findings:
     missing = list(_missing())
     if missing:
-        meaning = f"Missing: {', '.join(missing)}. Lists and scans are slow, or twins come in."
+        effect = "Lists and scans are slow, or an email can be stored twice."
+        meaning = f"Missing: {', '.join(missing)}. {effect}"
         fix = "manage.py sqlmigrate users 0001 (and later) shows how they are made"
         yield _broken("Indexes", meaning, fix)
     else:
@@ -279,16 +280,16 @@ def _twins() -> Findings:
     for kind, what in ((Kind.TWINS, "Clerk accounts"), (Kind.TWIN_ROWS, "builder users")):
         if count := counted[kind]:
             meaning = f"{count} {what} share their email with another one."
-            yield _warning("Twins", meaning, f"manage.py clerk_diff --kind {kind}")
+            yield _warning("Duplicates", meaning, f"manage.py clerk_diff --kind {kind}")
     if not counted:
-        yield _ok("Twins", "No email is there twice.")
+        yield _ok("Duplicates", "No email is stored twice.")
 
 
 def _attempts() -> Findings:
     attempts = SyncAttempt.objects.filter(status=Status.STARTED)
     old = attempts.filter(started_at__lt=timezone.now() - OPEN_FOR).count()
     if old:
-        meaning = f"{old} changes have not been settled for over five minutes."
+        meaning = f"{old} changes have been pending for over five minutes."
         yield _warning("Attempts", meaning, "manage.py clerk_recover")
     else:
         yield _ok("Attempts", f"{attempts.count()} are open.")
@@ -321,7 +322,7 @@ def _worker() -> Findings:
     ran = f"the last round was {age(now - last)} ago" if last else "no round is known"
     meaning = (
         f"None is at work ({ran}); {waiting} jobs wait. "
-        "Nothing is settled, sent or tried again in the background."
+        "Nothing is resolved, sent or tried again in the background."
     )
     fix = "manage.py procrastinate worker, or clerk_recover from cron"
     yield _warning("Worker", meaning, fix)

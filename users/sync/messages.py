@@ -334,8 +334,8 @@ def must_wait(earlier: SyncAttempt) -> Waiting:
     named = f"“{earlier.get_operation_display()}” by {who} at {earlier.started_at:%H:%M:%S} UTC"
     if pending.is_over(earlier):
         return Waiting(
-            f"An earlier change of this user ({named}) is not settled yet: {earlier.message} "
-            "Nothing was saved now. Settle that change first."
+            f"An earlier change of this user ({named}) is not resolved yet: {earlier.message} "
+            "Nothing was saved now. Decide about that change first."
         )
     return Waiting(
         f"An earlier change of this user ({named}) is not confirmed by Clerk yet, and may still "

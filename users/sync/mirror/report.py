@@ -45,8 +45,8 @@ class Kind(TextChoices):
     UNFINISHED = "unfinished", "Unfinished attempt"
     MATCH = "match", "Unlinked with a match in Clerk"
     ONLY_IN_CLERK = "only_in_clerk", "In Clerk but not here"
-    TWINS = "twins", "Twins: one email, several Clerk accounts"
-    TWIN_ROWS = "twin_rows", "Twins: one email, several builder users"
+    TWINS = "twins", "Duplicates: one email, several Clerk accounts"
+    TWIN_ROWS = "twin_rows", "Duplicates: one email, several builder users"
 
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

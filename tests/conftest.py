@@ -16,9 +16,9 @@ from django.core.management.commands import flush
 from django.test import Client
 
 from sandbox import Sandbox
-from tests.factories import StaffFactory
-from tests.flush import empty
-from tests.front_end import ORIGIN
+from tests.support.factories import StaffFactory
+from tests.support.flush import empty
+from tests.support.front_end import ORIGIN
 from users.clerk import warm_up
 
 hypothesis.settings.register_profile(

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.factories import (
+from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
     SyncAttemptFactory,

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from sandbox import Sandbox
-from tests.factories import BuilderUserFactory, linked
-from tests.killed_runs import KILLS, ROWS, finished, killed_and_resumed
+from tests.support.factories import BuilderUserFactory, linked
+from tests.support.killed_runs import KILLS, ROWS, finished, killed_and_resumed
 from users.models import BuilderUser, BulkRow, ClerkAccount, Invitation, SyncAttempt
 from users.sync.services.invitations import PER_HOUR
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, linked
-from tests.front_end import administrator, ask, edit, rename, token_of
+from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
+from tests.support.front_end import administrator, ask, edit, rename, token_of
 from tests.test_change_form import stored
 from users.models import SyncAttempt
 

@@ -25,8 +25,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from tests.factories import BuilderUserFactory, linked
-from tests.front_end import administrator, ask, token_of
+from tests.support.factories import BuilderUserFactory, linked
+from tests.support.front_end import administrator, ask, token_of
 from users.api import endpoint, urls
 from users.models import SyncAttempt
 

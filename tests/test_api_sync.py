@@ -8,9 +8,9 @@ import pytest
 from django.db import connection, transaction
 
 from sandbox import Sandbox
-from tests.events import arrive, happened
-from tests.factories import BuilderUserFactory, linked
-from tests.front_end import administrator, ask, token_of
+from tests.support.events import arrive, happened
+from tests.support.factories import BuilderUserFactory, linked
+from tests.support.front_end import administrator, ask, token_of
 from tests.test_change_form import stored
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.services import linking

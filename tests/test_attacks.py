@@ -9,14 +9,15 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
-from tests.factories import (
+from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
     change_here,
     delete_here,
     linked,
 )
-from tests.patience import deadline_for
+from tests.support.patience import deadline_for
+from tests.support.unknown import NOT_CONFIRMED
 from tests.test_change_form import (
     assert_unchanged,
     form_of,
@@ -37,7 +38,6 @@ from tests.test_gateway import (
     answering,
     serving,
 )
-from tests.unknown import NOT_CONFIRMED
 from users.errors import NotKnown
 from users.forms import ChangeForm
 from users.models import BuilderUser, ClerkAccount, SyncAttempt

@@ -13,8 +13,8 @@ from django.db.models import ProtectedError
 from django.urls import reverse
 
 from staff.models import ProviderAccount, SignInEvent
-from tests.factories import BuilderUserFactory, StaffFactory, SyncAttemptFactory
-from tests.personas import browser_of, staff_who_may
+from tests.support.factories import BuilderUserFactory, StaffFactory, SyncAttemptFactory
+from tests.support.personas import browser_of, staff_who_may
 from tests.test_change_form import text_of
 from users.models import BulkRun, Invitation
 

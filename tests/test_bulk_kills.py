@@ -21,10 +21,10 @@ from django.utils import timezone
 
 from sandbox import Sandbox
 from tests.campaign.told import Heard, Said
-from tests.commands import run
-from tests.factories import BuilderUserFactory, change_here, linked
-from tests.html_form import fields_of
-from tests.killed_runs import (
+from tests.support.commands import run
+from tests.support.factories import BuilderUserFactory, change_here, linked
+from tests.support.html_form import fields_of
+from tests.support.killed_runs import (
     KILLS,
     ROWS,
     Named,
@@ -37,8 +37,8 @@ from tests.killed_runs import (
     names_in_clerk,
     near_the_front,
 )
+from tests.support.unknown import time_is_over
 from tests.test_change_form import page_of
-from tests.unknown import time_is_over
 from users.clerk import ClerkUser
 from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
 from users.sync.bulk.rows import OLDEST

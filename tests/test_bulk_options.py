@@ -8,7 +8,7 @@ import pytest
 from django.core.management import get_commands
 from django.core.management.base import BaseCommand, CommandParser
 
-from tests.commands import run
+from tests.support.commands import run
 from users.management.bulk import BulkCommand
 from users.management.options import add_choice
 

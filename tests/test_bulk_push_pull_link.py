@@ -13,8 +13,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.commands import run, start, trusting
-from tests.factories import (
+from tests.support.commands import run, start, trusting
+from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
     StaffFactory,
@@ -22,8 +22,8 @@ from tests.factories import (
     delete_here,
     linked,
 )
-from tests.patience import PATIENCE, wait_until
-from tests.unknown import time_is_over
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.unknown import time_is_over
 from users.clerk import ClerkUser, Deadline, clerk
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, SyncAttempt
 from users.sync.bulk import circuit, plan_file

@@ -12,10 +12,10 @@ from django.contrib.messages import get_messages
 from django.db.models.functions import Now
 from django.urls import reverse
 
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, linked
-from tests.html_form import fields_of
-from tests.patience import deadline_for
-from tests.unknown import NOT_CONFIRMED
+from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
+from tests.support.html_form import fields_of
+from tests.support.patience import deadline_for
+from tests.support.unknown import NOT_CONFIRMED
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.outbound import checkpoints
 from users.version import version_of

@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from sandbox import Sandbox
 from sandbox.limits import Limits
-from tests.commands import run, trusting
-from tests.events import arrive
-from tests.factories import (
+from tests.support.commands import run, trusting
+from tests.support.events import arrive
+from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
     StaffFactory,

@@ -12,9 +12,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests.commands import ROOT, run
-from tests.factories import BuilderUserFactory, SyncAttemptFactory, linked
-from tests.patience import PATIENCE
+from tests.support.commands import ROOT, run
+from tests.support.factories import BuilderUserFactory, SyncAttemptFactory, linked
+from tests.support.patience import PATIENCE
 from users.models import BulkRow, BulkRun, ClerkAccount, SyncAttempt, WebhookDelivery
 from users.sync import diagnostics
 from users.tasks import keep_mirror_current

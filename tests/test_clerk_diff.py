@@ -10,8 +10,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests.commands import run
-from tests.factories import (
+from tests.support.commands import run
+from tests.support.factories import (
     BuilderUserFactory,
     SyncAttemptFactory,
     change_here,

@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from tests.commands import run
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, delete_here, linked
+from tests.support.commands import run
+from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, delete_here, linked
 from users.models import Agreement, BuilderUser, BulkRun, ClerkAccount, LinkedBy, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)

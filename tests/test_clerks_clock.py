@@ -8,9 +8,9 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.commands import run
-from tests.events import arrive, happened, post
-from tests.factories import linked
+from tests.support.commands import run
+from tests.support.events import arrive, happened, post
+from tests.support.factories import linked
 from tests.test_change_form import in_clerk, stored, submit
 from users.clerk import clock
 from users.models import BuilderUser, ClerkAccount

@@ -11,8 +11,8 @@ import sys
 import pytest
 from django.db import OperationalError
 
-from tests.commands import ROOT, environment, run
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
+from tests.support.commands import ROOT, environment, run
+from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
 from users.management.commands import clerk_push
 from users.models import BulkRun, ClerkAccount
 from users.sync.inbound import deliveries

@@ -12,10 +12,10 @@ import pytest
 from django.core.management import get_commands, load_command_class
 from django.db import OperationalError, connection, connections
 
-from tests.commands import ROOT, run_apart
-from tests.documents import KEYS, document, read_document
-from tests.events import mistaken, post
-from tests.factories import change_here, linked
+from tests.support.commands import ROOT, run_apart
+from tests.support.documents import KEYS, document, read_document
+from tests.support.events import mistaken, post
+from tests.support.factories import change_here, linked
 from tests.test_command_output import piped
 from tests.test_recovery import abandoned
 from users.management.command import EngineerCommand, JsonCommand

@@ -19,9 +19,9 @@ from django.test import Client
 from staff import provider as client_side
 from staff.models import Outcome, ProviderAccount, SignInEvent, Step
 from staff.sessions import SEEN_AT
-from tests.factories import StaffFactory
-from tests.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, new_key
-from tests.patience import PATIENCE
+from tests.support.factories import StaffFactory
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, new_key
+from tests.support.patience import PATIENCE
 from tests.test_project import PRODUCTION, ROOT, check
 from tests.test_sign_in import browser, is_signed_in, text_of
 

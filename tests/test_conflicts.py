@@ -9,14 +9,14 @@ import pytest
 from django.core import signing
 from django.test import Client
 
-from tests.factories import (
+from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
     StaffFactory,
     change_here,
     linked,
 )
-from tests.html_form import fields_of
+from tests.support.html_form import fields_of
 from tests.test_change_form import form_of, in_clerk, page_of, said, stored, text_of
 from users.models import BuilderUser, Status, SyncAttempt
 from users.sync.outbound import checkpoints

@@ -13,15 +13,15 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
-from tests.commands import run
-from tests.factories import (
+from tests.support.commands import run
+from tests.support.factories import (
     BuilderUserFactory,
     StaffFactory,
     SyncAttemptFactory,
     change_here,
     linked,
 )
-from tests.personas import browser_of, staff_in, staff_who_may
+from tests.support.personas import browser_of, staff_in, staff_who_may
 from tests.test_change_form import form_of, page_of, said, stored, text_of
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync.access.groups import STAFF

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from tests.factories import delete_here
+from tests.support.factories import delete_here
 from users.clerk import ClerkUser
 from users.clerk.metadata import OUR_ID, OUR_INVITATION
 from users.models import ClerkAccount

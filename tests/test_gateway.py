@@ -19,7 +19,7 @@ import requests
 from clerk_backend_api.utils import serializers
 
 from sandbox import Limits, Sandbox
-from tests.patience import PATIENCE, deadline_for, seconds_of
+from tests.support.patience import PATIENCE, deadline_for, seconds_of
 from users.clerk import Clerk, ClerkInstance, Deadline, Pace, clerk, reads
 from users.errors import (
     ClerkDenied,

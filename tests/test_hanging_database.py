@@ -14,9 +14,9 @@ from django.db import connection
 
 from bench.server import serving
 from cascade.database import current_limit, waiting_at_most
-from tests.events import happened, post
-from tests.factories import linked
-from tests.patience import PATIENCE, deadline_for, wait_until
+from tests.support.events import happened, post
+from tests.support.factories import linked
+from tests.support.patience import PATIENCE, deadline_for, wait_until
 from tests.test_change_form import in_clerk, said, stored, submit, text_of
 from tests.test_real_server import asked
 from tests.test_recovery import elsewhere

@@ -9,9 +9,9 @@ from django.db import connection
 from django.urls import reverse
 
 from sandbox import Sandbox
-from tests.commands import run
-from tests.events import arrive, happened
-from tests.factories import linked
+from tests.support.commands import run
+from tests.support.events import arrive, happened
+from tests.support.factories import linked
 from tests.test_change_form import in_clerk, page_of, stored, submit, text_of
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 

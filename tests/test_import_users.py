@@ -12,9 +12,9 @@ from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
 from sandbox.limits import Limits
-from tests.commands import run
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
-from tests.unknown import time_is_over
+from tests.support.commands import run
+from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
+from tests.support.unknown import time_is_over
 from users.models import BuilderUser, BulkRow, BulkRun, Invitation, SyncAttempt
 from users.sync import maintenance
 from users.sync.outbound import recovery

@@ -11,10 +11,10 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.urls import reverse
 
-from tests.commands import run
-from tests.events import arrive, happened, post
-from tests.factories import BuilderUserFactory, change_here, linked
-from tests.patience import PATIENCE, wait_until
+from tests.support.commands import run
+from tests.support.events import arrive, happened, post
+from tests.support.factories import BuilderUserFactory, change_here, linked
+from tests.support.patience import PATIENCE, wait_until
 from tests.test_change_form import in_clerk, stored, submit
 from tests.test_recovery import elsewhere
 from users.clerk import ClerkUser

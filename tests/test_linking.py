@@ -9,8 +9,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests.events import arrive, happened, post
-from tests.factories import (
+from tests.support.events import arrive, happened, post
+from tests.support.factories import (
     BuilderUserFactory,
     StaffFactory,
     change_here,

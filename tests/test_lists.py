@@ -7,7 +7,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, SyncAttemptFactory, linked
+from tests.support.factories import (
+    BuilderGroupFactory,
+    BuilderUserFactory,
+    SyncAttemptFactory,
+    linked,
+)
 from tests.test_change_form import text_of
 from users.models import ClerkAccount
 

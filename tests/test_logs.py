@@ -9,8 +9,8 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from cascade.logs import WithoutValues
-from tests.events import happened, post
-from tests.factories import BuilderUserFactory, linked
+from tests.support.events import happened, post
+from tests.support.factories import BuilderUserFactory, linked
 from users.models import BuilderUser, WebhookDelivery
 from users.sync.inbound import events
 from users.sync.inbound.events import Effect

@@ -10,7 +10,7 @@ import pytest
 from django.contrib import admin
 from django.urls import reverse
 
-from tests.personas import browser_of, staff_in, staff_who_may
+from tests.support.personas import browser_of, staff_in, staff_who_may
 from tests.test_change_form import text_of
 from tests.test_permission_matrix import World, patterns
 from users.models import WebhookDelivery

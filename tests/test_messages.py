@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.factories import BuilderUserFactory, StaffFactory, change_here, linked
+from tests.support.factories import BuilderUserFactory, StaffFactory, change_here, linked
 from tests.test_change_form import (
     assert_unchanged,
     in_clerk,

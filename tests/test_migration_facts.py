@@ -14,7 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.events import arrive, happened
+from tests.support.events import arrive, happened
 from users.clerk import Pace, clerk
 from users.models import Agreement, BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.inbound.reconcile import reconcile_due

@@ -16,7 +16,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from staff.models import Outcome, SignInEvent, Step
-from tests.factories import StaffFactory
+from tests.support.factories import StaffFactory
 from tests.test_sign_in import PASSWORD, browser, is_signed_in, outcomes, sign_in, text_of
 from tests.test_two_step import turn_on
 

@@ -24,14 +24,14 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from staff.models import ProviderAccount, SignInEvent
-from tests.factories import (
+from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
     StaffFactory,
     SyncAttemptFactory,
     linked,
 )
-from tests.personas import browser_of, staff_in, staff_who_may
+from tests.support.personas import browser_of, staff_in, staff_who_may
 from users.models import (
     BuilderUser,
     BulkRow,

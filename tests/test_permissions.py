@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from tests.factories import StaffFactory, SyncAttemptFactory, linked
+from tests.support.factories import StaffFactory, SyncAttemptFactory, linked
 from tests.test_change_form import form_of, page_of, stored
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,9 +14,9 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from tests.commands import run
-from tests.factories import change_here, linked
-from tests.patience import wait_until
+from tests.support.commands import run
+from tests.support.factories import change_here, linked
+from tests.support.patience import wait_until
 from tests.test_change_form import in_clerk, stored, submit
 from tests.test_recovery import abandoned
 from users.models import SyncAttempt

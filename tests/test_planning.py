@@ -15,8 +15,8 @@ from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.commands import run
-from tests.factories import BuilderUserFactory, SyncAttemptFactory, change_here, linked
+from tests.support.commands import run
+from tests.support.factories import BuilderUserFactory, SyncAttemptFactory, change_here, linked
 from users.clerk import ClerkUser
 from users.guard import without_clerk
 from users.models import (

@@ -13,8 +13,8 @@ from django.db import connection
 from django.test import Client
 
 from sandbox.tokens import key_of
-from tests.factories import BuilderUserFactory
-from tests.patience import PATIENCE
+from tests.support.factories import BuilderUserFactory
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 PRODUCTION = {

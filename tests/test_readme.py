@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import requests
 
-from tests.patience import PATIENCE, wait_until
+from tests.support.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,8 +9,8 @@ import pytest
 
 from bench.server import serving
 from bench.webhooks import PATH, deliver, live, wrong_rows
-from tests.events import happened
-from tests.patience import PATIENCE
+from tests.support.events import happened
+from tests.support.patience import PATIENCE
 from users.models import WebhookDelivery
 
 pytestmark = pytest.mark.django_db(transaction=True)

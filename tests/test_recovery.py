@@ -14,8 +14,8 @@ from django.db import connection, transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.factories import BuilderUserFactory, StaffFactory, SyncAttemptFactory, linked
-from tests.patience import PATIENCE, deadline_for
+from tests.support.factories import BuilderUserFactory, StaffFactory, SyncAttemptFactory, linked
+from tests.support.patience import PATIENCE, deadline_for
 from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
 

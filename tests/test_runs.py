@@ -6,9 +6,9 @@ import csv
 
 import pytest
 
-from tests.commands import run, trusting
-from tests.documents import document
-from tests.factories import change_here, linked
+from tests.support.commands import run, trusting
+from tests.support.documents import document
+from tests.support.factories import change_here, linked
 from users.models import BulkRun
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from sandbox import Request, Sandbox
 from sandbox.routes import ROUTES, find
 from sandbox.users import CREATABLE
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 from tests.test_gateway import READS, WRITES
 from users.clerk import Deadline, clerk
 

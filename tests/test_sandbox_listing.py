@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from sandbox import Request, Sandbox
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 START = 1_700_000_000_000
 

@@ -11,7 +11,7 @@ import requests
 
 from sandbox import Sandbox
 from sandbox.routes import ROUTES
-from tests.patience import PATIENCE, wait_until
+from tests.support.patience import PATIENCE, wait_until
 
 NASTY = "<script>alert('x')</script>\"&'"
 

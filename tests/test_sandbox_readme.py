@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sandbox.faults import KINDS
 from sandbox.routes import QUERIES, ROUTES
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "sandbox" / "README.md").read_text()

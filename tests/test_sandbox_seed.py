@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "sandbox", "--port", "0"]

@@ -11,7 +11,7 @@ import requests
 
 from sandbox.errors import Refusal
 from sandbox.tokens import key_of
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 ORIGIN = "https://app.example.com"
 

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 
 from sandbox import Sandbox
 from sandbox.webhooks import sign
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 VECTOR_SECRET = "whsec_Y2xlcmstdGVzdC1zaWduaW5nLXNlY3JldC0zMmJ5dGU="
 VECTOR_ID, VECTOR_TIMESTAMP = "msg_2xH8iJ0kL2mN4oP6qR8tU0vW2xY", 1767398401

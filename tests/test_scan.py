@@ -12,8 +12,8 @@ from django.db import connection
 from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.commands import run
-from tests.factories import BuilderUserFactory, change_here, linked
+from tests.support.commands import run
+from tests.support.factories import BuilderUserFactory, change_here, linked
 from users.clerk import ClerkUser, Pace, clerk
 from users.errors import BulkRefused, ClerkError
 from users.models import BulkRun, ClerkAccount

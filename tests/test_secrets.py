@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.views.debug import ExceptionReporter
 
 from sandbox import Sandbox
-from tests.commands import run
-from tests.factories import linked
+from tests.support.commands import run
+from tests.support.factories import linked
 from tests.test_change_form import form_of, page_of
 from tests.test_permission_matrix import World, patterns
 from users.sync.outbound import checkpoints

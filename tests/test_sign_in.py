@@ -15,8 +15,8 @@ from django.utils import timezone
 from cascade.addresses import client_of
 from staff.hashers import Argon2Hasher
 from staff.models import Outcome, SignInEvent, Step
-from tests.commands import run
-from tests.factories import StaffFactory
+from tests.support.commands import run
+from tests.support.factories import StaffFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

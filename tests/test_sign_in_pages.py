@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.factories import StaffFactory
+from tests.support.factories import StaffFactory
 from tests.test_accessibility import assert_none, lit, violations  # noqa: F401 — a fixture
 from tests.test_company_sign_in import company, running_provider  # noqa: F401 — fixtures
 from tests.test_sign_in import PASSWORD

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.commands import run
-from tests.factories import BuilderGroupFactory, BuilderUserFactory
 from tests.spreadsheets import make
+from tests.support.commands import run
+from tests.support.factories import BuilderGroupFactory, BuilderUserFactory
 from users.models import BuilderUser
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -6,8 +6,8 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.urls import reverse
 
-from tests.commands import run
-from tests.personas import staff_in
+from tests.support.commands import run
+from tests.support.personas import staff_in
 from tests.test_migration_facts import _migrate, migrate_forward
 from users.sync.access import groups
 

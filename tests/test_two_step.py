@@ -13,8 +13,8 @@ from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from staff.models import Outcome, SignInEvent, Step
-from tests.commands import run
-from tests.factories import StaffFactory, linked
+from tests.support.commands import run
+from tests.support.factories import StaffFactory, linked
 from tests.test_change_form import page_of
 from tests.test_sign_in import PASSWORD, browser, is_signed_in, outcomes, sign_in, text_of
 

@@ -12,10 +12,10 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from tests.factories import BuilderGroupFactory, StaffFactory, change_here, linked
-from tests.patience import deadline_for
+from tests.support.factories import BuilderGroupFactory, StaffFactory, change_here, linked
+from tests.support.patience import deadline_for
+from tests.support.unknown import NOT_CONFIRMED, minutes_pass, time_is_over
 from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
-from tests.unknown import NOT_CONFIRMED, minutes_pass, time_is_over
 from users.models import BuilderUser, SyncAttempt
 from users.sync import maintenance
 from users.sync.outbound import checkpoints, recovery

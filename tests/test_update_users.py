@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import run
-from tests.factories import (
+from tests.support.commands import run
+from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
     StaffFactory,

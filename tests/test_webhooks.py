@@ -22,10 +22,10 @@ from django.utils import timezone
 from standardwebhooks.webhooks import Webhook
 
 from sandbox import Event
-from tests.events import URL, arrive, happened, mistaken, post
-from tests.factories import BuilderUserFactory, SyncAttemptFactory, change_here, linked
+from tests.support.events import URL, arrive, happened, mistaken, post
+from tests.support.factories import BuilderUserFactory, SyncAttemptFactory, change_here, linked
+from tests.support.unknown import time_is_over
 from tests.test_change_form import stored, text_of
-from tests.unknown import time_is_over
 from users.models import (
     BuilderUser,
     ClerkAccount,
@@ -46,7 +46,7 @@ VECTOR = {  # of Clerk's signing, made with the reference library
     "svix-timestamp": "1767398401",
     "svix-signature": "v1,m5bRJPAL7fC4TNKbsijYptOhDw5m04zPVGlCvFLawn0=",
 }
-VECTOR_BODY = Path(__file__).with_name("signed_event.json").read_bytes()
+VECTOR_BODY = (Path(__file__).parent / "support" / "signed_event.json").read_bytes()
 
 
 @pytest.fixture

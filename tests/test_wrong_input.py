@@ -7,7 +7,7 @@ import uuid
 import pytest
 from django.urls import reverse
 
-from tests.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
+from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
 from tests.test_change_form import assert_unchanged, stored, submit
 from users.models import BuilderGroup
 

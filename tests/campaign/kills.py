@@ -20,9 +20,9 @@ from bench.server import serving
 from sandbox import Sandbox
 from tests.campaign.told import require
 from tests.campaign.world import LONG, World
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
+from tests.support.unknown import time_is_over
 from tests.test_change_form import form_of, page_of
-from tests.unknown import time_is_over
 from users.models import BuilderUser, SyncAttempt
 from users.sync.outbound import checkpoints
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connection
 
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 from tests.test_unknown_outcomes import lose_backend
 from users.sync.outbound import checkpoints, recovery
 

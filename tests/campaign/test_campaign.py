@@ -12,7 +12,7 @@ from django.test import Client
 from tests.campaign import kills, stories
 from tests.campaign.told import Untrue
 from tests.campaign.world import World
-from tests.factories import StaffFactory
+from tests.support.factories import StaffFactory
 from users.errors import ClerkUnknown, NotSaved
 from users.models import BuilderUser
 from users.sync.operations import Verdict

@@ -11,9 +11,9 @@ from tests.campaign.inbound.clerk import Told
 from tests.campaign.inbound.history import EMAILS, ROWS, Phase, Story
 from tests.campaign.inbound.office import Office
 from tests.campaign.inbound.truths import Truths
-from tests.events import post
-from tests.factories import BuilderUserFactory
-from tests.tables import Snapshot
+from tests.support.events import post
+from tests.support.factories import BuilderUserFactory
+from tests.support.tables import Snapshot
 from users.models import Agreement, BuilderUser, ClerkAccount
 from users.sync.mirror import instance
 

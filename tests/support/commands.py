@@ -14,7 +14,7 @@ from django.db import connection
 
 from sandbox import Sandbox
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:

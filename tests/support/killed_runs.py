@@ -24,10 +24,10 @@ from django.db import connection
 from django.test import Client
 
 from sandbox import Event, Sandbox
-from tests.commands import run, start
-from tests.events import post
-from tests.patience import PATIENCE, wait_until
-from tests.unknown import time_is_over
+from tests.support.commands import run, start
+from tests.support.events import post
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.unknown import time_is_over
 from users.models import BulkRow, BulkRun, RunStatus, SyncAttempt
 from users.sync.bulk.run import bring_up_to_date, resume_command
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.test import Client
 
 from sandbox import Sandbox
-from tests.factories import linked
+from tests.support.factories import linked
 from users.models import BuilderUser
 
 ORIGIN = "https://app.example.com"

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 
-from tests.commands import ROOT, run_apart
+from tests.support.commands import ROOT, run_apart
 
 _TEXT = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
 SCHEMA = json.loads(_TEXT.split("```json")[1].split("```")[0])

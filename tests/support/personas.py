@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
-from tests.factories import StaffFactory
+from tests.support.factories import StaffFactory
 from users.sync.access import groups
 
 

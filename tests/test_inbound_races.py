@@ -12,7 +12,7 @@ from django.db import connection
 from django.urls import reverse
 
 from tests.support.commands import run
-from tests.support.events import arrive, happened, post
+from tests.support.events import arrive, arrive_together, happened, post
 from tests.support.factories import BuilderUserFactory, change_here, linked
 from tests.support.patience import PATIENCE, wait_until
 from tests.test_change_form import in_clerk, stored, submit
@@ -21,6 +21,7 @@ from users.clerk import ClerkUser
 from users.models import Agreement, BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
 from users.sync import maintenance
 from users.sync.bulk import rows
+from users.sync.inbound import events, reconcile
 from users.sync.mirror import store
 from users.sync.outbound import checkpoints
 
@@ -294,3 +295,52 @@ def test_a_pull_meets_a_later_change_of_the_person(sandbox, monkeypatch):
     assert code == 0
     assert in_clerk(sandbox, user) == ("Mary Ann", "Own")
     assert stored(user).name == "Mary Ann Own"
+
+
+def test_a_mistake_with_one_event_does_not_hold_up_those_that_come_with_it(sandbox, monkeypatch):
+    people = [linked(sandbox, name=f"Mary Smith{number}") for number in range(4)]
+    happened(sandbox)
+    for person in people:
+        sandbox.edit(person.clerk_id, last_name="Jones")
+    unlucky, *others = people
+    original = reconcile.derive
+
+    def mistake(group, *, now):
+        if unlucky.clerk_id in group.accounts:
+            raise ZeroDivisionError("somebody's name")
+        return original(group, now=now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reconcile, "derive", mistake)
+        answers = arrive_together(sandbox, happened(sandbox))
+    assert answers == ["kept for another try", "ok", "ok", "ok"]
+    assert [stored(person).name for person in others] == ["Mary Jones"] * 3
+    assert stored(unlucky).name == "Mary Smith0"
+    maintenance.run()
+    assert stored(unlucky).name == "Mary Jones"
+
+
+def test_events_that_arrive_together_are_applied_together(sandbox, monkeypatch):
+    people = [linked(sandbox) for _ in range(6)]
+    happened(sandbox)
+    for person in people:
+        sandbox.edit(person.clerk_id, last_name="Jones", banned=True)
+    applied, original = [], events.apply
+    monkeypatch.setattr(
+        events, "apply", lambda effects: (applied.append(len(effects)), original(effects))
+    )
+    assert arrive_together(sandbox, happened(sandbox)) == ["ok"] * 6
+    assert applied == [6]
+    assert {stored(person).name for person in people} == {"Mary Ann Jones"}
+    assert {person.account.banned for person in BuilderUser.objects.all()} == {True}
+
+
+def test_people_who_swap_their_emails_at_once(sandbox):
+    one, other = linked(sandbox, email="one@example.com"), linked(sandbox, email="two@example.com")
+    happened(sandbox)
+    sandbox.edit(one.clerk_id, email="moving@example.com")
+    sandbox.edit(other.clerk_id, email="one@example.com")
+    sandbox.edit(one.clerk_id, email="two@example.com")
+    *_, last_of_other, last_of_one = happened(sandbox)
+    assert arrive_together(sandbox, [last_of_other, last_of_one]) == ["ok"] * 2
+    assert (stored(one).email, stored(other).email) == ("two@example.com", "one@example.com")

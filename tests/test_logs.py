@@ -13,7 +13,6 @@ from tests.support.events import happened, post
 from tests.support.factories import BuilderUserFactory, linked
 from users.models import BuilderUser, WebhookDelivery
 from users.sync.inbound import events
-from users.sync.inbound.events import Effect
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,11 +35,10 @@ def test_an_event_that_meets_a_unique_key_logs_no_address(sandbox, monkeypatch, 
     user = linked(sandbox)
     [event] = happened(sandbox)[:1]
 
-    def take_the_address() -> None:
+    def take_the_address(effects) -> None:
         BuilderUser.objects.create(name="Twin", email=user.email)
 
-    effect = Effect(user.clerk_id, take_the_address)
-    monkeypatch.setitem(events.EFFECTS, "user.created", lambda payload: effect)
+    monkeypatch.setattr(events, "apply", take_the_address)
     assert post(sandbox, event).status_code == 200
     assert "IntegrityError" in WebhookDelivery.objects.get().error
     said = log.getvalue()

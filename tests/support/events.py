@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from sandbox import Event, Sandbox
+from tests.support.patience import PATIENCE, wait_until
+from users.sync.inbound import deliveries
 
 URL = "/webhooks/clerk/"
 _told: dict[int, str] = {}
@@ -51,3 +55,26 @@ def arrive(sandbox: Sandbox) -> list[str]:
         assert response.status_code == 200, response.content
         answers.append(response.content.decode().strip())
     return answers
+
+
+def arrive_together(sandbox: Sandbox, events: Sequence[Event]) -> list[str]:
+    """These events arrive while another one is being applied; gives the answers."""
+
+    def deliver(event: Event) -> str:
+        try:
+            response = post(sandbox, event)
+        finally:
+            connection.close()
+        assert response.status_code == 200, response.content
+        return response.content.decode().strip()
+
+    arriving = deliveries.arriving
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(events)) as pool:
+        patch.setattr(deliveries, "LOCK_SECONDS", int(PATIENCE))
+        with arriving._turn:
+            answers = [pool.submit(deliver, event) for event in events]
+            wait_until(
+                lambda: len(arriving._waiting) == len(events) or any(one.done() for one in answers),
+                "not all events wait",
+            )
+        return [answer.result() for answer in answers]

@@ -11,7 +11,7 @@ from tests.campaign.inbound.clerk import Told
 from tests.campaign.inbound.history import EMAILS, ROWS, Phase, Story
 from tests.campaign.inbound.office import Office
 from tests.campaign.inbound.truths import Truths
-from tests.support.events import post
+from tests.support.events import arrive_together
 from tests.support.factories import BuilderUserFactory
 from tests.support.tables import Snapshot
 from users.models import Agreement, BuilderUser, ClerkAccount
@@ -38,9 +38,11 @@ class Endpoint:
             told = one.clerk.go_out()
             rng.shuffle(told)
             one.tell(told, Truths())
-            for fact in told:
-                response = post(self._sandbox, self._event(fact))
-                assert response.status_code == 200, response.content
+            waiting = [self._event(fact) for fact in told]
+            while waiting:
+                several = waiting[: rng.choice([1, 1, 2, 5])]
+                waiting = waiting[len(several) :]
+                arrive_together(self._sandbox, several)
         stored, modelled = _stored(), _modelled(one.office)
         assert stored == modelled, "\n".join([*one.log, str(stored), str(modelled)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -19,12 +20,14 @@ from users.errors import CascadeError
 from users.models import WebhookDelivery, WebhookRefusal
 from users.sync.inbound import events
 from users.sync.inbound.events import Unusable
+from users.sync.inbound.group_commit import GroupCommit, TurnNotReached
 from users.sync.outbound import locks
 
 logger = logging.getLogger(__name__)
 
 LOCK_SECONDS = 3
 """Seconds that an event waits for other decisions that are being made; Clerk waits 15 s."""
+OTHERS = "Others are being decided right now."
 
 PAUSE = timedelta(seconds=10)
 """Time for which a refusal of an unsigned delivery is kept before the next one replaces it."""
@@ -150,28 +153,54 @@ def _our_instance() -> str | None:
     return found[0] if found else None
 
 
+@dataclass(frozen=True)
+class _Delivery:
+    """A delivery whose event can be applied."""
+
+    svix_id: str
+    type: str
+    effect: events.Effect
+
+
 def _apply(svix_id: str, payload: Any) -> Received:
     try:
         event = _type_of(payload)
         if event not in events.EFFECTS:
             return Received(svix_id, Outcome.NOT_READ)
-        effect = events.EFFECTS[event](payload)
+        delivery = _Delivery(svix_id, event, events.EFFECTS[event](payload))
     except Unusable as reason:
         return _keep_unusable(svix_id, payload, str(reason))
     try:
-        with transaction.atomic(durable=True):
-            if _record(svix_id, event):
-                effect.happen()
+        arriving.submit(delivery, key=delivery.effect.clerk_id, wait=LOCK_SECONDS)
         return Received(svix_id, Outcome.TAKEN)
+    except TurnNotReached:
+        error = OTHERS
     except OperationalError as problem:
         locks.raise_unless_locked(problem)
-        error = "Others are being decided right now."
+        error = OTHERS
     except InterfaceError:  # no connection
         raise
     except Exception as problem:
         error = _named(svix_id, problem)
     _keep(svix_id, event, payload, error, again=True)
     return Received(svix_id, Outcome.WAITING, error)
+
+
+def _process(deliveries: list[_Delivery]) -> None:
+    """Record deliveries about different accounts and apply those that are new, all or none."""
+    with transaction.atomic(durable=True):
+        new = _record({delivery.svix_id: delivery.type for delivery in deliveries})
+        if effects := [one.effect for one in deliveries if one.svix_id in new]:
+            events.apply(effects)
+
+
+def _is_of_one_delivery(problem: BaseException) -> bool:
+    """Return whether the other deliveries of a batch may do better without the failed one."""
+    return not isinstance(problem, OperationalError | InterfaceError)
+
+
+arriving = GroupCommit(_process, alone=_is_of_one_delivery)
+"""The deliveries that arrive at this process."""
 
 
 def _type_of(payload: Any) -> str:
@@ -199,26 +228,28 @@ def _named(svix_id: str, problem: Exception) -> str:
     return f"It failed with {type(problem).__name__}: the log says where."
 
 
-def _record(svix_id: str, event: str) -> bool:
-    """Record the delivery as processed; return False if it is already known.
+def _record(types: Mapping[str, str]) -> set[str]:
+    """Record deliveries, by id, as processed; return those that are not known already.
 
-    If a copy of the delivery arrives at the same time, it waits here for the transaction of the
-    first one. The statement also limits how long the transaction waits for locks.
+    If a copy of a delivery arrives at another process at the same time, it waits here for the
+    transaction of the first one. The ids are sorted, so that two such batches cannot wait for each
+    other. The statement also limits how long the transaction waits for locks.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             INSERT INTO users_webhookdelivery AS known
                 (svix_id, type, received_at, processed_at, error, attempts)
-            VALUES (%s, %s, now(), now(), '', 1)
+            SELECT arrived.svix_id, arrived.type, now(), now(), '', 1
+            FROM unnest(%s::text[], %s::text[]) AS arrived (svix_id, type) ORDER BY 1
             ON CONFLICT (svix_id) DO UPDATE
             SET processed_at = now(), error = '', payload = NULL, attempts = known.attempts + 1
             WHERE known.payload IS NOT NULL
-            RETURNING set_config('lock_timeout', %s, true)
+            RETURNING svix_id, set_config('lock_timeout', %s, true)
             """,
-            [svix_id, event, f"{LOCK_SECONDS}s"],
+            [list(types), list(types.values()), f"{LOCK_SECONDS}s"],
         )
-        return cursor.fetchone() is not None
+        return {svix_id for svix_id, _ in cursor.fetchall()}
 
 
 def _keep(svix_id: str, event: str, payload: Any, error: str, *, again: bool) -> None:

@@ -8,13 +8,14 @@ Decisions about rows with a pending change wait until the change is resolved.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from users.clerk import ClerkUser, clock
 from users.clerk.metadata import OUR_ID
@@ -22,6 +23,7 @@ from users.clerk.types import time_from
 from users.errors import CascadeError
 from users.ids import USER_ID
 from users.models import BuilderUser, Source, SyncAttempt
+from users.sync.inbound import facts
 from users.sync.inbound.reconcile import reconcile
 from users.sync.mirror import store
 from users.sync.mirror.store import Kept
@@ -42,10 +44,18 @@ class Unusable(CascadeError):
 
 @dataclass(frozen=True)
 class Effect:
-    """The account that an event is about, and the function that applies the event."""
+    """What an event says about an account: a state of it, or `deleted_at`."""
 
     clerk_id: str
-    happen: Callable[[], None]
+    account: ClerkUser | None
+    deleted_at: datetime | None = None
+
+    @property
+    def fact(self) -> facts.Facts:
+        """Return the fact to join to the account."""
+        if self.account is None:
+            return facts.of_deletion(self.deleted_at or clock.latest())
+        return store.fact_of(self.account)
 
 
 def _user_event(payload: Payload) -> Effect:
@@ -61,8 +71,7 @@ def _deleted_event(payload: Payload) -> Effect:
     clerk_id = payload["data"].get("id")
     if not isinstance(clerk_id, str) or not USER_ID.match(clerk_id):
         raise Unusable("the event names no user")
-    deleted_at = _observed_at(payload)
-    return Effect(clerk_id, lambda: _deleted(clerk_id, deleted_at))
+    return Effect(clerk_id, None, _observed_at(payload))
 
 
 EFFECTS = {
@@ -82,8 +91,7 @@ def _effect_of(data: Any, payload: Payload) -> Effect:
         account = ClerkUser.parse(data)
     except ValueError as error:
         raise Unusable(str(error)) from None
-    account = replace(account, told_at=_observed_at(payload))
-    return Effect(account.id, lambda: _state(account))
+    return Effect(account.id, replace(account, told_at=_observed_at(payload)))
 
 
 def time_of(payload: Payload) -> datetime | None:
@@ -110,30 +118,45 @@ def _observed_at(payload: Payload) -> datetime:
 # --- Effects -------------------------------------------------------------------------------------
 
 
-def _state(account: ClerkUser) -> None:
-    _resolve_pending(account.id, lambda operation: _shown_by(account, operation))
-    _resolve_create(account)
-    _finish(account.id, store.keep(account))
+def apply(effects: Sequence[Effect]) -> None:
+    """Join the facts of events about different accounts, and reconcile what they affect."""
+    if _any_pending(effects):
+        for effect in effects:
+            _resolve_by(effect)
+    kept = store.keep_each({effect.clerk_id: effect.fact for effect in effects})
+    for clerk_id, one in kept.items():
+        _record_changes(clerk_id, one)
+    if due := [clerk_id for clerk_id, one in kept.items() if one.due]:
+        reconcile(accounts=due, source=Source.WEBHOOK)
 
 
-def _deleted(clerk_id: str, deleted_at: datetime) -> None:
-    _resolve_pending(clerk_id, _shown_by_deletion, over=True)
-    _finish(clerk_id, store.keep_deleted(clerk_id, deleted_at=deleted_at))
-
-
-def _finish(clerk_id: str, kept: Kept) -> None:
+def _record_changes(clerk_id: str, kept: Kept) -> None:
     changes = kept.changes_of(TOLD)
     if kept.newly_deleted:
         changes["deleted in Clerk"] = [False, True]
     if changes and (row := BuilderUser.objects.filter(clerk_id=clerk_id).first()):
         ours = {field for attempt in _pending_of(row.pk) for field in attempt.changes}
         if theirs := {field: change for field, change in changes.items() if field not in ours}:
-            journal.record_derived(AccountChanged.on(row, theirs), Source.WEBHOOK)
-    if kept.due:
-        reconcile(accounts=[clerk_id], source=Source.WEBHOOK)
+            journal.record_derived([AccountChanged.on(row, theirs)], Source.WEBHOOK)
 
 
 # --- Pending changes -----------------------------------------------------------------------------
+
+
+def _any_pending(effects: Sequence[Effect]) -> bool:
+    rows = BuilderUser.objects.filter(clerk_id__in=[effect.clerk_id for effect in effects])
+    claimed = [user_id for effect in effects if (user_id := _claimed_by(effect.account))]
+    concerned = Q(user__in=rows.values("pk")) | Q(user__in=claimed)
+    return SyncAttempt.objects.pending().filter(concerned).exists()
+
+
+def _resolve_by(effect: Effect) -> None:
+    account = effect.account
+    if account is None:
+        _resolve_pending(effect.clerk_id, _shown_by_deletion, over=True)
+    else:
+        _resolve_pending(effect.clerk_id, lambda operation: _shown_by(account, operation))
+        _resolve_create(account)
 
 
 def _resolve_pending(
@@ -159,12 +182,8 @@ def _resolve_pending(
 
 def _resolve_create(account: ClerkUser) -> None:
     """Finish a create whose process died before the row was stored: the account proves it."""
-    claimed = account.public_metadata.get(OUR_ID)
-    try:
-        user_id = uuid.UUID(str(claimed))
-    except ValueError:
-        return
-    if BuilderUser.objects.filter(pk=user_id).exists():
+    user_id = _claimed_by(account)
+    if user_id is None or BuilderUser.objects.filter(pk=user_id).exists():
         return
     for attempt in _pending_of(user_id):
         operation = from_attempt(attempt)
@@ -176,6 +195,14 @@ def _resolve_create(account: ClerkUser) -> None:
         ):
             _resolve(operation, None, attempt, Seen(Verdict.HAS_IT, account), over=False)
             return
+
+
+def _claimed_by(account: ClerkUser | None) -> uuid.UUID | None:
+    """Return the id of ours that the account's metadata names, which proves nothing by itself."""
+    try:
+        return uuid.UUID(str(account.public_metadata.get(OUR_ID))) if account else None
+    except ValueError:
+        return None
 
 
 def _shown_by(account: ClerkUser, operation: Operation) -> Seen | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+import orjson
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
@@ -30,7 +32,7 @@ from users.models import (
 from users.sync.inbound.decisions import derive
 from users.sync.inbound.group import Account, DecidedLink, Decisions, Group, Invited, Row
 from users.sync.mirror import agreements, store
-from users.sync.operations import Follow, Link, Unlink
+from users.sync.operations import Follow, Link, Operation, Unlink
 from users.sync.outbound import journal
 
 logger = logging.getLogger(__name__)
@@ -232,6 +234,9 @@ class _Loader:
     accounts: set[str] = field(default_factory=set)
     emails: set[str] = field(default_factory=set)
     references: set[uuid.UUID] = field(default_factory=set)
+    users: dict[uuid.UUID, BuilderUser] = field(default_factory=dict)
+    busy: set[uuid.UUID] = field(default_factory=set)
+    """Rows that somebody else is saving."""
 
     def load(
         self, *, accounts: Iterable[str], rows: Iterable[uuid.UUID], addresses: Iterable[str]
@@ -244,7 +249,7 @@ class _Loader:
             records = self._records()
             invitations = self._invitations()
             self._find_rows()
-            users, busy = self._locked()
+            self._load_rows()
             if self._size() == before:
                 break
             if before > LARGEST_GROUP * 4:
@@ -252,15 +257,15 @@ class _Loader:
                 return None
         group = Group(
             accounts={record.pk: _account(record) for record in records},
-            rows={user.pk: _row(user, busy=user.pk in busy) for user in users},
+            rows={pk: _row(user, busy=pk in self.busy) for pk, user in sorted(self.users.items())},
             invitations=[_invited(one) for one in invitations],
         )
-        return _Loaded(
-            group,
-            {user.pk: user for user in users},
-            {user.account_id for user in users if user.pk in busy or user.pending},  # type: ignore[attr-defined]
-            {record.pk: record for record in records},
-        )
+        waiting = {
+            user.account_id
+            for pk, user in self.users.items()
+            if pk in self.busy or user.pending  # type: ignore[attr-defined]
+        }
+        return _Loaded(group, self.users, waiting, {record.pk: record for record in records})
 
     def _size(self) -> int:
         return len(self.rows) + len(self.accounts) + len(self.emails) + len(self.references)
@@ -299,21 +304,24 @@ class _Loader:
             cursor.execute(_ROWS, self._keys)
             self.rows |= {user_id for (user_id,) in cursor.fetchall()}
 
-    def _locked(self) -> tuple[list[BuilderUser], set[uuid.UUID]]:
-        """Return the rows, and the ids of those that somebody else is saving."""
-        ids = sorted(self.rows)
+    def _load_rows(self) -> None:
+        """Lock and load the rows that are not loaded yet; a locked row cannot change any more."""
+        ids = sorted(self.rows - self.users.keys())
+        if not ids:
+            return
         with connection.cursor() as cursor:
             cursor.execute(_LOCK_ROWS, [ids])
             locked = {user_id for (user_id,) in cursor.fetchall()}
         agreements.observe(ids)
-        users = list(BuilderUser.objects.raw(_ROWS_WITH_AGREEMENTS, [ids]))
-        for user in users:
+        for user in BuilderUser.objects.raw(_ROWS_WITH_AGREEMENTS, [ids]):
+            self.users[user.pk] = user
+            if user.pk not in locked:
+                self.busy.add(user.pk)
             self.emails |= {emails.normalized(user.email), user.own_email} - {""}  # type: ignore[attr-defined]
             if user.account_id:
                 self.accounts.add(user.account_id)
             if user.decided_account:  # type: ignore[attr-defined]
                 self.accounts.add(user.decided_account)  # type: ignore[attr-defined]
-        return users, {user.pk for user in users} - locked
 
 
 def _account(record: ClerkAccount) -> Account:
@@ -379,6 +387,33 @@ TAKEN_BACK = "The account does not belong to this user by all that is known now.
 FOLLOWED = "The account holds this."
 
 
+DERIVED = ("name", "email", "clerk_id")
+"""Columns of a row that decisions change."""
+
+# An account follows its row, as in `agreements`.
+_WRITE_ROWS = """
+WITH decided AS (
+    SELECT id, name, email, clerk_id, updated_at
+    FROM jsonb_populate_recordset(NULL::users, %s::jsonb)
+), accounts AS (
+    UPDATE users_clerkaccount SET user_id = decided.id
+    FROM decided
+    WHERE users_clerkaccount.clerk_id = decided.clerk_id
+        AND users_clerkaccount.user_id IS DISTINCT FROM decided.id
+)
+UPDATE users SET name = decided.name, email = decided.email, clerk_id = decided.clerk_id,
+    updated_at = decided.updated_at
+FROM decided WHERE users.id = decided.id
+"""
+_AGREED = [field.column for field in Agreement._meta.concrete_fields if not field.primary_key]
+_WRITE_AGREEMENTS = f"""
+UPDATE users_agreement AS agreement
+SET {", ".join(f"{column} = decided.{column}" for column in _AGREED)}
+FROM jsonb_populate_recordset(NULL::users_agreement, %s::jsonb) AS decided
+WHERE agreement.user_id = decided.user_id
+"""
+
+
 class _Apply:
     """Write decisions into rows, agreements, accounts, invitations and the journal."""
 
@@ -393,8 +428,10 @@ class _Apply:
         changed = [row for row in self.decisions.rows.values() if row != before[row.id]]
         self._release_accounts(changed)
         self._park(changed)
-        for row in changed:
-            self._write_row(before[row.id], row)
+        if changed:
+            self._record(changed)
+            self._write_rows(changed)
+            self._write_agreements(changed)
         self._settle_invitations()
         self._write_accounts()
 
@@ -410,43 +447,59 @@ class _Apply:
         ClerkAccount.objects.filter(user__in=ids).update(user=None)
 
     def _park(self, changed: list[Row]) -> None:
-        """Give rows whose email changes a temporary one first, as they may swap addresses."""
-        moving = [row for row in changed if row.email != self.loaded.group.rows[row.id].email]
-        if len(moving) < 2:
-            return
+        """Give rows whose email goes to another row a temporary one first: rows swap addresses."""
+        before = self.loaded.group.rows
+        wanted = {row.email for row in changed if row.email != before[row.id].email}
         with guard.synchronized():
-            for row in moving:
-                BuilderUser.objects.filter(pk=row.id).update(email=PARKED.format(row.id))
+            for row in changed:
+                if row.email != before[row.id].email and before[row.id].email in wanted:
+                    BuilderUser.objects.filter(pk=row.id).update(email=PARKED.format(row.id))
 
-    def _write_row(self, before: Row, row: Row) -> None:
-        for operation, details in _operations(self.loaded.users[row.id], before, row):
-            operation.details |= details
-            journal.record_derived(operation, self.source)
-        columns = {
-            column: getattr(row, column)
-            for column in ("name", "email", "clerk_id")
-            if getattr(row, column) != getattr(before, column)
-        }
-        if columns:
-            with guard.synchronized():
-                BuilderUser.objects.filter(pk=row.id).update(updated_at=timezone.now(), **columns)
-        if "clerk_id" in columns and row.clerk_id:
-            ClerkAccount.objects.filter(pk=row.clerk_id).update(user=row.id)
-        Agreement.objects.filter(pk=row.id).update(
-            clerk_id=row.clerk_id,
-            linked_by=row.linked_by,
-            linked_since=row.linked_since,
-            linked_at=row.linked_at,
-            name=row.agreed_name,
-            name_version=row.agreed_name_version,
-            email=row.agreed_email,
-            email_version=row.agreed_email_version,
-            own_name=row.own_name,
-            own_email=row.own_email,
-            own_email_since=row.own_email_since,
-            note=row.note,
-            decided_link=_stored(row.decided_link),
-        )
+    def _record(self, changed: list[Row]) -> None:
+        """Record in the journal what the changes of rows are, each with its reason."""
+        operations: list[Operation] = []
+        for row in changed:
+            before = self.loaded.group.rows[row.id]
+            for operation, details in _operations(self.loaded.users[row.id], before, row):
+                operation.details |= details
+                operations.append(operation)
+        if operations:
+            journal.record_derived(operations, self.source)
+
+    def _write_rows(self, changed: list[Row]) -> None:
+        before = self.loaded.group.rows
+        now = timezone.now()
+        rows = [
+            {"id": row.id, "updated_at": now} | {column: getattr(row, column) for column in DERIVED}
+            for row in changed
+            if any(getattr(row, column) != getattr(before[row.id], column) for column in DERIVED)
+        ]
+        if rows:
+            with connection.cursor() as cursor:
+                cursor.execute(_WRITE_ROWS, [orjson.dumps(rows).decode()])
+
+    def _write_agreements(self, changed: list[Row]) -> None:
+        agreements = [
+            {
+                "user_id": row.id,
+                "clerk_id": row.clerk_id,
+                "linked_by": row.linked_by,
+                "linked_since": row.linked_since,
+                "linked_at": row.linked_at,
+                "name": row.agreed_name,
+                "name_version": row.agreed_name_version,
+                "email": row.agreed_email,
+                "email_version": row.agreed_email_version,
+                "own_name": row.own_name,
+                "own_email": row.own_email,
+                "own_email_since": row.own_email_since,
+                "note": row.note,
+                "decided_link": _stored(row.decided_link),
+            }
+            for row in changed
+        ]
+        with connection.cursor() as cursor:
+            cursor.execute(_WRITE_AGREEMENTS, [orjson.dumps(agreements).decode()])
 
     def _settle_invitations(self) -> None:
         now = timezone.now()
@@ -463,11 +516,14 @@ class _Apply:
         for clerk_id, row_id in self.decisions.replaced.items():
             self._replace(clerk_id, row_id)
         waiting = self.loaded.waiting
+        changed: dict[tuple[str, bool], list[str]] = defaultdict(list)
         for clerk_id, record in self.loaded.records.items():
             note = self.decisions.notes.get(clerk_id, record.note)
             due = clerk_id in waiting or (record.reconcile_due and bool(waiting))
             if (note, due) != (record.note, record.reconcile_due):
-                ClerkAccount.objects.filter(pk=clerk_id).update(note=note, reconcile_due=due)
+                changed[note, due].append(clerk_id)
+        for (note, due), clerk_ids in changed.items():
+            ClerkAccount.objects.filter(pk__in=clerk_ids).update(note=note, reconcile_due=due)
 
     def _replace(self, clerk_id: str, row_id: uuid.UUID) -> None:
         account = self.loaded.group.accounts[clerk_id]

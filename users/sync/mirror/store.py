@@ -177,12 +177,12 @@ def lock() -> None:
 
 def keep(user: ClerkUser) -> Kept:
     """Join a user as an answer or an event of Clerk shows it."""
-    return keep_facts(user.id, _fact(user))
+    return keep_facts(user.id, fact_of(user))
 
 
 def keep_answer(user: ClerkUser) -> Kept:
     """Join the answer to our own change while holding the lock; such an answer is always new."""
-    return _join_locked({user.id: _fact(user)})[user.id]
+    return _join_locked({user.id: fact_of(user)})[user.id]
 
 
 def keep_deleted(clerk_id: str, *, deleted_at: datetime | None = None) -> Kept:
@@ -200,21 +200,26 @@ def keep_not_found(clerk_id: str) -> Kept:
 
 
 def keep_facts(clerk_id: str, fact: Facts) -> Kept:
-    """Join one fact; a fact that changes nothing does not wait for the lock."""
-    known = _known([clerk_id]).get(clerk_id)
-    if (
-        known is not None
-        and facts.join(known, fact) == known
-        and not agreements.would_agree({clerk_id: fact})
-    ):
-        return Kept(known, known, due=False)
-    [kept] = _join({clerk_id: fact}).values()
-    return kept
+    """Join one fact."""
+    return keep_each({clerk_id: fact})[clerk_id]
+
+
+def keep_each(page: Mapping[str, Facts]) -> dict[str, Kept]:
+    """Join a fact to each account; facts that change nothing do not wait for the lock."""
+    known = _known(list(page))
+    same = {
+        clerk_id: Kept(known[clerk_id], known[clerk_id], due=False)
+        for clerk_id, fact in page.items()
+        if clerk_id in known and facts.join(known[clerk_id], fact) == known[clerk_id]
+    }
+    if len(same) == len(page) and not agreements.would_agree(page):
+        return same
+    return _join(page)
 
 
 def keep_all(users: Iterable[ClerkUser]) -> list[str]:
     """Join a page of a scan in few round trips; return the ids that must be reconciled."""
-    page = {user.id: _fact(user) for user in users}
+    page = {user.id: fact_of(user) for user in users}
     if not page:
         return []
     return [clerk_id for clerk_id, kept in _join(page, in_bulk=True).items() if kept.due]
@@ -236,7 +241,8 @@ def mark_due() -> None:
         cursor.execute(_MARK_ALL_DUE)
 
 
-def _fact(user: ClerkUser) -> Facts:
+def fact_of(user: ClerkUser) -> Facts:
+    """Return the fact that an answer or an event holds."""
     return facts.of_user(user, observed_at=user.asked_at or user.told_at or clock.now())
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
@@ -15,15 +15,14 @@ from typing import Any
 from django.conf import settings
 from django.contrib.admin.models import ADDITION, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db import IntegrityError, connection
+from django.db import IntegrityError
 from django.db.models.functions import Now
 from django.utils import timezone
-from psycopg.types.json import Jsonb
 
 from users.clerk import Deadline
 from users.errors import ChangeFailed, Repeated
 from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
-from users.sync.actors import SERVICE_USERNAME, Actor, Person, service_user
+from users.sync.actors import Actor, Person, service_user
 from users.sync.operations import Operation
 
 MESSAGE_LENGTH = 2000
@@ -48,17 +47,12 @@ def record(
     """
     person = actor if isinstance(actor, Person) else None
     with _as_repeated() if token else nullcontext():
-        return SyncAttempt.objects.create(
-            user_id=operation.user_id,
-            label=operation.label,
-            clerk_id=operation.clerk_id,
-            operation=operation.kind,
+        attempt = _attempt(
+            operation,
             source=source,
             actor_id=actor.pk if actor else None,
             actor_name=person.name if person else "",
             actor_clerk_id=person.clerk_id if person else "",
-            changes=operation.changes,
-            details=operation.details,
             status=status,
             run=run,
             token=token,
@@ -67,6 +61,20 @@ def record(
             message=failure.full_message[:MESSAGE_LENGTH] if failure else "",
             settled_at=None if status == Status.STARTED else timezone.now(),
         )
+        attempt.save(force_insert=True)
+        return attempt
+
+
+def _attempt(operation: Operation, **values: Any) -> SyncAttempt:
+    return SyncAttempt(
+        user_id=operation.user_id,
+        label=operation.label,
+        clerk_id=operation.clerk_id,
+        operation=operation.kind,
+        changes=operation.changes,
+        details=operation.details,
+        **values,
+    )
 
 
 @contextmanager
@@ -102,49 +110,21 @@ def _late_after(deadline: Deadline) -> Any:
     return Now() + timedelta(seconds=deadline.remaining() + settings.CLERK_SETTLE_SECONDS)
 
 
-_RECORD_DERIVED = """
-WITH attempt AS (
-    INSERT INTO users_syncattempt
-        (user_id, label, clerk_id, operation, source, changes, details, status, error_code,
-         message, trace_id, started_at, settled_at)
-    VALUES (%(user)s, %(label)s, %(clerk_id)s, %(kind)s, %(source)s, %(changes)s, %(details)s,
-            %(status)s, '', '', '', %(now)s, %(now)s)
-)
-INSERT INTO django_admin_log
-    (action_time, user_id, content_type_id, object_id, object_repr, action_flag, change_message)
-SELECT %(now)s, auth_user.id, %(type)s, %(user)s, %(repr)s, %(flag)s, %(message)s
-FROM auth_user WHERE username = %(actor)s AND %(logged)s
-"""
-
-
-def record_derived(operation: Operation, source: Source) -> None:
+def record_derived(operations: Sequence[Operation], source: Source) -> None:
     """Record what followed from facts, with the service user as its author.
 
-    Does what `record` does, and what `log` does if the row changed. It is one statement, because
-    events come by the thousand.
+    Does for all operations together what `record` does, and what `log` does if the row changed.
     """
-    parameters: dict[str, Any] = {
-        "user": operation.user_id,
-        "label": operation.label,
-        "clerk_id": operation.clerk_id,
-        "kind": operation.kind,
-        "source": source,
-        "changes": Jsonb(operation.changes),
-        "details": Jsonb(operation.details),
-        "status": Status.APPLIED,
-        "now": timezone.now(),
-        "type": ContentType.objects.get_for_model(BuilderUser).pk,
-        "repr": operation.label[:200],
-        "flag": operation.log_flag,
-        "message": _change_message(operation),
-        "actor": SERVICE_USERNAME,
-        "logged": operation.changes_row,
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_RECORD_DERIVED, parameters)
-        logged = cursor.rowcount == 1
-    if operation.changes_row and not logged:  # the service user does not exist yet
-        log(operation)
+    now = timezone.now()
+    SyncAttempt.objects.bulk_create(
+        _attempt(operation, source=source, status=Status.APPLIED, settled_at=now)
+        for operation in operations
+    )
+    if logged := [operation for operation in operations if operation.changes_row]:
+        actor_id = service_user().pk
+        LogEntry.objects.bulk_create(
+            _log_entry(operation, actor_id, _change_message(operation)) for operation in logged
+        )
 
 
 def resolve(
@@ -213,8 +193,12 @@ def log(operation: Operation, *, actor_id: int | None = None, person: str = "") 
     if person:
         told = LogEntry(change_message=message).get_change_message()
         message = f"{told} By {person}, at the front end."
-    LogEntry.objects.create(
-        user_id=actor_id or service_user().pk,
+    _log_entry(operation, actor_id or service_user().pk, message).save(force_insert=True)
+
+
+def _log_entry(operation: Operation, actor_id: int, message: str) -> LogEntry:
+    return LogEntry(
+        user_id=actor_id,
         content_type_id=ContentType.objects.get_for_model(BuilderUser).pk,
         object_id=str(operation.user_id),
         object_repr=operation.label[:200],

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -126,8 +127,9 @@ def apply(effects: Sequence[Effect]) -> None:
     kept = store.keep_each({effect.clerk_id: effect.fact for effect in effects})
     for clerk_id, one in kept.items():
         _record_changes(clerk_id, one)
-    if due := [clerk_id for clerk_id, one in kept.items() if one.due]:
-        reconcile(accounts=due, source=Source.WEBHOOK)
+    if due := {clerk_id: one.after for clerk_id, one in kept.items() if one.due}:
+        held = chain.from_iterable(facts.emails_of(known) for known in due.values())
+        reconcile(accounts=due, addresses=held, source=Source.WEBHOOK)
 
 
 def _record_changes(clerk_id: str, kept: Kept) -> None:

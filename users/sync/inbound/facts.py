@@ -99,6 +99,11 @@ def of_user(user: ClerkUser, *, observed_at: datetime) -> Facts:
     )
 
 
+def emails_of(known: Facts) -> set[str]:
+    """Return all emails by which an account is known."""
+    return {*known.addresses, emails.normalized(known.email.value or "")} - {""}
+
+
 def of_deletion(deleted_at: datetime) -> Facts:
     """Return the facts of a deletion.
 

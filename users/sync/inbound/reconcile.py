@@ -9,7 +9,7 @@ import json
 import logging
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -155,7 +155,7 @@ class _Loaded:
 
 _ROWS = """
 SELECT id FROM users
-WHERE id = ANY(%(rows)s) OR clerk_id = ANY(%(accounts)s) OR lower(email) = ANY(%(emails)s)
+WHERE clerk_id = ANY(%(accounts)s) OR lower(email) = ANY(%(emails)s)
     OR id IN (SELECT user_id FROM users_agreement WHERE own_email = ANY(%(emails)s))
     OR id IN (
         SELECT user_id FROM users_agreement
@@ -237,6 +237,8 @@ class _Loader:
     users: dict[uuid.UUID, BuilderUser] = field(default_factory=dict)
     busy: set[uuid.UUID] = field(default_factory=set)
     """Rows that somebody else is saving."""
+    records: list[ClerkAccount] = field(default_factory=list)
+    invitations: list[Invitation] = field(default_factory=list)
 
     def load(
         self, *, accounts: Iterable[str], rows: Iterable[uuid.UUID], addresses: Iterable[str]
@@ -244,31 +246,31 @@ class _Loader:
         """Load and lock a group; return None if it is too large to be decided together."""
         self.rows, self.accounts = set(rows), set(accounts)
         self.emails = {emails.normalized(email) for email in addresses} - {""}
-        while True:
-            before = self._size()
-            records = self._records()
-            invitations = self._invitations()
-            self._find_rows()
-            self._load_rows()
-            if self._size() == before:
-                break
-            if before > LARGEST_GROUP * 4:
+        # Each step, with what it starts from; it is taken again when that has grown.
+        steps: dict[Callable[[], None], tuple[Sized, ...]] = {
+            self._find_rows: (self.accounts, self.emails),
+            self._load_rows: (self.rows,),
+            self._find_accounts: (self.accounts, self.emails, self.references, self.rows),
+            self._find_invitations: (self.rows, self.references, self.emails),
+        }
+        seen: dict[Callable[[], None], int] = {}
+        while again := [step for step, keys in steps.items() if seen.get(step) != _size(keys)]:
+            if _size(steps[self._find_accounts]) > LARGEST_GROUP * 4:
                 logger.error("Too much belongs together to be reconciled: %s", sorted(accounts)[:3])
                 return None
+            seen[again[0]] = _size(steps[again[0]])
+            again[0]()
         group = Group(
-            accounts={record.pk: _account(record) for record in records},
+            accounts={record.pk: _account(record) for record in self.records},
             rows={pk: _row(user, busy=pk in self.busy) for pk, user in sorted(self.users.items())},
-            invitations=[_invited(one) for one in invitations],
+            invitations=[_invited(one) for one in self.invitations],
         )
         waiting = {
             user.account_id
             for pk, user in self.users.items()
             if pk in self.busy or user.pending  # type: ignore[attr-defined]
         }
-        return _Loaded(group, self.users, waiting, {record.pk: record for record in records})
-
-    def _size(self) -> int:
-        return len(self.rows) + len(self.accounts) + len(self.emails) + len(self.references)
+        return _Loaded(group, self.users, waiting, {record.pk: record for record in self.records})
 
     @property
     def _keys(self) -> dict[str, Any]:
@@ -279,25 +281,23 @@ class _Loader:
             "references": list(self.references),
         }
 
-    def _records(self) -> list[ClerkAccount]:
-        records = list(ClerkAccount.objects.raw(_ACCOUNTS, self._keys))
-        for record in records:
+    def _find_accounts(self) -> None:
+        self.records = list(ClerkAccount.objects.raw(_ACCOUNTS, self._keys))
+        for record in self.records:
             self.accounts.add(record.pk)
             self.emails |= {*record.addresses, emails.normalized(record.known_email)} - {""}
             if record.reference is not None:
                 self.references.add(record.reference)
             if record.claimed_id is not None and record.user_id is None:
                 self.rows.add(record.claimed_id)
-        return records
 
-    def _invitations(self) -> list[Invitation]:
-        invitations = list(Invitation.objects.raw(_INVITATIONS, self._keys))
-        for invitation in invitations:
+    def _find_invitations(self) -> None:
+        self.invitations = list(Invitation.objects.raw(_INVITATIONS, self._keys))
+        for invitation in self.invitations:
             self.rows.add(invitation.user_id)
             self.references.add(invitation.reference)
             if invitation.open:
                 self.emails.add(emails.normalized(invitation.email))
-        return invitations
 
     def _find_rows(self) -> None:
         with connection.cursor() as cursor:
@@ -307,8 +307,6 @@ class _Loader:
     def _load_rows(self) -> None:
         """Lock and load the rows that are not loaded yet; a locked row cannot change any more."""
         ids = sorted(self.rows - self.users.keys())
-        if not ids:
-            return
         with connection.cursor() as cursor:
             cursor.execute(_LOCK_ROWS, [ids])
             locked = {user_id for (user_id,) in cursor.fetchall()}
@@ -322,6 +320,10 @@ class _Loader:
                 self.accounts.add(user.account_id)
             if user.decided_account:  # type: ignore[attr-defined]
                 self.accounts.add(user.decided_account)  # type: ignore[attr-defined]
+
+
+def _size(keys: Iterable[Sized]) -> int:
+    return sum(map(len, keys))
 
 
 def _account(record: ClerkAccount) -> Account:

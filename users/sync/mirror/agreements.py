@@ -102,6 +102,16 @@ FROM users CROSS JOIN LATERAL (
 WHERE users.id = agreement.user_id AND (other_name OR other_email) {{rows}}
 """
 
+# Nearly always there is nothing to observe, and this finds it out in a tenth of the time.
+_UNOBSERVED = f"""
+SELECT users.id FROM users LEFT JOIN users_agreement AS agreement ON agreement.user_id = users.id
+WHERE (agreement.user_id IS NULL OR agreement.clerk_id IS DISTINCT FROM {_LINKED}
+    OR users.name <> agreement.own_name AND (users.name IS DISTINCT FROM agreement.name
+        OR users.updated_at < now() - interval '28 hours')
+    OR users.email <> agreement.own_email AND (users.email IS DISTINCT FROM agreement.email
+        OR users.updated_at < now() - interval '28 hours')) {{rows}}
+"""
+
 _OWN = f"""
 UPDATE users_agreement AS agreement SET
     own_name = users.name,
@@ -133,6 +143,16 @@ _SOME_ACCOUNTS = _ACCOUNTS.format(
     # Stated for both tables, so that the planner reads neither of them as a whole.
     accounts="AND known.clerk_id = ANY(%s) AND users.clerk_id = ANY(%s)",
 )
+
+_MISASSIGNED = """
+SELECT EXISTS (
+    SELECT FROM users_clerkaccount AS known LEFT JOIN users ON users.clerk_id = known.clerk_id
+    WHERE known.clerk_id = ANY(%s) AND known.user_id IS DISTINCT FROM users.id
+) OR EXISTS (
+    SELECT FROM users JOIN users_clerkaccount AS other ON other.user_id = users.id
+    WHERE users.clerk_id = ANY(%s) AND other.clerk_id <> users.clerk_id
+)
+"""
 
 # A fact that shows the row's value makes both agree, however late it arrives. A fact that is older
 # than the last agreement does not.
@@ -168,10 +188,12 @@ def follow(facts: Mapping[str, Facts]) -> set[str]:
 
     Return the ids of the accounts that agree on something new.
     """
+    ids = list(facts)
     with connection.cursor() as cursor:
-        cursor.execute(f"{_SOME_ACCOUNTS}; {_AGREE}", [*[list(facts)] * 4, *_told(facts)])
-        while cursor.nextset():
-            pass
+        cursor.execute(_MISASSIGNED, [ids] * 2)
+        if cursor.fetchone()[0]:
+            cursor.execute(_SOME_ACCOUNTS, [ids] * 4)
+        cursor.execute(_AGREE, _told(facts))
         return {clerk_id for (clerk_id,) in cursor.fetchall()}
 
 
@@ -179,9 +201,10 @@ def observe_accounts(clerk_ids: Sequence[str]) -> None:
     """Observe the rows that have these accounts, before new facts about the accounts are stored."""
     some = "AND users.clerk_id = ANY(%s)"
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"{_NEW.format(rows=some)}; {_OTHER_ACCOUNT.format(rows=some)}", [list(clerk_ids)] * 2
-        )
+        cursor.execute(_UNOBSERVED.format(rows=some), [list(clerk_ids)])
+        if cursor.fetchone():
+            new, other_account = _NEW.format(rows=some), _OTHER_ACCOUNT.format(rows=some)
+            cursor.execute(f"{new}; {other_account}", [list(clerk_ids)] * 2)
 
 
 def would_agree(facts: Mapping[str, Facts]) -> bool:
@@ -257,13 +280,12 @@ def own(user_id: uuid.UUID, *, at: datetime | None = None) -> None:
 
 def observe(user_ids: Sequence[uuid.UUID]) -> None:
     """Update the agreements of these rows with what other applications wrote."""
-    ids = list(user_ids)
     some = "AND users.id = ANY(%s)"
     with connection.cursor() as cursor:
-        cursor.execute(
-            "; ".join(part.format(rows=some) for part in (_NEW, _OTHER_ACCOUNT, _OTHER_VALUES)),
-            [ids] * 3,
-        )
+        cursor.execute(_UNOBSERVED.format(rows=some), [list(user_ids)])
+        if ids := [user_id for (user_id,) in cursor.fetchall()]:
+            parts = [part.format(rows=some) for part in (_NEW, _OTHER_ACCOUNT, _OTHER_VALUES)]
+            cursor.execute("; ".join(parts), [ids] * 3)
 
 
 def observe_all() -> None:

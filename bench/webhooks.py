@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import statistics
 import threading
 import time
@@ -68,8 +69,8 @@ def measure(sandbox: Sandbox) -> None:
     chance = random.Random(7)
     events = live(sandbox, USERS)
     copy_for_the_bare_view(sandbox)
-    secret = {"CLERK_WEBHOOK_SIGNING_SECRET": sandbox.webhooks.secret}
-    with serving(**secret) as real, serving("bench.bare", **secret) as bare:
+    environment = production(sandbox)
+    with serving(**environment) as real, serving("bench.bare", **environment) as bare:
         burst = events * 2
         chance.shuffle(burst)
         compare(f"burst of {len(events)} events, each twice, shuffled", sandbox, burst, real, bare)
@@ -81,6 +82,16 @@ def measure(sandbox: Sandbox) -> None:
     if wrong:
         raise SystemExit(f"{len(wrong)} rows are wrong: {wrong[:5]}")
     print(f"all {USERS} rows are right")
+
+
+def production(sandbox: Sandbox) -> dict[str, str]:
+    """Return the settings of an installation: under DEBUG, Django logs every statement."""
+    return {
+        "DEBUG": "0",
+        "SECRET_KEY": secrets.token_urlsafe(60),
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "CLERK_WEBHOOK_SIGNING_SECRET": sandbox.webhooks.secret,
+    }
 
 
 def compare(what: str, sandbox: Sandbox, events: list[Event], real: int, bare: int) -> None:
@@ -242,7 +253,7 @@ def deliver(sandbox: Sandbox, events: list[Event], port: int) -> tuple[float, Co
                 body, headers = todo.popleft()
             except IndexError:
                 break
-            connection.request("POST", PATH, body, headers)
+            connection.request("POST", PATH, body, headers | {"X-Forwarded-Proto": "https"})
             answer = connection.getresponse()
             text = answer.read(200).decode().strip()
             mine[text if answer.status == 200 else f"{answer.status} {text[:80]}"] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -85,8 +85,7 @@ def receive(svix_id: str, body: bytes) -> Received:
         payload = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return _keep_unusable(svix_id, body.decode(), "the body is signed, but it is not JSON")
-    _check_instance(payload)
-    return _apply(svix_id, payload)
+    return _apply(svix_id, payload, stored=False)
 
 
 def retry(svix_ids: list[str] | None = None) -> list[Received]:
@@ -94,7 +93,7 @@ def retry(svix_ids: list[str] | None = None) -> list[Received]:
     kept = WebhookDelivery.objects.filter(payload__isnull=False)
     kept = kept.filter(processed_at=None) if svix_ids is None else kept.filter(pk__in=svix_ids)
     return [
-        _apply(delivery.svix_id, delivery.payload)
+        _apply(delivery.svix_id, delivery.payload, stored=True)
         for delivery in kept.order_by("received_at").only("svix_id", "payload")
     ]
 
@@ -130,19 +129,18 @@ def _no_number(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 
-def _check_instance(payload: Any) -> None:
-    """Raise `OtherInstance` unless the event names the remembered instance."""
+def _check_instance(payloads: Iterable[Any]) -> None:
+    """Raise `OtherInstance` unless all events name the remembered instance."""
     ours = _our_instance()
-    named = payload.get("instance_id") if isinstance(payload, dict) else None
-    if ours is None or named == ours:
-        return
-    known = isinstance(named, str) and INSTANCE_ID.match(named)
-    reason = (
-        f"It is of {f'the Clerk instance {named}' if known else 'no Clerk instance'}; the one of "
-        f"our users is {ours}. Is the endpoint set up in the right instance?"
-    )
-    note_refused(reason, signed=True)
-    raise OtherInstance(reason)
+    for payload in payloads:
+        named = payload.get("instance_id") if isinstance(payload, dict) else None
+        if ours is not None and named != ours:
+            known = isinstance(named, str) and INSTANCE_ID.match(named)
+            of = f"the Clerk instance {named}" if known else "no Clerk instance"
+            raise OtherInstance(
+                f"It is of {of}; the one of our users is {ours}. "
+                "Is the endpoint set up in the right instance?"
+            )
 
 
 def _our_instance() -> str | None:
@@ -155,30 +153,45 @@ def _our_instance() -> str | None:
 
 @dataclass(frozen=True)
 class _Delivery:
-    """A delivery whose event can be applied."""
+    """A delivery whose event can be applied; `stored` if it was accepted before."""
 
     svix_id: str
     type: str
+    payload: Any
     effect: events.Effect
+    stored: bool
 
 
-def _apply(svix_id: str, payload: Any) -> Received:
+def _apply(svix_id: str, payload: Any, *, stored: bool) -> Received:
+    try:
+        return _applied(svix_id, payload, stored=stored)
+    except OtherInstance as reason:
+        note_refused(str(reason), signed=True)
+        raise
+
+
+def _applied(svix_id: str, payload: Any, *, stored: bool) -> Received:
     try:
         event = _type_of(payload)
-        if event not in events.EFFECTS:
-            return Received(svix_id, Outcome.NOT_READ)
-        delivery = _Delivery(svix_id, event, events.EFFECTS[event](payload))
+        effect = events.EFFECTS[event](payload) if event in events.EFFECTS else None
     except Unusable as reason:
+        if not stored:
+            _check_instance([payload])
         return _keep_unusable(svix_id, payload, str(reason))
+    if effect is None:
+        if not stored:
+            _check_instance([payload])
+        return Received(svix_id, Outcome.NOT_READ)
+    delivery = _Delivery(svix_id, event, payload, effect, stored)
     try:
-        arriving.submit(delivery, key=delivery.effect.clerk_id, wait=LOCK_SECONDS)
+        arriving.submit(delivery, key=effect.clerk_id, wait=LOCK_SECONDS)
         return Received(svix_id, Outcome.TAKEN)
     except TurnNotReached:
         error = OTHERS
     except OperationalError as problem:
         locks.raise_unless_locked(problem)
         error = OTHERS
-    except InterfaceError:  # no connection
+    except (InterfaceError, OtherInstance):  # there is no connection; it is not ours
         raise
     except Exception as problem:
         error = _named(svix_id, problem)
@@ -189,6 +202,7 @@ def _apply(svix_id: str, payload: Any) -> Received:
 def _process(deliveries: list[_Delivery]) -> None:
     """Record deliveries about different accounts and apply those that are new, all or none."""
     with transaction.atomic(durable=True):
+        _check_instance(one.payload for one in deliveries if not one.stored)
         new = _record({delivery.svix_id: delivery.type for delivery in deliveries})
         if effects := [one.effect for one in deliveries if one.svix_id in new]:
             events.apply(effects)

@@ -8,6 +8,7 @@ Decisions about rows with a pending change wait until the change is resolved.
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,8 +16,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db import IntegrityError, connection, transaction
 
 from users.clerk import ClerkUser, clock
 from users.clerk.metadata import OUR_ID
@@ -125,31 +125,57 @@ def apply(effects: Sequence[Effect]) -> None:
         for effect in effects:
             _resolve_by(effect)
     kept = store.keep_each({effect.clerk_id: effect.fact for effect in effects})
-    for clerk_id, one in kept.items():
-        _record_changes(clerk_id, one)
+    _record_changes(kept)
     if due := {clerk_id: one.after for clerk_id, one in kept.items() if one.due}:
         held = chain.from_iterable(facts.emails_of(known) for known in due.values())
         reconcile(accounts=due, addresses=held, source=Source.WEBHOOK)
 
 
-def _record_changes(clerk_id: str, kept: Kept) -> None:
-    changes = kept.changes_of(TOLD)
-    if kept.newly_deleted:
-        changes["deleted in Clerk"] = [False, True]
-    if changes and (row := BuilderUser.objects.filter(clerk_id=clerk_id).first()):
-        ours = {field for attempt in _pending_of(row.pk) for field in attempt.changes}
-        if theirs := {field: change for field, change in changes.items() if field not in ours}:
-            journal.record_derived([AccountChanged.on(row, theirs)], Source.WEBHOOK)
+def _record_changes(kept: Mapping[str, Kept]) -> None:
+    """Record what changed about the accounts themselves, unless a pending change says the same."""
+    changes = {clerk_id: changed for clerk_id, one in kept.items() if (changed := _changes(one))}
+    if not changes:
+        return
+    rows = BuilderUser.objects.filter(clerk_id__in=changes).in_bulk()
+    ours: dict[uuid.UUID | None, set[str]] = defaultdict(set)
+    for attempt in SyncAttempt.objects.pending().filter(user__in=rows):
+        ours[attempt.user_id] |= attempt.changes.keys()
+    operations = [
+        AccountChanged.on(row, theirs)
+        for row in rows.values()
+        if (theirs := _without(changes[row.account_id], ours[row.pk]))
+    ]
+    if operations:
+        journal.record_derived(operations, Source.WEBHOOK)
+
+
+def _changes(kept: Kept) -> dict[str, list[Any]]:
+    deleted = {"deleted in Clerk": [False, True]} if kept.newly_deleted else {}
+    return kept.changes_of(TOLD) | deleted
+
+
+def _without(changes: Mapping[str, list[Any]], fields: set[str]) -> dict[str, list[Any]]:
+    return {field: change for field, change in changes.items() if field not in fields}
 
 
 # --- Pending changes -----------------------------------------------------------------------------
 
 
+_ANY_PENDING = """
+SELECT EXISTS (
+    SELECT FROM users_syncattempt WHERE status = 'started' AND (
+        user_id = ANY(%s) OR user_id IN (SELECT id FROM users WHERE clerk_id = ANY(%s))
+    )
+)
+"""
+
+
 def _any_pending(effects: Sequence[Effect]) -> bool:
-    rows = BuilderUser.objects.filter(clerk_id__in=[effect.clerk_id for effect in effects])
+    # Raw SQL: events arrive by the thousand, and building the query in Django takes longer.
     claimed = [user_id for effect in effects if (user_id := _claimed_by(effect.account))]
-    concerned = Q(user__in=rows.values("pk")) | Q(user__in=claimed)
-    return SyncAttempt.objects.pending().filter(concerned).exists()
+    with connection.cursor() as cursor:
+        cursor.execute(_ANY_PENDING, [claimed, [effect.clerk_id for effect in effects]])
+        return bool(cursor.fetchone()[0])
 
 
 def _resolve_by(effect: Effect) -> None:

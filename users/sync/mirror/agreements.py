@@ -112,6 +112,9 @@ WHERE (agreement.user_id IS NULL OR agreement.clerk_id IS DISTINCT FROM {_LINKED
         OR users.updated_at < now() - interval '28 hours')) {{rows}}
 """
 
+UNOBSERVED_ROWS = _UNOBSERVED.format(rows="AND users.id = ANY(%s)")
+"""Selects the rows whose agreement does not know yet what others wrote."""
+
 _OWN = f"""
 UPDATE users_agreement AS agreement SET
     own_name = users.name,
@@ -190,11 +193,12 @@ def follow(facts: Mapping[str, Facts]) -> set[str]:
     """
     ids = list(facts)
     with connection.cursor() as cursor:
-        cursor.execute(_MISASSIGNED, [ids] * 2)
+        cursor.execute(f"{_AGREE}; {_MISASSIGNED}", [*_told(facts), ids, ids])
+        agreed = {clerk_id for (clerk_id,) in cursor.fetchall()}
+        cursor.nextset()
         if cursor.fetchone()[0]:
             cursor.execute(_SOME_ACCOUNTS, [ids] * 4)
-        cursor.execute(_AGREE, _told(facts))
-        return {clerk_id for (clerk_id,) in cursor.fetchall()}
+        return agreed
 
 
 def observe_accounts(clerk_ids: Sequence[str]) -> None:
@@ -280,12 +284,13 @@ def own(user_id: uuid.UUID, *, at: datetime | None = None) -> None:
 
 def observe(user_ids: Sequence[uuid.UUID]) -> None:
     """Update the agreements of these rows with what other applications wrote."""
+    ids = list(user_ids)
     some = "AND users.id = ANY(%s)"
     with connection.cursor() as cursor:
-        cursor.execute(_UNOBSERVED.format(rows=some), [list(user_ids)])
-        if ids := [user_id for (user_id,) in cursor.fetchall()]:
-            parts = [part.format(rows=some) for part in (_NEW, _OTHER_ACCOUNT, _OTHER_VALUES)]
-            cursor.execute("; ".join(parts), [ids] * 3)
+        cursor.execute(
+            "; ".join(part.format(rows=some) for part in (_NEW, _OTHER_ACCOUNT, _OTHER_VALUES)),
+            [ids] * 3,
+        )
 
 
 def observe_all() -> None:

@@ -205,7 +205,9 @@ def keep_facts(clerk_id: str, fact: Facts) -> Kept:
 
 
 def keep_each(page: Mapping[str, Facts]) -> dict[str, Kept]:
-    """Join a fact to each account; facts that change nothing do not wait for the lock."""
+    """Join a fact to each account; a single one that changes nothing does not wait for the lock."""
+    if len(page) > 1:
+        return _join(page)
     known = _known(list(page))
     same = {
         clerk_id: Kept(known[clerk_id], known[clerk_id], due=False)

@@ -37,7 +37,7 @@ The steps of an edit, from the form to both stores:
 
 The steps of an event:
 
-    inbound.deliveries.receive        records it once
+    inbound.deliveries.receive        records it once, with those that arrive at the same time
     inbound.facts.join                joins what it says with everything that was known before
     inbound.decisions.derive          derives links, names and emails (a pure function)
     inbound.reconcile                 applies them to the rows, in the same transaction

@@ -67,13 +67,11 @@ class SpreadsheetCommand(BulkCommand):
         file: Path | None = options["file"]
         if file is None:
             raise BulkRefused(f"Name the spreadsheet: manage.py {self.name} FILE.csv")
-        if (result := options["result"]) and result.exists():
-            raise BulkRefused(f"{result} exists. Nothing was changed; give --result a new name.")
         how = Options(options["encoding"], options["ignore_unknown_columns"])
         try:
             self.read_file(file, how, options)
         except FileRefused as refused:
-            self._tell(refused, result or results.path_for(file), options)
+            self._tell(refused, options["result"] or results.path_for(file), options)
             raise
 
     def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:

@@ -228,11 +228,12 @@ class BulkCommand(JsonCommand):
         # --- Applying --------------------------------------------------------------------------
 
     def _begin(self, run: BulkRun) -> None:
-        """Record that an interruption may come after a change."""
+        """Record that an interruption, or the end of the database, may come after a change."""
         self.begun = (
             f"Run {run.pk} had begun, and what it did is kept. See what is left: "
             f"manage.py {self.name} --resume {run.pk}"
         )
+        self.known["run"] = report.cut_off(run)
 
     def _carry_out(
         self,
@@ -256,8 +257,8 @@ class BulkCommand(JsonCommand):
                         portion=portion,
                     )
             finally:
+                result = self.known["run"] = report.result_of(run)
                 self.applied(run)
-            result = self.known["run"] = report.result_of(run)
             if not options["json"]:
                 self._show_result(run, result)
         if stop.is_set() and result["counts"].get("Waiting"):

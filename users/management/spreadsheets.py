@@ -38,6 +38,18 @@ def refuse_result(options: dict[str, Any]) -> None:
         )
 
 
+def refuse_reading(options: dict[str, Any]) -> None:
+    """Refuse options for reading a spreadsheet where there is none.
+
+    Raises `BulkRefused`.
+    """
+    for name in ("encoding", "ignore_unknown_columns"):
+        if options[name]:
+            raise BulkRefused(
+                f"--{name.replace('_', '-')} needs a spreadsheet. Nothing was changed."
+            )
+
+
 class SpreadsheetCommand(BulkCommand):
     """A bulk command whose plan comes from a file."""
 

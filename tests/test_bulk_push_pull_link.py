@@ -618,14 +618,21 @@ def test_a_read_that_clerk_denies_names_the_cause_as_a_write_does(
         assert set(stopped.rows.values_list("state", flat=True)) == {"waiting"}
 
 
-def test_other_refusals_fail_their_row_and_can_be_tried_again(sandbox):
+@pytest.mark.parametrize(
+    ("status", "code", "cause"),
+    [
+        (409, "user_managed_by_scim", "company directory (SCIM)"),
+        (403, "quota_exceeded", "has used up what its plan allows"),
+    ],
+)
+def test_other_refusals_fail_their_row_and_can_be_tried_again(sandbox, status, code, cause):
     first, managed = differing(sandbox, 2)
-    sandbox.fault("PATCH /users/{user_id}", "status", status=409, code="user_managed_by_scim",
+    sandbox.fault("PATCH /users/{user_id}", "status", status=status, code=code,
                   user_id=managed.clerk_id, times=None)  # fmt: skip
-    code, out = push("--apply")
+    ended, out = push("--apply")
     done = BulkRun.objects.get()
-    assert (code, done.state) == (2, "finished")
-    assert "company directory (SCIM)" in done.rows.get(state="failed").reason
+    assert (ended, done.state) == (2, "finished")
+    assert cause in done.rows.get(state="failed").reason
     assert clerk_name(sandbox, first) == first.name
     assert f"--resume {done.pk} --apply --retry-failed" in out
     assert "--retry-failed tries them again" in push("--resume", str(done.pk), "--apply")[1]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core import checks
 from django.db import ProgrammingError
+
+from users.sync.access import superusers
 
 
 @checks.register(checks.Tags.database)
@@ -21,9 +22,8 @@ def password_superuser(
     """
     if not settings.OIDC_ISSUER or not databases:
         return []
-    superusers = get_user_model().objects.filter(is_active=True, is_staff=True, is_superuser=True)
     try:
-        if any(user.has_usable_password() for user in superusers):
+        if superusers.with_password().exists():
             return []
     except ProgrammingError:  # before the first migration
         return []

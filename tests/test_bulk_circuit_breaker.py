@@ -116,7 +116,7 @@ def test_one_denied_row_stops_the_run_with_its_reason():
 
 @pytest.mark.parametrize("last", [Signal.ANSWERED, Signal.FAILED])
 def test_an_answer_closes_the_circuit(last):
-    without_answer = [Signal.NO_ANSWER] * OPENS_AT
+    without_answer = [Signal.NOT_CONFIRMED] * OPENS_AT
     assert ended(*without_answer).is_open
     assert ended(*without_answer, Signal.NOTHING, Signal.ENDED).is_open
     assert not ended(*without_answer, last).is_open
@@ -124,15 +124,15 @@ def test_an_answer_closes_the_circuit(last):
 
 
 def test_pauses_grow_until_the_run_stops_and_start_again_after_an_answer():
-    breaker = ended(*[Signal.NO_ANSWER] * OPENS_AT)
+    breaker = ended(*[Signal.NOT_CONFIRMED] * OPENS_AT)
     pauses = []
     while not breaker.reason:
         pauses.append(breaker.next_pause())
-        breaker.end(breaker.start(), signal=Signal.NO_ANSWER, reason="Clerk is down.")
+        breaker.end(breaker.start(), signal=Signal.NOT_CONFIRMED, reason="Clerk is down.")
     assert pauses == list(PAUSES) == sorted(PAUSES)
-    assert "no answer" in breaker.reason
+    assert "Clerk confirmed none of" in breaker.reason
     assert "Clerk is down." in breaker.reason
-    again = ended(*[Signal.NO_ANSWER] * OPENS_AT)
+    again = ended(*[Signal.NOT_CONFIRMED] * OPENS_AT)
     again.next_pause()
     again.end(again.start(), signal=Signal.ANSWERED, reason="")
     assert again.next_pause() == PAUSES[0]

@@ -518,7 +518,7 @@ def test_an_outage_stops_the_run_and_every_row_waits_for_its_end(sandbox):
     assert code == 2
     stopped = BulkRun.objects.get()
     assert stopped.state == "stopped"
-    assert stopped.message.startswith("Clerk gave no answer to ")
+    assert stopped.message.startswith("Clerk confirmed none of ")
     assert stopped.rows.filter(state="waiting").count() == 30
     assert 0 < stopped.rows.exclude(reason="").count() < 30
     assert "Waiting: Mary Ann Jones" in out
@@ -572,14 +572,67 @@ def test_a_user_whom_clerk_is_changing_comes_again_later(sandbox, code):
     assert clerk_name(sandbox, user) == user.name
 
 
-def test_other_refusals_fail_their_row_and_can_be_tried_again(sandbox):
+@pytest.mark.parametrize("code", ["resource_locked", "conflict"])
+def test_a_clerk_that_stays_busy_is_probed_with_one_row_at_a_time(sandbox, code):
+    users = differing(sandbox, 40)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=409, code=code, times=None)
+    assert push("--apply")[0] == 2
+    stopped = BulkRun.objects.get()
+    assert stopped.state == "stopped"
+    assert stopped.message.startswith("Clerk confirmed none of ")
+    assert "Clerk is busy with another change" in stopped.message
+    assert len(sandbox.writes()) <= circuit.OPENS_AT + WORKERS + len(circuit.PAUSES)
+    assert stopped.rows.filter(state="waiting").count() == 40
+    sandbox.clear_faults()
+    assert push("--resume", str(stopped.pk), "--apply")[0] == 0
+    assert [clerk_name(sandbox, user) for user in users] == [user.name for user in users]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "cause"),
+    [
+        (401, "clerk_key_invalid", "Ask an engineer to check CLERK_SECRET_KEY"),
+        (402, "unsupported_subscription_plan_features", "The plan of this Clerk instance"),
+        (402, "payment_required", "The plan of this Clerk instance"),
+        (403, "authorization_invalid", "not allowed to do this in Clerk"),
+        (403, "feature_not_enabled", "switched off in this Clerk instance"),
+    ],
+)
+@pytest.mark.parametrize("read", ["of all users", "before each row"])
+def test_a_read_that_clerk_denies_names_the_cause_as_a_write_does(
+    sandbox, read, status, code, cause
+):
+    differing(sandbox, 8)
+    ClerkAccount.objects.update(seen_at=timezone.now() - timedelta(hours=1))
+    for route in ("GET /users", "GET /users/{user_id}"):
+        sandbox.fault(route, "status", status=status, code=code, times=None)
+    arguments = ["--no-refresh"] if read == "before each row" else []
+    ended, out = run("clerk_push", "--apply", *arguments)
+    assert cause in out
+    assert not sandbox.writes()
+    if read == "of all users":
+        assert (ended, BulkRun.objects.filter(command="clerk_push").exists()) == (1, False)
+    else:
+        stopped = BulkRun.objects.get()
+        assert (ended, stopped.state, cause in stopped.message) == (2, "stopped", True)
+        assert set(stopped.rows.values_list("state", flat=True)) == {"waiting"}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "cause"),
+    [
+        (409, "user_managed_by_scim", "company directory (SCIM)"),
+        (403, "quota_exceeded", "has used up what its plan allows"),
+    ],
+)
+def test_other_refusals_fail_their_row_and_can_be_tried_again(sandbox, status, code, cause):
     first, managed = differing(sandbox, 2)
-    sandbox.fault("PATCH /users/{user_id}", "status", status=409, code="user_managed_by_scim",
+    sandbox.fault("PATCH /users/{user_id}", "status", status=status, code=code,
                   user_id=managed.clerk_id, times=None)  # fmt: skip
-    code, out = push("--apply")
+    ended, out = push("--apply")
     done = BulkRun.objects.get()
-    assert (code, done.state) == (2, "finished")
-    assert "company directory (SCIM)" in done.rows.get(state="failed").reason
+    assert (ended, done.state) == (2, "finished")
+    assert cause in done.rows.get(state="failed").reason
     assert clerk_name(sandbox, first) == first.name
     assert f"--resume {done.pk} --apply --retry-failed" in out
     assert "--retry-failed tries them again" in push("--resume", str(done.pk), "--apply")[1]

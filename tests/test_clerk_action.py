@@ -219,6 +219,8 @@ def test_a_user_whom_clerk_does_not_have_any_more_is_deleted_here(sandbox):
         (["ban", "--all", "--role", "BUILDER"], "--all cannot be combined with --role"),
         (["ban", "people.csv", "--all"], "--all cannot be combined with FILE"),
         (["ban", "--all", "--result", "x.csv"], "--result needs a spreadsheet"),
+        (["ban", "--all", "--encoding", "utf-8"], "--encoding needs a spreadsheet"),
+        (["ban", "--all", "--ignore-unknown-columns"], "--ignore-unknown-columns needs a"),
         (["delete", "--all", "--confirm", "2"], "--confirm needs --apply"),
         (["ban", "--resume", "1"], "--resume cannot be combined with ACTION"),
         (["ban", "--undo", "1"], "--undo cannot be combined with ACTION"),

@@ -158,7 +158,7 @@ def test_a_unique_column_and_an_index_that_was_never_finished(sandbox):
 
 
 def test_jobs_that_nobody_takes_are_counted(sandbox):
-    assert "; 0 jobs wait" in findings()["Worker"]["meaning"]
+    assert "; 0 waiting jobs" in findings()["Worker"]["meaning"]
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO procrastinate_jobs (queue_name, task_name, args, scheduled_at) VALUES "
@@ -170,7 +170,7 @@ def test_jobs_that_nobody_takes_are_counted(sandbox):
         )
     found = findings()["Worker"]
     assert found["level"] == "warning"
-    assert "the last round was 3 h 5 min ago); 1 jobs wait" in found["meaning"]
+    assert "the last round was 3 h 5 min ago); 1 waiting job." in found["meaning"]
 
 
 def test_what_is_unfinished_is_told_with_its_fix(sandbox):
@@ -191,6 +191,9 @@ def test_what_is_unfinished_is_told_with_its_fix(sandbox):
     assert fixes["Events"] == "manage.py clerk_replay"
     assert fixes["Bulk run"] == f"manage.py clerk_push --resume {cut.pk} --apply"
     assert fixes["Scan"] == "manage.py clerk_diff --refresh"
+    one = [found["Attempts"]["meaning"], found["Events"]["meaning"]]
+    assert one[0] == "1 change has been pending for over five minutes."
+    assert one[1] == "1 event of Clerk could not take effect yet."
 
 
 def test_users_without_accounts_are_no_finding(sandbox):

@@ -9,14 +9,15 @@ import subprocess
 import sys
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
-from tests.support.commands import ROOT, environment, run
+from tests.support.commands import ROOT, environment, run, run_apart
+from tests.support.documents import read_document
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
 from users.management.commands import clerk_push
 from users.models import BulkRun, ClerkAccount
 from users.sync.inbound import deliveries
-from users.sync.outbound import recovery
+from users.sync.outbound import checkpoints, recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -196,6 +197,40 @@ def test_a_database_that_dies_during_a_run_says_how_to_go_on(sandbox, monkeypatc
     assert code == 1
     assert f"--resume {BulkRun.objects.get().pk}" in out
     assert "run this command again" not in out
+
+
+@pytest.fixture
+def lost_database():
+    """Every connection of the run ends after Clerk has taken its first change."""
+
+    def lose(sender, step, **kwargs):
+        if step == checkpoints.AFTER_CALL:
+            with connection.copy().cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+
+    checkpoints.reached.connect(lose)
+    yield
+    checkpoints.reached.disconnect(lose)
+    connection.close()
+
+
+def test_machines_get_the_run_whose_database_ends_in_the_middle(sandbox, lost_database):
+    change_here(linked(sandbox), name="Mary Ann Jones")
+    code, out, errors = run_apart("clerk_push", "--no-refresh", "--apply", "--json")
+    assert code == 1
+    told = read_document("clerk_push", out)
+    connection.close()
+    begun = BulkRun.objects.get()
+    assert told["run"]["id"] == begun.pk
+    assert told["run"]["state"] == "interrupted"
+    assert f"manage.py runs show {begun.pk}" in told["run"]["message"]
+    assert (told["run"]["counts"], told["run"]["not_done"]) == (None, None)
+    assert "The database does not answer" in told["error"]
+    assert f"--resume {begun.pk}" in told["error"]
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_a_run_that_is_interrupted_is_told_with_its_rows(sandbox, monkeypatch):
         change_here(linked(sandbox, name=f"Mary Ann Smith{number}"), name="Mary Ann Jones")
 
     def interrupt_at_once(self, *arguments):
-        self._stop.set()
+        self.stop.set()
 
     monkeypatch.setattr("users.sync.bulk.run._Execution._wait_for_turn", interrupt_at_once)
     code, out, _ = run_apart("clerk_push", "--no-refresh", "--apply", "--json")

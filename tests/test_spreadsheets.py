@@ -136,6 +136,17 @@ def test_the_encoding_can_be_given(people, folder):
     assert BuilderUser.objects.get(pk=make.MARY).name == "Мария Иванова"
 
 
+def test_an_encoding_for_a_workbook_is_refused_and_not_ignored(people, folder, sandbox):
+    shutil.copy(make.FOLDER / "excel.xlsx", folder / "excel.csv")  # the content counts
+    code, out = run("update_users", "excel.csv", "--encoding", "utf-16", "--apply")
+    said = (
+        "--encoding is for CSV files, and excel.csv is an Excel workbook. Nothing was changed; "
+        "leave --encoding out."
+    )
+    assert (code, out) == (1, said)
+    assert not sandbox.requests()
+
+
 def test_the_file_that_is_read_is_never_written_over(people, folder):
     shutil.copy(make.FOLDER / "utf-8.csv", folder)
     code, out = run("update_users", "utf-8.csv", "--no-refresh", "--apply", "--result", "utf-8.csv")

@@ -11,21 +11,25 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm
 from django.contrib.auth.models import Group, Permission, User
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import redirect
 
 from users import authors
 from users.admin.base import SafeAdmin
-from users.sync.access import groups, rank
+from users.sync.access import groups, rank, superusers
 from users.sync.actors import SERVICE_USERNAME
 
 admin.site.unregister([User, Group])
 
 POWERS = ("is_superuser", "user_permissions")
 """The fields that give rights beside groups. Only superusers may change them."""
+SIGN_IN_RIGHTS = ("is_active", "is_staff", "is_superuser")
+"""What a superuser needs to sign in, apart from the password."""
 OWN = ("is_active", "is_staff", "groups")
 """The fields that only a superuser may change of their own user."""
 RESERVED = frozenset({SERVICE_USERNAME, *groups.GROUPS})
@@ -64,9 +68,45 @@ class RankedAdmin(SafeAdmin):
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
 
+class StaffUserForm(UserChangeForm):  # type: ignore[type-arg]  # its base is generic in the stubs alone
+    """Edit a staff user; one superuser with a password must remain."""
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse to take rights away from the last superuser with a password.
+
+        Raises `ValidationError`.
+        """
+        cleaned: dict[str, Any] = super().clean() or {}
+        if not all(cleaned.get(right, getattr(self.instance, right)) for right in SIGN_IN_RIGHTS):
+            _refuse_last(self.instance)
+        return cleaned
+
+
+class StaffPasswordForm(AdminPasswordChangeForm):
+    """Set a colleague's password, or take it away; one superuser with a password must remain."""
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse to take the password of the last superuser away.
+
+        Raises `ValidationError`.
+        """
+        cleaned: dict[str, Any] = super().clean() or {}
+        if not cleaned.get("set_usable_password", True):
+            _refuse_last(self.user, field="usable_password")
+        return cleaned
+
+
+def _refuse_last(user: User, *, field: str = NON_FIELD_ERRORS) -> None:
+    if last := superusers.last_among([user]):
+        raise ValidationError({field: superusers.why_needed(last)})
+
+
 @admin.register(User)
 class UserAdmin(RankedAdmin, DjangoUserAdmin):
     """Staff users."""
+
+    form = StaffUserForm
+    change_password_form = StaffPasswordForm
 
     def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
         """Return whether this person may edit the staff user by its rank."""
@@ -83,7 +123,9 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
         return allowed and bool(request.user.is_superuser) and obj != request.user
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Say why an author cannot be deleted, instead of listing all records of theirs."""
+        """Say why an author, or the last superuser with a password, cannot be deleted."""
+        if last := superusers.last_among(objs):
+            return [], {}, set(), [superusers.why_needed(last)]
         if kept := [authors.why_kept(user) for user in objs if authors.is_author(user)]:
             return [], {}, set(), kept
         return super().get_deleted_objects(objs, request)
@@ -101,7 +143,8 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
         """Set a colleague's password. Redirect for one's own, which needs the old password."""
         if id == str(request.user.pk):
             return redirect("admin:password_change")
-        return super().user_change_password(request, id, form_url)
+        with transaction.atomic():
+            return super().user_change_password(request, id, form_url)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Remove the password field for people who may not change it: it links to its own page."""

@@ -101,7 +101,9 @@ class BulkCommand(JsonCommand):
             metavar="USERNAME",
             help="staff user recorded as the author; default: cascade",
         )
-        acting.add_argument("--plan-out", type=Path, metavar="FILE", help="keep the plan in a file")
+        acting.add_argument(
+            "--plan-out", type=Path, metavar="FILE", help="keep the plan in a new file"
+        )
         acting.add_argument(
             "--plan", type=Path, metavar="FILE", dest="plan_file",
             help="do exactly what this file says; rows that changed since are skipped and named",
@@ -226,11 +228,12 @@ class BulkCommand(JsonCommand):
         # --- Applying --------------------------------------------------------------------------
 
     def _begin(self, run: BulkRun) -> None:
-        """Record that an interruption may come after a change."""
+        """Record that an interruption, or the end of the database, may come after a change."""
         self.begun = (
             f"Run {run.pk} had begun, and what it did is kept. See what is left: "
             f"manage.py {self.name} --resume {run.pk}"
         )
+        self.known["run"] = report.cut_off(run)
 
     def _carry_out(
         self,
@@ -254,8 +257,8 @@ class BulkCommand(JsonCommand):
                         portion=portion,
                     )
             finally:
+                result = self.known["run"] = report.result_of(run)
                 self.applied(run)
-            result = self.known["run"] = report.result_of(run)
             if not options["json"]:
                 self._show_result(run, result)
         if stop.is_set() and result["counts"].get("Waiting"):
@@ -328,7 +331,7 @@ def _would_stop(plan: Plan, options: dict[str, Any]) -> str:
 
 
 def _refuse_combinations(options: dict[str, Any], plan_options: Sequence[str]) -> None:
-    """Refuse options that would be ignored, or would overwrite a file that is read.
+    """Refuse options that would be ignored, or would overwrite a file.
 
     Raises `BulkRefused`.
     """
@@ -345,7 +348,7 @@ def _refuse_combinations(options: dict[str, Any], plan_options: Sequence[str]) -
     for needing in ("limit", "confirm"):
         if options.get(needing) is not None and not options["apply"]:
             raise BulkRefused(f"--{needing} needs --apply.")
-    files.refuse_overwriting(
+    files.check_outputs(
         {"--plan-out": options["plan_out"], "--result": options.get("result")},
         {
             "FILE": options.get("file"),

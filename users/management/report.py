@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from users.models import BulkRun, RowStatus
+from users.models import BulkRun, RowStatus, RunStatus
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet.reading import FileRefused
 from users.sync.inbound.deliveries import Outcome, Received
@@ -42,6 +42,20 @@ def counts_of(run: BulkRun) -> dict[str, int]:
     """Count the rows of a run by the label of their status, without statuses that have no rows."""
     counts = {str(state.label): run.rows.filter(state=state).count() for state in RowStatus}
     return {state: count for state, count in counts.items() if count}
+
+
+def cut_off(run: BulkRun) -> dict[str, Any]:
+    """Describe a run whose rows cannot be read any more, as the database does not answer."""
+    return {
+        "id": run.pk,
+        "command": run.command,
+        "state": RunStatus.INTERRUPTED.value,
+        "message": f"It could not go on. See what is done: manage.py runs show {run.pk}",
+        "started_at": run.started_at.isoformat(),
+        "finished_at": None,
+        "counts": None,
+        "not_done": None,
+    }
 
 
 def result_of(run: BulkRun) -> dict[str, Any]:

@@ -38,6 +38,18 @@ def refuse_result(options: dict[str, Any]) -> None:
         )
 
 
+def refuse_reading(options: dict[str, Any]) -> None:
+    """Refuse options for reading a spreadsheet where there is none.
+
+    Raises `BulkRefused`.
+    """
+    for name in ("encoding", "ignore_unknown_columns"):
+        if options[name]:
+            raise BulkRefused(
+                f"--{name.replace('_', '-')} needs a spreadsheet. Nothing was changed."
+            )
+
+
 class SpreadsheetCommand(BulkCommand):
     """A bulk command whose plan comes from a file."""
 
@@ -67,13 +79,11 @@ class SpreadsheetCommand(BulkCommand):
         file: Path | None = options["file"]
         if file is None:
             raise BulkRefused(f"Name the spreadsheet: manage.py {self.name} FILE.csv")
-        if (result := options["result"]) and result.exists():
-            raise BulkRefused(f"{result} exists. Nothing was changed; give --result a new name.")
         how = Options(options["encoding"], options["ignore_unknown_columns"])
         try:
             self.read_file(file, how, options)
         except FileRefused as refused:
-            self._tell(refused, result or results.path_for(file), options)
+            self._tell(refused, options["result"] or results.path_for(file), options)
             raise
 
     def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:

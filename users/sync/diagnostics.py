@@ -31,6 +31,7 @@ from users.models import (
     SyncAttempt,
     WebhookDelivery,
 )
+from users.sync.bulk.plan import counted
 from users.sync.bulk.run import bring_up_to_date, resume_command
 from users.sync.messages import age
 from users.sync.mirror import instance, report
@@ -150,7 +151,9 @@ def _answers(client: Clerk) -> Findings:
         yield _broken("Clerk", f"{error.summary}.", "CLERK_API_URL, or the network")
     else:
         version = settings.CLERK_API_VERSION
-        yield _ok("Clerk", f"It accepts the key and version {version}; it has {count} users.")
+        yield _ok(
+            "Clerk", f"It accepts the key and version {version}; it has {counted(count, 'user')}."
+        )
         yield _clock(abs(apart))
 
 
@@ -289,16 +292,17 @@ def _attempts() -> Findings:
     attempts = SyncAttempt.objects.filter(status=Status.STARTED)
     old = attempts.filter(started_at__lt=timezone.now() - OPEN_FOR).count()
     if old:
-        meaning = f"{old} changes have been pending for over five minutes."
+        have = "has" if old == 1 else "have"
+        meaning = f"{counted(old, 'change')} {have} been pending for over five minutes."
         yield _warning("Attempts", meaning, "manage.py clerk_recover")
     else:
-        yield _ok("Attempts", f"{attempts.count()} are open.")
+        yield _ok("Attempts", f"Pending changes: {attempts.count()}.")
 
 
 def _deliveries() -> Findings:
     kept = WebhookDelivery.objects.filter(processed_at=None).count()
     if kept:
-        meaning = f"{kept} events of Clerk could not take effect yet."
+        meaning = f"{counted(kept, 'event')} of Clerk could not take effect yet."
         yield _warning("Events", meaning, "manage.py clerk_replay")
     else:
         yield _ok("Events", "None waits.")
@@ -313,15 +317,15 @@ def _worker() -> Findings:
     now = timezone.now()
     alive = ProcrastinateWorker.objects.filter(last_heartbeat__gt=now - WORKER_SILENT).count()
     due = Q(scheduled_at=None) | Q(scheduled_at__lte=now)
-    waiting = ProcrastinateJob.objects.filter(due, status="todo").count()
+    jobs = counted(ProcrastinateJob.objects.filter(due, status="todo").count(), "waiting job")
     if alive:
-        yield _ok("Worker", f"{alive} at work; {waiting} jobs wait.")
+        yield _ok("Worker", f"{alive} at work; {jobs}.")
         return
     at = ProcrastinatePeriodicDefer.objects.aggregate(at=Max("defer_timestamp"))["at"]
     last = datetime.fromtimestamp(at, UTC) if at else None
     ran = f"the last round was {age(now - last)} ago" if last else "no round is known"
     meaning = (
-        f"None is at work ({ran}); {waiting} jobs wait. "
+        f"None is at work ({ran}); {jobs}. "
         "Nothing is resolved, sent or tried again in the background."
     )
     fix = "manage.py procrastinate worker, or clerk_recover from cron"

@@ -10,7 +10,12 @@ from django.core.management.base import CommandParser
 from users.errors import BulkRefused
 from users.management.bulk import BulkCommand
 from users.management.options import FROM_FILE, add_choice, choice_of, refuse_together, whole_number
-from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand, refuse_result
+from users.management.spreadsheets import (
+    ABOUT_FILES,
+    SpreadsheetCommand,
+    refuse_reading,
+    refuse_result,
+)
 from users.sync.bulk import actions
 from users.sync.bulk.actions import People
 from users.sync.bulk.plan import Plan
@@ -67,6 +72,7 @@ class Command(SpreadsheetCommand):
             super().read(options)
             return
         refuse_result(options)
+        refuse_reading(options)
         if not options["all"] and not any(options[chooser] for chooser in CHOOSERS):
             raise BulkRefused(
                 "Name the users: a spreadsheet, --id, --ids-from, --email, --group, --role or "

@@ -18,14 +18,13 @@ from users.management.command import JsonCommand
 from users.management.options import call_rate, refuse_together
 from users.management.terminal import print_table
 from users.models import BulkRun
+from users.sync.bulk.exports import DIFF_COLUMNS
 from users.sync.bulk.lock import one_at_a_time
 from users.sync.bulk.results import safe
 from users.sync.display import visible
 from users.sync.messages import age
 from users.sync.mirror import scan
 from users.sync.mirror.report import Difference, Kind, find
-
-COLUMNS = ("kind", "user_id", "label", "clerk_id", "ours", "theirs", "cause")
 
 
 class Command(JsonCommand):
@@ -114,7 +113,7 @@ class Command(JsonCommand):
         self.stderr.write(_age(look))
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow(COLUMNS)
+        writer.writerow(DIFF_COLUMNS)
         for difference in found:
             writer.writerow([safe(cell) for cell in _cells(difference).values()])
         self.stdout.write(text.getvalue())
@@ -155,4 +154,4 @@ def _summary(found: list[Difference]) -> dict[str, int]:
 
 
 def _cells(difference: Difference) -> dict[str, str]:
-    return {column: str(getattr(difference, column) or "") for column in COLUMNS}
+    return {column: str(getattr(difference, column) or "") for column in DIFF_COLUMNS}

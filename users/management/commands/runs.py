@@ -17,10 +17,10 @@ from users.management.options import whole_number
 from users.management.terminal import print_table
 from users.models import BulkRun
 from users.sync.bulk import files, results
+from users.sync.bulk.exports import RUN_COLUMNS
 from users.sync.bulk.run import bring_up_to_date
 from users.sync.display import visible
 
-COLUMNS = ("position", "line", "user_id", "label", "clerk_id", "operation", "state", "reason")
 LISTED = 20
 
 
@@ -40,7 +40,9 @@ class Command(JsonCommand):
         """Add the action, the run and the file of an export."""
         parser.add_argument("action", nargs="?", choices=["list", "show", "export"], default="list")
         parser.add_argument("run", nargs="?", type=whole_number, metavar="RUN")
-        parser.add_argument("--out", type=Path, metavar="FILE", help="export: default is stdout")
+        parser.add_argument(
+            "--out", type=Path, metavar="FILE", help="export: a new file; default is stdout"
+        )
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -83,8 +85,8 @@ class Command(JsonCommand):
     def _export(self, run: BulkRun, out: Path | None) -> None:
         text = StringIO()
         writer = csv.writer(text)
-        writer.writerow(COLUMNS)
-        for row in run.rows.order_by("position").values_list(*COLUMNS).iterator():
+        writer.writerow(RUN_COLUMNS)
+        for row in run.rows.order_by("position").values_list(*RUN_COLUMNS).iterator():
             writer.writerow(results.safe("" if cell is None else str(cell)) for cell in row)
         if out is None:
             self.stdout.write(text.getvalue())
@@ -94,7 +96,7 @@ class Command(JsonCommand):
 
 
 def _refuse_ignored(options: dict[str, Any]) -> None:
-    """Refuse options that the action would ignore.
+    """Refuse options that the action would ignore, and a file that exists.
 
     Raises `BulkRefused`.
     """
@@ -105,6 +107,7 @@ def _refuse_ignored(options: dict[str, Any]) -> None:
         raise BulkRefused(f"“{action}” writes no file: --out is for “export”.")
     if action == "export" and options["json"]:
         raise BulkRefused("“export” writes CSV. Use “show” with --json.")
+    files.check_outputs({"--out": options["out"]}, inputs={})
 
 
 def _find(pk: int | None) -> BulkRun:

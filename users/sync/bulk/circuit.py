@@ -8,7 +8,7 @@ from users.sync.bulk.limits import FailureLimit
 
 OPENS_AT = 5
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0, 60.0)
-"""Seconds before each row that probes whether Clerk answers again.
+"""Seconds before each row that probes whether Clerk takes changes again.
 
 Together with the calls themselves, Clerk has more than six minutes to recover.
 """
@@ -20,7 +20,7 @@ class Signal(Enum):
     ANSWERED = "Clerk took the change, so it answers"
     ENDED = "the row ended without asking Clerk"
     FAILED = "the row was refused for a reason of its own"
-    NO_ANSWER = "Clerk could not be reached, or its outcome is not known"
+    NOT_CONFIRMED = "Clerk could not be reached, its outcome is not known, or it is busy"
     DENIED = "Clerk would refuse every row"
     NOTHING = "nothing"
 
@@ -33,14 +33,14 @@ class CircuitBreaker:
     """Decides after each row whether the next one may start.
 
     - DENIED stops the run at once: the key or the plan must be corrected first.
-    - NO_ANSWER five times in a row opens the circuit. Then one row at a time starts, each after a
-      longer pause, until Clerk answers. After the last pause the run stops.
+    - NOT_CONFIRMED five times in a row opens the circuit. Then one row at a time starts, each after
+      a longer pause, until Clerk takes a change. After the last pause the run stops.
     - FAILED counts for the limit of failures, unless `failures` is switched off.
     """
 
     def __init__(self, failures: FailureLimit | None = None) -> None:
         self._failures = failures or FailureLimit()
-        self._without_answer = 0
+        self._unconfirmed = 0
         self._probes = 0
         self._reason = ""
 
@@ -53,16 +53,16 @@ class CircuitBreaker:
         self._failures.end(number, failed=FAILED.get(signal))
         if signal is Signal.DENIED:
             self._reason = self._reason or reason
-        elif signal is Signal.NO_ANSWER:
-            self._count_without_answer(reason)
+        elif signal is Signal.NOT_CONFIRMED:
+            self._count_as_unconfirmed(reason)
         elif signal in (Signal.ANSWERED, Signal.FAILED):
-            self._without_answer = self._probes = 0
+            self._unconfirmed = self._probes = 0
 
-    def _count_without_answer(self, reason: str) -> None:
-        self._without_answer += 1
+    def _count_as_unconfirmed(self, reason: str) -> None:
+        self._unconfirmed += 1
         if self._probes >= len(PAUSES):
             self._reason = self._reason or (
-                f"Clerk gave no answer to {self._without_answer} rows in a row. The last one: "
+                f"Clerk confirmed none of {self._unconfirmed} changes in a row. The last one: "
                 f"{reason}"
             )
 
@@ -78,8 +78,8 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Return whether Clerk does not answer, so that only one row at a time may start."""
-        return self._without_answer >= OPENS_AT
+        """Return whether Clerk takes no changes, so that only one row at a time may start."""
+        return self._unconfirmed >= OPENS_AT
 
     def next_pause(self) -> float:
         """Count one more probe; return the seconds to wait before it."""

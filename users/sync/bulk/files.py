@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -39,11 +39,11 @@ def written(file: Path) -> Iterator[TextIO]:
                 os.unlink(temporary)
 
 
-def refuse_overwriting(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) -> None:
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
     """Raise `BulkRefused` before the work if an output file cannot be used.
 
-    That is so if a file would be read and written, or written twice, or if its folder does not
-    exist.
+    That is so if a file would be read and written, or written twice, if it exists, or if its folder
+    does not exist.
     """
     seen = {file.resolve(): name for name, file in inputs.items() if file is not None}
     for name, file in outputs.items():
@@ -54,6 +54,8 @@ def refuse_overwriting(outputs: dict[str, Path | None], inputs: dict[str, Path |
                 f"{name} and {other} name the same file, {file}. Nothing was changed; give "
                 f"{name} another name."
             )
+        if os.path.lexists(file):
+            raise BulkRefused(f"{file} exists. Nothing was changed; give {name} a new name.")
         if not file.resolve().parent.is_dir():
             raise BulkRefused(f"{name} {file}: the folder {file.parent} does not exist.")
         seen[file.resolve()] = name

@@ -14,9 +14,9 @@ from users.errors import BulkRefused
 from users.models import BulkRun, RowStatus
 from users.sync.bulk import files
 from users.sync.bulk.attempts import follow_attempts
+from users.sync.bulk.exports import RESULT_COLUMNS
 from users.sync.display import visible
 
-COLUMNS = ("line", "key", "outcome", "reason")
 FORMULA = ("=", "+", "-", "@", "\t")
 
 OUTCOMES: Mapping[str, str] = {
@@ -63,7 +63,7 @@ def write(file: Path, results: Mapping[int, Result]) -> None:
     """Write a result file. Raises `BulkRefused` when the file cannot be written."""
     with files.written(file) as text:
         writer = csv.writer(text)
-        writer.writerow(COLUMNS)
+        writer.writerow(RESULT_COLUMNS)
         for line, result in sorted(results.items()):
             writer.writerow([line, *map(safe, (result.key, result.outcome, result.reason))])
 

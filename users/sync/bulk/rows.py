@@ -99,7 +99,7 @@ def _result_of(failure: ChangeFailed) -> Result:
     """Decide whether the row is tried again.
 
     The same values may always be sent again, so a row is tried again after an unknown outcome, and
-    while Clerk cannot be reached. A row fails only for a reason of its own.
+    while Clerk cannot be reached or is busy. A row fails only for a reason of its own.
     """
     message = failure.full_message
     match failure:
@@ -113,9 +113,9 @@ def _result_of(failure: ChangeFailed) -> Result:
             return Result(RowStatus.WAITING, message, Signal.DENIED)
         case _ if failure.retry_after is not None:
             return Result(RowStatus.WAITING, message, Signal.NOTHING)
-        case NotKnown() | NotSaved():
-            return Result(RowStatus.WAITING, message, Signal.NO_ANSWER)
-        case Busy() | BusyInClerk() | Waiting():
+        case NotKnown() | NotSaved() | BusyInClerk():
+            return Result(RowStatus.WAITING, message, Signal.NOT_CONFIRMED)
+        case Busy() | Waiting():
             return Result(RowStatus.WAITING, message, Signal.NOTHING)
     return Result(RowStatus.FAILED, message, Signal.FAILED)
 

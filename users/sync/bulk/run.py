@@ -250,40 +250,32 @@ def carry_out(
     return run
 
 
+@dataclass
 class _Execution:
     """The work of one process on a run. Only the thread that made it may call it."""
 
-    def __init__(
-        self,
-        run: BulkRun,
-        portion: Portion,
-        workers: Workers,
-        rate_limiter: Pace,
-        ahead: ReadAhead,
-        lease: Lease,
-        stop: threading.Event,
-        breaker: CircuitBreaker,
-        watch: Watch,
-    ) -> None:
-        self._run = run
-        self._rows = portion.rows_of(run)
-        self._workers = workers
-        self._rate_limiter = rate_limiter
-        self._ahead = ahead
-        self._lease = lease
-        self._stop = stop
-        self._breaker = breaker
-        self._watch = watch
-        self._progress = Progress(run.rows.count(), _counts(run))
+    run: BulkRun
+    portion: Portion
+    workers: Workers
+    rate_limiter: Pace
+    ahead: ReadAhead
+    lease: Lease
+    stop: threading.Event
+    breaker: CircuitBreaker
+    watch: Watch
+
+    def __post_init__(self) -> None:
+        self._rows = self.portion.rows_of(self.run)
+        self._progress = Progress(self.run.rows.count(), _counts(self.run))
 
     @property
     def _over(self) -> bool:
-        return self._stop.is_set() or bool(self._breaker.reason)
+        return self.stop.is_set() or bool(self.breaker.reason)
 
     def all_rounds(self) -> None:
         """Try the waiting rows in rounds until none waits, or the run must stop."""
         for pause in ROUND_PAUSES:
-            if self._stop.wait(pause):
+            if self.stop.wait(pause):
                 return
             self._round()
             if self._over or not self._rows.filter(state=RowStatus.WAITING).exists():
@@ -295,46 +287,46 @@ class _Execution:
             row = upcoming[0]
             self._wait_for_turn(upcoming)
             if row.position % LEASE_CHECKED_EVERY == 0:
-                self._lease.check()
+                self.lease.check()
             if self._over:
                 break
-            self._workers.take(self._breaker.start(), row)
+            self.workers.take(self.breaker.start(), row)
         self._collect(all_of_them=True)
-        follow_attempts(self._run)
-        self._progress.counts = _counts(self._run)
+        follow_attempts(self.run)
+        self._progress.counts = _counts(self.run)
 
     def _wait_for_turn(self, upcoming: Sequence[BulkRow]) -> None:
-        """Wait until Clerk answers, a worker is free, and the rate limiter has a slot.
+        """Wait until Clerk takes changes, a worker is free, and the rate limiter has a slot.
 
         The order matters: a slot that waits for a worker is lost.
         """
         row = upcoming[0]
         self._wait_for_clerk()
-        while self._breaker.must_wait or not self._workers.can_take(row):
-            self._workers.wait()
+        while self.breaker.must_wait or not self.workers.can_take(row):
+            self.workers.wait()
             self._collect()
-        self._ahead.before(upcoming)
+        self.ahead.before(upcoming)
         if rows.asks_clerk(row):
-            self._rate_limiter.wait(row.clerk_id)
+            self.rate_limiter.wait(row.clerk_id)
         self._collect()
 
     def _wait_for_clerk(self) -> None:
-        """If Clerk does not answer, let the rows in flight end, and pause before the next row.
+        """If Clerk takes no changes, let the rows in flight end, and pause before the next row.
 
-        That row probes whether Clerk answers again.
+        That row probes whether Clerk takes changes again.
         """
-        if not self._breaker.is_open:
+        if not self.breaker.is_open:
             return
         self._collect(all_of_them=True)
-        if self._breaker.is_open and not self._over:
-            self._stop.wait(self._breaker.next_pause())
+        if self.breaker.is_open and not self._over:
+            self.stop.wait(self.breaker.next_pause())
 
     def _collect(self, *, all_of_them: bool = False) -> None:
-        for number, result in self._workers.finished(all_of_them=all_of_them):
-            self._breaker.end(number, signal=result.signal, reason=result.reason)
+        for number, result in self.workers.finished(all_of_them=all_of_them):
+            self.breaker.end(number, signal=result.signal, reason=result.reason)
             if result.state != RowStatus.WAITING:
                 self._progress.counts[result.state] += 1
-        self._watch(self._progress)
+        self.watch(self._progress)
 
 
 def _counts(run: BulkRun) -> Counter[str]:

@@ -33,6 +33,11 @@ def open_sheet(file: Path, *, encoding: str = "") -> Iterator[Sheet]:
                 "or as “CSV UTF-8”."
             )
         if start == ZIP:
+            if encoding:
+                raise BulkRefused(
+                    f"--encoding is for CSV files, and {file} is an Excel workbook. Nothing was "
+                    "changed; leave --encoding out."
+                )
             with workbook.opened(raw, file.name) as sheet:
                 yield sheet
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from users.sync.bulk.exports import Export, export_with
 from users.sync.bulk.plan import counted
 from users.sync.bulk.spreadsheet.cells import unquoted
 from users.sync.bulk.spreadsheet.sheet import Fault, Row
@@ -61,13 +62,14 @@ class Header:
     """The columns of a file; `line` is the line of the header.
 
     `left_out` are the headers of columns that are not read on purpose; `named` are the positions of
-    all columns that have a header.
+    all columns that have a header. `export` is set for a file that a command of ours has written.
     """
 
     line: int
     columns: tuple[Column, ...]
     left_out: tuple[str, ...]
     named: tuple[int, ...]
+    export: Export | None = None
 
     @property
     def fields(self) -> set[str]:
@@ -83,14 +85,20 @@ class Header:
 
     @property
     def note(self) -> str:
-        """Return a sentence on columns that are renamed or not read; empty if there are none."""
+        """Return what is to be known of the columns; empty if they are read as they are.
+
+        That is: whose export the file is, and which columns are renamed or not read.
+        """
         shown = {one.field if one.field not in PARTS else "name" for one in self.columns
                  if one.renamed}  # fmt: skip
         read = [f"“{self.label(field)}” is read as {field}" for field in sorted(shown)]
         if self.left_out:
             read.append(f"not read: {', '.join(f'“{header}”' for header in self.left_out)}")
         said = "; ".join(read)
-        return f"{said[:1].upper()}{said[1:]}." if said else ""
+        sentences = [f"The file is {self.export.title}."] if self.export else []
+        if said:
+            sentences.append(f"{said[:1].upper()}{said[1:]}.")
+        return " ".join(sentences)
 
     def cells(self, row: Row) -> dict[str, str]:
         """Return the texts of a row by field, without the quotes of our own exports."""
@@ -114,16 +122,18 @@ def read_header(
 ) -> tuple[Header, list[Fault]]:
     """Find the `known` fields in the columns, and everything that is wrong with the columns.
 
-    Columns of the fields in `unread` are left out. With `ignore_unknown`, unknown columns are as
-    well.
+    Columns of the fields in `unread` are left out, and so are those of our own exports that name
+    no user. With `ignore_unknown`, unknown columns are as well.
     """
     columns: list[Column] = []
     left_out: list[str] = []
     faults: list[Fault] = []
     named = [(index, cell.strip()) for index, cell in enumerate(row.cells) if cell.strip()]
+    export = export_with([header for _, header in named])
     for index, header in named:
         field = FIELD_OF.get(_folded(header), "")
-        left = field in NEVER_READ or field in unread
+        of_export = export is not None and header in export.left_out
+        left = field in NEVER_READ or field in unread or of_export
         if left or (field not in known and ignore_unknown):
             left_out.append(header)
         elif field not in known:
@@ -133,7 +143,7 @@ def read_header(
             columns.append(Column(index, field, header))
     faults += _doubled(row.line, columns)
     places = tuple(index for index, _ in named)
-    return Header(row.line, tuple(columns), tuple(left_out), places), faults
+    return Header(row.line, tuple(columns), tuple(left_out), places, export), faults
 
 
 def _doubled(line: int, columns: Sequence[Column]) -> Iterator[Fault]:

@@ -73,7 +73,8 @@ class _Updates:
         """Yield a phrase if the file has no key, or no column to change."""
         yield from lacks_key(header)
         if (key := key_of(header)) and not header.fields & set(FIELDS) - {key}:
-            yield f"nothing to change: none of the columns {', '.join(FIELDS)}"
+            named = f"; {header.export.title} has no new values" if header.export else ""
+            yield f"nothing to change: none of the columns {', '.join(FIELDS)}{named}"
 
     def take(self, header: Header, lines: list[Line]) -> None:
         """Add the changes of some lines, and what is wrong with the lines."""

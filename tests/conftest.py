@@ -16,9 +16,11 @@ from django.core.management.commands import flush
 from django.test import Client
 
 from sandbox import Sandbox
+from staff import provider as client_side
 from tests.support.factories import StaffFactory
 from tests.support.flush import empty
 from tests.support.front_end import ORIGIN
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider
 from users.clerk import warm_up
 
 hypothesis.settings.register_profile(
@@ -125,6 +127,32 @@ def page(chromium, live_server, staff) -> Iterator[Any]:
     context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def lit(page: Any, request: pytest.FixtureRequest) -> Any:
+    """The page of the browser, in light and in dark."""
+    page.emulate_media(color_scheme=request.param)
+    return page
+
+
+@pytest.fixture(scope="session")
+def running_provider() -> Iterator[Provider]:
+    provider = Provider()
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture
+def company(running_provider: Provider, settings) -> Provider:
+    """The company's OpenID provider, named in the settings."""
+    running_provider.reset()
+    client_side._app_of.cache_clear()
+    settings.OIDC_ISSUER = running_provider.issuer
+    settings.OIDC_CLIENT_ID, settings.OIDC_CLIENT_SECRET = CLIENT_ID, CLIENT_SECRET
+    settings.OIDC_NAME = "Example & Sons"
+    settings.OIDC_EMAIL_DOMAINS = ["example.com"]
+    return running_provider
 
 
 @pytest.fixture

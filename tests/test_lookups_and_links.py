@@ -10,9 +10,9 @@ import pytest
 from django.contrib import admin
 from django.urls import reverse
 
+from tests.support.addresses import World, patterns
+from tests.support.change_form import text_of
 from tests.support.personas import browser_of, staff_in, staff_who_may
-from tests.test_change_form import text_of
-from tests.test_permission_matrix import World, patterns
 from users.models import WebhookDelivery
 from users.sync.access import groups
 

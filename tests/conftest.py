@@ -13,7 +13,8 @@ from unittest import mock
 import hypothesis
 import pytest
 from django.core.management.commands import flush
-from django.test import Client
+from django.db import connection
+from django.test import Client, override_settings
 
 from sandbox import Sandbox
 from staff import provider as client_side
@@ -52,6 +53,27 @@ def _loopback_only() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _quick_flush() -> Iterator[None]:
     with mock.patch.object(flush.Command, "handle", lambda _, **options: empty(**options)):
+        yield
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Let no commit in the test database wait for the disk, whichever process commits."""
+    with django_db_blocker.unblock():
+        database = connection.ops.quote_name(connection.settings_dict["NAME"])
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
+        connection.close()
+        connection.close_pool()  # open connections keep the setting that they began with
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files_on_demand() -> Iterator[None]:
+    """Find a static file when it is requested.
+
+    Otherwise WhiteNoise lists all files for each new client, which takes as long as a save.
+    """
+    with override_settings(WHITENOISE_AUTOREFRESH=True):
         yield
 
 

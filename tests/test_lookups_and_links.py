@@ -4,7 +4,7 @@ no link leads to a page that its reader may not open."""
 from __future__ import annotations
 
 import re
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from django.contrib import admin
@@ -72,7 +72,7 @@ def test_no_link_leads_to_a_page_that_its_reader_may_not_open(sandbox, reader):
         if response is None or response.status_code != 200:
             continue
         for link in set(LINK.findall(text_of(response))):
-            target = urljoin(address, link)
+            target = urlsplit(urljoin(address, link)).path  # a query needs no permission
             if not target.startswith("/admin/") or target.startswith("/admin/logout/"):
                 continue
             if target not in answers:

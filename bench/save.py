@@ -59,8 +59,8 @@ def measure(sandbox) -> None:
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
+    from tests.support.change_form import form_of, page_of
     from tests.support.factories import StaffFactory, linked
-    from tests.test_change_form import form_of, page_of
     from users.clerk import ClerkUser
     from users.guard import without_clerk
     from users.models import BuilderUser, ClerkAccount

@@ -13,12 +13,15 @@ from unittest import mock
 import hypothesis
 import pytest
 from django.core.management.commands import flush
-from django.test import Client
+from django.db import connection
+from django.test import Client, override_settings
 
 from sandbox import Sandbox
+from staff import provider as client_side
 from tests.support.factories import StaffFactory
 from tests.support.flush import empty
 from tests.support.front_end import ORIGIN
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider
 from users.clerk import warm_up
 
 hypothesis.settings.register_profile(
@@ -50,6 +53,27 @@ def _loopback_only() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _quick_flush() -> Iterator[None]:
     with mock.patch.object(flush.Command, "handle", lambda _, **options: empty(**options)):
+        yield
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Let no commit in the test database wait for the disk, whichever process commits."""
+    with django_db_blocker.unblock():
+        database = connection.ops.quote_name(connection.settings_dict["NAME"])
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
+        connection.close()
+        connection.close_pool()  # open connections keep the setting that they began with
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files_on_demand() -> Iterator[None]:
+    """Find a static file when it is requested.
+
+    Otherwise WhiteNoise lists all files for each new client, which takes as long as a save.
+    """
+    with override_settings(WHITENOISE_AUTOREFRESH=True):
         yield
 
 
@@ -125,6 +149,32 @@ def page(chromium, live_server, staff) -> Iterator[Any]:
     context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def lit(page: Any, request: pytest.FixtureRequest) -> Any:
+    """The page of the browser, in light and in dark."""
+    page.emulate_media(color_scheme=request.param)
+    return page
+
+
+@pytest.fixture(scope="session")
+def running_provider() -> Iterator[Provider]:
+    provider = Provider()
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture
+def company(running_provider: Provider, settings) -> Provider:
+    """The company's OpenID provider, named in the settings."""
+    running_provider.reset()
+    client_side._app_of.cache_clear()
+    settings.OIDC_ISSUER = running_provider.issuer
+    settings.OIDC_CLIENT_ID, settings.OIDC_CLIENT_SECRET = CLIENT_ID, CLIENT_SECRET
+    settings.OIDC_NAME = "Example & Sons"
+    settings.OIDC_EMAIL_DOMAINS = ["example.com"]
+    return running_provider
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.contrib.admin.utils import quote
 from django.urls import reverse
 from django.utils import timezone
 
 from sandbox import Sandbox
+from tests.support.accessibility import assert_none, violations
+from tests.support.change_form import page_of
 from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
@@ -19,31 +20,9 @@ from tests.support.factories import (
     change_here,
     linked,
 )
-from tests.test_change_form import page_of
 from users.models import ClerkAccount, EventCheck
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def violations(page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{page.url}: {violation['id']}: {node['html'][:160]}"
-        for violation in found
-        if violation["impact"] in ("serious", "critical")
-        for node in violation["nodes"]
-    ]
-
-
-def assert_none(found: list[str]) -> None:
-    if found:
-        pytest.fail("\n".join(found), pytrace=False)
-
-
-@pytest.fixture(params=["light", "dark"])
-def lit(page, request):
-    page.emulate_media(color_scheme=request.param)
-    return page
 
 
 def names_of_pages():

@@ -8,9 +8,9 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from tests.support.change_form import page_of, said, stored, text_of
 from tests.support.events import arrive
 from tests.support.factories import BuilderUserFactory, StaffFactory, change_here, linked
-from tests.test_change_form import page_of, said, stored, text_of
 from users.models import ClerkAccount, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -11,11 +11,11 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
+from tests.support.change_form import said, stored, text_of
 from tests.support.events import mistaken
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
 from tests.support.patience import deadline_for
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
-from tests.test_change_form import said, stored, text_of
 from users.admin.builder_user import MOST_AT_ONCE
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 from users.sync import maintenance

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.change_form import stored
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
 from tests.support.front_end import administrator, ask, edit, rename, token_of
-from tests.test_change_form import stored
 from users.models import SyncAttempt
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("front_end")]

@@ -14,9 +14,9 @@ from django.test import Client
 from django.utils import timezone
 
 from sandbox.tokens import key_of
+from tests.support.change_form import stored
 from tests.support.factories import BuilderUserFactory, change_here, linked
 from tests.support.front_end import ORIGIN, administrator, ask, claims_of, edit, rename, token_of
-from tests.test_change_form import stored
 from users.clerk import ClerkUser
 from users.models import Agreement, ClerkAccount, SyncAttempt
 from users.sync.mirror import store

@@ -8,10 +8,10 @@ import pytest
 from django.db import connection, transaction
 
 from sandbox import Sandbox
+from tests.support.change_form import stored
 from tests.support.events import arrive, happened
 from tests.support.factories import BuilderUserFactory, linked
 from tests.support.front_end import administrator, ask, token_of
-from tests.test_change_form import stored
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.services import linking
 

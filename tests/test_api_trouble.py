@@ -12,11 +12,11 @@ from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
+from tests.support.change_form import form_of, page_of, stored, text_of
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
 from tests.support.front_end import ORIGIN, administrator, ask, edit, rename, token_of
 from tests.support.patience import wait_until
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
-from tests.test_change_form import form_of, page_of, stored, text_of
 from users import throttle
 from users.api import endpoint
 from users.models import ApiUse, BuilderUser, ClerkAccount, SyncAttempt

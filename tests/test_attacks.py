@@ -9,16 +9,17 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
-from tests.support.factories import (
-    BuilderGroupFactory,
-    BuilderUserFactory,
-    change_here,
-    delete_here,
-    linked,
+from tests.support.bad_servers import (
+    answering,
+    drip_body,
+    drip_chunks,
+    drip_headers,
+    drip_status,
+    flood,
+    hang,
+    serving,
 )
-from tests.support.patience import deadline_for
-from tests.support.unknown import NOT_CONFIRMED
-from tests.test_change_form import (
+from tests.support.change_form import (
     assert_unchanged,
     form_of,
     in_clerk,
@@ -28,16 +29,15 @@ from tests.test_change_form import (
     submit,
     text_of,
 )
-from tests.test_gateway import (
-    _drip_body,
-    _drip_chunks,
-    _drip_headers,
-    _drip_status,
-    _flood,
-    _hang,
-    answering,
-    serving,
+from tests.support.factories import (
+    BuilderGroupFactory,
+    BuilderUserFactory,
+    change_here,
+    delete_here,
+    linked,
 )
+from tests.support.patience import deadline_for
+from tests.support.unknown import NOT_CONFIRMED
 from users.errors import NotKnown
 from users.forms import ChangeForm
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
@@ -222,9 +222,7 @@ def test_a_user_who_is_linked_while_the_form_is_saved(client, sandbox):
 # --- A server that is not Clerk, or not well -----------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "answer", [_hang, _drip_status, _drip_headers, _drip_body, _drip_chunks, _flood]
-)
+@pytest.mark.parametrize("answer", [hang, drip_status, drip_headers, drip_body, drip_chunks, flood])
 @pytest.mark.parametrize("known", [True, False], ids=["names known", "names asked for"])
 def test_a_save_ends_with_its_deadline(client, sandbox, settings, answer, known):
     user = linked(sandbox)

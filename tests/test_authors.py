@@ -13,9 +13,9 @@ from django.db.models import ProtectedError
 from django.urls import reverse
 
 from staff.models import ProviderAccount, SignInEvent
+from tests.support.change_form import text_of
 from tests.support.factories import BuilderUserFactory, StaffFactory, SyncAttemptFactory
 from tests.support.personas import browser_of, staff_who_may
-from tests.test_change_form import text_of
 from users.models import BulkRun, Invitation
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from django.test import Client
 
+from tests.support.change_form import form_of, in_clerk, page_of, stored
 from tests.support.factories import BuilderGroupFactory, StaffFactory, change_here, linked
-from tests.test_change_form import form_of, in_clerk, page_of, stored
 from users.models import SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -7,11 +7,11 @@ import pytest
 from django.contrib.admin.utils import quote
 from django.urls import reverse
 
+from tests.support.accessibility import violations
+from tests.support.change_form import page_of, stored
 from tests.support.events import URL, mistaken
 from tests.support.factories import BuilderUserFactory, change_here, linked
 from tests.support.patience import PATIENCE
-from tests.test_accessibility import violations
-from tests.test_change_form import page_of, stored
 from users.models import BuilderUser, Invitation, WebhookDelivery
 from users.sync import maintenance
 

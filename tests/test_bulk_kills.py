@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from sandbox import Sandbox
 from tests.campaign.told import Heard, Said
+from tests.support.change_form import page_of
 from tests.support.commands import run
 from tests.support.factories import BuilderUserFactory, change_here, linked
 from tests.support.html_form import fields_of
@@ -38,7 +39,6 @@ from tests.support.killed_runs import (
     near_the_front,
 )
 from tests.support.unknown import time_is_over
-from tests.test_change_form import page_of
 from users.clerk import ClerkUser
 from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
 from users.sync.bulk.rows import OLDEST

@@ -2,72 +2,33 @@
 
 from __future__ import annotations
 
-import html
 from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.contrib.messages import get_messages
 from django.db.models.functions import Now
 from django.urls import reverse
 
+from tests.support.change_form import (
+    assert_unchanged,
+    in_clerk,
+    page_of,
+    said,
+    stored,
+    submit,
+    text_of,
+)
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
 from tests.support.html_form import fields_of
 from tests.support.patience import deadline_for
 from tests.support.unknown import NOT_CONFIRMED
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.outbound import checkpoints
-from users.version import version_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOT_SAVED = "Nothing was saved"
-
-
-def form_of(user, **changes):
-    """What a browser sends back: the form as it was opened, with some fields typed over."""
-    return {
-        "name": user.name,
-        "email": user.email,
-        "role": user.role,
-        "internal_role": user.internal_role or "",
-        "builder_group": user.builder_group_id or "",
-        "version": version_of(user),
-        **changes,
-    }
-
-
-def page_of(user):
-    return reverse("admin:users_builderuser_change", args=[user.pk])
-
-
-def submit(client, user, **changes):
-    return client.post(page_of(user), form_of(user, **changes))
-
-
-def text_of(response):
-    return html.unescape(response.content.decode())
-
-
-def said(response):
-    return [str(message) for message in get_messages(response.wsgi_request)]
-
-
-def stored(user):
-    return BuilderUser.objects.get(pk=user.pk)
-
-
-def in_clerk(sandbox, user):
-    account = sandbox.user(user.clerk_id)
-    return account["first_name"], account["last_name"]
-
-
-def assert_unchanged(sandbox, user):
-    """Nothing moved on either side, and nobody claims that it did."""
-    assert stored(user).name == user.name
-    assert in_clerk(sandbox, user) == ("Mary Ann", "Smith")
-    assert not LogEntry.objects.exists()
 
 
 class TestSaved:

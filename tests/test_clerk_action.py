@@ -15,7 +15,9 @@ from django.utils import timezone
 
 from sandbox import Sandbox
 from sandbox.limits import Limits
+from tests.support.change_form import said
 from tests.support.commands import run, trusting
+from tests.support.documents import document
 from tests.support.events import arrive
 from tests.support.factories import (
     BuilderGroupFactory,
@@ -24,9 +26,7 @@ from tests.support.factories import (
     change_here,
     linked,
 )
-from tests.test_change_form import said
-from tests.test_command_output import ESCAPE, harmless
-from tests.test_runs import document
+from tests.support.terminal import ESCAPE, harmless
 from users.models import BuilderUser, BulkRow, BulkRun, ClerkAccount, Invitation, SyncAttempt
 from users.sync import maintenance
 from users.sync.bulk import circuit

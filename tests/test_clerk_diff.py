@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from tests.support.change_form import form_of, page_of
 from tests.support.commands import run
 from tests.support.factories import (
     BuilderUserFactory,
@@ -18,7 +19,6 @@ from tests.support.factories import (
     delete_here,
     linked,
 )
-from tests.test_change_form import form_of, page_of
 from users.clerk import ClerkUser, Deadline, clerk
 from users.models import BuilderUser, BulkRun, ClerkAccount
 from users.sync.bulk.lock import one_at_a_time

@@ -8,10 +8,10 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.support.change_form import in_clerk, stored, submit
 from tests.support.commands import run
 from tests.support.events import arrive, happened, post
 from tests.support.factories import linked
-from tests.test_change_form import in_clerk, stored, submit
 from users.clerk import clock
 from users.models import BuilderUser, ClerkAccount
 from users.sync.inbound import reconcile

@@ -14,6 +14,7 @@ from django.db import OperationalError, connection
 from tests.support.commands import ROOT, environment, run, run_apart
 from tests.support.documents import read_document
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
+from tests.support.terminal import ESCAPE, harmless, piped
 from users.management.commands import clerk_push
 from users.models import BulkRun, ClerkAccount
 from users.sync.inbound import deliveries
@@ -21,16 +22,9 @@ from users.sync.outbound import checkpoints, recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ESCAPE = "\x1b]0;owned\x07Eve\x1b[2K\u202e"
-"""Sets the title of a terminal, clears the line, and turns what follows round."""
-
 
 def push(*arguments):
     return run("clerk_push", "--no-refresh", *arguments)
-
-
-def harmless(text: str) -> bool:
-    return not any(character in text for character in "\x1b\x07\u202e")
 
 
 @pytest.fixture
@@ -244,13 +238,6 @@ def test_a_failure_of_clerk_tells_an_engineer_what_to_set(settings, sandbox, key
     settings.CLERK_SECRET_KEY, settings.CLERK_API_URL = key, url
     code, out = run("clerk_diff", "--refresh")
     assert (code, words in out, "save again" in out) == (1, True, False), out
-
-
-def piped(sandbox, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "manage.py", *arguments], cwd=ROOT,
-        env=environment(sandbox) | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
 
 
 def test_a_reader_who_goes_away_neither_stops_the_run_nor_makes_a_traceback(sandbox):

@@ -16,8 +16,8 @@ from tests.support.commands import ROOT, run_apart
 from tests.support.documents import KEYS, document, read_document
 from tests.support.events import mistaken, post
 from tests.support.factories import change_here, linked
-from tests.test_command_output import piped
-from tests.test_recovery import abandoned
+from tests.support.interruptions import abandoned
+from tests.support.terminal import piped
 from users.management.command import EngineerCommand, JsonCommand
 from users.models import BulkRun, WebhookDelivery
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,37 +15,19 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import call_command
 from django.test import Client
 
-from staff import provider as client_side
 from staff.models import Outcome, ProviderAccount, SignInEvent, Step
 from staff.sessions import SEEN_AT
+from tests.support.commands import ROOT
 from tests.support.factories import StaffFactory
 from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, new_key
 from tests.support.patience import PATIENCE
-from tests.test_project import PRODUCTION, ROOT, check
-from tests.test_sign_in import browser, is_signed_in, text_of
+from tests.support.production import PRODUCTION, check
+from tests.support.sign_in import browser, is_signed_in, text_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 START, CALLBACK = "/oidc/start/", "/oidc/callback/"
 DID_NOT_WORK = "The company's sign-in did not work. Start it again from this page."
-
-
-@pytest.fixture(scope="module")
-def running_provider() -> Iterator[Provider]:
-    provider = Provider()
-    yield provider
-    provider.stop()
-
-
-@pytest.fixture
-def company(running_provider: Provider, settings) -> Provider:
-    running_provider.reset()
-    client_side._app_of.cache_clear()
-    settings.OIDC_ISSUER = running_provider.issuer
-    settings.OIDC_CLIENT_ID, settings.OIDC_CLIENT_SECRET = CLIENT_ID, CLIENT_SECRET
-    settings.OIDC_NAME = "Example & Sons"
-    settings.OIDC_EMAIL_DOMAINS = ["example.com"]
-    return running_provider
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.change_form import form_of, page_of, said, stored, text_of
 from tests.support.commands import run
 from tests.support.events import arrive, happened, post
 from tests.support.factories import BuilderUserFactory, change_here, linked
-from tests.test_change_form import form_of, page_of, said, stored, text_of
 from users.clerk import names
 from users.models import BuilderUser, ClerkAccount, Invitation, InvitationStatus, SyncAttempt
 from users.sync import maintenance

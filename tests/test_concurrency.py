@@ -15,11 +15,11 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from bench.server import serving
+from tests.support.change_form import page_of
 from tests.support.factories import linked
 from tests.support.patience import PATIENCE
+from tests.support.server import serving
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
-from tests.test_change_form import page_of
 from users.models import BuilderUser, SyncAttempt
 from users.sync import maintenance
 from users.sync.outbound.pending import TRIES

@@ -9,6 +9,7 @@ import pytest
 from django.core import signing
 from django.test import Client
 
+from tests.support.change_form import form_of, in_clerk, page_of, said, stored, text_of
 from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
@@ -17,7 +18,6 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.html_form import fields_of
-from tests.test_change_form import form_of, in_clerk, page_of, said, stored, text_of
 from users.models import BuilderUser, Status, SyncAttempt
 from users.sync.outbound import checkpoints
 from users.version import SALT

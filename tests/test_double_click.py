@@ -12,10 +12,10 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.support.factories import BuilderUserFactory, StaffFactory, linked
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.unknown import time_is_over
-from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
 from users.guard import without_clerk
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
 from users.sync.outbound import repeats

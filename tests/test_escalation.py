@@ -13,6 +13,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
+from tests.support.change_form import form_of, page_of, said, stored, text_of
 from tests.support.commands import run
 from tests.support.factories import (
     BuilderUserFactory,
@@ -22,7 +23,6 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.personas import browser_of, staff_in, staff_who_may
-from tests.test_change_form import form_of, page_of, said, stored, text_of
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync.access.groups import STAFF
 from users.sync.access.permissions import NO_PERMISSION

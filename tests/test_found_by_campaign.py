@@ -10,10 +10,10 @@ from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.support.change_form import said, submit
 from tests.support.events import arrive
 from tests.support.factories import linked
-from tests.test_change_form import said, submit
-from tests.test_unknown_outcomes import at_step, in_thread, recover
+from tests.support.interruptions import at_step, in_thread, recover
 from users.models import BuilderUser, SyncAttempt
 from users.sync.outbound import checkpoints
 

@@ -3,15 +3,10 @@ and the traps of both."""
 
 from __future__ import annotations
 
-import json
 import logging
-import socket
-import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +14,17 @@ import requests
 from clerk_backend_api.utils import serializers
 
 from sandbox import Limits, Sandbox
+from tests.support.bad_servers import (
+    answering,
+    drip_body,
+    drip_chunks,
+    drip_headers,
+    drip_status,
+    flood,
+    hang,
+    serving,
+)
+from tests.support.gateway import READS, WRITES
 from tests.support.patience import PATIENCE, deadline_for, seconds_of
 from users.clerk import Clerk, ClerkInstance, Deadline, Pace, clerk, reads
 from users.errors import (
@@ -56,45 +62,6 @@ def mary(sandbox) -> str:
         public_metadata={"role": "ADMIN", "tags": {"a": 1}},
     )
     return user["id"]
-
-
-WRITES: dict[str, tuple[str, Callable[[Clerk, str, Deadline], object]]] = {
-    "create_user": ("POST /users", lambda c, _, d: c.create_user(
-        email="new@example.com", first_name="New", last_name="Person", public_metadata={},
-        deadline=d)),
-    "update_user": ("PATCH /users/{user_id}", lambda c, u, d: c.update_user(
-        u, first_name="Marie", last_name="Jones", deadline=d)),
-    "set_password": ("PATCH /users/{user_id}", lambda c, u, d: c.set_password(
-        u, password="correct horse battery", sign_out=True, deadline=d)),
-    "replace_email": ("PUT /users/{user_id}/email_address", lambda c, u, d: c.replace_email(
-        u, email="marie@example.com", deadline=d)),
-    "delete_user": ("DELETE /users/{user_id}", lambda c, u, d: c.delete_user(u, deadline=d)),
-    "ban_user": ("POST /users/{user_id}/ban", lambda c, u, d: c.ban_user(u, deadline=d)),
-    "unban_user": ("POST /users/{user_id}/unban", lambda c, u, d: c.unban_user(u, deadline=d)),
-    "unlock_user": ("POST /users/{user_id}/unlock", lambda c, u, d: c.unlock_user(u, deadline=d)),
-    "disable_mfa": ("DELETE /users/{user_id}/mfa", lambda c, u, d: c.disable_mfa(u, deadline=d)),
-    "merge_metadata": ("PATCH /users/{user_id}/metadata", lambda c, u, d: c.merge_metadata(
-        u, public_metadata={"role": None, "tags": {"b": 2}}, deadline=d)),
-    "create_invitation": ("POST /invitations", lambda c, _, d: c.create_invitation(
-        email="new@example.com", public_metadata={"k": "v"}, expires_in_days=7, deadline=d)),
-    "revoke_invitation": ("POST /invitations/{invitation_id}/revoke",
-        lambda c, _, d: c.revoke_invitation("inv_1", deadline=d)),
-    "revoke_session": ("POST /sessions/{session_id}/revoke",
-        lambda c, _, d: c.revoke_session("sess_1", deadline=d)),
-}  # fmt: skip
-READS: dict[str, Callable[[Clerk, str, Deadline], object]] = {
-    "get_user": lambda c, u, d: c.get_user(u, deadline=d),
-    "find_by_email": lambda c, _, d: c.find_by_email("mary@example.com", deadline=d),
-    "search": lambda c, _, d: c.search("mary", deadline=d),
-    "get_users": lambda c, u, d: c.get_users([u], deadline=d),
-    "list_users": lambda c, _, d: c.list_users(deadline=d),
-    "list_changed_users": lambda c, _, d: c.list_changed_users(deadline=d),
-    "count_users": lambda c, _, d: c.count_users(deadline=d),
-    "get_instance": lambda c, _, d: c.get_instance(deadline=d),
-    "time": lambda c, _, d: c.time(deadline=d),
-    "list_invitations": lambda c, _, d: c.list_invitations(deadline=d),
-    "list_sessions": lambda c, u, d: c.list_sessions(u, deadline=d),
-}
 
 
 def write(name: str, gateway: Clerk, user_id: str, seconds: float = 20) -> object:
@@ -593,104 +560,8 @@ def test_proxies_of_the_environment_are_ignored(sandbox, settings, mary, monkeyp
 # --- Servers that misbehave ----------------------------------------------------------------------
 
 
-@dataclass
-class Server:
-    url: str
-    requests: int = 0
-    outlasted: bool = False
-    """Whether a client let an answer without end go on for as long as a test waits."""
-
-
-@contextmanager
-def serving(answer: Callable[[socket.socket], None]) -> Iterator[Server]:
-    """A server that reads a request and lets `answer` write whatever it likes."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
-    stopped = threading.Event()
-
-    def serve(connection: socket.socket) -> None:
-        connection.settimeout(PATIENCE)
-        with connection, suppress(OSError):
-            while b"\r\n\r\n" not in connection.recv(65_536):
-                pass
-            server.requests += 1
-            try:
-                answer(connection)
-            except TimeoutError:
-                server.outlasted = True
-
-    def accept() -> None:
-        while not stopped.is_set():
-            with suppress(OSError):
-                connection, _ = listener.accept()
-                threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        stopped.set()
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(5)
-
-
-def answering(status: int, body: object, *headers: str) -> Callable[[socket.socket], None]:
-    text = json.dumps(body).encode()
-    head = [f"HTTP/1.1 {status} Said", "Content-Type: application/json",
-            f"Content-Length: {len(text)}", "Connection: close", *headers]  # fmt: skip
-    return lambda connection: connection.sendall("\r\n".join([*head, "", ""]).encode() + text)
-
-
-def _hang(connection: socket.socket) -> None:
-    while connection.recv(65_536):
-        pass  # the rest of the request; nothing comes once the client has hung up
-
-
-def _drip(connection: socket.socket, bytes_of_one: bytes) -> None:
-    """Send the same again and again, until the client hangs up."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        connection.sendall(bytes_of_one)
-        time.sleep(0.1)
-    raise TimeoutError
-
-
-def _drip_headers(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\n")
-    _drip(connection, b"X: y\r\n")
-
-
-def _drip_status(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK")
-    _drip(connection, b" ")
-
-
-def _drip_body(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                       b"Content-Length: 100000\r\n\r\n")  # fmt: skip
-    _drip(connection, b" ")
-
-
-def _drip_chunks(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                       b"Transfer-Encoding: chunked\r\n\r\n")  # fmt: skip
-    _drip(connection, b"1\r\n \r\n")
-
-
-def _flood(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
-    for _ in range(1000):
-        connection.sendall(b" " * 2**20)
-    raise TimeoutError
-
-
 @pytest.mark.parametrize("name", ["get_user", "list_users", "update_user", "delete_user"])
-@pytest.mark.parametrize(
-    "answer", [_hang, _drip_status, _drip_headers, _drip_body, _drip_chunks, _flood]
-)
+@pytest.mark.parametrize("answer", [hang, drip_status, drip_headers, drip_body, drip_chunks, flood])
 def test_whatever_the_server_does_a_call_ends_at_its_deadline(settings, answer, name):
     """Ten times the deadline is the limit: these servers hold a call for ever."""
 

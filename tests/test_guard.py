@@ -15,8 +15,8 @@ from django.db.models import F, Value
 from django.db.models.functions import Upper
 from django.test.utils import CaptureQueriesContext
 
+from tests.support.change_form import page_of, stored, submit
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
-from tests.test_change_form import page_of, stored, submit
 from users.errors import BypassesClerk
 from users.guard import without_clerk
 from users.models import BuilderUser, SyncAttempt

@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from bench.server import serving
 from cascade.database import current_limit, waiting_at_most
+from tests.support.burst import asked
+from tests.support.change_form import in_clerk, said, stored, submit, text_of
 from tests.support.events import happened, post
 from tests.support.factories import linked
+from tests.support.interruptions import at_step, elsewhere, recover, the_attempt
 from tests.support.patience import PATIENCE, deadline_for, wait_until
-from tests.test_change_form import in_clerk, said, stored, submit, text_of
-from tests.test_real_server import asked
-from tests.test_recovery import elsewhere
-from tests.test_unknown_outcomes import at_step, recover, the_attempt
+from tests.support.server import serving
 from users.models import WebhookDelivery
 from users.sync.mirror import store
 from users.sync.outbound import checkpoints

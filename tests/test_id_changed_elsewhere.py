@@ -9,10 +9,10 @@ from django.db import connection
 from django.urls import reverse
 
 from sandbox import Sandbox
+from tests.support.change_form import in_clerk, page_of, stored, submit, text_of
 from tests.support.commands import run
 from tests.support.events import arrive, happened
 from tests.support.factories import linked
-from tests.test_change_form import in_clerk, page_of, stored, submit, text_of
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)

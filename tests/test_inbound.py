@@ -11,10 +11,10 @@ from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.support.change_form import in_clerk, page_of, stored, submit, text_of
 from tests.support.events import arrive, happened, post
 from tests.support.factories import BuilderUserFactory, SyncAttemptFactory, linked
-from tests.test_change_form import in_clerk, page_of, stored, submit, text_of
-from tests.test_recovery import elsewhere
+from tests.support.interruptions import elsewhere
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt, WebhookDelivery
 from users.sync import maintenance
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import random
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.urls import reverse
 
+from tests.support.change_form import in_clerk, stored, submit
 from tests.support.commands import run
-from tests.support.events import arrive, arrive_together, happened, post
+from tests.support.events import arrive, arrive_together, at_once, happened, post
 from tests.support.factories import BuilderUserFactory, change_here, linked
+from tests.support.interruptions import elsewhere
 from tests.support.patience import PATIENCE, wait_until
-from tests.test_change_form import in_clerk, stored, submit
-from tests.test_recovery import elsewhere
 from users.clerk import ClerkUser
 from users.models import Agreement, BuilderUser, ClerkAccount, SyncAttempt, WebhookDelivery
 from users.sync import maintenance
@@ -26,22 +25,6 @@ from users.sync.mirror import store
 from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def at_once(sandbox, events, threads=8):
-    """Deliver these events from several connections at the same time; gives the answers."""
-    gate = threading.Barrier(min(threads, len(events)))
-
-    def deliver(part):
-        gate.wait(PATIENCE)
-        try:
-            return [post(sandbox, event).status_code for event in part]
-        finally:
-            connection.close()
-
-    parts = [events[number::threads] for number in range(threads) if events[number::threads]]
-    with ThreadPoolExecutor(len(parts)) as pool:
-        return [status for part in pool.map(deliver, parts) for status in part]
 
 
 class Halted:

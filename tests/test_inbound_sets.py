@@ -12,10 +12,9 @@ import pytest
 from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.support.events import happened, post
+from tests.support.events import at_once, happened, post
 from tests.support.factories import BuilderUserFactory
 from tests.support.tables import Snapshot, end
-from tests.test_inbound_races import at_once
 from users.clerk import ClerkUser
 from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, WebhookDelivery
 from users.sync.inbound import deliveries

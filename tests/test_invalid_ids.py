@@ -10,10 +10,10 @@ from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.change_form import page_of, said, stored, submit, text_of
 from tests.support.commands import run
 from tests.support.events import arrive, happened
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, SyncAttemptFactory
-from tests.test_change_form import page_of, said, stored, submit, text_of
 from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from sandbox import Limits
+from tests.support.change_form import page_of, said, stored, text_of
 from tests.support.events import arrive, happened
 from tests.support.factories import (
     BuilderUserFactory,
@@ -20,9 +21,8 @@ from tests.support.factories import (
     delete_here,
     linked,
 )
+from tests.support.interruptions import at_step
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
-from tests.test_change_form import page_of, said, stored, text_of
-from tests.test_unknown_outcomes import at_step
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync import maintenance
 from users.sync.outbound import checkpoints

@@ -8,10 +8,10 @@ import uuid
 import pytest
 from django.db import connection
 
+from tests.support.change_form import in_clerk, page_of, said, text_of
 from tests.support.commands import run
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
 from tests.support.html_form import fields_of
-from tests.test_change_form import in_clerk, page_of, said, text_of
 from users.models import BuilderUser, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)

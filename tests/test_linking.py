@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from tests.support.change_form import stored, text_of
 from tests.support.events import arrive, happened, post
 from tests.support.factories import (
     BuilderUserFactory,
@@ -17,7 +18,6 @@ from tests.support.factories import (
     delete_here,
     linked,
 )
-from tests.test_change_form import stored, text_of
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount, Invitation
 from users.sync import maintenance

@@ -7,23 +7,17 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from tests.support.change_form import text_of
 from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
     SyncAttemptFactory,
     linked,
 )
-from tests.test_change_form import text_of
+from tests.support.user_list import LIST, shown
 from users.models import ClerkAccount
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-LIST = "/admin/users/builderuser/"
-
-
-def shown(client, **query):
-    found = client.get(LIST, query).context["cl"].result_list
-    return {user.email: user.clerk_state for user in found}
 
 
 def test_the_state_of_each_user(client, sandbox):

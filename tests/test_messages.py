@@ -18,8 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.support.factories import BuilderUserFactory, StaffFactory, change_here, linked
-from tests.test_change_form import (
+from tests.support.change_form import (
     assert_unchanged,
     in_clerk,
     page_of,
@@ -28,6 +27,7 @@ from tests.test_change_form import (
     submit,
     text_of,
 )
+from tests.support.factories import BuilderUserFactory, StaffFactory, change_here, linked
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from sandbox import Sandbox
 from tests.support.events import arrive, happened
+from tests.support.migrations import migrate, migrate_forward
 from users.clerk import Pace, clerk
 from users.models import Agreement, BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.inbound.reconcile import reconcile_due
@@ -30,17 +30,9 @@ UPDATED = datetime(2026, 1, 15, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def _version_before(transactional_db) -> Iterator[None]:
-    _migrate([("users", "0006_unknown_outcomes")])
+    migrate([("users", "0006_unknown_outcomes")])
     yield
     migrate_forward()
-
-
-def migrate_forward() -> None:
-    _migrate(MigrationExecutor(connection).loader.graph.leaf_nodes("users"))
-
-
-def _migrate(targets: list[tuple[str, str]]) -> None:
-    MigrationExecutor(connection).migrate(targets)
 
 
 # --- What the version before has stored -----------------------------------------------------------

@@ -7,11 +7,11 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from sandbox import Sandbox
+from tests.support.change_form import page_of, said, stored, submit, text_of
 from tests.support.commands import run
 from tests.support.events import arrive, happened
 from tests.support.factories import linked
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
-from tests.test_change_form import page_of, said, stored, submit, text_of
 from users.models import BuilderUser, ClerkAccount, RememberedInstance, SyncAttempt
 from users.sync import maintenance
 from users.sync.inbound import reconcile

@@ -17,8 +17,15 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from staff.models import Outcome, SignInEvent, Step
 from tests.support.factories import StaffFactory
-from tests.test_sign_in import PASSWORD, browser, is_signed_in, outcomes, sign_in, text_of
-from tests.test_two_step import turn_on
+from tests.support.sign_in import (
+    PASSWORD,
+    browser,
+    is_signed_in,
+    outcomes,
+    sign_in,
+    text_of,
+    turn_on,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,7 +35,7 @@ NEW = "an entirely new secret"
 
 @pytest.fixture(autouse=True)
 def _cheap(settings):
-    settings.PASSWORD_HASHERS = ["tests.test_sign_in.CountingHasher"]
+    settings.PASSWORD_HASHERS = ["tests.support.sign_in.CountingHasher"]
 
 
 @pytest.fixture

@@ -8,39 +8,18 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import pytest
 from django.contrib import admin
-from django.contrib.admin.utils import quote
-from django.contrib.auth.models import Group, User
-from django.contrib.contenttypes.models import ContentType
+from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
-from django.urls import URLPattern, URLResolver, get_resolver
-from django.utils import timezone
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
 
-from staff.models import ProviderAccount, SignInEvent
-from tests.support.factories import (
-    BuilderGroupFactory,
-    BuilderUserFactory,
-    StaffFactory,
-    SyncAttemptFactory,
-    linked,
-)
+from tests.support.addresses import World, patterns
 from tests.support.personas import browser_of, staff_in, staff_who_may
-from users.models import (
-    BuilderUser,
-    BulkRow,
-    BulkRun,
-    ClerkAccount,
-    Invitation,
-    OperationKind,
-    WebhookDelivery,
-)
+from users.models import BuilderUser, OperationKind
 from users.sync.access import groups, permissions
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -243,6 +222,10 @@ PERSONAS: dict[str, set[str]] = {
 }  # fmt: skip
 
 
+SWEEPING = ["staff administration", "what is offered to nobody", "no permission"]
+"""Those who ask for every URL, beside the groups. Each permission is tried at each URL below."""
+
+
 @pytest.fixture
 def single(db) -> Iterator[tuple[str, User]]:
     """One staff member after the other, each with one permission, or the same and looking."""
@@ -272,74 +255,6 @@ def allows(rule: Rule, held: set[str]) -> bool:
 
 
 # --- What is asked -------------------------------------------------------------------------------
-
-
-@dataclass
-class World:
-    """One of everything that a page may be about."""
-
-    sandbox: Any
-    objects: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        user = linked(self.sandbox, clerk={"locked": True})
-        run = BulkRun.objects.create(command="clerk_push")
-        self.objects = {
-            "users.builderuser": user,
-            "users.buildergroup": BuilderGroupFactory(),
-            "users.syncattempt": SyncAttemptFactory(user=user),
-            "users.clerkaccount": ClerkAccount.objects.get(user=user),
-            "users.bulkrun": run,
-            "users.bulkrow": BulkRow.objects.create(run=run, position=1, operation="update"),
-            "users.invitation": Invitation.objects.create(
-                user=BuilderUserFactory(), purpose="new_account", email="new@example.com",
-                clerk_invitation_id=None,
-            ),
-            "users.webhookdelivery": WebhookDelivery.objects.create(
-                svix_id=f"msg_{user.pk}", type="user.updated", processed_at=timezone.now()
-            ),
-            "procrastinate.procrastinatejob": ProcrastinateJob.objects.get(
-                pk=app.configure_task("nothing", queue="nobody's").defer()
-            ),
-            "staff.signinevent": SignInEvent.objects.create(step="password", account="nobody"),
-            "staff.provideraccount": ProviderAccount.objects.create(
-                user=StaffFactory(), issuer="https://company.example", subject=str(user.pk)
-            ),
-            "auth.user": StaffFactory(is_superuser=False),
-            "auth.group": Group.objects.create(name=f"Nobody {user.pk}"),
-        }  # fmt: skip
-
-    def address(self, pattern: str) -> str:
-        if pattern.startswith("admin/^(?P<app_label>"):
-            return "/admin/users/"
-        if pattern == "admin/(?P<url>.*)$":
-            return "/admin/nowhere/"
-        app, _, rest = pattern.removeprefix("admin/").partition("/")
-        about = self.objects.get(f"{app}.{rest.split('/')[0]}")
-        user = self.objects["users.builderuser"]
-        values = {
-            "<path:content_type_id>": ContentType.objects.get_for_model(BuilderUser).pk,
-            "<str:field>": "name",
-            **dict.fromkeys(
-                ("<path:object_id>", "<int:pk>", "<path:pk>", "<id>"),
-                quote(about.pk) if about else user.pk,
-            ),
-        }
-        for part, value in values.items():
-            pattern = pattern.replace(part, str(value))
-        if pattern == "admin/autocomplete/":
-            pattern += "?app_label=users&model_name=builderuser&field_name=builder_group"
-        return f"/{pattern}"
-
-
-def patterns(found: list[Any] | None = None, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(key in `URLS`, pattern) of every URL."""
-    for entry in found if found is not None else get_resolver().url_patterns:
-        pattern = prefix + str(entry.pattern)
-        if isinstance(entry, URLResolver):
-            yield from patterns(entry.url_patterns, pattern)
-        elif isinstance(entry, URLPattern):
-            yield entry.name or pattern, pattern
 
 
 def denied(response: Any) -> bool:
@@ -380,9 +295,44 @@ def assert_answers_as_the_table(staff: User, sandbox: Any) -> None:
     assert wrong_answers(lambda: browser_of(staff), held, sandbox) == []
 
 
-@pytest.mark.parametrize("persona", PERSONAS)
+@pytest.mark.parametrize("persona", SWEEPING)
 def test_each_url_answers_only_who_holds_its_permission(sandbox, db, persona):
     assert_answers_as_the_table(staff_who_may(*PERSONAS[persona]), sandbox)
+
+
+def needed_of(rule: Rule) -> list[set[str]]:
+    """List the smallest sets with a permission of each alternative: without one, none is left."""
+    ways = {frozenset(way) for way in product(*rule)}
+    return [set(way) for way in ways if not any(other < way for other in ways)]
+
+
+BY_PERMISSION = [
+    pytest.param(method, key, rule, id=f"{method} {key}")
+    for key, rules in URLS.items()
+    for method, rule in zip(("get", "post"), rules, strict=True)
+    if rule not in (OTHER_METHOD, STAFF, EVERYBODY)
+]
+
+
+@pytest.mark.parametrize(("method", "key", "rule"), BY_PERMISSION)
+def test_a_url_opens_to_its_permissions_and_to_no_others(sandbox, db, method, key, rule):
+    """Each alternative suffices alone. All other permissions together do not."""
+    pattern = dict(patterns())[key]
+    everything = groups.named(Permission.objects.all())
+    enough = [alternative for alternative in rule if SUPERUSERS not in alternative]
+    too_little = [everything - needed for needed in needed_of(rule)]
+    for held, opens in [*((one, True) for one in enough), *((one, False) for one in too_little)]:
+        browser = browser_of(staff_who_may(*held))
+        response = getattr(browser, method)(World(sandbox).address(pattern))
+        assert denied(response) is not opens, (sorted(held), response.status_code)
+        assert response.status_code < 500
+
+
+@pytest.mark.parametrize("page", ["/admin/", "/admin/users/", "/admin/auth/"])
+def test_the_index_opens_whatever_a_staff_member_holds(single, page):
+    for name, one in single:
+        response = browser_of(one).get(page)
+        assert response.status_code in (200, 404), name  # 404: an application with nothing to see
 
 
 @pytest.mark.parametrize("group", groups.GROUPS)

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import Permission
 from django.test import Client
 
-from tests.support.factories import StaffFactory, SyncAttemptFactory, linked
-from tests.test_change_form import form_of, page_of, stored
+from tests.support.change_form import form_of, page_of, stored
+from tests.support.factories import SyncAttemptFactory, linked
+from tests.support.personas import client_who_may
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def client_who_may(*codenames):
-    staff = StaffFactory(is_superuser=False)
-    staff.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
-    client = Client()
-    client.force_login(staff)
-    return client
 
 
 def test_who_may_look_cannot_touch(sandbox):

@@ -14,11 +14,11 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
+from tests.support.change_form import in_clerk, stored, submit
 from tests.support.commands import run
 from tests.support.factories import change_here, linked
+from tests.support.interruptions import abandoned
 from tests.support.patience import wait_until
-from tests.test_change_form import in_clerk, stored, submit
-from tests.test_recovery import abandoned
 from users.models import SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import ast
 from pathlib import Path
 
 import pytest
@@ -13,29 +11,9 @@ from django.db import connection
 from django.test import Client
 
 from sandbox.tokens import key_of
+from tests.support.commands import ROOT
 from tests.support.factories import BuilderUserFactory
-from tests.support.patience import PATIENCE
-
-ROOT = Path(__file__).parents[1]
-PRODUCTION = {
-    "SECRET_KEY": "s" * 60,
-    "ALLOWED_HOSTS": "cascade.example.com",
-    "DATABASE_URL": "postgres://nobody@127.0.0.1:9/none",
-    "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_b25seS1mb3ItdGVzdHM=",
-}
-
-
-def check(**environment):
-    """`manage.py check` in an environment of its own."""
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "manage.py", "check"],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+from tests.support.production import PRODUCTION, check
 
 
 @pytest.mark.parametrize("name", PRODUCTION)
@@ -119,3 +97,21 @@ def test_old_tools_write_the_tables_by_their_column_names():
             " RETURNING created_at, updated_at"
         )
         assert all(cursor.fetchone())
+
+
+def imported_by(file: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    modules = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return modules | {
+        name.name for node in nodes if isinstance(node, ast.Import) for name in node.names
+    }
+
+
+@pytest.mark.parametrize("folder", ["tests", "bench"])
+def test_helpers_of_tests_stand_in_their_support(folder):
+    """No module imports from a test module, and no test from the benches, which use the helpers."""
+    for file in (ROOT / folder).rglob("*.py"):
+        for module in imported_by(file):
+            rooms = module.split(".")
+            assert not any(room.startswith("test_") for room in rooms), (file, module)
+            assert folder == "bench" or rooms[0] != "bench", (file, module)

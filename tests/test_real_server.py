@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from http.client import HTTPConnection
 
 import pytest
 
-from bench.server import serving
-from bench.webhooks import PATH, deliver, live, wrong_rows
+from tests.support.burst import asked, deliver, live, wrong_rows
 from tests.support.events import happened
-from tests.support.patience import PATIENCE
+from tests.support.server import serving
 from users.models import WebhookDelivery
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,16 +17,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def secret(sandbox):
     return {"CLERK_WEBHOOK_SIGNING_SECRET": sandbox.webhooks.secret}
-
-
-def asked(port, body, headers):
-    """Status and text of one delivery."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    connection.request("POST", PATH, body, headers)
-    answer = connection.getresponse()
-    text = answer.read().decode()
-    connection.close()
-    return answer.status, text
 
 
 def test_a_burst_shuffled_and_doubled(sandbox, secret):

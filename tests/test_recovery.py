@@ -5,53 +5,21 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.support.factories import BuilderUserFactory, StaffFactory, SyncAttemptFactory, linked
+from tests.support.interruptions import abandoned, elsewhere
 from tests.support.patience import PATIENCE, deadline_for
-from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@contextmanager
-def elsewhere(work):
-    """Another process does `work` in a transaction that stays open meanwhile."""
-    done, release = threading.Event(), threading.Event()
-
-    def run():
-        with transaction.atomic():
-            work()
-            done.set()
-            release.wait(PATIENCE)
-        connection.close()
-
-    other = threading.Thread(target=run)
-    other.start()
-    try:
-        assert done.wait(PATIENCE)
-        yield
-    finally:
-        release.set()
-        other.join()
-
-
-def abandoned(user, *, to="Mary Ann Jones", **fields):
-    """The attempt of a save whose process died."""
-    return SyncAttemptFactory(
-        user=user,
-        changes={"name": [user.name, to]},
-        details={"clerk_name": user.name, "split": to.rsplit(" ", 1)},
-        **fields,
-    )
 
 
 def recover(capsys, *options, code=0):

@@ -19,8 +19,8 @@ from jsonschema import Draft202012Validator
 from sandbox import Request, Sandbox
 from sandbox.routes import ROUTES, find
 from sandbox.users import CREATABLE
+from tests.support.gateway import READS, WRITES
 from tests.support.patience import PATIENCE
-from tests.test_gateway import READS, WRITES
 from users.clerk import Deadline, clerk
 
 DOCUMENT = Path(__file__).parent / "clerk" / "bapi-2026-05-12.subset.yml"

@@ -13,10 +13,10 @@ from django.urls import reverse
 from django.views.debug import ExceptionReporter
 
 from sandbox import Sandbox
+from tests.support.addresses import World, patterns
+from tests.support.change_form import form_of, page_of
 from tests.support.commands import run
 from tests.support.factories import linked
-from tests.test_change_form import form_of, page_of
-from tests.test_permission_matrix import World, patterns
 from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)

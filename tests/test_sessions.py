@@ -8,7 +8,7 @@ import pytest
 from django.contrib.sessions.backends.db import SessionStore
 
 from staff.sessions import SEEN_AT, STARTED_AT
-from tests.test_sign_in import PASSWORD, is_signed_in, sign_in, text_of
+from tests.support.sign_in import PASSWORD, is_signed_in, sign_in, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -66,7 +66,7 @@ def test_a_new_password_ends_the_other_sessions(client, staff):
 
 def test_signing_in_again_begins_a_new_session(client, staff, settings):
     """Also with the same user, whose session Django would go on with."""
-    settings.PASSWORD_HASHERS = ["tests.test_sign_in.CountingHasher"]
+    settings.PASSWORD_HASHERS = ["tests.support.sign_in.CountingHasher"]
     staff.set_password(PASSWORD)
     staff.save()
     client.force_login(staff)

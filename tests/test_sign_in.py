@@ -9,40 +9,30 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.hashers import identify_hasher
 from django.db import connection
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 from django.utils import timezone
 
 from cascade.addresses import client_of
-from staff.hashers import Argon2Hasher
 from staff.models import Outcome, SignInEvent, Step
 from tests.support.commands import run
 from tests.support.factories import StaffFactory
+from tests.support.sign_in import (
+    HOME,
+    PASSWORD,
+    browser,
+    hashed,
+    is_signed_in,
+    outcomes,
+    sign_in,
+    text_of,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-LOGIN = "/admin/login/"
-PASSWORD = "correct horse battery staple"
-HOME = "203.0.113.7"
-hashed: list[str] = []
-
-
-class CountingHasher(Argon2Hasher):
-    """Argon2 that says how often it was asked, and costs the tests little."""
-
-    time_cost, memory_cost = 1, 64
-
-    def encode(self, password, salt):
-        hashed.append("encode")
-        return super().encode(password, salt)
-
-    def verify(self, password, encoded):
-        hashed.append("verify")
-        return super().verify(password, encoded)
 
 
 @pytest.fixture(autouse=True)
 def _counting(settings):
-    settings.PASSWORD_HASHERS = ["tests.test_sign_in.CountingHasher"]
+    settings.PASSWORD_HASHERS = ["tests.support.sign_in.CountingHasher"]
     hashed.clear()
 
 
@@ -53,30 +43,6 @@ def sam(db):
     user.save()
     hashed.clear()
     return user
-
-
-def browser(address=HOME) -> Client:
-    return Client(REMOTE_ADDR=address)
-
-
-def sign_in(client: Client, username="sam", password=PASSWORD, **extra):
-    return client.post(
-        LOGIN, {"username": username, "password": password, "next": "/admin/"}, **extra
-    )
-
-
-def text_of(response) -> str:
-    return response.content.decode()
-
-
-def is_signed_in(client: Client) -> bool:
-    return client.get("/admin/").status_code == 200
-
-
-def outcomes(**filters) -> list[str]:
-    return list(
-        SignInEvent.objects.filter(**filters).order_by("pk").values_list("outcome", flat=True)
-    )
 
 
 def test_a_sign_in_stands_in_the_journal_and_in_the_log(sam, caplog):
@@ -196,7 +162,7 @@ def test_a_superuser_unlocks_an_account_and_an_address_in_the_admin(client, sam)
 
 
 def test_who_is_no_superuser_unlocks_nobody(sam):
-    from tests.test_permissions import client_who_may
+    from tests.support.personas import client_who_may
 
     sign_in(browser(), password="guess")
     event = SignInEvent.objects.get()

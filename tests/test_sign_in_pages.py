@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.accessibility import assert_none, violations
 from tests.support.factories import StaffFactory
-from tests.test_accessibility import assert_none, lit, violations  # noqa: F401 — a fixture
-from tests.test_company_sign_in import company, running_provider  # noqa: F401 — fixtures
-from tests.test_sign_in import PASSWORD
-from tests.test_two_step import App
+from tests.support.sign_in import PASSWORD, App
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
 def sam(db, settings):
-    settings.PASSWORD_HASHERS = ["tests.test_sign_in.CountingHasher"]
+    settings.PASSWORD_HASHERS = ["tests.support.sign_in.CountingHasher"]
     user = StaffFactory(username="sam", email="sam@example.com")
     user.set_password(PASSWORD)
     user.save()
@@ -67,7 +65,7 @@ def test_staff_set_it_up_and_sign_in_on_a_telephone_without_script(telephone, sa
     page.get_by_role("heading", name="Builder users and their sign-in").wait_for()
 
 
-def test_the_pages_pass_axe_and_fit_a_telephone(lit, sam, company, settings):  # noqa: F811
+def test_the_pages_pass_axe_and_fit_a_telephone(lit, sam, company, settings):
     page, found = lit, []
 
     def look() -> None:

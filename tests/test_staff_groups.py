@@ -7,8 +7,8 @@ from django.contrib.auth.models import Group, Permission
 from django.urls import reverse
 
 from tests.support.commands import run
+from tests.support.migrations import migrate, migrate_forward
 from tests.support.personas import staff_in
-from tests.test_migration_facts import _migrate, migrate_forward
 from users.sync.access import groups
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_the_migration_makes_what_the_command_wants():
     """Also on a database that has none of the permissions yet."""
-    _migrate([("users", "0009_refused_webhooks")])
+    migrate([("users", "0009_refused_webhooks")])
     try:
         Group.objects.all().delete()
         Permission.objects.filter(content_type__app_label="users").delete()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from django.urls import reverse
 
+from tests.support.change_form import said, stored, submit, text_of
 from tests.support.factories import BuilderUserFactory, linked
 from tests.support.unknown import NOT_CONFIRMED
-from tests.test_change_form import said, stored, submit, text_of
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync.outbound import recovery
 

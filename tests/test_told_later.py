@@ -7,11 +7,11 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from tests.support.change_form import form_of, in_clerk, page_of, said, stored, submit, text_of
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
 from tests.support.html_form import fields_of
+from tests.support.personas import client_who_may
 from tests.support.unknown import minutes_pass, time_is_over
-from tests.test_change_form import form_of, in_clerk, page_of, said, stored, submit, text_of
-from tests.test_permissions import client_who_may
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.outbound import recovery
 

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from base64 import b32decode
-
 import pytest
 from django.test import Client
-from django.utils import timezone
-from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from staff.models import Outcome, SignInEvent, Step
+from tests.support.change_form import page_of
 from tests.support.commands import run
 from tests.support.factories import StaffFactory, linked
-from tests.test_change_form import page_of
-from tests.test_sign_in import PASSWORD, browser, is_signed_in, outcomes, sign_in, text_of
+from tests.support.sign_in import (
+    CODE,
+    PAGE,
+    PASSWORD,
+    browser,
+    codes_on,
+    is_signed_in,
+    outcomes,
+    sign_in,
+    text_of,
+    turn_on,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-PAGE, CODE = "/admin/two-step/", "/admin/code/"
 
 
 @pytest.fixture(autouse=True)
 def _cheap(settings):
-    settings.PASSWORD_HASHERS = ["tests.test_sign_in.CountingHasher"]
+    settings.PASSWORD_HASHERS = ["tests.support.sign_in.CountingHasher"]
 
 
 @pytest.fixture
@@ -34,30 +38,6 @@ def sam(db):
     user.set_password(PASSWORD)
     user.save()
     return user
-
-
-class App:
-    """An authenticator app that has scanned the page."""
-
-    def __init__(self, page) -> None:
-        secret = re.search(r'class="key">([A-Z2-7 ]+)<', text_of(page))[1].replace(" ", "")
-        self.totp = TOTP(b32decode(secret))
-
-    def code(self, *, later: int = 0) -> str:
-        """The code of now, or of some steps of 30 seconds later: each is accepted once."""
-        self.totp.time = timezone.now().timestamp() + 30 * later
-        return f"{self.totp.token():06d}"
-
-
-def codes_on(page) -> list[str]:
-    return re.findall(r"<code>([a-z0-9-]+)</code>", text_of(page))
-
-
-def turn_on(client: Client) -> tuple[App, list[str]]:
-    app = App(client.get(PAGE))
-    page = client.post(PAGE, {"code": app.code()})
-    assert "Keep these codes" in text_of(page)
-    return app, codes_on(page)
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from django.test import Client
 from django.utils import timezone
 
 from sandbox import Sandbox
+from tests.support.change_form import page_of, stored, text_of
 from tests.support.commands import run
 from tests.support.events import arrive, happened, post
 from tests.support.factories import BuilderUserFactory, StaffFactory, linked
 from tests.support.patience import PATIENCE
-from tests.test_change_form import page_of, stored, text_of
-from tests.test_lists import LIST, shown
+from tests.support.user_list import LIST, shown
 from users.clerk import Pace
 from users.models import BulkRun, ClerkAccount, EventCheck, WebhookDelivery
 from users.sync.bulk import nightly

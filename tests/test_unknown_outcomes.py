@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from contextlib import contextmanager
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -12,13 +11,14 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.support.factories import BuilderGroupFactory, StaffFactory, change_here, linked
+from tests.support.interruptions import at_step, in_thread, lose_backend, recover, the_attempt
 from tests.support.patience import deadline_for
 from tests.support.unknown import NOT_CONFIRMED, minutes_pass, time_is_over
-from tests.test_change_form import in_clerk, page_of, said, stored, submit, text_of
 from users.models import BuilderUser, SyncAttempt
 from users.sync import maintenance
-from users.sync.outbound import checkpoints, recovery
+from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,54 +39,6 @@ def other(db):
     return client
 
 
-@contextmanager
-def at_step(step, work):
-    """Do `work`, once, when the next save comes to `step`."""
-    todo = [work]
-
-    def reached(sender, **fields):
-        if fields["step"] == step and todo:
-            todo.pop()()
-
-    checkpoints.reached.connect(reached)
-    try:
-        yield
-    finally:
-        checkpoints.reached.disconnect(reached)
-    assert not todo, f"the save never came to “{step}”"
-
-
-def in_thread(work):
-    """Do `work` as another process would: with a connection of its own."""
-    problems = []
-
-    def run():
-        try:
-            work()
-        except BaseException as problem:
-            problems.append(problem)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(120)
-    assert not thread.is_alive()
-    if problems:
-        raise problems[0]
-
-
-def lose_backend():
-    """The database ends the connection of this process, as a failover does."""
-    pid = connection.connection.info.backend_pid
-
-    def end():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
-
-    in_thread(end)
-
-
 def act(client, user, name):
     return client.post(reverse(f"admin:users_builderuser_{name}", args=[user.pk]))
 
@@ -94,14 +46,6 @@ def act(client, user, name):
 def replace_email(client, user, email):
     page = reverse("admin:users_builderuser_email", args=[user.pk])
     return client.post(page, {"email": email, "how": "replace"})
-
-
-def recover():
-    return list(recovery.recover_all())
-
-
-def the_attempt(**fields):
-    return SyncAttempt.objects.get(**fields)
 
 
 def assert_same(sandbox, user, *, first, last):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.change_form import form_of, page_of, text_of
 from tests.support.commands import run
 from tests.support.factories import (
     BuilderGroupFactory,
@@ -16,7 +17,6 @@ from tests.support.factories import (
     change_here,
     linked,
 )
-from tests.test_change_form import form_of, page_of, text_of
 from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
 from users.sync.bulk import results
 from users.sync.bulk import run as runs

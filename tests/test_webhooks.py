@@ -22,10 +22,10 @@ from django.utils import timezone
 from standardwebhooks.webhooks import Webhook
 
 from sandbox import Event
+from tests.support.change_form import stored, text_of
 from tests.support.events import URL, arrive, happened, mistaken, post
 from tests.support.factories import BuilderUserFactory, SyncAttemptFactory, change_here, linked
 from tests.support.unknown import time_is_over
-from tests.test_change_form import stored, text_of
 from users.models import (
     BuilderUser,
     ClerkAccount,

@@ -7,8 +7,8 @@ import uuid
 import pytest
 from django.urls import reverse
 
+from tests.support.change_form import assert_unchanged, stored, submit
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
-from tests.test_change_form import assert_unchanged, stored, submit
 from users.models import BuilderGroup
 
 pytestmark = pytest.mark.django_db(transaction=True)

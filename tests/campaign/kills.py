@@ -16,13 +16,13 @@ from urllib.parse import urlencode
 from django.test import Client
 from django.urls import reverse
 
-from bench.server import serving
 from sandbox import Sandbox
 from tests.campaign.told import require
 from tests.campaign.world import LONG, World
+from tests.support.change_form import form_of, page_of
 from tests.support.patience import PATIENCE
+from tests.support.server import serving
 from tests.support.unknown import time_is_over
-from tests.test_change_form import form_of, page_of
 from users.models import BuilderUser, SyncAttempt
 from users.sync.outbound import checkpoints
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db import connection
 
+from tests.support.interruptions import lose_backend
 from tests.support.patience import PATIENCE
-from tests.test_unknown_outcomes import lose_backend
 from users.sync.outbound import checkpoints, recovery
 
 

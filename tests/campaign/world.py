@@ -22,10 +22,10 @@ from tests.campaign import truths
 from tests.campaign.history import History
 from tests.campaign.meanwhile import in_background
 from tests.campaign.told import Heard, Ledger, Said, Wish, require
+from tests.support.change_form import form_of, page_of
 from tests.support.events import happened, post
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
 from tests.support.unknown import minutes_pass, time_is_over
-from tests.test_change_form import form_of, page_of
 from users.clerk import names
 from users.models import (
     BuilderUser,

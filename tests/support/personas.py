@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
 from tests.support.factories import StaffFactory
@@ -25,6 +25,14 @@ def staff_in(*names: str) -> User:
 
 
 def browser_of(staff: User) -> Client:
+    client = Client()
+    client.force_login(staff)
+    return client
+
+
+def client_who_may(*codenames):
+    staff = StaffFactory(is_superuser=False)
+    staff.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
     client = Client()
     client.force_login(staff)
     return client

@@ -1,0 +1,30 @@
+"""The settings of an installation, checked in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.support.commands import ROOT
+from tests.support.patience import PATIENCE
+
+PRODUCTION = {
+    "SECRET_KEY": "s" * 60,
+    "ALLOWED_HOSTS": "cascade.example.com",
+    "DATABASE_URL": "postgres://nobody@127.0.0.1:9/none",
+    "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_b25seS1mb3ItdGVzdHM=",
+}
+
+
+def check(**environment):
+    """`manage.py check` in an environment of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "manage.py", "check"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )

@@ -13,9 +13,9 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from tests.support.change_form import text_of
 from tests.support.factories import StaffFactory
 from tests.support.personas import browser_of
-from tests.test_change_form import text_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

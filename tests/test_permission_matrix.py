@@ -50,12 +50,18 @@ CHANGE = one_of("users.change_builderuser")
 SUPERUSERS = "nobody's permission"
 
 
+def seen(model: str) -> Rule:
+    """Django shows what somebody may look at, or change."""
+    app, name = model.split(".")
+    return one_of(f"{app}.view_{name}", f"{app}.change_{name}")
+
+
 def pages_of(
     model: str, *, edited: bool, seen_by: Rule | None = None
 ) -> dict[str, tuple[Any, Any]]:
     """Django's pages of a model; records that nobody edits have a permission to look alone."""
     app, name = model.split(".")
-    see = seen_by or one_of(f"{app}.view_{name}", f"{app}.change_{name}")
+    see = seen_by or seen(model)
 
     def needs(action: str) -> Rule:
         return one_of(f"{app}.{action}_{name}") if edited else NOBODY
@@ -112,7 +118,7 @@ URLS: dict[str, tuple[Any, Any]] = {
     "users_builderuser_invite": same(both(SEE, "users.invite")),
     **pages_of("users.syncattempt", edited=False),
     "users_syncattempt_check": (
-        OTHER_METHOD, [{"users.view_syncattempt", "users.change_builderuser"}],
+        OTHER_METHOD, both(seen("users.syncattempt"), "users.change_builderuser"),
     ),
     "users_syncattempt_dismiss": (OTHER_METHOD, STAFF),  # of one's own changes alone
     **pages_of("users.clerkaccount", edited=False),
@@ -123,7 +129,7 @@ URLS: dict[str, tuple[Any, Any]] = {
     "users_invitation_revoke": same(both(SEE, "users.invite")),
     **pages_of("users.webhookdelivery", edited=False),
     "users_webhookdelivery_replay": (
-        OTHER_METHOD, [{"users.view_webhookdelivery", "users.replay_webhook"}],
+        OTHER_METHOD, both(seen("users.webhookdelivery"), "users.replay_webhook"),
     ),
     **pages_of("auth.user", edited=True),
     "auth_user_add": same(ADD_STAFF),

@@ -99,6 +99,34 @@ class ClerkDenied(ClerkRefused):
     """401, 402 or 403: Clerk does not accept our key or the plan does not allow it."""
 
 
+class ClerkDeniedToAll(ClerkDenied):
+    """Our key, our plan or a setting of the instance forbids the change of any user."""
+
+
+class ClerkBusy(ClerkRefused):
+    """Clerk is changing this user right now. The same request may be sent again shortly."""
+
+
+class ClerkEmailTaken(ClerkRefused):
+    """Another account has the email address."""
+
+
+class ClerkAlreadyInvited(ClerkRefused):
+    """Clerk has a pending invitation to this email address, or an account with it."""
+
+
+class ClerkInvitationClosed(ClerkRefused):
+    """The invitation is no longer open, so it cannot be revoked."""
+
+
+class ClerkInvitationAccepted(ClerkInvitationClosed):
+    """The invitation was accepted."""
+
+
+class ClerkInvitationRevoked(ClerkInvitationClosed):
+    """The invitation was revoked before."""
+
+
 class ClerkUnknown(ClerkError):
     """Any other failure. A write may have happened.
 
@@ -167,6 +195,24 @@ class NotAllowed(Refused):
     """The person may not make this change. Nothing was changed, and Clerk was not asked."""
 
     code = "not_allowed"
+
+
+class EmailGuarded(Refused):
+    """The email of a linked user is how they sign in: it is not changed by an edit."""
+
+    code = "email_guarded"
+
+
+class NotFoundInClerk(Refused):
+    """Clerk does not have the account, or it is not certain that our own instance was asked."""
+
+    code = "resource_not_found"
+
+
+class InvitationAccepted(Refused):
+    """The invitation was accepted already, so it cannot be revoked."""
+
+    code = "invitation_already_accepted"
 
 
 class Denied(Refused):

@@ -17,6 +17,7 @@ from users.errors import (
     Gone,
     NotAllowed,
     NotConfigured,
+    NotFoundInClerk,
     NotKnown,
     NotSaved,
     Refused,
@@ -24,7 +25,6 @@ from users.errors import (
 
 NOT_CONFIGURED = "Clerk authentication not configured. Contact administrator."
 NOT_FOUND_IN_CLERK = "User not found in Clerk. They may have been deleted."
-NOT_FOUND = "resource_not_found"
 
 
 class Rejected(Exception):
@@ -81,12 +81,12 @@ def _status_of(failure: ChangeFailed) -> int:
             return 502
         case _ if failure.retry_after is not None or isinstance(failure, NotSaved):
             return 503
-        case Gone():
+        case Gone() | NotFoundInClerk():
             return 404
         case BusyInClerk():
             return 409
         case Refused():
-            return 404 if failure.code == NOT_FOUND else 422
+            return 422
         case _:  # a conflict, or another change that is under way
             return 409
 
@@ -94,6 +94,6 @@ def _status_of(failure: ChangeFailed) -> int:
 def _text_of(failure: ChangeFailed) -> str:
     if isinstance(failure, NotConfigured):
         return NOT_CONFIGURED
-    if failure.code == NOT_FOUND:
+    if isinstance(failure, NotFoundInClerk):
         return NOT_FOUND_IN_CLERK
     return " ".join([*chain.from_iterable(failure.fields.values()), failure.message])

@@ -11,7 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from users.api.answers import Rejected, answer, rejection_of
 from users.api.endpoint import Asked, endpoint
-from users.errors import ChangeFailed, Refused
+from users.errors import ChangeFailed, EmailGuarded
 from users.models import BuilderUser
 from users.sync.services import front_end
 
@@ -53,9 +53,7 @@ def update_user(asked: Asked, *, user_id: str) -> Mapping[str, Any]:
     values = {COLUMNS[key]: _text(asked.body, key) for key in COLUMNS if key in asked.body}
     try:
         front_end.update_user(asked.caller, _id(user_id), values=values)
-    except Refused as refusal:
-        if refusal.code != "email_guarded":
-            raise
+    except EmailGuarded:
         raise Rejected(422, REINVITE, more={"requiresInvitation": True}) from None
     return {"success": True}
 

@@ -11,9 +11,10 @@ passed the request on, so its outcome is unknown.
 | 4xx that is not Clerk's own; 408, 499 | `ClerkUnknown` |
 | 404 with the code `resource_not_found` | `ClerkNotFound` |
 | 404 with another code | `ClerkUnknown`: the address is wrong |
-| 401, 402, 403 | `ClerkDenied` |
+| 401, 402 | `ClerkDeniedToAll` |
+| 403 | `ClerkDenied`, or `ClerkDeniedToAll` by its code |
 | 429 | `ClerkRateLimited` |
-| any other 4xx | `ClerkRefused` |
+| any other 4xx | the class of its code in `REFUSALS`, else `ClerkRefused` |
 | 1xx, 3xx, 5xx | `ClerkUnknown` |
 """
 
@@ -27,8 +28,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from users.errors import (
+    ClerkAlreadyInvited,
+    ClerkBusy,
     ClerkDenied,
+    ClerkDeniedToAll,
+    ClerkEmailTaken,
     ClerkError,
+    ClerkInvitationAccepted,
+    ClerkInvitationClosed,
+    ClerkInvitationRevoked,
     ClerkNotFound,
     ClerkRateLimited,
     ClerkRefused,
@@ -42,6 +50,20 @@ LONGEST_WAIT = 86_400.0
 """Seconds. Clerk's own longest limit is an hour; a longer `Retry-After` is a mistake."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _NOT_CLERKS = {408, 499}
+
+NOT_FOUND = "resource_not_found"
+REFUSALS: Mapping[str, type[ClerkRefused]] = {
+    "form_identifier_exists": ClerkEmailTaken,
+    "authorization_invalid": ClerkDeniedToAll,
+    "feature_not_enabled": ClerkDeniedToAll,
+    "conflict": ClerkBusy,
+    "resource_locked": ClerkBusy,
+    "duplicate_record": ClerkAlreadyInvited,
+    "invitation_already_accepted": ClerkInvitationAccepted,
+    "invitation_already_revoked": ClerkInvitationRevoked,
+    "invitation_already_expired": ClerkInvitationClosed,
+}
+"""Clerk's codes that this application decides by. Of several problems, the first row counts."""
 
 
 def error_of(status: int, body: str | bytes, headers: Mapping[str, str]) -> ClerkError:
@@ -63,17 +85,26 @@ def error_of(status: int, body: str | bytes, headers: Mapping[str, str]) -> Cler
 
 def _refusal(status: int, details: dict[str, Any]) -> ClerkError:
     """Return the error for a 4xx of Clerk's own."""
+    by_code = _class_of(details["problems"])
+    denied = ClerkDeniedToAll if by_code is ClerkDeniedToAll else ClerkDenied
     match status:
-        case 401 | 402 | 403:
-            return ClerkDenied(f"Clerk does not allow it ({status})", **details)
-        case 404 if details["problems"][0].code == "resource_not_found":
+        case 401 | 402:
+            return ClerkDeniedToAll(f"Clerk does not allow it ({status})", **details)
+        case 403:
+            return denied(f"Clerk does not allow it ({status})", **details)
+        case 404 if details["problems"][0].code == NOT_FOUND:
             return ClerkNotFound("Clerk does not have it", **details)
         case 404:
             return ClerkUnknown(_summary(status), **details)
         case 429:
             return ClerkRateLimited("Clerk takes no more requests now", **details)
         case _:
-            return ClerkRefused(f"Clerk refused it ({status})", **details)
+            return by_code(f"Clerk refused it ({status})", **details)
+
+
+def _class_of(problems: tuple[Problem, ...]) -> type[ClerkRefused]:
+    codes = {problem.code for problem in problems}
+    return next((kind for code, kind in REFUSALS.items() if code in codes), ClerkRefused)
 
 
 def _summary(status: int) -> str:

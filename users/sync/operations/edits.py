@@ -10,7 +10,7 @@ from django.utils.dateparse import parse_datetime
 from users import guard
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.clerk.metadata import OUR_ID
-from users.errors import ClerkNotFound, ClerkRefused, Conflict, FieldConflict
+from users.errors import ClerkEmailTaken, ClerkNotFound, Conflict, FieldConflict
 from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.mirror import agreements, store
 from users.sync.mirror.comparison import normalized_email, normalized_name, same_email, same_name
@@ -343,12 +343,11 @@ class Create(Operation):
                     deadline=deadline,
                 )
             )
-        except ClerkRefused as refused:
+        except ClerkEmailTaken:
             # An earlier request of the same create may have arrived late.
-            if refused.code == "form_identifier_exists":
-                seen = self.look(clerk, deadline)
-                if seen.verdict is Verdict.HAS_IT:
-                    return seen
+            seen = self.look(clerk, deadline)
+            if seen.verdict is Verdict.HAS_IT:
+                return seen
             raise
 
     def judge(self, account: ClerkUser) -> Verdict:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from users.clerk import Clerk, ClerkInvitation, ClerkUser, Deadline
 from users.clerk.metadata import OUR_ID, OUR_INVITATION
-from users.errors import ClerkNotFound, ClerkRefused
+from users.errors import ClerkAlreadyInvited, ClerkInvitationRevoked, ClerkNotFound
 from users.models import BuilderUser, Invitation, InvitationStatus, OperationKind
 from users.sync.mirror import instance
 from users.sync.mirror.comparison import normalized_email
@@ -70,12 +70,11 @@ class _Inviting(Operation):
                 expires_in_days=EXPIRES_IN_DAYS,
                 deadline=deadline,
             )
-        except ClerkRefused as refused:
+        except ClerkAlreadyInvited:
             # An earlier request of the same invitation may have arrived late.
-            if refused.code == "duplicate_record":
-                seen = self.look(clerk, deadline)
-                if seen.verdict is Verdict.HAS_IT:
-                    return seen
+            seen = self.look(clerk, deadline)
+            if seen.verdict is Verdict.HAS_IT:
+                return seen
             raise
         if self._sent.email != normalized_email(self._wanted["email"]):
             return Seen(Verdict.CANNOT_TELL)
@@ -213,9 +212,8 @@ class Revoke(Operation):
         except ClerkNotFound:
             if not instance.is_ours(clerk, deadline):
                 raise
-        except ClerkRefused as error:
-            if error.code != "invitation_already_revoked":
-                raise
+        except ClerkInvitationRevoked:
+            pass
         else:
             if revoked.status != "revoked":
                 return Seen(Verdict.HAS_NOT)

@@ -39,18 +39,21 @@ def check(operation: Operation, row: BuilderUser, base: dict[str, Any] | None) -
         raise _changed(operation, row, stale, base or {})
 
 
-def incomparable(user: BuilderUser, wanted: dict[str, Any]) -> Conflict:
-    """Build the conflict of a form whose edit token cannot be read.
+def check_without_base(user: BuilderUser, wanted: dict[str, Any]) -> None:
+    """Compare the typed values of a form with the stored ones.
 
-    It compares the typed values with the stored ones. The values that the form was opened with are
-    not known.
+    Used if the edit token cannot be read: the values that the form was opened with are not known.
+
+    Raises `Conflict` for every value that is not stored yet.
     """
     conflicts = tuple(
         FieldConflict(field=field, base=None, theirs=value_of(user, field), mine=mine)
         for field, mine in wanted.items()
         if not same(field, value_of(user, field), mine)
     )
-    return Conflict(
+    if not conflicts:
+        return
+    raise Conflict(
         "This form cannot be compared with what is stored now. Nothing was saved, here or in "
         "Clerk. The form shows what is stored; choose what you want to keep of yours, then save "
         "again.",

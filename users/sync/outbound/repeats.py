@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,17 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from users.clerk import Deadline
-from users.errors import Busy, ChangeFailed, Conflict, NotKnown, NotSaved, Refused, Repeated
+from users.errors import (
+    Busy,
+    ChangeFailed,
+    Conflict,
+    InvitationAccepted,
+    NotFoundInClerk,
+    NotKnown,
+    NotSaved,
+    Refused,
+    Repeated,
+)
 from users.models import BuilderUser, OperationKind, Status, SyncAttempt
 from users.sync.operations import Operation
 from users.sync.outbound import locks
@@ -28,6 +38,11 @@ from users.sync.outbound.exchange import Saved
 POLL = 0.1
 """Seconds between two reads of the first attempt."""
 ALREADY_BEING_SAVED = "This change is already being saved. It was not sent a second time."
+
+_REFUSALS: Mapping[str, type[Refused]] = {
+    kind.code: kind for kind in (NotFoundInClerk, InvitationAccepted)
+}
+"""The stored code of a refusal → the class that its first POST met, where callers tell it apart."""
 
 waited_for: set[int] = set()
 """Ids of the attempts that a repeat waits for in this process."""
@@ -142,13 +157,13 @@ def _wait_for_end(first: SyncAttempt, deadline: Deadline) -> None:
 
 
 def _failure_of(first: SyncAttempt) -> ChangeFailed:
-    kind: type[ChangeFailed] = NotSaved
-    if first.status == Status.REFUSED:
-        kind = Refused
-    elif first.pending:
-        kind = NotKnown
     message = first.message or "This change is still being saved."
-    if first.error_code == Conflict.code:
+    kind: type[ChangeFailed] = NotSaved
+    if first.pending:
+        kind = NotKnown
+    elif first.status == Status.REFUSED:
+        kind = _REFUSALS.get(first.error_code, Refused)
+    elif first.error_code == Conflict.code:
         return Conflict(message)
     return kind(message, code=first.error_code, trace_id=first.trace_id)
 

@@ -207,8 +207,7 @@ def update_user(caller: Caller, user_id: uuid.UUID, *, values: Mapping[str, str 
     The group is given by its id, None for no group. Values that the row already holds are ignored,
     so that everybody may send their own values back.
 
-    Raises the `ChangeFailed` family: for a new email of a user who has an account, `Refused` with
-    the code "email_guarded".
+    Raises the `ChangeFailed` family: `EmailGuarded` for a new email of a user who has an account.
     """
     if caller.user is None or caller.user.pk != user_id:
         caller.require_administrator()

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Subquery
 
+from users.changes import changes_of
 from users.clerk import Clerk, Pace, clerk, names
 from users.errors import (
     Busy,
@@ -55,9 +56,9 @@ def reads_first(row: BulkRow) -> bool:
 
 
 def _operation(row: BulkRow) -> Operation:
-    changes, details = row.changes, dict[str, Any]()
+    changes, details = changes_of(row.changes), dict[str, Any]()
     if row.clerk_id and row.operation in clerk_values.FIELDS:
-        changes, details = clerk_values.apart(row.changes)
+        changes, details = clerk_values.apart(changes)
     return Operation.kinds[row.operation](
         user_id=row.user_id,
         label=row.label,

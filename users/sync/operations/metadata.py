@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
+from users.changes import Change
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.models import BuilderUser, OperationKind
 from users.sync.operations.actions import AccountAction
@@ -24,12 +25,12 @@ class MergeMetadata(AccountAction):
     @classmethod
     def into(cls, user: BuilderUser, patch: Mapping[str, Any]) -> MergeMetadata:
         """Build the merge into the metadata of a user's account."""
-        return cls.on(user, {METADATA: [None, dict(patch)]})
+        return cls.on(user, {METADATA: Change(None, dict(patch))})
 
     @property
     def patch(self) -> dict[str, Any]:
         """Return the metadata to merge."""
-        return dict(self.changes[METADATA][1])
+        return cast(dict[str, Any], self.changes[METADATA].after)
 
     @property
     def claims(self) -> Claims:
@@ -39,7 +40,7 @@ class MergeMetadata(AccountAction):
     @property
     def moves(self) -> bool:
         """Tell whether the account was read before, and did not hold the patch."""
-        before = self.changes[METADATA][0]
+        before = self.changes[METADATA].before
         return before is not None and not _holds(before, self.patch)
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
@@ -49,7 +50,7 @@ class MergeMetadata(AccountAction):
         """
         held = clerk.get_user(self.clerk_id, deadline=deadline).public_metadata
         before = {key: held[key] for key in self.patch if key in held}
-        self.changes = {METADATA: [before, self.patch]}
+        self.changes = {METADATA: Change(before, self.patch)}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """Send the patch to Clerk."""

@@ -64,16 +64,16 @@ def check_without_base(user: BuilderUser, wanted: dict[str, Any]) -> None:
 def _held(operation: Operation, row: BuilderUser) -> set[str]:
     return {
         field
-        for field, (_, after) in operation.changes.items()
-        if same(field, value_of(row, field), after)
+        for field, change in operation.changes.items()
+        if same(field, value_of(row, field), change.after)
     }
 
 
 def _changed(
     operation: Operation, row: BuilderUser, stale: list[str], base: dict[str, Any]
 ) -> Conflict:
-    started_from = {field: before for field, (before, _) in operation.changes.items()} | base
-    wanted = {field: after for field, (_, after) in operation.changes.items()}
+    started_from = {field: change.before for field, change in operation.changes.items()} | base
+    wanted = {field: change.after for field, change in operation.changes.items()}
     conflicts = tuple(
         FieldConflict(
             field=field,

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from users.changes import Change
 from users.clerk import Deadline, names
 from users.clerk.metadata import RESERVED
 from users.errors import (
@@ -166,9 +167,9 @@ def _rename(user: BuilderUser, given: Mapping[str, str], person: Person) -> bool
     theirs = names.join(known.first, known.last)
     operation: Operation
     if not same("name", user.name, name):
-        operation = Edit.on(user, {"name": [user.name, name]}, split=split)
+        operation = Edit.on(user, {"name": Change(user.name, name)}, split=split)
     elif not same("name", theirs, name):
-        operation = PushName.on(user, {"name": [theirs, user.name]}, split=split)
+        operation = PushName.on(user, {"name": Change(theirs, user.name)}, split=split)
     else:
         return False
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
+from users.changes import Change, Changes
 from users.clerk import Deadline, clerk
 from users.errors import (
     ChangeFailed,
@@ -21,7 +22,6 @@ from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
 from users.sync.operations import Create, Delete, Edit
-from users.sync.operations.base import Changes
 from users.sync.outbound import conflicts, pending, recovery, repeats
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.services import invitations
@@ -88,7 +88,7 @@ def save_user(
 
 def _changes(base: dict[str, Any], wanted: dict[str, Any]) -> Changes:
     return {
-        field: [base[field], after]
+        field: Change(base[field], after)
         for field, after in wanted.items()
         if not same(field, base[field], after)
     }

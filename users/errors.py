@@ -11,7 +11,6 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Any
 
 
 class CascadeError(Exception):
@@ -128,7 +127,7 @@ class ClerkInvitationRevoked(ClerkInvitationClosed):
 
 
 class ClerkUnknown(ClerkError):
-    """Any other failure. A write may have happened.
+    """object other failure. A write may have happened.
 
     Examples: a timeout, a reset, 5xx, a 4xx that does not come from Clerk, an unreadable body.
     """
@@ -146,9 +145,9 @@ class FieldConflict:
     """One field that somebody else changed since the form was opened; values are texts to show."""
 
     field: str
-    base: Any
-    theirs: Any
-    mine: Any
+    base: object
+    theirs: object
+    mine: object
 
 
 class ChangeFailed(CascadeError):

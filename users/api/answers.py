@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from itertools import chain
 from math import ceil
-from typing import Any
 
 from django.http import HttpResponse
 
@@ -39,7 +38,7 @@ class Rejected(Exception):
         text: str,
         *,
         headers: Mapping[str, str] | None = None,
-        more: Mapping[str, Any] | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(text)
         self.status = status
@@ -49,7 +48,7 @@ class Rejected(Exception):
 
 
 def answer(
-    body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+    body: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> HttpResponse:
     """Return JSON as JavaScript writes it, with a header that forbids caching."""
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))

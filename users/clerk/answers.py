@@ -25,7 +25,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypedDict
 
 from users.errors import (
     ClerkAlreadyInvited,
@@ -66,10 +66,17 @@ REFUSALS: Mapping[str, type[ClerkRefused]] = {
 """Clerk's codes that this application decides by. Of several problems, the first row counts."""
 
 
+class _Details(TypedDict):
+    status: int
+    problems: tuple[Problem, ...]
+    trace_id: str
+    retry_after: float | None
+
+
 def error_of(status: int, body: str | bytes, headers: Mapping[str, str]) -> ClerkError:
     """Return the error for an answer. `headers` is a case-insensitive mapping."""
     data = _json(body)
-    details: dict[str, Any] = {
+    details: _Details = {
         "status": status,
         "problems": _problems(data),
         "trace_id": _trace_id(data, headers),
@@ -83,7 +90,7 @@ def error_of(status: int, body: str | bytes, headers: Mapping[str, str]) -> Cler
     return _refusal(status, details)
 
 
-def _refusal(status: int, details: dict[str, Any]) -> ClerkError:
+def _refusal(status: int, details: _Details) -> ClerkError:
     """Return the error for a 4xx of Clerk's own."""
     by_code = _class_of(details["problems"])
     denied = ClerkDeniedToAll if by_code is ClerkDeniedToAll else ClerkDenied
@@ -113,14 +120,15 @@ def _summary(status: int) -> str:
     return f"Something other than Clerk answered ({status})"
 
 
-def _json(body: str | bytes) -> Any:
+def _json(body: str | bytes) -> object:
     try:
-        return json.loads(body)
+        data: object = json.loads(body)
+        return data
     except (ValueError, RecursionError):
         return None
 
 
-def _problems(data: Any) -> tuple[Problem, ...]:
+def _problems(data: object) -> tuple[Problem, ...]:
     """Return Clerk's `errors[]`, or nothing if any entry is malformed."""
     errors = data.get("errors") if isinstance(data, dict) else None
     if not isinstance(errors, list):
@@ -129,9 +137,8 @@ def _problems(data: Any) -> tuple[Problem, ...]:
     return tuple(problem for problem in problems if problem) if all(problems) else ()
 
 
-def _problem(entry: Any) -> Problem | None:
-    code = _text(entry.get("code")) if isinstance(entry, dict) else ""
-    if not code:
+def _problem(entry: object) -> Problem | None:
+    if not isinstance(entry, dict) or not (code := _text(entry.get("code"))):
         return None
     meta = entry.get("meta")
     param = meta.get("param_name") if isinstance(meta, dict) else None
@@ -139,7 +146,7 @@ def _problem(entry: Any) -> Problem | None:
     return Problem(code=code, message=text or code, param=_text(param) or None)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return a text from Clerk that is safe to show, log and store."""
     if not isinstance(value, str):
         return ""
@@ -147,7 +154,7 @@ def _text(value: Any) -> str:
     return readable.strip()[:TEXT_LENGTH]
 
 
-def _trace_id(data: Any, headers: Mapping[str, str]) -> str:
+def _trace_id(data: object, headers: Mapping[str, str]) -> str:
     trace_id = data.get("clerk_trace_id") if isinstance(data, dict) else None
     return (_text(trace_id) or _text(headers.get("cf-ray")))[:100]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from users.changes import Change, Changes
 from users.clerk import names
@@ -36,7 +35,7 @@ def with_clerk_values(plan: Plan) -> Plan:
     return replace(plan, rows=tuple(rows))
 
 
-def apart(row_changes: Changes) -> tuple[Changes, dict[str, Any]]:
+def apart(row_changes: Changes) -> tuple[Changes, dict[str, object]]:
     """Separate the changes of a planned edit from the values that Clerk held.
 
     Return the changes, and the values that Clerk held at the time of the plan, for an operation's

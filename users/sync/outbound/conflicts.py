@@ -5,8 +5,6 @@ A conflict says what changed since the form was opened, and by whom.
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db.models import Q
 
 from users.errors import Conflict, FieldConflict, NothingToChange
@@ -16,7 +14,7 @@ from users.sync.operations import Operation
 from users.version import differences, same, value_of
 
 
-def check(operation: Operation, row: BuilderUser, base: dict[str, Any] | None) -> None:
+def check(operation: Operation, row: BuilderUser, base: dict[str, object] | None) -> None:
     """Compare the locked row with what the change starts from.
 
     `base` holds the values that the form was opened with. Without it, the earlier values in the
@@ -39,7 +37,7 @@ def check(operation: Operation, row: BuilderUser, base: dict[str, Any] | None) -
         raise _changed(operation, row, stale, base or {})
 
 
-def check_without_base(user: BuilderUser, wanted: dict[str, Any]) -> None:
+def check_without_base(user: BuilderUser, wanted: dict[str, object]) -> None:
     """Compare the typed values of a form with the stored ones.
 
     Used if the edit token cannot be read: the values that the form was opened with are not known.
@@ -70,7 +68,7 @@ def _held(operation: Operation, row: BuilderUser) -> set[str]:
 
 
 def _changed(
-    operation: Operation, row: BuilderUser, stale: list[str], base: dict[str, Any]
+    operation: Operation, row: BuilderUser, stale: list[str], base: dict[str, object]
 ) -> Conflict:
     started_from = {field: change.before for field, change in operation.changes.items()} | base
     wanted = {field: change.after for field, change in operation.changes.items()}

@@ -8,10 +8,9 @@ our mirror of their account, never by data that they send.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -129,7 +128,7 @@ class ClerkNames:
 
 
 def update_account(
-    caller: Caller, clerk_id: str, *, given: Mapping[str, str], metadata: Mapping[str, Any]
+    caller: Caller, clerk_id: str, *, given: Mapping[str, str], metadata: Mapping[str, object]
 ) -> ClerkNames:
     """Change the names of an account and its row, and merge into its public metadata.
 
@@ -180,7 +179,7 @@ def _rename(user: BuilderUser, given: Mapping[str, str], person: Person) -> bool
 
 
 def _merge(
-    user: BuilderUser, metadata: Mapping[str, Any], person: Person, *, renamed: bool
+    user: BuilderUser, metadata: Mapping[str, object], person: Person, *, renamed: bool
 ) -> None:
     try:
         operation = MergeMetadata.into(user, metadata)
@@ -228,7 +227,7 @@ def update_user(caller: Caller, user_id: uuid.UUID, *, values: Mapping[str, str 
     return users.save_user(user, actor=caller.person, changes=changes, source=Source.API)
 
 
-def _checked(field: str, value: str | None) -> Any:
+def _checked(field: str, value: str | None) -> object:
     if field == "name":
         return _cleaned(clean_name, value or "")
     if field == "email":
@@ -280,7 +279,7 @@ def _row_of(clerk_id: str) -> BuilderUser | None:
     return BuilderUser.objects.linked().filter(clerk_id=clerk_id).select_related("account").first()
 
 
-def _cleaned(clean: Any, value: str) -> str:
+def _cleaned(clean: Callable[[str], object], value: str) -> str:
     try:
         return str(clean(value))
     except ValidationError as error:

@@ -4,15 +4,21 @@ PORT ?= 8000
 SANDBOX_PORT ?= 8001
 BIN := .venv/bin/python
 
-.PHONY: install demo test lint browser pgbouncer bench campaign
+.PHONY: install lock demo test lint browser pgbouncer bench campaign
 
 install: .venv/installed
 
-.venv/installed: requirements.txt requirements-dev.txt
+.venv/installed: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Cascade needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
 	@test -x $(BIN) || $(PYTHON) -m venv .venv
-	@$(BIN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
+
+# After a change of requirements*.txt. It takes minutes: each file of each package is hashed.
+lock:
+	@$(BIN) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  --output-file requirements-dev.lock requirements-dev.txt
 
 # The demo is an installation of its own: .env of another one must not reach it.
 demo: install

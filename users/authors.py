@@ -5,8 +5,6 @@ The records must keep saying who made a change.
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db.models import PROTECT, ManyToOneRel, ProtectedError
@@ -45,7 +43,7 @@ def _records() -> list[ManyToOneRel]:
 
 
 @receiver(pre_delete, sender=User)
-def _refuse_deletion(instance: User, **kwargs: Any) -> None:
+def _refuse_deletion(instance: User, **kwargs: object) -> None:
     """Refuse the deletion of an author, from whichever code it comes.
 
     Raises `ProtectedError`.

@@ -11,7 +11,6 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Any
 
 
 class CascadeError(Exception):
@@ -99,8 +98,36 @@ class ClerkDenied(ClerkRefused):
     """401, 402 or 403: Clerk does not accept our key or the plan does not allow it."""
 
 
+class ClerkDeniedToAll(ClerkDenied):
+    """Our key, our plan or a setting of the instance forbids the change of any user."""
+
+
+class ClerkBusy(ClerkRefused):
+    """Clerk is changing this user right now. The same request may be sent again shortly."""
+
+
+class ClerkEmailTaken(ClerkRefused):
+    """Another account has the email address."""
+
+
+class ClerkAlreadyInvited(ClerkRefused):
+    """Clerk has a pending invitation to this email address, or an account with it."""
+
+
+class ClerkInvitationClosed(ClerkRefused):
+    """The invitation is no longer open, so it cannot be revoked."""
+
+
+class ClerkInvitationAccepted(ClerkInvitationClosed):
+    """The invitation was accepted."""
+
+
+class ClerkInvitationRevoked(ClerkInvitationClosed):
+    """The invitation was revoked before."""
+
+
 class ClerkUnknown(ClerkError):
-    """Any other failure. A write may have happened.
+    """object other failure. A write may have happened.
 
     Examples: a timeout, a reset, 5xx, a 4xx that does not come from Clerk, an unreadable body.
     """
@@ -118,9 +145,9 @@ class FieldConflict:
     """One field that somebody else changed since the form was opened; values are texts to show."""
 
     field: str
-    base: Any
-    theirs: Any
-    mine: Any
+    base: object
+    theirs: object
+    mine: object
 
 
 class ChangeFailed(CascadeError):
@@ -167,6 +194,24 @@ class NotAllowed(Refused):
     """The person may not make this change. Nothing was changed, and Clerk was not asked."""
 
     code = "not_allowed"
+
+
+class EmailGuarded(Refused):
+    """The email of a linked user is how they sign in: it is not changed by an edit."""
+
+    code = "email_guarded"
+
+
+class NotFoundInClerk(Refused):
+    """Clerk does not have the account, or it is not certain that our own instance was asked."""
+
+    code = "resource_not_found"
+
+
+class InvitationAccepted(Refused):
+    """The invitation was accepted already, so it cannot be revoked."""
+
+    code = "invitation_already_accepted"
 
 
 class Denied(Refused):

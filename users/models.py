@@ -24,6 +24,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from users import guard
+from users.changes import StoredChanges
 from users.ids import USER_ID
 
 
@@ -487,7 +488,7 @@ class SyncAttempt(models.Model):
     )
     actor_name = models.TextField("person at the front end", blank=True, default="", db_default="")
     actor_clerk_id = models.TextField("their Clerk id", blank=True, default="", db_default="")
-    changes = models.JSONField(default=dict)
+    changes: models.JSONField[StoredChanges, StoredChanges] = models.JSONField(default=dict)
     details = models.JSONField(default=dict, blank=True)
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.STARTED)
     error_code = models.TextField(blank=True, default="")
@@ -797,7 +798,7 @@ class BulkRow(models.Model):
     label = models.TextField(blank=True, default="")
     clerk_id = models.TextField(blank=True, default="")
     operation = models.CharField(max_length=30, choices=OperationKind.choices)
-    changes = models.JSONField(default=dict)
+    changes: models.JSONField[StoredChanges, StoredChanges] = models.JSONField(default=dict)
     state = models.CharField(max_length=20, choices=RowStatus.choices, default=RowStatus.WAITING)
     reason = models.TextField(blank=True, default="")
     attempt = models.ForeignKey(

@@ -14,6 +14,7 @@ from users.models import ApiUse
 
 WINDOW = timedelta(minutes=1)
 
+# One statement counts and decides, so that requests at the same time are all counted.
 _COUNT = """
 INSERT INTO users_apiuse AS known (key, since, count) VALUES (%(key)s, now(), 1)
 ON CONFLICT (key) DO UPDATE SET

@@ -8,7 +8,6 @@ updates neither. The token holds the values themselves, so that a conflict can l
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from django.core import signing
 
@@ -24,14 +23,14 @@ class UnreadableToken(ValueError):
     """This application did not make the token, or made it for another user."""
 
 
-def value_of(user: BuilderUser, field: str) -> Any:
+def value_of(user: BuilderUser, field: str) -> object:
     """Return the stored value of a shown field, in a form that JSON can hold."""
     if field == "builder_group":
         return str(user.builder_group_id) if user.builder_group_id else None
     return getattr(user, field)
 
 
-def values_of(user: BuilderUser) -> dict[str, Any]:
+def values_of(user: BuilderUser) -> dict[str, object]:
     """Return the stored values of all shown fields."""
     return {field: value_of(user, field) for field in SHOWN}
 
@@ -41,13 +40,13 @@ def version_of(user: BuilderUser) -> str:
     return token_of(user, values_of(user))
 
 
-def token_of(user: BuilderUser, base: dict[str, Any]) -> str:
+def token_of(user: BuilderUser, base: dict[str, object]) -> str:
     """Return the token for the values in `base`. It is valid for this user only."""
     values = [str(user.pk), *(base[field] for field in SHOWN)]
     return signing.dumps(values, salt=SALT, compress=True)
 
 
-def base_of(token: str, user: BuilderUser) -> dict[str, Any]:
+def base_of(token: str, user: BuilderUser) -> dict[str, object]:
     """Return the values that a form of `user` was opened with.
 
     Raises `UnreadableToken`.
@@ -62,12 +61,12 @@ def base_of(token: str, user: BuilderUser) -> dict[str, Any]:
     return base
 
 
-def differences(user: BuilderUser, base: dict[str, Any]) -> list[str]:
+def differences(user: BuilderUser, base: dict[str, object]) -> list[str]:
     """List the shown fields whose stored value differs from `base`."""
     return [field for field in SHOWN if field in base and value_of(user, field) != base[field]]
 
 
-def same(field: str, one: Any, other: Any) -> bool:
+def same(field: str, one: object, other: object) -> bool:
     """Return whether two values of a field are equal, ignoring how legacy rows spell them.
 
     Legacy rows hold double spaces, capitals and empty texts that no form would store. These
@@ -75,7 +74,7 @@ def same(field: str, one: Any, other: Any) -> bool:
     Clerk.
     """
     if normalized := _NORMALIZED.get(field):
-        return normalized(one or "") == normalized(other or "")
+        return normalized(str(one or "")) == normalized(str(other or ""))
     return (one or None) == (other or None)
 
 

@@ -68,7 +68,7 @@ class RankedAdmin(SafeAdmin):
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
 
-class StaffUserForm(UserChangeForm):  # type: ignore[type-arg]  # its base is generic in the stubs alone
+class StaffUserForm(UserChangeForm):
     """Edit a staff user; one superuser with a password must remain."""
 
     def clean(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from itertools import chain
 from math import ceil
-from typing import Any
 
 from django.http import HttpResponse
 
@@ -17,6 +16,7 @@ from users.errors import (
     Gone,
     NotAllowed,
     NotConfigured,
+    NotFoundInClerk,
     NotKnown,
     NotSaved,
     Refused,
@@ -24,7 +24,6 @@ from users.errors import (
 
 NOT_CONFIGURED = "Clerk authentication not configured. Contact administrator."
 NOT_FOUND_IN_CLERK = "User not found in Clerk. They may have been deleted."
-NOT_FOUND = "resource_not_found"
 
 
 class Rejected(Exception):
@@ -39,7 +38,7 @@ class Rejected(Exception):
         text: str,
         *,
         headers: Mapping[str, str] | None = None,
-        more: Mapping[str, Any] | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(text)
         self.status = status
@@ -49,7 +48,7 @@ class Rejected(Exception):
 
 
 def answer(
-    body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+    body: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> HttpResponse:
     """Return JSON as JavaScript writes it, with a header that forbids caching."""
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
@@ -81,12 +80,12 @@ def _status_of(failure: ChangeFailed) -> int:
             return 502
         case _ if failure.retry_after is not None or isinstance(failure, NotSaved):
             return 503
-        case Gone():
+        case Gone() | NotFoundInClerk():
             return 404
         case BusyInClerk():
             return 409
         case Refused():
-            return 404 if failure.code == NOT_FOUND else 422
+            return 422
         case _:  # a conflict, or another change that is under way
             return 409
 
@@ -94,6 +93,6 @@ def _status_of(failure: ChangeFailed) -> int:
 def _text_of(failure: ChangeFailed) -> str:
     if isinstance(failure, NotConfigured):
         return NOT_CONFIGURED
-    if failure.code == NOT_FOUND:
+    if isinstance(failure, NotFoundInClerk):
         return NOT_FOUND_IN_CLERK
     return " ".join([*chain.from_iterable(failure.fields.values()), failure.message])

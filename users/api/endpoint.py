@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from types import MappingProxyType
-from typing import Any
 
 import orjson
 from django.contrib.auth.decorators import login_not_required
@@ -36,15 +35,15 @@ class Asked:
     """A request whose person is known. `body` is {} if none was sent."""
 
     caller: Caller
-    body: Mapping[str, Any]
+    body: Mapping[str, object]
 
 
-Handler = Callable[..., Mapping[str, Any]]
+Handler = Callable[..., Mapping[str, object]]
 View = Callable[..., HttpResponse]
 
 
 def endpoint(
-    method: str, *, failed: Mapping[str, Any] = MappingProxyType({})
+    method: str, *, failed: Mapping[str, object] = MappingProxyType({})
 ) -> Callable[[Handler], View]:
     """Make a view of a function that takes `Asked` and returns the JSON of its answer.
 
@@ -111,7 +110,7 @@ def _throttle(who: str, limit: int) -> None:
 # --- The body ------------------------------------------------------------------------------------
 
 
-def _body_of(request: HttpRequest) -> Mapping[str, Any]:
+def _body_of(request: HttpRequest) -> Mapping[str, object]:
     """Return the JSON of a request.
 
     Raises `Rejected`.
@@ -136,7 +135,7 @@ def _body_of(request: HttpRequest) -> Mapping[str, Any]:
     return body
 
 
-def _require_storable(value: Any, depth: int) -> None:
+def _require_storable(value: object, depth: int) -> None:
     """Refuse valid JSON that PostgreSQL cannot store, or only at great cost.
 
     Raises `Rejected`.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from users.api.answers import Rejected, answer, rejection_of
 from users.api.endpoint import Asked, endpoint
-from users.errors import ChangeFailed, Refused
+from users.errors import ChangeFailed, EmailGuarded
 from users.models import BuilderUser
 from users.sync.services import front_end
 
@@ -28,7 +27,7 @@ COLUMNS = {"name": "name", "email": "email", "builderGroupId": "builder_group"}
 
 
 @endpoint("POST")
-def update_clerk_user(asked: Asked) -> Mapping[str, Any]:
+def update_clerk_user(asked: Asked) -> Mapping[str, object]:
     """Change the names of a Clerk account and of its row, and merge into its public metadata."""
     clerk_id = asked.body.get("clerkId")
     if not isinstance(clerk_id, str) or not clerk_id:
@@ -47,21 +46,19 @@ def update_clerk_user(asked: Asked) -> Mapping[str, Any]:
 
 
 @endpoint("PATCH", failed={"success": False})
-def update_user(asked: Asked, *, user_id: str) -> Mapping[str, Any]:
+def update_user(asked: Asked, *, user_id: str) -> Mapping[str, object]:
     """Change name, email and group of a row, and the name of its account."""
     _require_known(asked.body, COLUMNS)
     values = {COLUMNS[key]: _text(asked.body, key) for key in COLUMNS if key in asked.body}
     try:
         front_end.update_user(asked.caller, _id(user_id), values=values)
-    except Refused as refusal:
-        if refusal.code != "email_guarded":
-            raise
+    except EmailGuarded:
         raise Rejected(422, REINVITE, more={"requiresInvitation": True}) from None
     return {"success": True}
 
 
 @endpoint("POST", failed={"success": False})
-def sync_user(asked: Asked) -> Mapping[str, Any]:
+def sync_user(asked: Asked) -> Mapping[str, object]:
     """Link the row of the person who asks with their account, and return the row."""
     _require_known(asked.body, ())
     return {"success": True, "user": _shown(front_end.sync(asked.caller))}
@@ -73,7 +70,7 @@ def no_such_endpoint(request: HttpRequest, rest: str = "") -> HttpResponse:
     return answer({"error": "There is no such endpoint."}, status=404)
 
 
-def _shown(user: BuilderUser) -> Mapping[str, Any]:
+def _shown(user: BuilderUser) -> Mapping[str, object]:
     account = getattr(user, "account", None)
     return {
         "id": str(user.pk),
@@ -97,18 +94,18 @@ def _named(rejected: Rejected) -> Rejected:
 # --- What was sent -------------------------------------------------------------------------------
 
 
-def _require_known(body: Mapping[str, Any], known: Collection[str]) -> None:
+def _require_known(body: Mapping[str, object], known: Collection[str]) -> None:
     if unknown := sorted(body.keys() - set(known)):
         raise _invalid(f"{unknown[0][:100]} is not a field of this request.")
 
 
-def _text(body: Mapping[str, Any], key: str) -> str | None:
+def _text(body: Mapping[str, object], key: str) -> str | None:
     if isinstance(value := body[key], str | None):
         return value
     raise _invalid(f"{key} must be a text or null.")
 
 
-def _object(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _object(body: Mapping[str, object], key: str) -> Mapping[str, object]:
     """Return the object under a key. Null, or no value, counts as an empty one."""
     value = body.get(key)
     if isinstance(value, dict | None):

@@ -11,9 +11,10 @@ passed the request on, so its outcome is unknown.
 | 4xx that is not Clerk's own; 408, 499 | `ClerkUnknown` |
 | 404 with the code `resource_not_found` | `ClerkNotFound` |
 | 404 with another code | `ClerkUnknown`: the address is wrong |
-| 401, 402, 403 | `ClerkDenied` |
+| 401, 402 | `ClerkDeniedToAll` |
+| 403 | `ClerkDenied`, or `ClerkDeniedToAll` by its code |
 | 429 | `ClerkRateLimited` |
-| any other 4xx | `ClerkRefused` |
+| any other 4xx | the class of its code in `REFUSALS`, else `ClerkRefused` |
 | 1xx, 3xx, 5xx | `ClerkUnknown` |
 """
 
@@ -24,11 +25,18 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypedDict
 
 from users.errors import (
+    ClerkAlreadyInvited,
+    ClerkBusy,
     ClerkDenied,
+    ClerkDeniedToAll,
+    ClerkEmailTaken,
     ClerkError,
+    ClerkInvitationAccepted,
+    ClerkInvitationClosed,
+    ClerkInvitationRevoked,
     ClerkNotFound,
     ClerkRateLimited,
     ClerkRefused,
@@ -43,11 +51,32 @@ LONGEST_WAIT = 86_400.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _NOT_CLERKS = {408, 499}
 
+NOT_FOUND = "resource_not_found"
+REFUSALS: Mapping[str, type[ClerkRefused]] = {
+    "form_identifier_exists": ClerkEmailTaken,
+    "authorization_invalid": ClerkDeniedToAll,
+    "feature_not_enabled": ClerkDeniedToAll,
+    "conflict": ClerkBusy,
+    "resource_locked": ClerkBusy,
+    "duplicate_record": ClerkAlreadyInvited,
+    "invitation_already_accepted": ClerkInvitationAccepted,
+    "invitation_already_revoked": ClerkInvitationRevoked,
+    "invitation_already_expired": ClerkInvitationClosed,
+}
+"""Clerk's codes that this application decides by. Of several problems, the first row counts."""
+
+
+class _Details(TypedDict):
+    status: int
+    problems: tuple[Problem, ...]
+    trace_id: str
+    retry_after: float | None
+
 
 def error_of(status: int, body: str | bytes, headers: Mapping[str, str]) -> ClerkError:
     """Return the error for an answer. `headers` is a case-insensitive mapping."""
     data = _json(body)
-    details: dict[str, Any] = {
+    details: _Details = {
         "status": status,
         "problems": _problems(data),
         "trace_id": _trace_id(data, headers),
@@ -61,19 +90,28 @@ def error_of(status: int, body: str | bytes, headers: Mapping[str, str]) -> Cler
     return _refusal(status, details)
 
 
-def _refusal(status: int, details: dict[str, Any]) -> ClerkError:
+def _refusal(status: int, details: _Details) -> ClerkError:
     """Return the error for a 4xx of Clerk's own."""
+    by_code = _class_of(details["problems"])
+    denied = ClerkDeniedToAll if by_code is ClerkDeniedToAll else ClerkDenied
     match status:
-        case 401 | 402 | 403:
-            return ClerkDenied(f"Clerk does not allow it ({status})", **details)
-        case 404 if details["problems"][0].code == "resource_not_found":
+        case 401 | 402:
+            return ClerkDeniedToAll(f"Clerk does not allow it ({status})", **details)
+        case 403:
+            return denied(f"Clerk does not allow it ({status})", **details)
+        case 404 if details["problems"][0].code == NOT_FOUND:
             return ClerkNotFound("Clerk does not have it", **details)
         case 404:
             return ClerkUnknown(_summary(status), **details)
         case 429:
             return ClerkRateLimited("Clerk takes no more requests now", **details)
         case _:
-            return ClerkRefused(f"Clerk refused it ({status})", **details)
+            return by_code(f"Clerk refused it ({status})", **details)
+
+
+def _class_of(problems: tuple[Problem, ...]) -> type[ClerkRefused]:
+    codes = {problem.code for problem in problems}
+    return next((kind for code, kind in REFUSALS.items() if code in codes), ClerkRefused)
 
 
 def _summary(status: int) -> str:
@@ -82,14 +120,15 @@ def _summary(status: int) -> str:
     return f"Something other than Clerk answered ({status})"
 
 
-def _json(body: str | bytes) -> Any:
+def _json(body: str | bytes) -> object:
     try:
-        return json.loads(body)
+        data: object = json.loads(body)
+        return data
     except (ValueError, RecursionError):
         return None
 
 
-def _problems(data: Any) -> tuple[Problem, ...]:
+def _problems(data: object) -> tuple[Problem, ...]:
     """Return Clerk's `errors[]`, or nothing if any entry is malformed."""
     errors = data.get("errors") if isinstance(data, dict) else None
     if not isinstance(errors, list):
@@ -98,9 +137,8 @@ def _problems(data: Any) -> tuple[Problem, ...]:
     return tuple(problem for problem in problems if problem) if all(problems) else ()
 
 
-def _problem(entry: Any) -> Problem | None:
-    code = _text(entry.get("code")) if isinstance(entry, dict) else ""
-    if not code:
+def _problem(entry: object) -> Problem | None:
+    if not isinstance(entry, dict) or not (code := _text(entry.get("code"))):
         return None
     meta = entry.get("meta")
     param = meta.get("param_name") if isinstance(meta, dict) else None
@@ -108,7 +146,7 @@ def _problem(entry: Any) -> Problem | None:
     return Problem(code=code, message=text or code, param=_text(param) or None)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return a text from Clerk that is safe to show, log and store."""
     if not isinstance(value, str):
         return ""
@@ -116,7 +154,7 @@ def _text(value: Any) -> str:
     return readable.strip()[:TEXT_LENGTH]
 
 
-def _trace_id(data: Any, headers: Mapping[str, str]) -> str:
+def _trace_id(data: object, headers: Mapping[str, str]) -> str:
     trace_id = data.get("clerk_trace_id") if isinstance(data, dict) else None
     return (_text(trace_id) or _text(headers.get("cf-ray")))[:100]
 

@@ -1,29 +1,36 @@
-"""The connections below the SDK: an httpx transport that ends at a deadline in all cases.
+"""The connections below the SDK and below requests: each request ends at a deadline in all cases.
 
-A timeout of httpx applies to a single socket operation: a server that sends a byte a second would
-hold a request for ever. Here every operation gets the rest of one deadline. Only this module turns
-the errors of httpcore into ours. Only before the connection is made is it certain that Clerk was
-not reached.
+A timeout of httpx or requests applies to a single socket operation: a server that sends a byte a
+second would hold a request for ever. Here every operation gets the rest of one deadline. Only this
+module turns the errors of httpcore into ours. Only before the connection is made is it certain that
+Clerk was not reached.
 """
 
 from __future__ import annotations
 
+import io
 import ssl
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import inf
 from typing import Any
 
 import httpcore
 import httpx
+import requests
+from requests.adapters import BaseAdapter
 
 from users.clerk.answers import http_date
 from users.clerk.clock import Call
 from users.clerk.deadline import Deadline
 from users.errors import ClerkUnknown, ClerkUnreachable
 
-MAX_ANSWER = 20 * 2**20
-"""The most bytes of an answer. A longer one does not come from Clerk."""
+MAX_ANSWER = 50 * 2**20
+"""The most bytes of an answer, decompressed. A longer one does not come from Clerk."""
+
+_OF_THE_WIRE = {b"content-encoding", b"content-length", b"transfer-encoding"}
+"""Headers that describe the body as it was sent, compressed."""
 
 _deadline: ContextVar[Deadline] = ContextVar("deadline of the call under way")
 
@@ -41,14 +48,15 @@ def until(deadline: Deadline) -> Generator[None]:
 class DeadlineTransport(httpx.BaseTransport):
     """A transport that raises `ClerkUnreachable` and `ClerkUnknown`, never an httpx error."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, connect_within: float = inf) -> None:
+        """Give up a connection that is not made in `connect_within` seconds, if not before."""
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl.create_default_context(),
             max_connections=100,
             max_keepalive_connections=20,
             # Shorter than any server's: no write must use a connection that the server is closing.
             keepalive_expiry=4.0,
-            network_backend=_Backend(),
+            network_backend=_Backend(connect_within),
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -69,18 +77,16 @@ class DeadlineTransport(httpx.BaseTransport):
                     ),
                     headers=request.headers.raw,
                     content=request.stream,
+                    extensions={"timeout": {"pool": _deadline.get().remaining()}},
                 )
             )
-            body = _read(answer)
+            response = _read(answer, request)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout):
             raise ClerkUnreachable("Clerk could not be reached") from None
         except (httpcore.TimeoutException, TimeoutError):
             raise ClerkUnknown("Clerk did not answer in time") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpx.DecodingError, OSError):
             raise ClerkUnknown("The connection to Clerk broke before the answer came") from None
-        response = httpx.Response(
-            answer.status, headers=answer.headers, content=body, request=request
-        )
         call.learn(http_date(response.headers.get("Date", "")))
         return response
 
@@ -89,22 +95,61 @@ class DeadlineTransport(httpx.BaseTransport):
         self._pool.close()
 
 
-def _read(answer: httpcore.Response) -> bytes:
+def _read(answer: httpcore.Response, request: httpx.Request) -> httpx.Response:
+    """Read the body piece by piece, because it may have no end. Return it decompressed."""
     body = bytearray()
     try:
-        for chunk in answer.iter_stream():
+        encoded = httpx.Response(
+            answer.status, headers=answer.headers, content=answer.iter_stream()
+        )
+        for chunk in encoded.iter_bytes():
             body += chunk
             if len(body) > MAX_ANSWER:
                 raise httpcore.RemoteProtocolError("the answer is too long")
     finally:
         answer.close()
-    return bytes(body)
+    headers = [(name, value) for name, value in answer.headers if name.lower() not in _OF_THE_WIRE]
+    return httpx.Response(answer.status, headers=headers, content=bytes(body), request=request)
+
+
+class DeadlineAdapter(BaseAdapter):
+    """Sends the requests of a `requests.Session` through a `DeadlineTransport`.
+
+    Its own adapter stands on urllib3, where only private classes could be given the deadline.
+    """
+
+    def __init__(self, transport: DeadlineTransport) -> None:
+        super().__init__()
+        self._transport = transport
+
+    def send(
+        self, request: requests.PreparedRequest, *_: object, **__: object
+    ) -> requests.Response:
+        """Send a request without a body, and read the whole answer.
+
+        The session's timeouts do not apply. Raises what `DeadlineTransport` raises.
+        """
+        received = self._transport.handle_request(
+            httpx.Request(request.method or "GET", request.url or "", headers=request.headers)
+        )
+        answer = requests.Response()
+        answer.status_code = received.status_code
+        answer.headers.update(received.headers)
+        answer.raw = io.BytesIO(received.content)
+        answer.url = request.url or ""
+        answer.request = request
+        return answer
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
 
 
 class _Backend(httpcore.NetworkBackend):
     """httpcore's own backend, with the timeout of each operation taken from the deadline."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect_within: float) -> None:
+        self._connect_within = connect_within
         self._backend = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -119,7 +164,7 @@ class _Backend(httpcore.NetworkBackend):
             self._backend.connect_tcp(
                 host,
                 port,
-                timeout=left(httpcore.ConnectTimeout),
+                timeout=min(self._connect_within, left(httpcore.ConnectTimeout)),
                 local_address=local_address,
                 socket_options=socket_options,
             )

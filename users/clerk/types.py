@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
 
 from users.clerk import emails, names
 from users.ids import INSTANCE_ID, INVITATION_ID, SESSION_ID, USER_ID
@@ -28,7 +27,7 @@ class ClerkEmail:
     verified: bool
 
     @classmethod
-    def parse(cls, data: Any) -> ClerkEmail:
+    def parse(cls, data: object) -> ClerkEmail:
         """Parse an address.
 
         Raises `ValueError` if it is not an email address.
@@ -63,7 +62,7 @@ class ClerkUser:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     external_id: str = ""
-    public_metadata: Mapping[str, Any] = field(default_factory=dict)
+    public_metadata: Mapping[str, object] = field(default_factory=dict)
     asked_at: datetime | None = None
     """When Clerk was asked for this, by Clerk's clock; None in an event."""
     told_at: datetime | None = None
@@ -75,7 +74,7 @@ class ClerkUser:
         return names.join(self.first_name, self.last_name)
 
     @classmethod
-    def parse(cls, data: Any, *, asked_at: datetime | None = None) -> ClerkUser:
+    def parse(cls, data: object, *, asked_at: datetime | None = None) -> ClerkUser:
         """Parse the JSON of an answer or an event.
 
         Raises `ValueError` if it is not a user.
@@ -121,10 +120,10 @@ class ClerkInvitation:
     status: str
     created_at: datetime | None = None
     expires_at: datetime | None = None
-    public_metadata: Mapping[str, Any] = field(default_factory=dict)
+    public_metadata: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, data: Any) -> ClerkInvitation:
+    def parse(cls, data: object) -> ClerkInvitation:
         """Parse an invitation.
 
         Raises `ValueError` if it is not one.
@@ -149,7 +148,7 @@ class ClerkSession:
     status: str
 
     @classmethod
-    def parse(cls, data: Any) -> ClerkSession:
+    def parse(cls, data: object) -> ClerkSession:
         """Parse a session.
 
         Raises `ValueError` if it is not one.
@@ -173,7 +172,7 @@ class ClerkInstance:
     environment: str = ""
 
     @classmethod
-    def parse(cls, data: Any) -> ClerkInstance:
+    def parse(cls, data: object) -> ClerkInstance:
         """Parse an instance.
 
         Raises `ValueError` if it is not one.
@@ -189,7 +188,7 @@ class UserPage:
     It is parsed at first use, because a scan asks for the next page before that.
     """
 
-    entries: Sequence[Any] = ()
+    entries: Sequence[object] = ()
     asked_at: datetime | None = None
 
     @property
@@ -235,27 +234,27 @@ class UserPage:
 # A scan parses hundreds of thousands of users, so the functions below must be fast.
 
 
-def _mapping(data: Any) -> dict[str, Any]:
+def _mapping(data: object) -> dict[str, object]:
     if not isinstance(data, dict):
         raise ValueError(f"expected an object, got {type(data).__name__}")
     return data
 
 
-def _id(data: dict[str, Any], pattern: re.Pattern[str]) -> str:
+def _id(data: dict[str, object], pattern: re.Pattern[str]) -> str:
     value = data.get("id")
     if not isinstance(value, str) or not pattern.match(value):
         raise ValueError("its id is missing or not one of Clerk's")
     return value
 
 
-def _id_or_none(entry: Any) -> str | None:
+def _id_or_none(entry: object) -> str | None:
     try:
         return _id(_mapping(entry), USER_ID)
     except ValueError:
         return None
 
 
-def _text(data: Any, key: str) -> str:
+def _text(data: object, key: str) -> str:
     value = data.get(key) if isinstance(data, dict) else None
     if not isinstance(value, str):
         return ""
@@ -265,21 +264,21 @@ def _text(data: Any, key: str) -> str:
     return value.replace("\0", "").encode("utf-8", "replace").decode()
 
 
-def _list(data: dict[str, Any], key: str) -> list[Any]:
+def _list(data: dict[str, object], key: str) -> list[object]:
     value = data.get(key)
     return value if isinstance(value, list) else []
 
 
-def _dict(data: dict[str, Any], key: str) -> dict[str, Any]:
+def _dict(data: dict[str, object], key: str) -> dict[str, object]:
     value = data.get(key)
     return value if isinstance(value, dict) else {}
 
 
-def _time(data: dict[str, Any], key: str) -> datetime | None:
+def _time(data: dict[str, object], key: str) -> datetime | None:
     return time_from(data.get(key))
 
 
-def time_from(value: Any) -> datetime | None:
+def time_from(value: object) -> datetime | None:
     """Return the time for Clerk's milliseconds since 1970. Anything else is None."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -289,7 +288,7 @@ def time_from(value: Any) -> datetime | None:
         return None
 
 
-def _email(entry: Any) -> ClerkEmail:
+def _email(entry: object) -> ClerkEmail:
     verification = entry.get("verification") if isinstance(entry, dict) else None
     return ClerkEmail(
         id=_text(entry, "id"),

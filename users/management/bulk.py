@@ -17,7 +17,7 @@ from rich.table import Table
 from users.clerk import Pace, clerk
 from users.errors import BulkRefused
 from users.management import report
-from users.management.command import INTERRUPTED, JsonCommand
+from users.management.command import Interrupted, JsonCommand
 from users.management.options import (
     actor_of,
     call_rate,
@@ -262,7 +262,7 @@ class BulkCommand(JsonCommand):
             if not options["json"]:
                 self._show_result(run, result)
         if stop.is_set() and result["counts"].get("Waiting"):
-            sys.exit(INTERRUPTED)
+            raise Interrupted
         if set(result["counts"]) - {"Done"}:
             sys.exit(2)
 

@@ -29,7 +29,15 @@ from users.sync import messages
 from users.sync.display import visible
 
 EXAMPLES = "Examples:"
-INTERRUPTED = 130
+
+
+class Interrupted(SystemExit):
+    """Ctrl-C ended the command: exit code 130."""
+
+    def __init__(self) -> None:
+        super().__init__(130)
+
+
 VERSION = 1
 """The version of the document. docs/json.md is its schema."""
 
@@ -88,7 +96,7 @@ class EngineerCommand(BaseCommand):
             return super().execute(*args, **options)
         except KeyboardInterrupt:
             self.stderr.write(self.interrupted)
-            sys.exit(INTERRUPTED)
+            raise Interrupted from None
         except Exception as error:
             if reason := _explain(error, self.begun):
                 raise CommandError(reason) from None
@@ -136,8 +144,8 @@ class JsonCommand(EngineerCommand):
         reason: str | None = None
         try:
             return super().execute(*args, **options)
-        except SystemExit as end:
-            reason = self.interrupted if end.code == INTERRUPTED else None
+        except Interrupted:
+            reason = self.interrupted
             raise
         except CommandError as error:
             reason = str(error)

@@ -253,15 +253,19 @@ def _indexes() -> Findings:
         yield _ok("Indexes", "All are there.")
 
 
+# Django's introspection does not tell whether PostgreSQL finished an index.
+_INVALID_INDEXES = (
+    "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE NOT indisvalid"
+)
+
+
 def _missing() -> Iterator[str]:
     """Yield the indexes and constraints of the models that the tables lack.
 
     An index that PostgreSQL could not finish (`NOT indisvalid`) counts as missing.
     """
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE NOT indisvalid"
-        )
+        cursor.execute(_INVALID_INDEXES)
         invalid = {name for (name,) in cursor.fetchall()}
         for model in apps.get_app_config("users").get_models():
             options = model._meta

@@ -25,7 +25,7 @@ def visible(text: str) -> str:
     return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Format a value of a change for a table.
 
     Metadata becomes JSON, and an empty value becomes a dash.

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from users.changes import Change
 from users.clerk import Deadline, clerk
 from users.errors import ChangeFailed, ClerkError
 from users.models import (
@@ -169,7 +170,7 @@ def name_the_nameless() -> list[str]:
         account__deleted_at=None,
     ).select_related("account")
     for user in nameless.distinct():
-        operation = PushName.on(user, {"name": ["", user.name]})
+        operation = PushName.on(user, {"name": Change("", user.name)})
         try:
             dual_write(operation, user, actor=None, source=Source.TASK)
         except ChangeFailed as failure:

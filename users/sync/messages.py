@@ -14,9 +14,13 @@ from math import ceil
 from users.errors import (
     BusyInClerk,
     ChangeFailed,
+    ClerkBusy,
     ClerkDenied,
+    ClerkDeniedToAll,
+    ClerkEmailTaken,
     ClerkError,
     ClerkInvalidId,
+    ClerkInvitationAccepted,
     ClerkNotConfigured,
     ClerkNotFound,
     ClerkRateLimited,
@@ -24,7 +28,9 @@ from users.errors import (
     ClerkUnreachable,
     Denied,
     EmailTaken,
+    InvitationAccepted,
     NotConfigured,
+    NotFoundInClerk,
     NotKnown,
     NotSaved,
     Problem,
@@ -153,7 +159,7 @@ def refused(error: ClerkError) -> ChangeFailed:
     names.
     """
     message, fields = _refusal(error)
-    return _family(error)(
+    return _class_of(error)(
         message,
         code=error.code,
         fields=fields,
@@ -162,24 +168,22 @@ def refused(error: ClerkError) -> ChangeFailed:
     )
 
 
-DENIED_CODES = frozenset({"authorization_invalid", "feature_not_enabled"})
-DENIED_STATUSES = frozenset({401, 402})
-BUSY_CODES = frozenset({"conflict", "resource_locked"})
-
-
-def _family(error: ClerkError) -> type[ChangeFailed]:
-    codes = {problem.code for problem in error.problems}
+def _class_of(error: ClerkError) -> type[ChangeFailed]:
     match error:
         case ClerkNotConfigured():
             return NotConfigured
         case ClerkUnreachable() | ClerkUnknown():
             return NotSaved
-        case _ if "form_identifier_exists" in codes:
+        case ClerkNotFound():
+            return NotFoundInClerk
+        case ClerkEmailTaken():
             return EmailTaken
-        case _ if error.status in DENIED_STATUSES or codes & DENIED_CODES:
+        case ClerkDeniedToAll():
             return Denied
-        case _ if codes & BUSY_CODES:
+        case ClerkBusy():
             return BusyInClerk
+        case ClerkInvitationAccepted():
+            return InvitationAccepted
         case _:
             return Refused
 

@@ -135,7 +135,7 @@ def explain(lacking: Collection[str]) -> str:
 
 def label_of(codename: str) -> str:
     """Return the name of a permission as the admin page of a group shows it."""
-    own = dict(BuilderUser._meta.permissions)  # type: ignore[arg-type]
+    own = dict(BuilderUser._meta.permissions)
     action, _, model = codename.partition("_")
     return own.get(codename) or f"Can {action} {model.replace('builderuser', 'builder user')}"
 
@@ -209,8 +209,8 @@ def _kind_of(operation: Operation) -> OperationKind:
     return OperationKind.DELETE if operation.details.get("deletes_user") else operation.kind
 
 
-def _wanted_by(operation: Operation) -> dict[str, Any]:
-    return {field: after for field, (_, after) in operation.changes.items()}
+def _wanted_by(operation: Operation) -> dict[str, object]:
+    return {field: change.after for field, change in operation.changes.items()}
 
 
 def _not_allowed(lacking: list[str], fields: list[str]) -> NotAllowed:

@@ -25,6 +25,7 @@ from django.db.models import (
     When,
 )
 
+from users.changes import Change, Changes
 from users.models import (
     LINKED,
     BuilderUser,
@@ -42,7 +43,6 @@ from users.sync.bulk.plan import Plan, Planned, counted
 from users.sync.bulk.results import Result
 from users.sync.mirror import comparison
 from users.sync.operations import Ban, SignOut, Unban
-from users.sync.operations.base import Changes
 from users.sync.services import invitations
 
 COMMAND = "clerk_action"
@@ -126,15 +126,15 @@ class Action:
 
 
 def _deleted(user: Any) -> Changes:
-    changes: Changes = {"email": [user.email, None]}
-    return changes | ({"invitation": [user._invited, None]} if user._invited else {})
+    changes: Changes = {"email": Change(user.email, None)}
+    return changes | ({"invitation": Change(user._invited, None)} if user._invited else {})
 
 
 ACTIONS: Mapping[str, Action] = {
     "invite": Action(
         OperationKind.INVITE,
         (LINKED_ALREADY, INVITED, IN_CLERK),
-        lambda user: {"invitation": [None, user.email]},
+        lambda user: {"invitation": Change(None, user.email)},
     ),
     "ban": Action(
         OperationKind.BAN,

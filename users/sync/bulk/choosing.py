@@ -27,6 +27,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Coalesce, NullIf
 
+from users.changes import Change, Changes
 from users.clerk import names
 from users.errors import BulkRefused
 from users.models import LINKED, BuilderGroup, BuilderUser, OperationKind, Role
@@ -35,7 +36,6 @@ from users.sync.inbound import reconcile
 from users.sync.inbound.facts import unfit_name
 from users.sync.mirror import comparison, report
 from users.sync.mirror.report import Kind as Difference
-from users.sync.operations.base import Changes
 
 FIELDS = ("name", "email")
 LOT = 200
@@ -182,10 +182,12 @@ def plan_push(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
             notes.append(f"{user}: {why} It is not copied to Clerk.")
         elif user.name_differs:
             rows.append(
-                Planned.on(user, OperationKind.PUSH_NAME, {"name": [_clerk_name(user), user.name]})
+                Planned.on(
+                    user, OperationKind.PUSH_NAME, {"name": Change(_clerk_name(user), user.name)}
+                )
             )
         if user.email_differs:
-            change = [user.account.email, user.email]
+            change = Change(user.account.email, user.email)
             rows.append(Planned.on(user, OperationKind.PUSH_EMAIL, {"email": change}))
     return Plan("clerk_push", tuple(rows), (*_notes_on_left_out(users), *notes))
 
@@ -205,12 +207,12 @@ def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
         if user.name_differs and (why := unfit_name(_clerk_name(user))):
             notes.append(f"{user}: {why} It is not copied from Clerk.")
         elif user.name_differs:
-            changes["name"] = [user.name, _clerk_name(user)]
+            changes["name"] = Change(user.name, _clerk_name(user))
         if user.email_differs and user.holder:
             theirs = user.account.email
             notes.append(f"{user}: Clerk's email {theirs} belongs to {user.holder} here.")
         elif user.email_differs:
-            changes["email"] = [user.email, user.account.email]
+            changes["email"] = Change(user.email, user.account.email)
         if changes:
             rows.append(Planned.on(user, OperationKind.FOLLOW, changes))
     return Plan("clerk_pull", tuple(rows), (*_notes_on_left_out(users), *notes))
@@ -229,7 +231,7 @@ def plan_link(users: QuerySet[BuilderUser]) -> Plan:
         notes |= said
         for user, clerk_id in links:
             found[user.pk] = Planned.on(
-                user, OperationKind.LINK, {"clerk_id": [user.clerk_id, clerk_id]}
+                user, OperationKind.LINK, {"clerk_id": Change(user.clerk_id, clerk_id)}
             )
     chosen = set(users.filter(pk__in=found).values_list("pk", flat=True))
     rows = (planned for pk, planned in found.items() if pk in chosen)

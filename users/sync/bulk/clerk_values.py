@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
+from users.changes import Change, Changes
 from users.clerk import names
 from users.models import ClerkAccount, OperationKind
 from users.sync.bulk.plan import Plan, Planned
-from users.sync.operations.base import Changes
 from users.version import same
 
 CHUNK = 1000
@@ -36,7 +35,7 @@ def with_clerk_values(plan: Plan) -> Plan:
     return replace(plan, rows=tuple(rows))
 
 
-def apart(row_changes: Changes) -> tuple[Changes, dict[str, Any]]:
+def apart(row_changes: Changes) -> tuple[Changes, dict[str, object]]:
     """Separate the changes of a planned edit from the values that Clerk held.
 
     Return the changes, and the values that Clerk held at the time of the plan, for an operation's
@@ -44,7 +43,7 @@ def apart(row_changes: Changes) -> tuple[Changes, dict[str, Any]]:
     """
     changes = {field: change for field, change in row_changes.items() if field not in _KEYS}
     held = {
-        key: row_changes.get(key, changes[field])[0]
+        key: row_changes.get(key, changes[field]).before
         for key, field in _KEYS.items()
         if field in changes
     }
@@ -67,4 +66,4 @@ def _with_value(row: Planned, account: ClerkAccount | None) -> Planned:
     held = _HELD[field](account)
     if same(field, before, held):
         return row
-    return replace(row, changes=row.changes | {f"clerk_{field}": [held, after]})
+    return replace(row, changes=row.changes | {f"clerk_{field}": Change(held, after)})

@@ -10,16 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from users.changes import Change, Changes
 from users.clerk import Clerk
 from users.models import BuilderGroup, BuilderUser, BulkRow, OperationKind, Role, Source
 from users.sync import messages
 from users.sync.bulk.plan import SIGN_IN, Planned, counted
 from users.sync.operations import CreateFromClerk
-from users.sync.operations.base import Changes
 from users.sync.outbound import pending
 from users.sync.outbound.dual_write import dual_write
 from users.sync.services import invitations
 from users.sync.services.users import create_user
+from users.version import value_of
 
 KINDS = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
 WAYS = {
@@ -55,17 +56,17 @@ def left_out(names: Sequence[str], thing: str, why: str, *, total: int | None = 
 def plan_new(user: BuilderUser, sign_in: str, line: int | None = None) -> Planned:
     """Plan a user with the sign-in of `WAYS`, or with the account whose id the user has."""
     changes: Changes = {
-        "name": [None, user.name],
-        "email": [None, user.email],
-        "role": [None, user.role],
-        "internal_role": [None, user.internal_role],
-        "builder_group": [None, str(user.builder_group_id) if user.builder_group_id else None],
+        "name": Change(None, user.name),
+        "email": Change(None, user.email),
+        "role": Change(None, user.role),
+        "internal_role": Change(None, user.internal_role),
+        "builder_group": Change(None, value_of(user, "builder_group")),
     }
-    changes = {field: change for field, change in changes.items() if change[1] is not None}
+    changes = {field: change for field, change in changes.items() if change.after is not None}
     if user.linked:
-        changes["clerk_id"] = [None, user.clerk_id]
+        changes["clerk_id"] = Change(None, user.clerk_id)
         return Planned.on(user, OperationKind.CREATE, changes, line)
-    changes[SIGN_IN] = [None, sign_in]
+    changes[SIGN_IN] = Change(None, sign_in)
     return Planned.on(user, WAYS[sign_in], changes, line)
 
 

@@ -31,6 +31,11 @@ RETURNING id
 """
 
 
+# Django has no advisory locks. The transaction that holds one is idle for as long as a run takes.
+_NEVER_TOO_IDLE = "SET LOCAL idle_in_transaction_session_timeout = 0"
+_TRY_TO_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
+
+
 def mark_killed_runs() -> list[int]:
     """Mark runs as interrupted whose process was killed; return their ids.
 
@@ -55,8 +60,8 @@ class Lease:
         """Try to take the lock, without waiting; return whether that succeeded."""
         self._connection.set_autocommit(False)
         with self._connection.cursor() as cursor:
-            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [KEY])
+            cursor.execute(_NEVER_TOO_IDLE)
+            cursor.execute(_TRY_TO_LOCK, [KEY])
             return bool(cursor.fetchone()[0])
 
     def check(self) -> None:

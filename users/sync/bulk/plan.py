@@ -11,9 +11,9 @@ from typing import Any
 
 from django.utils import timezone
 
+from users.changes import Change, Changes
 from users.models import BuilderUser, OperationKind
 from users.sync.display import group_names
-from users.sync.operations.base import Changes
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _calls(row: Planned) -> int:
     if row.operation == OperationKind.DELETE:
         return int(bool(row.clerk_id)) + int("invitation" in row.changes)
     if row.operation == OperationKind.CREATE:
-        return int(row.changes.get(SIGN_IN, [None, "none"])[1] != "none")
+        return int(row.changes.get(SIGN_IN, Change(None, "none")).after != "none")
     return _CALLS.get(OperationKind(row.operation), 1)
 
 
@@ -111,12 +111,12 @@ class Plan:
     def with_names(self) -> Plan:
         """Return the plan with the names of its builder groups, for the people who approve it."""
         field = "builder_group"
-        ids = {group for row in self.rows for group in row.changes.get(field, []) if group}
+        ids = {str(group) for row in self.rows for group in row.changes.get(field, ()) if group}
         names = group_names(ids)
         return replace(
             self,
             rows=tuple(
-                replace(row, shown={field: [names.get(one, "") for one in row.changes[field]]})
+                replace(row, shown={field: [names.get(str(one), "") for one in row.changes[field]]})
                 if field in row.changes
                 else row
                 for row in self.rows

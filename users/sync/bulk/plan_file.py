@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 from django.utils.dateparse import parse_datetime
 
+from users.changes import changes_of
 from users.errors import BulkRefused
 from users.models import OperationKind
 from users.sync.bulk import files
@@ -55,7 +56,7 @@ def read(file: Path, *, command: str) -> Plan:
     try:
         plan = Plan(
             command=document["command"],
-            rows=tuple(Planned(**row) for row in document["rows"]),
+            rows=tuple(_row(row) for row in document["rows"]),
             notes=tuple(document["notes"]),
             undo_of=document["undo_of"],
             options=document["options"],
@@ -63,7 +64,7 @@ def read(file: Path, *, command: str) -> Plan:
         )
         known = all(row.operation in OperationKind.values for row in plan.rows)
         hashed = document["hash"]
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         known, hashed = False, ""
     if not known or not constant_time_compare(str(hashed), hash_of(plan)):
         raise BulkRefused(
@@ -75,6 +76,10 @@ def read(file: Path, *, command: str) -> Plan:
     if timezone.now() - plan.made_at > MAX_AGE:
         raise BulkRefused(f"{file} is older than 24 hours. Make the plan again.")
     return plan
+
+
+def _row(stored: dict[str, Any]) -> Planned:
+    return Planned(**stored | {"changes": changes_of(stored["changes"])})
 
 
 def hash_of(plan: Plan) -> str:

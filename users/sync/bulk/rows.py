@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from django.db.models import Subquery
 
+from users.changes import changes_of
 from users.clerk import Clerk, Pace, clerk, names
 from users.errors import (
     Busy,
@@ -55,9 +55,9 @@ def reads_first(row: BulkRow) -> bool:
 
 
 def _operation(row: BulkRow) -> Operation:
-    changes, details = row.changes, dict[str, Any]()
+    changes, details = changes_of(row.changes), dict[str, object]()
     if row.clerk_id and row.operation in clerk_values.FIELDS:
-        changes, details = clerk_values.apart(row.changes)
+        changes, details = clerk_values.apart(changes)
     return Operation.kinds[row.operation](
         user_id=row.user_id,
         label=row.label,
@@ -194,7 +194,7 @@ def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
 def _moved_here(conflict: Conflict) -> str:
     by = f", by {conflict.who}" if conflict.who else ""
     moved_groups = [one for one in conflict.conflicts if one.field == "builder_group"]
-    groups = group_names([one.theirs for one in moved_groups if one.theirs])
+    groups = group_names([str(one.theirs) for one in moved_groups if one.theirs])
     now = "; ".join(
         f"{moved.field.replace('_', ' ')} is "
         f"{groups.get(str(moved.theirs), moved.theirs) or 'empty'} now"

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.utils import timezone
 
+from users.changes import changes_of
 from users.clerk import Pace
 from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun, OperationKind, RowStatus, RunStatus, Status
@@ -174,7 +175,7 @@ def plan_rest(run: BulkRun, portion: Portion) -> Plan:
             label=row.label,
             clerk_id=row.clerk_id,
             operation=row.operation,
-            changes=row.changes,
+            changes=changes_of(row.changes),
             line=row.line,
         )
         for row in left.iterator()

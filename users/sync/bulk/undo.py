@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from users.changes import Change, Changes, changes_of
 from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun, OperationKind, RowStatus
 from users.sync.bulk.clerk_values import apart
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.run import find
 from users.sync.inbound.facts import unfit_name
-from users.sync.operations.base import Changes
 from users.version import same
 
 BACK: dict[str, tuple[tuple[str, OperationKind], ...]] = {
@@ -101,7 +101,7 @@ def is_possible(run: BulkRun) -> bool:
 def _back(row: BulkRow) -> Iterator[Planned]:
     """Yield the reverse changes of a row, without a name that no row may take."""
     reversed_changes: Changes = {
-        field: [after, before]
+        field: Change(after, before)
         for field, (before, after) in _changed(row).items()
         if not same(field, before, after) and not (field == "name" and _unfit_before(row))
     }
@@ -109,8 +109,10 @@ def _back(row: BulkRow) -> Iterator[Planned]:
         changes = {
             name: change for name, change in reversed_changes.items() if field in ("*", name)
         }
-        emptied = any(name in ("name", "email") and not now for name, (_, now) in changes.items())
-        replaced = kind == OperationKind.UNLINK and changes["clerk_id"][1] is not None
+        emptied = any(
+            name in ("name", "email") and not change.after for name, change in changes.items()
+        )
+        replaced = kind == OperationKind.UNLINK and changes["clerk_id"].after is not None
         if changes and not emptied and not replaced:
             assert row.user is not None
             yield Planned.on(row.user, kind, changes, row.line)
@@ -118,11 +120,12 @@ def _back(row: BulkRow) -> Iterator[Planned]:
 
 def _unfit_before(row: BulkRow) -> str:
     """Return why the earlier name may not be restored; empty for any other name, and for none."""
-    before = _changed(row).get("name", [None])[0]
-    return unfit_name(before or "")
+    name = _changed(row).get("name")
+    return unfit_name(str(name.before or "") if name else "")
 
 
 def _changed(row: BulkRow) -> Changes:
     """Return the changes as the attempt recorded them, with the values that Clerk really held."""
-    changed: Changes = row.attempt.changes if row.attempt else apart(row.changes)[0]
-    return changed
+    if row.attempt:
+        return changes_of(row.attempt.changes)
+    return apart(changes_of(row.changes))[0]

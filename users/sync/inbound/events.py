@@ -18,6 +18,7 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
+from users.changes import Change, Changes
 from users.clerk import ClerkUser, clock
 from users.clerk.metadata import OUR_ID
 from users.clerk.types import time_from
@@ -149,12 +150,12 @@ def _record_changes(kept: Mapping[str, Kept]) -> None:
         journal.record_derived(operations, Source.WEBHOOK)
 
 
-def _changes(kept: Kept) -> dict[str, list[Any]]:
-    deleted = {"deleted in Clerk": [False, True]} if kept.newly_deleted else {}
+def _changes(kept: Kept) -> Changes:
+    deleted = {"deleted in Clerk": Change(False, True)} if kept.newly_deleted else {}
     return kept.changes_of(TOLD) | deleted
 
 
-def _without(changes: Mapping[str, list[Any]], fields: set[str]) -> dict[str, list[Any]]:
+def _without(changes: Changes, fields: set[str]) -> Changes:
     return {field: change for field, change in changes.items() if field not in fields}
 
 

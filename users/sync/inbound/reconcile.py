@@ -20,6 +20,7 @@ from django.db.models import JSONField, Model
 from django.utils import timezone
 
 from users import guard
+from users.changes import Change
 from users.clerk import ClerkUser, emails
 from users.models import (
     Agreement,
@@ -568,12 +569,12 @@ def _operations(
 ) -> Iterator[tuple[Follow | Link | Unlink, dict[str, Any]]]:
     """Yield the operations to record for a row that changed, each with its reason."""
     followed = {
-        column: [getattr(before, column), getattr(row, column)]
+        column: Change(getattr(before, column), getattr(row, column))
         for column in ("name", "email")
         if getattr(row, column) != getattr(before, column)
     }
     if row.clerk_id != before.clerk_id:
-        link: dict[str, list[Any]] = {"clerk_id": [user.clerk_id, row.clerk_id]}
+        link = {"clerk_id": Change(user.clerk_id, row.clerk_id)}
         if row.clerk_id is None:
             yield Unlink.on(user, link), {"reason": TAKEN_BACK}
         else:

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from django.db import connection, transaction
 
+from users.changes import Change, Changes
 from users.clerk import ClerkUser, clock
 from users.ids import USER_ID
 from users.models import ClerkAccount
@@ -153,13 +154,15 @@ class Kept:
     after: Facts
     due: bool
 
-    def changes_of(self, columns: Iterable[str]) -> dict[str, list[Any]]:
-        """Return the changes of the account in these columns, as `{column: [before, after]}`."""
+    def changes_of(self, columns: Iterable[str]) -> Changes:
+        """Return the changes of the account in these columns."""
         if self.before is None or self.before.snapshot.value is None:
             return {}
         old, new = self.before.snapshot.value, self.after.snapshot.value
         return {
-            column: [old[column], new[column]] for column in columns if old[column] != new[column]
+            column: Change(old[column], new[column])
+            for column in columns
+            if old[column] != new[column]
         }
 
     @property

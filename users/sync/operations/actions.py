@@ -8,10 +8,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import ClassVar
 
+from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import ClerkError, ClerkNotFound, ClerkUnknown
 from users.models import BuilderUser, ClerkAccount, OperationKind
-from users.sync.operations.base import Changes, Claims, Operation, Seen, Verdict, seen_after
+from users.sync.operations.base import Claims, Operation, Seen, Verdict, seen_after
 
 
 class AccountAction(Operation):
@@ -33,7 +34,7 @@ class AccountAction(Operation):
     @property
     def claims(self) -> Claims:
         """Return the effect, with the account in each key: actions on others do not conflict."""
-        return {f"{thing} {self.clerk_id}": after for thing, (_, after) in self.effect.items()}
+        return {f"{thing} {self.clerk_id}": what.after for thing, what in self.effect.items()}
 
     def written(self, row: BuilderUser) -> bool:
         """Return False: the row holds nothing of it."""
@@ -53,7 +54,7 @@ class Ban(AccountAction):
 
     kind = OperationKind.BAN
     sent_again = True
-    effect = {"banned": [False, True]}
+    effect = {"banned": Change(False, True)}
 
     @classmethod
     def of_replaced(cls, user: BuilderUser, account: ClerkAccount) -> Ban:
@@ -90,7 +91,7 @@ class Unban(AccountAction):
 
     kind = OperationKind.UNBAN
     sent_again = True
-    effect = {"banned": [True, False]}
+    effect = {"banned": Change(True, False)}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """Lift the ban of the account."""
@@ -106,7 +107,7 @@ class Unlock(AccountAction):
 
     kind = OperationKind.UNLOCK
     sent_again = True
-    effect = {"locked": [True, False]}
+    effect = {"locked": Change(True, False)}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """Unlock the account."""
@@ -121,7 +122,7 @@ class ResetMfa(AccountAction):
     """Remove all second factors. The person signs in without, and may set up new ones."""
 
     kind = OperationKind.RESET_MFA
-    effect = {"two-factor sign-in": [True, False]}
+    effect = {"two-factor sign-in": Change(True, False)}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """Remove the second factors, then read the account, which the answer does not hold."""
@@ -141,7 +142,7 @@ class SignOut(AccountAction):
     """
 
     kind = OperationKind.SIGN_OUT
-    effect = {"sessions": ["active", "ended"]}
+    effect = {"sessions": Change("active", "ended")}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """End the sessions one after the other, and count them in `details`."""

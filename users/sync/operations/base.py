@@ -12,15 +12,12 @@ from typing import Any, ClassVar, Self
 from django.contrib.admin.models import CHANGE
 
 from users import guard
+from users.changes import Changes, changes_of
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import ClerkError, ClerkNotFound, FieldConflict
 from users.models import BuilderUser, OperationKind, SyncAttempt
 from users.sync.mirror import instance
 from users.version import SHOWN, value_of
-
-Changes = dict[str, list[Any]]
-"""`{field: [before, after]}`, in JSON values. A secret is stored as "(set)"."""
-
 
 Claims = dict[str, Any]
 """`{thing: value}`: what a change writes in Clerk.
@@ -118,7 +115,7 @@ class Operation(ABC):
             user_id=attempt.user_id or _user_id_of(attempt),
             label=attempt.label,
             clerk_id=attempt.clerk_id,
-            changes=attempt.changes,
+            changes=changes_of(attempt.changes),
             details=attempt.details,
         )
         operation.decided_at = attempt.started_at
@@ -171,8 +168,8 @@ class Operation(ABC):
         """
         stale = [
             field
-            for field, (before, _) in self.changes.items()
-            if field in SHOWN and value_of(row, field) != before
+            for field, change in self.changes.items()
+            if field in SHOWN and value_of(row, field) != change.before
         ]
         if row.account_id != self.clerk_id and "clerk_id" not in stale:
             stale.append("clerk_id")
@@ -184,8 +181,8 @@ class Operation(ABC):
         An event may have brought it before recovery does.
         """
         return bool(self.changes) and all(
-            field in SHOWN and value_of(row, field) == after
-            for field, (_, after) in self.changes.items()
+            field in SHOWN and value_of(row, field) == change.after
+            for field, change in self.changes.items()
         )
 
     @abstractmethod
@@ -259,7 +256,7 @@ class Operation(ABC):
     @property
     def addresses(self) -> list[str]:
         """Return the email addresses that the change gives up or takes."""
-        moved = [*self.changes.get("email", []), *self.changes.get("invitation", [])]
+        moved = [*self.changes.get("email", ()), *self.changes.get("invitation", ())]
         return [str(email) for email in moved if email]
 
     def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
@@ -287,9 +284,9 @@ def _user_id_of(attempt: SyncAttempt) -> uuid.UUID | None:
 def write_fields(row: BuilderUser, changes: Changes) -> BuilderUser:
     """Set and save the changed columns of a row, and `updated_at` with them."""
     columns = []
-    for field, (_, after) in changes.items():
+    for field, change in changes.items():
         column = "builder_group_id" if field == "builder_group" else field
-        setattr(row, column, after)
+        setattr(row, column, change.after)
         columns.append(field)
     with guard.synchronized():
         row.save(update_fields=[*columns, "updated_at"])

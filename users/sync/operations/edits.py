@@ -8,14 +8,14 @@ from django.contrib.admin.models import ADDITION, DELETION
 from django.utils.dateparse import parse_datetime
 
 from users import guard
+from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.clerk.metadata import OUR_ID
-from users.errors import ClerkNotFound, ClerkRefused, Conflict, FieldConflict
+from users.errors import ClerkEmailTaken, ClerkNotFound, Conflict, FieldConflict
 from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.mirror import agreements, store
 from users.sync.mirror.comparison import normalized_email, normalized_name, same_email, same_name
 from users.sync.operations.base import (
-    Changes,
     Claims,
     Operation,
     Seen,
@@ -62,7 +62,7 @@ class Edit(Operation):
             self._clerk_names = account.first_name, account.last_name
             known = names.join(*self._clerk_names)
         else:
-            known = str(self.changes["name"][0] or "")
+            known = str(self.changes["name"].before or "")
         self.details.setdefault("clerk_name", known)
 
     def build_on(self, account: ClerkUser) -> None:
@@ -73,7 +73,7 @@ class Edit(Operation):
     @property
     def new_name(self) -> str:
         """Return the wanted full name."""
-        return str(self.changes["name"][1])
+        return str(self.changes["name"].after)
 
     def write(self, row: BuilderUser) -> BuilderUser:
         """Save the changed columns of the row."""
@@ -93,7 +93,7 @@ class Edit(Operation):
         known = {self.details["clerk_name"], self.new_name}
         if any(same_name(account.name, name) for name in known):
             return []
-        return [FieldConflict("name", self.changes["name"][0], account.name, self.new_name)]
+        return [FieldConflict("name", self.changes["name"].before, account.name, self.new_name)]
 
     def judge(self, account: ClerkUser) -> Verdict:
         """Compare Clerk's name with the wanted one, and with those known before.
@@ -102,7 +102,7 @@ class Edit(Operation):
         """
         if same_name(account.name, self.new_name):
             return Verdict.HAS_IT
-        known_before = (str(self.changes["name"][0] or ""), self.details.get("clerk_name", ""))
+        known_before = (str(self.changes["name"].before or ""), self.details.get("clerk_name", ""))
         if any(same_name(account.name, name) for name in known_before):
             return Verdict.HAS_NOT
         return Verdict.CANNOT_TELL
@@ -129,12 +129,12 @@ class ReplaceEmail(Operation):
     @property
     def old(self) -> str:
         """Return the address that the change starts from."""
-        return str(self.changes["email"][0])
+        return str(self.changes["email"].before)
 
     @property
     def new(self) -> str:
         """Return the wanted address."""
-        return str(self.changes["email"][1])
+        return str(self.changes["email"].after)
 
     @property
     def claims(self) -> Claims:
@@ -206,7 +206,7 @@ class SetPassword(Operation):
             user_id=user.pk,
             label=str(user),
             clerk_id=user.account_id,
-            changes={"password": ["", "(set)"]},
+            changes={"password": Change("", "(set)")},
             password=password,
             sign_out=sign_out,
         )
@@ -278,7 +278,7 @@ class Create(Operation):
     def of(cls, user: BuilderUser, *, account: str) -> Self:
         """Build the change from a user who is not stored yet."""
         changes: Changes = {
-            field: [None, value_of(user, field)]
+            field: Change(None, value_of(user, field))
             for field in SHOWN
             if field != "clerk_id" and value_of(user, field) is not None
         }
@@ -298,7 +298,7 @@ class Create(Operation):
     @property
     def claims(self) -> Claims:
         """Return the email and name of the new account, normalized."""
-        name = normalized_name(str(self.changes["name"][1]))
+        name = normalized_name(str(self.changes["name"].after))
         return {"account": ("create", normalized_email(self.email), name)}
 
     @property
@@ -309,11 +309,11 @@ class Create(Operation):
     @property
     def email(self) -> str:
         """Return the email of the new user."""
-        return str(self.changes["email"][1])
+        return str(self.changes["email"].after)
 
     def new_row(self) -> BuilderUser:
         """Build the row from the recorded values, with the recorded id."""
-        values = {field: after for field, (_, after) in self.changes.items()}
+        values = {field: change.after for field, change in self.changes.items()}
         values["builder_group_id"] = values.pop("builder_group", None)
         return BuilderUser(pk=self.user_id, **values)
 
@@ -332,7 +332,7 @@ class Create(Operation):
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """Create the account, or find the one that an earlier request has created."""
-        first, last = names.split(str(self.changes["name"][1]))
+        first, last = names.split(str(self.changes["name"].after))
         try:
             return self.seen_in(
                 clerk.create_user(
@@ -343,12 +343,11 @@ class Create(Operation):
                     deadline=deadline,
                 )
             )
-        except ClerkRefused as refused:
+        except ClerkEmailTaken:
             # An earlier request of the same create may have arrived late.
-            if refused.code == "form_identifier_exists":
-                seen = self.look(clerk, deadline)
-                if seen.verdict is Verdict.HAS_IT:
-                    return seen
+            seen = self.look(clerk, deadline)
+            if seen.verdict is Verdict.HAS_IT:
+                return seen
             raise
 
     def judge(self, account: ClerkUser) -> Verdict:
@@ -380,7 +379,7 @@ class CreateFromClerk(Create):
         """Build the change from a user who holds the Clerk id and is not stored yet."""
         operation = cls.of(user, account="none")
         operation.clerk_id = user.account_id
-        operation.changes["clerk_id"] = [None, user.clerk_id]
+        operation.changes["clerk_id"] = Change(None, user.clerk_id)
         return operation
 
     def write(self, row: BuilderUser) -> BuilderUser:
@@ -416,7 +415,7 @@ class Delete(Operation):
             user_id=user.pk,
             label=str(user),
             clerk_id=user.account_id,
-            changes={"email": [user.email, None]},
+            changes={"email": Change(user.email, None)},
             details={"user_id": str(user.pk)},
         )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.models import BuilderUser, OperationKind
 from users.sync.inbound.facts import unfit_name
 from users.sync.mirror import comparison
-from users.sync.operations.base import Changes, Operation, Seen, Verdict, write_fields
+from users.sync.operations.base import Operation, Seen, Verdict, write_fields
 
 
 class Follow(Operation):
@@ -53,8 +54,8 @@ def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:
     """
     changes: Changes = {}
     if comparison.name_differs(row.name, account.name) and not unfit_name(account.name):
-        changes["name"] = [row.name, account.name]
+        changes["name"] = Change(row.name, account.name)
     moved = comparison.email_differs(row.email, account.email)
     if moved and not comparison.taken_by_another(row, account.email):
-        changes["email"] = [row.email, account.email]
+        changes["email"] = Change(row.email, account.email)
     return changes

@@ -10,13 +10,14 @@ from typing import Any
 
 from django.utils import timezone
 
+from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkInvitation, ClerkUser, Deadline
 from users.clerk.metadata import OUR_ID, OUR_INVITATION
-from users.errors import ClerkNotFound, ClerkRefused
+from users.errors import ClerkAlreadyInvited, ClerkInvitationRevoked, ClerkNotFound
 from users.models import BuilderUser, Invitation, InvitationStatus, OperationKind
 from users.sync.mirror import instance
 from users.sync.mirror.comparison import normalized_email
-from users.sync.operations.base import Changes, Claims, Operation, Seen, Verdict
+from users.sync.operations.base import Claims, Operation, Seen, Verdict
 from users.sync.operations.edits import Create
 
 EXPIRES_IN_DAYS = 30
@@ -70,12 +71,11 @@ class _Inviting(Operation):
                 expires_in_days=EXPIRES_IN_DAYS,
                 deadline=deadline,
             )
-        except ClerkRefused as refused:
+        except ClerkAlreadyInvited:
             # An earlier request of the same invitation may have arrived late.
-            if refused.code == "duplicate_record":
-                seen = self.look(clerk, deadline)
-                if seen.verdict is Verdict.HAS_IT:
-                    return seen
+            seen = self.look(clerk, deadline)
+            if seen.verdict is Verdict.HAS_IT:
+                return seen
             raise
         if self._sent.email != normalized_email(self._wanted["email"]):
             return Seen(Verdict.CANNOT_TELL)
@@ -124,7 +124,7 @@ class Invite(_Inviting):
     @classmethod
     def of(cls, user: BuilderUser, invitation: Any) -> Invite:
         """Build the invitation of a user. `invitation` is made by `wanted`."""
-        changes: Changes = {"invitation": [None, invitation["email"]]}
+        changes: Changes = {"invitation": Change(None, invitation["email"])}
         return cls.on(user, changes, invitation=invitation)
 
     def written(self, row: BuilderUser) -> bool:
@@ -175,7 +175,7 @@ class Revoke(Operation):
         `deletes_user` says that it is the first step of a deletion. Then it needs only the
         permission to delete the user.
         """
-        changes: Changes = {"invitation": [invitation.email, None]}
+        changes: Changes = {"invitation": Change(invitation.email, None)}
         details: dict[str, Any] = {
             "deletes_user": deletes_user,
             "reference": str(invitation.reference),
@@ -213,9 +213,8 @@ class Revoke(Operation):
         except ClerkNotFound:
             if not instance.is_ours(clerk, deadline):
                 raise
-        except ClerkRefused as error:
-            if error.code != "invitation_already_revoked":
-                raise
+        except ClerkInvitationRevoked:
+            pass
         else:
             if revoked.status != "revoked":
                 return Seen(Verdict.HAS_NOT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.utils import timezone
 
+from users.changes import Change
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.mirror import agreements, store
@@ -38,11 +39,11 @@ class Link(_Linking):
     @classmethod
     def to(cls, user: BuilderUser, clerk_id: str) -> Link:
         """Build the link of a user to the account with this Clerk id."""
-        return cls.on(user, {"clerk_id": [user.clerk_id, clerk_id]})
+        return cls.on(user, {"clerk_id": Change(user.clerk_id, clerk_id)})
 
     def write(self, row: BuilderUser) -> BuilderUser:
         """Store the link, and clear what an earlier release or replacement left on the account."""
-        _, after = self.changes["clerk_id"]
+        after = str(self.changes["clerk_id"].after)
         store.lock()
         write_fields(row, self.changes)
         ClerkAccount.objects.filter(pk=after).update(
@@ -63,11 +64,11 @@ class Unlink(_Linking):
     @classmethod
     def of(cls, user: BuilderUser) -> Unlink:
         """Build the unlinking of a user from its account."""
-        return cls.on(user, {"clerk_id": [user.clerk_id, None]})
+        return cls.on(user, {"clerk_id": Change(user.clerk_id, None)})
 
     def write(self, row: BuilderUser) -> BuilderUser:
         """Remove the link, and mark the account as released."""
-        before, _ = self.changes["clerk_id"]
+        before = self.changes["clerk_id"].before
         store.lock()
         write_fields(row, self.changes)
         ClerkAccount.objects.filter(pk=before).update(released_at=timezone.now(), note="")

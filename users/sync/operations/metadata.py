@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
+from users.changes import Change
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.models import BuilderUser, OperationKind
 from users.sync.operations.actions import AccountAction
@@ -22,14 +23,14 @@ class MergeMetadata(AccountAction):
     kind = OperationKind.MERGE_METADATA
 
     @classmethod
-    def into(cls, user: BuilderUser, patch: Mapping[str, Any]) -> MergeMetadata:
+    def into(cls, user: BuilderUser, patch: Mapping[str, object]) -> MergeMetadata:
         """Build the merge into the metadata of a user's account."""
-        return cls.on(user, {METADATA: [None, dict(patch)]})
+        return cls.on(user, {METADATA: Change(None, dict(patch))})
 
     @property
-    def patch(self) -> dict[str, Any]:
+    def patch(self) -> dict[str, object]:
         """Return the metadata to merge."""
-        return dict(self.changes[METADATA][1])
+        return cast(dict[str, object], self.changes[METADATA].after)
 
     @property
     def claims(self) -> Claims:
@@ -39,7 +40,7 @@ class MergeMetadata(AccountAction):
     @property
     def moves(self) -> bool:
         """Tell whether the account was read before, and did not hold the patch."""
-        before = self.changes[METADATA][0]
+        before = self.changes[METADATA].before
         return before is not None and not _holds(before, self.patch)
 
     def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
@@ -49,7 +50,7 @@ class MergeMetadata(AccountAction):
         """
         held = clerk.get_user(self.clerk_id, deadline=deadline).public_metadata
         before = {key: held[key] for key in self.patch if key in held}
-        self.changes = {METADATA: [before, self.patch]}
+        self.changes = {METADATA: Change(before, self.patch)}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """Send the patch to Clerk."""
@@ -62,14 +63,14 @@ class MergeMetadata(AccountAction):
         return Verdict.HAS_IT if _holds(account.public_metadata, self.patch) else Verdict.HAS_NOT
 
 
-def _holds(stored: Any, patch: Mapping[str, Any]) -> bool:
+def _holds(stored: object, patch: Mapping[str, object]) -> bool:
     """Tell whether merging the patch would change nothing."""
     return isinstance(stored, Mapping) and all(
         _holds_at(key, stored, wanted) for key, wanted in patch.items()
     )
 
 
-def _holds_at(key: str, stored: Mapping[str, Any], wanted: Any) -> bool:
+def _holds_at(key: str, stored: Mapping[str, object], wanted: object) -> bool:
     if wanted is None:
         return stored.get(key) is None
     if isinstance(wanted, Mapping):
@@ -77,7 +78,7 @@ def _holds_at(key: str, stored: Mapping[str, Any], wanted: Any) -> bool:
     return key in stored and _same(stored[key], wanted)
 
 
-def _same(stored: Any, wanted: Any) -> bool:
+def _same(stored: object, wanted: object) -> bool:
     """Compare two JSON values. In Python true equals 1, in JSON it does not."""
     if isinstance(stored, bool) or isinstance(wanted, bool):
         return stored is wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from users.changes import Change
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import FieldConflict
 from users.models import BuilderUser, OperationKind
@@ -18,7 +19,7 @@ class _Push(Operation):
 
     def stale_fields(self, row: BuilderUser) -> list[str]:
         stale = [
-            field for field, (_, wanted) in self.changes.items() if value_of(row, field) != wanted
+            field for field, change in self.changes.items() if value_of(row, field) != change.after
         ]
         return stale if row.clerk_id == self.clerk_id else [*stale, "clerk_id"]
 
@@ -34,7 +35,7 @@ class PushName(_Push, Edit):
     def build_on(self, account: ClerkUser) -> None:
         """Record the name that Clerk has now as the value before."""
         super().build_on(account)
-        self.changes = {"name": [account.name, self.new_name]}
+        self.changes = {"name": Change(account.name, self.new_name)}
 
     def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
         """Report a name in Clerk that is neither the known nor the wanted one."""
@@ -56,4 +57,4 @@ class PushEmail(_Push, ReplaceEmail):
     def build_on(self, account: ClerkUser) -> None:
         """Record the address that Clerk has now as the value before."""
         super().build_on(account)
-        self.changes = {"email": [account.email, self.new]}
+        self.changes = {"email": Change(account.email, self.new)}

@@ -5,8 +5,6 @@ A conflict says what changed since the form was opened, and by whom.
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db.models import Q
 
 from users.errors import Conflict, FieldConflict, NothingToChange
@@ -16,7 +14,7 @@ from users.sync.operations import Operation
 from users.version import differences, same, value_of
 
 
-def check(operation: Operation, row: BuilderUser, base: dict[str, Any] | None) -> None:
+def check(operation: Operation, row: BuilderUser, base: dict[str, object] | None) -> None:
     """Compare the locked row with what the change starts from.
 
     `base` holds the values that the form was opened with. Without it, the earlier values in the
@@ -39,18 +37,21 @@ def check(operation: Operation, row: BuilderUser, base: dict[str, Any] | None) -
         raise _changed(operation, row, stale, base or {})
 
 
-def incomparable(user: BuilderUser, wanted: dict[str, Any]) -> Conflict:
-    """Build the conflict of a form whose edit token cannot be read.
+def check_without_base(user: BuilderUser, wanted: dict[str, object]) -> None:
+    """Compare the typed values of a form with the stored ones.
 
-    It compares the typed values with the stored ones. The values that the form was opened with are
-    not known.
+    Used if the edit token cannot be read: the values that the form was opened with are not known.
+
+    Raises `Conflict` for every value that is not stored yet.
     """
     conflicts = tuple(
         FieldConflict(field=field, base=None, theirs=value_of(user, field), mine=mine)
         for field, mine in wanted.items()
         if not same(field, value_of(user, field), mine)
     )
-    return Conflict(
+    if not conflicts:
+        return
+    raise Conflict(
         "This form cannot be compared with what is stored now. Nothing was saved, here or in "
         "Clerk. The form shows what is stored; choose what you want to keep of yours, then save "
         "again.",
@@ -61,16 +62,16 @@ def incomparable(user: BuilderUser, wanted: dict[str, Any]) -> Conflict:
 def _held(operation: Operation, row: BuilderUser) -> set[str]:
     return {
         field
-        for field, (_, after) in operation.changes.items()
-        if same(field, value_of(row, field), after)
+        for field, change in operation.changes.items()
+        if same(field, value_of(row, field), change.after)
     }
 
 
 def _changed(
-    operation: Operation, row: BuilderUser, stale: list[str], base: dict[str, Any]
+    operation: Operation, row: BuilderUser, stale: list[str], base: dict[str, object]
 ) -> Conflict:
-    started_from = {field: before for field, (before, _) in operation.changes.items()} | base
-    wanted = {field: after for field, (_, after) in operation.changes.items()}
+    started_from = {field: change.before for field, change in operation.changes.items()} | base
+    wanted = {field: change.after for field, change in operation.changes.items()}
     conflicts = tuple(
         FieldConflict(
             field=field,

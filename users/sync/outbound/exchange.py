@@ -12,6 +12,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 
+from users.changes import changes_of
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import (
     Busy,
@@ -119,7 +120,7 @@ def exchange(
         with transaction.atomic(durable=True):
             row, same = _lock(operation, user, attempt, base, deadline)
             authorize(row)
-            if attempt.changes != operation.changes:  # a part of it is stored already
+            if changes_of(attempt.changes) != operation.changes:  # a part of it is stored already
                 SyncAttempt.objects.filter(pk=attempt.pk).update(changes=operation.changes)
             if not operation.asks_clerk:  # another change has just brought Clerk's part
                 return _write_here(operation, row, attempt)
@@ -268,7 +269,7 @@ def _fresh_copy(clerk_id: str, fresh: timedelta) -> ClerkAccount | None:
 
 def _record_what_clerk_held(operation: Operation, attempt: SyncAttempt) -> None:
     """Store on the attempt what the account showed before, so that undo can restore it."""
-    if attempt.changes == operation.changes and attempt.details == operation.details:
+    if changes_of(attempt.changes) == operation.changes and attempt.details == operation.details:
         return
     attempt.changes, attempt.details = operation.changes, operation.details
     SyncAttempt.objects.filter(pk=attempt.pk).update(

@@ -48,7 +48,7 @@ def _last_if_free(account: ClerkAccount) -> tuple[bool, bool]:
 def _wanted_by(operation: Operation) -> str:
     """Return the address that the operation asks for."""
     change = operation.changes.get("email") or operation.changes.get("invitation")
-    return str(change[1]) if change else ""
+    return str(change.after) if change else ""
 
 
 def _sentence(holder: Holder, operation: Operation) -> str:

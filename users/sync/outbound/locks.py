@@ -44,6 +44,9 @@ def lock_free_user(pk: uuid.UUID) -> BuilderUser | None:
 _NAMES = [field.attname for field in BuilderUser._meta.concrete_fields]
 _COLUMNS = ", ".join(f'"{field.column}"' for field in BuilderUser._meta.concrete_fields)
 _LOCKED = f"SELECT {_COLUMNS} FROM users WHERE id = %s FOR NO KEY UPDATE"
+_LOCKED_ATTEMPT = (
+    "SELECT FROM users_syncattempt WHERE id = %s AND status = 'started' FOR UPDATE SKIP LOCKED"
+)
 
 
 def _locked(statements: str, pk: uuid.UUID) -> BuilderUser | None:
@@ -81,11 +84,7 @@ def _settings(wait: float) -> str:
 def lock_attempt(attempt: SyncAttempt) -> bool:
     """Lock a pending attempt. Return False if it is resolved, gone or locked elsewhere."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT FROM users_syncattempt WHERE id = %s AND status = 'started' "
-            "FOR UPDATE SKIP LOCKED",
-            [attempt.pk],
-        )
+        cursor.execute(_LOCKED_ATTEMPT, [attempt.pk])
         return cursor.rowcount == 1
 
 

@@ -93,7 +93,7 @@ def _differ_here(earlier: Operation, operation: Operation) -> bool:
     if not (earlier.changes_row and operation.changes_row):
         return False
     shared = earlier.changes.keys() & operation.changes.keys()
-    return any(earlier.changes[field][1] != operation.changes[field][1] for field in shared)
+    return any(earlier.changes[field].after != operation.changes[field].after for field in shared)
 
 
 def same_again(operation: Operation, others: Iterable[SyncAttempt]) -> list[SyncAttempt]:
@@ -110,8 +110,8 @@ def _includes(operation: Operation, other: SyncAttempt) -> bool:
         bool(operation.claims)
         and operation.claims == earlier.claims
         and all(
-            field in operation.changes and operation.changes[field][1] == after
-            for field, (_, after) in earlier.changes.items()
+            field in operation.changes and operation.changes[field].after == change.after
+            for field, change in earlier.changes.items()
         )
     )
 

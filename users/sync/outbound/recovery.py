@@ -265,7 +265,7 @@ def _moved_here(operation: Operation, row: BuilderUser | None) -> str:
     return ", ".join(
         field.replace("_", " ")
         for field in operation.stale_fields(row)
-        if field not in operation.changes or value_of(row, field) != operation.changes[field][1]
+        if field not in operation.changes or value_of(row, field) != operation.changes[field].after
     )
 
 

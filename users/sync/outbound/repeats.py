@@ -9,17 +9,27 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError, connection
 from django.utils import timezone
 
+from users.changes import Changes, changes_of
 from users.clerk import Deadline
-from users.errors import Busy, ChangeFailed, Conflict, NotKnown, NotSaved, Refused, Repeated
+from users.errors import (
+    Busy,
+    ChangeFailed,
+    Conflict,
+    InvitationAccepted,
+    NotFoundInClerk,
+    NotKnown,
+    NotSaved,
+    Refused,
+    Repeated,
+)
 from users.models import BuilderUser, OperationKind, Status, SyncAttempt
 from users.sync.operations import Operation
 from users.sync.outbound import locks
@@ -28,6 +38,14 @@ from users.sync.outbound.exchange import Saved
 POLL = 0.1
 """Seconds between two reads of the first attempt."""
 ALREADY_BEING_SAVED = "This change is already being saved. It was not sent a second time."
+
+# Django has no advisory locks, and there is no row yet that a first POST could lock.
+_TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+
+_REFUSALS: Mapping[str, type[Refused]] = {
+    kind.code: kind for kind in (NotFoundInClerk, InvitationAccepted)
+}
+"""The stored code of a refusal → the class that its first POST met, where callers tell it apart."""
 
 waited_for: set[int] = set()
 """Ids of the attempts that a repeat waits for in this process."""
@@ -65,9 +83,11 @@ def is_repeated(first: SyncAttempt, operation: Operation) -> bool:
             return False
     if not operation.creates_row and first.user_id not in (operation.user_id, None):
         return False
-    return {field: after for field, (_, after) in first.changes.items()} == {
-        field: after for field, (_, after) in operation.changes.items()
-    }
+    return _wanted(changes_of(first.changes)) == _wanted(operation.changes)
+
+
+def _wanted(changes: Changes) -> dict[str, object]:
+    return {field: change.after for field, change in changes.items()}
 
 
 def part_of(token: uuid.UUID | None, part: str) -> uuid.UUID | None:
@@ -96,19 +116,19 @@ def wait_for_turn(token: uuid.UUID, deadline: Deadline) -> None:
     locks.prepare_transaction(wait=deadline.remaining())
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [str(token)])
+            cursor.execute(_TAKE_TURN, [str(token)])
     except OperationalError as error:
         locks.raise_unless_locked(error)
         raise Busy(ALREADY_BEING_SAVED) from None
 
 
-def saved_by(first: SyncAttempt | None, user: BuilderUser) -> dict[str, Any]:
+def saved_by(first: SyncAttempt | None, user: BuilderUser) -> dict[str, object]:
     """Return the values that the same page has saved already. Its author knows them."""
     if first is None or first.user_id != user.pk:
         return {}
     if first.operation != OperationKind.UPDATE or first.status != Status.APPLIED:
         return {}
-    return {field: after for field, (_, after) in first.changes.items()}
+    return _wanted(changes_of(first.changes))
 
 
 def deletion_by(token: uuid.UUID | None, user_id: str) -> SyncAttempt | None:
@@ -142,13 +162,13 @@ def _wait_for_end(first: SyncAttempt, deadline: Deadline) -> None:
 
 
 def _failure_of(first: SyncAttempt) -> ChangeFailed:
-    kind: type[ChangeFailed] = NotSaved
-    if first.status == Status.REFUSED:
-        kind = Refused
-    elif first.pending:
-        kind = NotKnown
     message = first.message or "This change is still being saved."
-    if first.error_code == Conflict.code:
+    kind: type[ChangeFailed] = NotSaved
+    if first.pending:
+        kind = NotKnown
+    elif first.status == Status.REFUSED:
+        kind = _REFUSALS.get(first.error_code, Refused)
+    elif first.error_code == Conflict.code:
         return Conflict(message)
     return kind(message, code=first.error_code, trace_id=first.trace_id)
 

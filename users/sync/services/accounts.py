@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from users.clerk import ClerkUser, Deadline, clerk
-from users.errors import ClerkError, ClerkNotFound, Refused
+from users.errors import ClerkError, ClerkNotFound, NotFoundInClerk, Refused
 from users.ids import USER_ID
 from users.models import BuilderUser
 from users.sync import messages
@@ -38,13 +36,13 @@ def read(clerk_id: str, deadline: Deadline) -> ClerkUser:
         raise messages.refused(error) from None
 
 
-def _not_found(clerk_id: str, error: ClerkNotFound, deadline: Deadline) -> Refused:
+def _not_found(clerk_id: str, error: ClerkNotFound, deadline: Deadline) -> NotFoundInClerk:
     """Return the refusal for an account that Clerk does not have.
 
     A 404 counts only if it comes from our own Clerk instance. Then the mirror stores it.
     """
-    details: dict[str, Any] = {"code": error.code, "trace_id": error.trace_id}
-    if not instance.is_ours(clerk(), deadline):
-        return Refused(instance.DOUBT, **details)
-    store.keep_not_found(clerk_id)
-    return Refused("User not found in Clerk. They may have been deleted.", **details)
+    message = instance.DOUBT
+    if instance.is_ours(clerk(), deadline):
+        store.keep_not_found(clerk_id)
+        message = "User not found in Clerk. They may have been deleted."
+    return NotFoundInClerk(message, trace_id=error.trace_id)

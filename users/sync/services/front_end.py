@@ -8,15 +8,15 @@ our mirror of their account, never by data that they send.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from users.changes import Change
 from users.clerk import Deadline, names
 from users.clerk.metadata import RESERVED
 from users.errors import (
@@ -128,7 +128,7 @@ class ClerkNames:
 
 
 def update_account(
-    caller: Caller, clerk_id: str, *, given: Mapping[str, str], metadata: Mapping[str, Any]
+    caller: Caller, clerk_id: str, *, given: Mapping[str, str], metadata: Mapping[str, object]
 ) -> ClerkNames:
     """Change the names of an account and its row, and merge into its public metadata.
 
@@ -166,9 +166,9 @@ def _rename(user: BuilderUser, given: Mapping[str, str], person: Person) -> bool
     theirs = names.join(known.first, known.last)
     operation: Operation
     if not same("name", user.name, name):
-        operation = Edit.on(user, {"name": [user.name, name]}, split=split)
+        operation = Edit.on(user, {"name": Change(user.name, name)}, split=split)
     elif not same("name", theirs, name):
-        operation = PushName.on(user, {"name": [theirs, user.name]}, split=split)
+        operation = PushName.on(user, {"name": Change(theirs, user.name)}, split=split)
     else:
         return False
     try:
@@ -179,7 +179,7 @@ def _rename(user: BuilderUser, given: Mapping[str, str], person: Person) -> bool
 
 
 def _merge(
-    user: BuilderUser, metadata: Mapping[str, Any], person: Person, *, renamed: bool
+    user: BuilderUser, metadata: Mapping[str, object], person: Person, *, renamed: bool
 ) -> None:
     try:
         operation = MergeMetadata.into(user, metadata)
@@ -207,8 +207,7 @@ def update_user(caller: Caller, user_id: uuid.UUID, *, values: Mapping[str, str 
     The group is given by its id, None for no group. Values that the row already holds are ignored,
     so that everybody may send their own values back.
 
-    Raises the `ChangeFailed` family: for a new email of a user who has an account, `Refused` with
-    the code "email_guarded".
+    Raises the `ChangeFailed` family: `EmailGuarded` for a new email of a user who has an account.
     """
     if caller.user is None or caller.user.pk != user_id:
         caller.require_administrator()
@@ -228,7 +227,7 @@ def update_user(caller: Caller, user_id: uuid.UUID, *, values: Mapping[str, str 
     return users.save_user(user, actor=caller.person, changes=changes, source=Source.API)
 
 
-def _checked(field: str, value: str | None) -> Any:
+def _checked(field: str, value: str | None) -> object:
     if field == "name":
         return _cleaned(clean_name, value or "")
     if field == "email":
@@ -280,7 +279,7 @@ def _row_of(clerk_id: str) -> BuilderUser | None:
     return BuilderUser.objects.linked().filter(clerk_id=clerk_id).select_related("account").first()
 
 
-def _cleaned(clean: Any, value: str) -> str:
+def _cleaned(clean: Callable[[str], object], value: str) -> str:
     try:
         return str(clean(value))
     except ValidationError as error:

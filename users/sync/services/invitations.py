@@ -22,8 +22,10 @@ from users.clerk import ClerkInvitation, Deadline, clerk
 from users.errors import (
     ChangeFailed,
     ClerkError,
+    ClerkInvitationAccepted,
+    ClerkInvitationClosed,
     ClerkNotFound,
-    ClerkRefused,
+    InvitationAccepted,
     NotKnown,
     Refused,
     Repeated,
@@ -56,11 +58,6 @@ AN_HOUR = timedelta(hours=1)
 PER_HOUR = 100
 CHECKED_EVERY = timedelta(minutes=15)
 CHECKED_AT_ONCE = 20
-ALREADY_ACCEPTED = "invitation_already_accepted"
-ALREADY_CLOSED = frozenset(
-    {ALREADY_ACCEPTED, "invitation_already_revoked", "invitation_already_expired"}
-)
-"""Clerk's codes for an invitation that is no longer open, so that it cannot be revoked."""
 
 Purpose = Invitation.Purpose
 
@@ -248,8 +245,9 @@ def revoke(
 ) -> Saved:
     """Revoke an invitation that is not accepted yet.
 
-    `deletes_user` marks it as a step of a deletion. Raises the `ChangeFailed` family: `Refused` if
-    the invitation was accepted already. Then its account is linked at once, if possible.
+    `deletes_user` marks it as a step of a deletion. Raises the `ChangeFailed` family:
+    `InvitationAccepted` if it was accepted already. Then its account is linked at once, if
+    possible.
     """
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
     operation = Revoke.of(invitation, deletes_user=deletes_user)
@@ -258,10 +256,9 @@ def revoke(
             operation, invitation.user, actor=actor, source=source, run=run, token=token,
             gateway=gateway, deadline=deadline,
         )  # fmt: skip
-    except Refused as refusal:
-        if refusal.code == ALREADY_ACCEPTED:
-            with suppress(ClerkError):
-                settle_accepted(invitation, deadline=deadline)
+    except InvitationAccepted:
+        with suppress(ClerkError):
+            settle_accepted(invitation, deadline=deadline)
         raise
 
 
@@ -385,11 +382,10 @@ def _close_in_clerk(invitation: Invitation) -> str:
     except ClerkNotFound:
         if instance.is_doubtful(clerk(), deadline):
             raise
-    except ClerkRefused as refusal:
-        if refusal.code not in ALREADY_CLOSED:
-            raise
-        if refusal.code == ALREADY_ACCEPTED:
-            return "accepted before it could be revoked, without effect"
+    except ClerkInvitationAccepted:
+        return "accepted before it could be revoked, without effect"
+    except ClerkInvitationClosed:
+        pass
     return "revoked"
 
 

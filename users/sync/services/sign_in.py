@@ -7,6 +7,7 @@ import uuid
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
+from users.changes import Change
 from users.clerk import Deadline, clerk
 from users.errors import ClerkError, Refused
 from users.models import BuilderUser, Source
@@ -42,7 +43,7 @@ def replace_email(
     """
     accounts.require_account(user)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
-    operation = ReplaceEmail.on(user, {"email": [user.email, email]})
+    operation = ReplaceEmail.on(user, {"email": Change(user.email, email)})
     if token and (first := repeats.first_of(token, operation)):
         return repeats.outcome_of(first, deadline)
     if comparison.same_email(email, user.email):

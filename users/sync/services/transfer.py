@@ -7,6 +7,7 @@ import uuid
 from django.conf import settings
 from django.db import transaction
 
+from users.changes import Change
 from users.clerk import ClerkUser, Deadline, names
 from users.models import BuilderUser, ClerkAccount, Source
 from users.sync import messages
@@ -32,9 +33,9 @@ def push(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
     operation: Operation
     if field == "name":
         theirs = names.join(known.first_name, known.last_name) if known else ""
-        operation = PushName.on(user, {"name": [theirs, user.name]})
+        operation = PushName.on(user, {"name": Change(theirs, user.name)})
     else:
-        operation = PushEmail.on(user, {"email": [known.email if known else "", user.email]})
+        operation = PushEmail.on(user, {"email": Change(known.email if known else "", user.email)})
     return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
@@ -46,7 +47,7 @@ def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
     """
     accounts.require_account(user)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
-    wanted = Follow.on(user, {field: [value_of(user, field), None]})
+    wanted = Follow.on(user, {field: Change(value_of(user, field), None)})
     permissions.authorize(wanted, user, actor=actor, source=Source.ADMIN)
     with transaction.atomic(durable=True):
         row, others = lock_row(wanted, user, deadline)

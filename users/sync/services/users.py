@@ -7,14 +7,21 @@ from typing import Any
 
 from django.conf import settings
 
+from users.changes import Change, Changes
 from users.clerk import Deadline, clerk
-from users.errors import ChangeFailed, Conflict, NothingToChange, NotKnown, Refused
+from users.errors import (
+    ChangeFailed,
+    Conflict,
+    EmailGuarded,
+    InvitationAccepted,
+    NothingToChange,
+    NotKnown,
+)
 from users.models import BuilderUser, BulkRun, Invitation, Source
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
 from users.sync.operations import Create, Delete, Edit
-from users.sync.operations.base import Changes
 from users.sync.outbound import conflicts, pending, recovery, repeats
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.services import invitations
@@ -39,8 +46,8 @@ def save_user(
     the edit token of the form. Without it, the changed fields must still hold the values that
     `user` was loaded with.
 
-    Raises `Refused` (code "email_guarded") for a new email of a linked user, `Conflict` for an edit
-    token that cannot be read, and the `ChangeFailed` family of `dual_write`.
+    Raises `EmailGuarded` for a new email of a linked user, `Conflict` for an edit token that cannot
+    be read, and the `ChangeFailed` family of `dual_write`.
     """
     wanted = {field: _stored(changes[field]) for field in EDITABLE if field in changes}
     try:
@@ -81,16 +88,15 @@ def save_user(
 
 def _changes(base: dict[str, Any], wanted: dict[str, Any]) -> Changes:
     return {
-        field: [base[field], after]
+        field: Change(base[field], after)
         for field, after in wanted.items()
         if not same(field, base[field], after)
     }
 
 
-def _email_guarded() -> Refused:
-    return Refused(
+def _email_guarded() -> EmailGuarded:
+    return EmailGuarded(
         "Nothing was saved, here or in Clerk.",
-        code="email_guarded",
         fields={
             "email": [
                 "This email is how they sign in. Changing it requires an invitation: use Change "
@@ -110,10 +116,8 @@ def _base(user: BuilderUser, version: str | None, wanted: dict[str, Any]) -> dic
     try:
         return base_of(version, user)
     except UnreadableToken:
-        conflict = conflicts.incomparable(user, wanted)
-    if conflict.conflicts:
-        raise conflict
-    return values_of(user)
+        conflicts.check_without_base(user, wanted)
+        return values_of(user)
 
 
 def create_user(
@@ -194,9 +198,8 @@ def _revoke_first(
             deletes_user=True,
             **origin,
         )
-    except Refused as refusal:
-        if refusal.code != invitations.ALREADY_ACCEPTED:
-            raise
+    except InvitationAccepted:
+        pass
     except NotKnown:
         pending_ones = [one for one in pending.in_flight(invitation.user_id) if one.pending]
         if not pending_ones:

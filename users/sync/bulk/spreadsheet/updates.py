@@ -12,6 +12,7 @@ from pathlib import Path
 
 from django.core.exceptions import ValidationError
 
+from users.changes import Change, Changes
 from users.models import BuilderUser, OperationKind
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.results import Result
@@ -22,7 +23,6 @@ from users.sync.bulk.spreadsheet.keys import KEYS, Keyed, key_of, lacks_key
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
 from users.sync.bulk.spreadsheet.sheet import Fault
 from users.sync.mirror import comparison
-from users.sync.operations.base import Changes
 from users.validation import clean_roles
 from users.version import same, value_of
 
@@ -120,10 +120,11 @@ class _Updates:
                 wrong(field, " ".join(error.messages))
         if changes.keys() & ROLES and not unread & ROLES:
             try:
-                clean_roles(
-                    changes.get("role", [None, user.role])[1],
-                    changes.get("internal_role", [None, user.internal_role])[1],
+                role, internal_role = (
+                    str((changes[name].after if name in changes else value_of(user, name)) or "")
+                    for name in ("role", "internal_role")
                 )
+                clean_roles(role, internal_role)
             except ValidationError as error:
                 wrong("internal_role", f"{' '.join(error.messages)} Give it as {NONE}.")
         way = line.cells.get(NEW_ADDRESS) or self._new_address
@@ -142,7 +143,7 @@ class _Updates:
         if changes:
             yield Planned.on(user, OperationKind.UPDATE, changes, line.number)
 
-    def _change(self, user: BuilderUser, field: str, line: Line) -> list[object] | None:
+    def _change(self, user: BuilderUser, field: str, line: Line) -> Change | None:
         """Return the value before and after, None if the cell changes nothing.
 
         Raises `ValidationError`.
@@ -153,22 +154,22 @@ class _Updates:
         if not cell or cell == str(before or "").strip():
             return None
         wanted = self._cells.value(field, line.cells)
-        return None if same(field, before, wanted) else [before, wanted]
+        return None if same(field, before, wanted) else Change(before, wanted)
 
     def check_addresses(self) -> None:
         """Find new addresses that another user has, or that two lines give."""
         wanted = [row for row in self.rows if "email" in row.changes]
         if not wanted or self._header is None:
             return
-        owners = _owners([row.changes["email"][1] for row in wanted])
+        owners = _owners([str(row.changes["email"].after) for row in wanted])
         for row in wanted:
-            email = row.changes["email"][1]
+            email = str(row.changes["email"].after)
             if owners.get(comparison.normalized_email(email), row.user_id) != row.user_id:
                 self._sheet.add(
                     Fault(row.line or 0, f"another builder user has {email}",
                           self._header.label("email"))
                 )  # fmt: skip
-        lines = [(row.line or 0, row.changes["email"][1]) for row in wanted]
+        lines = [(row.line or 0, str(row.changes["email"].after)) for row in wanted]
         self._sheet.add(*reading.doubled(lines, self._header))
 
 

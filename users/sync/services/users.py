@@ -15,7 +15,7 @@ from users.sync.access import permissions
 from users.sync.actors import Actor
 from users.sync.operations import Create, Delete, Edit
 from users.sync.operations.base import Changes
-from users.sync.outbound import conflicts, pending, recovery, repeats
+from users.sync.outbound import conflicts, pending, recovery, repeats, revocation
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.services import invitations
 from users.version import UnreadableToken, base_of, same, value_of, values_of
@@ -150,7 +150,7 @@ def delete_user(
 ) -> Saved:
     """Delete a user in Clerk, then here.
 
-    An open invitation is revoked first: if it were accepted later, it would create an account
+    Open invitations are revoked first: if one were accepted later, it would create an account
     without a user. Raises the `ChangeFailed` family; the message says whether the invitation is
     revoked.
     """
@@ -161,17 +161,21 @@ def delete_user(
     if pending.in_the_way(operation, pending.in_flight(user.pk)):
         # It may be an invitation. If that has arrived, it is open, and is revoked below.
         recovery.recover_user(user.pk, deadline=deadline)
-    invitation = invitations.open_of(user)
-    if invitation is not None:
-        _revoke_first(invitation, origin, token, deadline)
-        # An accepted invitation may have linked an account. Or another person deleted the user.
-        user = BuilderUser.objects.filter(pk=user.pk).first() or user
+    open_ones = invitations.to_revoke_of(user)
+    revoked: list[str] = []
     try:
+        for invitation in open_ones:
+            if _revoke_first(invitation, origin, token, deadline):
+                revoked.append(invitation.email)
+        if open_ones:
+            # An accepted invitation may have linked an account. Or another person deleted the user.
+            user = BuilderUser.objects.filter(pk=user.pk).first() or user
         return dual_write(Delete.of(user), user, token=token, deadline=deadline, **origin)
     except ChangeFailed as failure:
-        if invitation is not None:
+        if revoked:
             deleted = messages.part_that_failed("the user was", "deleted", failure)
-            failure.message = f"The open invitation to {invitation.email} was revoked. {deleted}"
+            emails = " and ".join(revoked)
+            failure.message = f"The open invitation to {emails} was revoked. {deleted}"
         raise
 
 
@@ -180,28 +184,31 @@ def _revoke_first(
     origin: dict[str, Any],
     token: uuid.UUID | None,
     deadline: Deadline,
-) -> None:
+) -> bool:
     """Revoke an open invitation before its user is deleted.
 
-    If it was accepted already, nothing is left to revoke, and the deletion goes on. If Clerk does
-    not confirm the revocation, the deletion waits for it, as for any other earlier change.
+    Returns False if it was accepted already: nothing is left to revoke, and the deletion goes on.
+    If Clerk does not confirm the revocation, the deletion waits for it, as for any other earlier
+    change.
     """
     try:
         invitations.revoke(
             invitation,
-            token=repeats.part_of(token, "revoke"),
+            token=repeats.part_of(token, f"revoke {invitation.pk}"),
             deadline=deadline,
             deletes_user=True,
             **origin,
         )
     except Refused as refusal:
-        if refusal.code != invitations.ALREADY_ACCEPTED:
+        if refusal.code != revocation.ALREADY_ACCEPTED:
             raise
+        return False
     except NotKnown:
         pending_ones = [one for one in pending.in_flight(invitation.user_id) if one.pending]
         if not pending_ones:
             raise
         raise messages.must_wait(pending_ones[-1]) from None
+    return True
 
 
 def _stored(value: Any) -> Any:

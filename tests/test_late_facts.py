@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -132,6 +133,22 @@ def test_a_deletion_does_not_forget_the_old_account_that_is_still_to_be_banned(c
     page = text_of(client.get(reverse("admin:users_clerkaccount_change", args=[old])))
     assert "ban or delete it in Clerk" in page
     assert maintenance.run().notes == []
+
+
+def test_a_replaced_account_that_was_linked_meanwhile_is_not_banned(client, sandbox):
+    """Staff give it to another user after the worker has listed the accounts to ban."""
+    user, heir = linked(sandbox), BuilderUserFactory(name="Zoë Berg")
+    old = user.clerk_id
+    change_email(client, user)
+    sandbox.accept(sandbox.invitations()[0]["id"])
+    arrive(sandbox)
+    page = reverse("admin:users_builderuser_link", args=[heir.pk])
+    link = partial(client.post, page, {"clerk_id": old})
+    with at_step(checkpoints.BEFORE_ATTEMPT, lambda: in_thread(link)):
+        assert maintenance.ban_replaced() == []
+    assert stored(heir).clerk_id == old
+    assert not sandbox.user(old)["banned"]
+    assert stored(heir).account.note == ""
 
 
 class TestUserDeletedElsewhereWhileInvited:

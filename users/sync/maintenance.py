@@ -118,8 +118,8 @@ def ban_replaced() -> list[str]:
             dual_write(Ban.of_replaced(user, account), user, actor=None, source=Source.TASK)
         except ChangeFailed as failure:
             note = f"It was replaced, but could not be banned: {failure.full_message}"
-            ClerkAccount.objects.filter(pk=account.pk).update(note=note)
-            notes.append(f"{account}: {note}")
+            if ClerkAccount.objects.filter(pk=account.pk, ban_due=True).update(note=note):
+                notes.append(f"{account}: {note}")
         else:
             notes.append(f"{account}: banned, as {user} has a new account.")
             notes += _who_signs_in_with(account)

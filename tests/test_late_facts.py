@@ -25,6 +25,7 @@ from tests.test_change_form import page_of, said, stored, submit, text_of
 from tests.test_invitations import REVOKE, change_email, invite
 from tests.test_unknown_outcomes import (
     RENAME,
+    act,
     assert_same,
     at_step,
     in_thread,
@@ -149,6 +150,24 @@ def test_a_replaced_account_that_was_linked_meanwhile_is_not_banned(client, sand
     assert stored(heir).clerk_id == old
     assert not sandbox.user(old)["banned"]
     assert stored(heir).account.note == ""
+
+
+def test_an_invitation_whose_change_is_discarded_is_revoked(client, sandbox):
+    """Recovery cannot finish it, as another application has given the row another account."""
+    user = linked(sandbox)
+    sandbox.fault(INVITE, "late", seconds=None, how="close")
+    assert NOT_CONFIRMED in text_of(change_email(client, user))
+    other = sandbox.add_user(email="other@example.com", first_name="Mary Ann", last_name="Smith")
+    change_here(user, clerk_id=other["id"])
+    sandbox.apply_late()
+    time_is_over()
+    recover()
+    assert "this user was changed here since" in SyncAttempt.objects.get().message
+    response = act(client, user, "take_over")
+    assert response.status_code == 302
+    attempt = SyncAttempt.objects.get(operation="invite")
+    assert (attempt.status, statuses(sandbox)) == ("dropped", ["revoked"])
+    assert "The invitation to new@example.com was revoked." in attempt.message
 
 
 class TestUserDeletedElsewhereWhileInvited:

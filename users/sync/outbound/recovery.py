@@ -27,7 +27,7 @@ from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor, name_of
 from users.sync.inbound import reconcile
-from users.sync.operations import Operation, Seen, Verdict, from_attempt
+from users.sync.operations import Invite, Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import Follow, changes_from
 from users.sync.outbound import constraints, journal, locks, pending, repeats, revocation
 from users.sync.outbound.completion import complete
@@ -385,7 +385,10 @@ def take_over(
         for attempt in attempts:
             if locks.lock_attempt(attempt):
                 who = name_of(actor) or source.label
-                message = f"{who} used Clerk's version and discarded this change."
+                revoked = _revoke_discarded(from_attempt(attempt), deadline)
+                message = (
+                    f"{who} used Clerk's version and discarded this change. {revoked}".rstrip()
+                )
                 journal.resolve(
                     attempt, Status.DROPPED, error_code="taken_over", message=message,
                     unseen=_has_author(attempt) and attempt.actor != actor,
@@ -397,6 +400,24 @@ def take_over(
                 follow(operation, row, actor=actor, source=source)
             reconcile.take(account, source=source)
     return row
+
+
+def _revoke_discarded(operation: Operation, deadline: Deadline) -> str:
+    """Revoke the invitation of a discarded change: nobody here would own it.
+
+    Returns a sentence about it, or "".
+    """
+    if not isinstance(operation, Invite):
+        return ""
+    said = []
+    try:
+        operation.look(clerk(), deadline)
+        for invitation_id, email in operation.ownerless(None).items():
+            revoked = revocation.close(invitation_id, deadline)
+            said.append(f"The invitation to {email} was {'revoked' if revoked else 'accepted'}.")
+    except ClerkError as error:
+        raise messages.refused(error) from None
+    return " ".join(said)
 
 
 def _read(row: BuilderUser, deadline: Deadline) -> ClerkUser:

@@ -10,7 +10,7 @@ from django.test import Client
 
 from tests.support.change_form import form_of, in_clerk, page_of, stored
 from tests.support.factories import BuilderGroupFactory, StaffFactory, change_here, linked
-from tests.test_unknown_outcomes import the_copy_is_old
+from tests.support.unknown import the_copy_is_old
 from users.models import SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)

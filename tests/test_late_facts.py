@@ -12,6 +12,7 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.support.events import arrive
 from tests.support.factories import (
     BuilderUserFactory,
@@ -19,19 +20,8 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.html_form import fields_of
-from tests.support.unknown import NOT_CONFIRMED, time_is_over
-from tests.test_account_pages import set_password
-from tests.test_change_form import page_of, said, stored, submit, text_of
-from tests.test_invitations import REVOKE, change_email, invite
-from tests.test_unknown_outcomes import (
-    RENAME,
-    act,
-    assert_same,
-    at_step,
-    in_thread,
-    recover,
-    the_copy_is_old,
-)
+from tests.support.interruptions import at_step, in_thread, recover
+from tests.support.unknown import NOT_CONFIRMED, the_copy_is_old, time_is_over
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync import maintenance
 from users.sync.outbound import checkpoints
@@ -41,6 +31,29 @@ from users.sync.services import users as users_service
 pytestmark = pytest.mark.django_db(transaction=True)
 
 INVITE = "POST /invitations"
+RENAME = "PATCH /users/{user_id}"
+REVOKE = "POST /invitations/{invitation_id}/revoke"
+
+
+def act(client, user, name, **fields):
+    return client.post(reverse(f"admin:users_builderuser_{name}", args=[user.pk]), fields)
+
+
+def invite(client, user):
+    return act(client, user, "invite")
+
+
+def change_email(client, user, email="new@example.com"):
+    return act(client, user, "email", email=email, how="invite")
+
+
+def set_password(client, user, password="correct horse battery"):
+    return act(client, user, "password", password1=password, password2=password)
+
+
+def assert_same(sandbox, user, *, first, last):
+    assert stored(user).name == f"{first} {last}"
+    assert in_clerk(sandbox, user) == (first, last)
 
 
 def delete(client, user):

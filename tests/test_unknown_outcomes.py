@@ -15,7 +15,7 @@ from tests.support.change_form import in_clerk, page_of, said, stored, submit, t
 from tests.support.factories import BuilderGroupFactory, StaffFactory, change_here, linked
 from tests.support.interruptions import at_step, in_thread, lose_backend, recover, the_attempt
 from tests.support.patience import deadline_for
-from tests.support.unknown import NOT_CONFIRMED, minutes_pass, time_is_over
+from tests.support.unknown import NOT_CONFIRMED, minutes_pass, the_copy_is_old, time_is_over
 from users.models import BuilderUser, SyncAttempt
 from users.sync import maintenance
 from users.sync.outbound import checkpoints
@@ -552,15 +552,6 @@ class TestReadUnderTheLock:
         response = client.post(page, {"email": "new@example.com", "how": "replace"})
         assert "was changed in Clerk" in text_of(response)
         assert sandbox.find("new@example.com") == []
-
-
-def the_copy_is_old(user):
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE users_clerkaccount SET seen_at = seen_at - interval '1 minute' "
-            "WHERE user_id = %s",
-            [user.pk],
-        )
 
 
 # --- The same again of what makes something ------------------------------------------------------

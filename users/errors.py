@@ -127,7 +127,7 @@ class ClerkInvitationRevoked(ClerkInvitationClosed):
 
 
 class ClerkUnknown(ClerkError):
-    """object other failure. A write may have happened.
+    """Any other failure. A write may have happened.
 
     Examples: a timeout, a reset, 5xx, a 4xx that does not come from Clerk, an unreadable body.
     """

@@ -152,7 +152,7 @@ class BuilderUser(models.Model):
     builder_group = models.ForeignKey(
         BuilderGroup, on_delete=models.PROTECT, null=True, blank=True, related_name="users"
     )
-    created_at = models.DateTimeField(auto_now_add=True, db_default=Now())
+    created_at = models.DateTimeField(editable=False, db_default=Now())
     updated_at = models.DateTimeField(auto_now=True, db_default=Now())
 
     objects = BuilderUserQuerySet.as_manager()
@@ -509,7 +509,7 @@ class SyncAttempt(models.Model):
         related_name="attempts",
         verbose_name="bulk run",
     )
-    started_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(editable=False, db_default=Now())
     settled_at = models.DateTimeField(null=True, blank=True)
 
     objects = SyncAttemptQuerySet.as_manager()
@@ -601,6 +601,15 @@ class InvitationStatus(models.TextChoices):
     REFUSED = "refused", "Refused by Clerk"
 
 
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    """Selections of invitations."""
+
+    def acceptable(self) -> Self:
+        """Select those that can still be accepted in Clerk, also if they are closed here."""
+        sent = self.filter(clerk_invitation_id__isnull=False)
+        return sent.filter(Q(status=InvitationStatus.PENDING) | Q(revoke_due=True))
+
+
 class Invitation(models.Model):
     """A Clerk invitation that we sent: for a new account, or for a new email of an old one."""
 
@@ -641,6 +650,8 @@ class Invitation(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField("last checked", auto_now=True)
+
+    objects = InvitationQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]

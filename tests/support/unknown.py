@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -24,3 +25,13 @@ def minutes_pass(minutes: float) -> None:
     SyncAttempt.objects.filter(late_until__isnull=False).update(
         late_until=F("late_until") - timedelta(minutes=minutes)
     )
+
+
+def the_copy_is_old(user):
+    """Let a minute pass since Clerk's side of the user was read."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE users_clerkaccount SET seen_at = seen_at - interval '1 minute' "
+            "WHERE user_id = %s",
+            [user.pk],
+        )

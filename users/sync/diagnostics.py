@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Max, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from procrastinate.contrib.django.models import (
     ProcrastinateJob,
@@ -294,7 +295,7 @@ def _twins() -> Findings:
 
 def _attempts() -> Findings:
     attempts = SyncAttempt.objects.filter(status=Status.STARTED)
-    old = attempts.filter(started_at__lt=timezone.now() - OPEN_FOR).count()
+    old = attempts.filter(started_at__lt=Now() - OPEN_FOR).count()
     if old:
         have = "has" if old == 1 else "have"
         meaning = f"{counted(old, 'change')} {have} been pending for over five minutes."

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from users.changes import Change
 from users.clerk import Deadline, clerk
@@ -40,6 +40,10 @@ from users.sync.outbound.recovery import RecoveryResult
 from users.sync.services import invitations
 
 AGAIN_AFTER = timedelta(hours=1)
+REPLACED_FOR_NOBODY = (
+    "It was replaced, and its user was deleted before it could be banned. The person can still "
+    "sign in with it: ban or delete it in Clerk."
+)
 
 
 @dataclass
@@ -103,15 +107,20 @@ def ban_replaced() -> list[str]:
     due = ClerkAccount.objects.filter(~tried, ban_due=True).select_related("replaced_for")
     for account in due:
         user = account.replaced_for
-        if account.banned or account.deleted_at or user is None:
+        if account.banned or account.deleted_at:
             ClerkAccount.objects.filter(pk=account.pk).update(ban_due=False)
+            continue
+        if user is None:
+            note = REPLACED_FOR_NOBODY
+            ClerkAccount.objects.filter(pk=account.pk).update(ban_due=False, note=note)
+            notes.append(f"{account}: {note}")
             continue
         try:
             dual_write(Ban.of_replaced(user, account), user, actor=None, source=Source.TASK)
         except ChangeFailed as failure:
             note = f"It was replaced, but could not be banned: {failure.full_message}"
-            ClerkAccount.objects.filter(pk=account.pk).update(note=note)
-            notes.append(f"{account}: {note}")
+            if ClerkAccount.objects.filter(pk=account.pk, ban_due=True).update(note=note):
+                notes.append(f"{account}: {note}")
         else:
             notes.append(f"{account}: banned, as {user} has a new account.")
             notes += _who_signs_in_with(account)
@@ -144,7 +153,7 @@ def _tried_lately(operation: OperationKind, **whose: OuterRef) -> Exists:
     would fill the journal.
     """
     failed = [Status.REFUSED, Status.DROPPED]
-    since = timezone.now() - AGAIN_AFTER
+    since = Now() - AGAIN_AFTER
     return Exists(
         SyncAttempt.objects.filter(
             **whose,

@@ -297,16 +297,27 @@ def _rephrased(text: str) -> str:
     return ours if ours.endswith((".", "!", "?")) else f"{ours}."
 
 
-def not_known(error: ClerkUnknown, attempt: SyncAttempt, why: str = "") -> NotKnown:
+NOT_COMPARED = "Passwords are not stored, so they cannot be compared."
+
+
+def not_known(
+    error: ClerkUnknown, attempt: SyncAttempt, why: str = "", *, secret: bool = False
+) -> NotKnown:
     """Return the failure for an unknown outcome; it says when Clerk is checked again.
 
-    `why` is an additional sentence about the cause.
+    `why` is an additional sentence about the cause. A `secret` is not stored, so that a repeat
+    cannot be recognized.
     """
     reason = f" {why}" if why else ""
+    until = at(attempt.late_until)
+    then = (
+        f". {NOT_COMPARED} If the person cannot sign in with this one, set it again after {until}."
+        if secret
+        else "; nothing is lost. Repeating the same is safe."
+    )
     return NotKnown(
         f"{FAILED_TO_SYNC} {_sentence(error)}{reason} Clerk has not confirmed this yet. It is "
-        f"checked again at {at(attempt.late_until)}; nothing is lost. Repeating the "
-        "same is safe.",
+        f"checked again at {until}{then}",
         code=error.code,
         trace_id=error.trace_id,
         retry_after=error.retry_after,
@@ -332,8 +343,12 @@ def commit_failed(attempt: SyncAttempt) -> NotKnown:
     )
 
 
-def must_wait(earlier: SyncAttempt) -> Waiting:
-    """Return the failure that names the earlier change to wait for, and until when."""
+def must_wait(earlier: SyncAttempt, why: str = "") -> Waiting:
+    """Return the failure that names the earlier change to wait for, and until when.
+
+    `why` is an additional sentence.
+    """
+    reason = f" {why}" if why else ""
     who = author_of(earlier)
     named = f"“{earlier.get_operation_display()}” by {who} at {earlier.started_at:%H:%M:%S} UTC"
     if pending.is_over(earlier):
@@ -343,8 +358,8 @@ def must_wait(earlier: SyncAttempt) -> Waiting:
         )
     return Waiting(
         f"An earlier change of this user ({named}) is not confirmed by Clerk yet, and may still "
-        f"arrive there until {at(earlier.late_until)}. Nothing was saved now: save again after "
-        "that.",
+        f"arrive there until {at(earlier.late_until)}.{reason} Nothing was saved now: save again "
+        "after that.",
         until=earlier.late_until,
     )
 

@@ -67,11 +67,11 @@ def reconcile(
     to them. Rows with a pending change, and rows that are being saved, stay as they are; their
     accounts stay due. Return False if the group is too large to be decided at once.
     """
-    store.lock()
+    now = store.lock()
     loaded = _Loader().load(accounts=accounts, rows=rows, addresses=addresses)
     if loaded is None:
         return False
-    decisions = derive(loaded.group, now=timezone.now())
+    decisions = derive(loaded.group, now=now)
     _Apply(loaded, decisions, source).apply()
     return True
 
@@ -111,11 +111,11 @@ def derived_links(
     is changed.
     """
     with transaction.atomic():
-        store.lock()
+        now = store.lock()
         loaded = _Loader().load(accounts=matches, rows=matches.values(), addresses=())
         if loaded is None:
             return [], {clerk_id: f"{clerk_id}: {TOO_LARGE}" for clerk_id in matches}
-        decisions = derive(loaded.group, now=timezone.now())
+        decisions = derive(loaded.group, now=now)
     new = {
         row.id: row.clerk_id
         for row in decisions.rows.values()

@@ -2,6 +2,9 @@
 
 Other applications also write the table and do not report it. So before anything is decided, their
 changes are observed: a new row, another account, another name or email.
+
+All decisions are dated by the database's clock, as is `sent_at` of an invitation: the clocks of
+several servers differ, and the later decision wins.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from users.clerk import names
 from users.ids import USER_ID
@@ -250,7 +253,7 @@ def decide(row: BuilderUser, clerk_id: str | None, *, at: datetime | None = None
     Agreement.objects.filter(pk=row.pk).update(
         clerk_id=clerk_id,
         linked_by=LinkedBy.STAFF,
-        linked_since=at or timezone.now(),
+        linked_since=at or Now(),
         linked_at=None,
         name=row.name if name_version else None,
         name_version=name_version,

@@ -25,7 +25,7 @@ from users.sync.inbound import facts
 from users.sync.inbound.facts import SNAPSHOT, Facts, Told
 from users.sync.mirror import agreements
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('cascade: facts', 0))"
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('cascade: facts', 0)), clock_timestamp()"
 
 _REGISTERS = {"known_name": "name", "known_email": "email", "reference": "reference"}
 """Columns, each with the field of `Facts` that fills it and its `<column>_version`."""
@@ -172,10 +172,15 @@ class Kept:
         return self.after.deleted_at is not None and not was_deleted
 
 
-def lock() -> None:
-    """Make this transaction the only writer of facts and decisions until it ends."""
+def lock() -> datetime:
+    """Make this transaction the only writer of facts and decisions until it ends.
+
+    Returns the time by the database's clock, by which decisions are dated.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_LOCK)
+        _, now = cursor.fetchone()
+    return now
 
 
 def keep(user: ClerkUser) -> Kept:

@@ -68,9 +68,10 @@ class Ban(AccountAction):
         )
 
     def stale_fields(self, row: BuilderUser) -> list[str]:
-        """Check of a replaced account only that the row does not have it again."""
+        """Check of a replaced account only that no row has it again, whoever linked it."""
         if self.details.get("replaced"):
-            return ["clerk_id"] if row.clerk_id == self.clerk_id else []
+            linked_again = BuilderUser.objects.filter(clerk_id=self.clerk_id).exists()
+            return ["clerk_id"] if linked_again else []
         return super().stale_fields(row)
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -64,6 +65,8 @@ class Operation(ABC):
     """Whether recovery may send it again by itself if Clerk does not have it."""
     reads_first: ClassVar[bool] = False
     """Whether Clerk is read before the write if our mirror of the account is not fresh."""
+    mirror_lacks_it: ClassVar[bool] = False
+    """Whether Clerk is read in any case, as our mirror does not hold what the write starts from."""
     needs_nothing_in_flight: ClassVar[bool] = False
     """Whether it must wait for every change of the user that is pending or may still arrive."""
     missing: ClassVar[Verdict] = Verdict.HAS_NOT
@@ -144,15 +147,21 @@ class Operation(ABC):
     def moves(self) -> bool:
         """Tell whether Clerk was known to hold something else before.
 
-        Then the new value in Clerk proves that the request has arrived.
+        Then the new value in Clerk proves that the request has arrived. For what `reads_first`,
+        this counts only if `held_is_read`.
         """
         return True
 
-    def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Put into `details` what must be known before anything is sent.
+    @property
+    def held_is_read(self) -> bool:
+        """Tell whether Clerk was read under the lock before the only request was sent.
 
-        It is read from Clerk or from our mirror. Raises `ClerkError`.
+        Our mirror does not count: however fresh it is, it may be older than a change in Clerk.
         """
+        return bool(self.details.get("held_is_read"))
+
+    def prepare(self, user: BuilderUser) -> None:
+        """Put into `details` what our mirror shows before the attempt is recorded."""
 
     def build_on(self, account: ClerkUser) -> None:
         """Take from the account, which was just read, what the write is based on."""
@@ -233,6 +242,13 @@ class Operation(ABC):
         if instance.is_doubtful(clerk, deadline):
             return Seen(Verdict.CANNOT_TELL, why=instance.LIST_DOUBT)
         return Seen(verdict, why=why)
+
+    def ownerless(self, row: BuilderUser | None) -> Mapping[str, str]:
+        """Return the open invitations that no user would own after this change.
+
+        They map Clerk's id of the invitation to its email. `row` is None if the row is gone.
+        """
+        return {}
 
     unprovable: ClassVar[bool] = False
     """Whether Clerk may never be able to tell. Then the attempt ends as *unproven*."""

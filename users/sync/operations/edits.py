@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from django.contrib.admin.models import ADDITION, DELETION
@@ -12,7 +13,7 @@ from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.clerk.metadata import OUR_ID
 from users.errors import ClerkEmailTaken, ClerkNotFound, Conflict, FieldConflict
-from users.models import BuilderUser, ClerkAccount, OperationKind
+from users.models import BuilderUser, ClerkAccount, Invitation, OperationKind
 from users.sync.mirror import agreements, store
 from users.sync.mirror.comparison import normalized_email, normalized_name, same_email, same_name
 from users.sync.operations.base import (
@@ -53,7 +54,7 @@ class Edit(Operation):
         """Tell whether Clerk had another name before."""
         return not same_name(self.new_name, self.details.get("clerk_name", ""))
 
-    def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
+    def prepare(self, user: BuilderUser) -> None:
         """Record the name that Clerk was known to have: of a plan, our mirror, or the row."""
         account = getattr(user, "account", None)
         if account is None or account.clerk_id != self.clerk_id:
@@ -89,11 +90,12 @@ class Edit(Operation):
         )
 
     def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
-        """Report a name in Clerk that is neither the known nor the wanted one."""
-        known = {self.details["clerk_name"], self.new_name}
-        if any(same_name(account.name, name) for name in known):
+        """Report a name in Clerk that nobody who made this edit has seen or wants."""
+        before = self.changes["name"].before
+        seen = (self.details["clerk_name"], str(before or ""), self.new_name)
+        if any(same_name(account.name, name) for name in seen):
             return []
-        return [FieldConflict("name", self.changes["name"].before, account.name, self.new_name)]
+        return [FieldConflict("name", before, account.name, self.new_name)]
 
     def judge(self, account: ClerkUser) -> Verdict:
         """Compare Clerk's name with the wanted one, and with those known before.
@@ -146,7 +148,7 @@ class ReplaceEmail(Operation):
         """Tell whether Clerk had another address before."""
         return not same_email(self.details.get("clerk_email", self.old), self.new)
 
-    def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
+    def prepare(self, user: BuilderUser) -> None:
         """Remember the address that a plan or our mirror showed to staff as Clerk's.
 
         The row may hold another one.
@@ -171,9 +173,9 @@ class ReplaceEmail(Operation):
         return seen_after(self, clerk, deadline)
 
     def moved_in_clerk(self, row: BuilderUser, account: ClerkUser) -> list[FieldConflict]:
-        """Report an address in Clerk that is neither the known nor the wanted one."""
-        known = self.old if self._known_before is None else self._known_before
-        if not account.email or any(same_email(account.email, one) for one in (known, self.new)):
+        """Report an address in Clerk that nobody who made this change has seen or wants."""
+        seen = (self.old, self._known_before or self.old, self.new)
+        if not account.email or any(same_email(account.email, one) for one in seen):
             return []
         return [FieldConflict("email", self.old, account.email, self.new)]
 
@@ -192,6 +194,8 @@ class SetPassword(Operation):
     kind = OperationKind.SET_PASSWORD
     changes_row = False
     has_secrets = True
+    reads_first = True
+    mirror_lacks_it = True
     unprovable = True
 
     def __init__(self, *, password: str = "", sign_out: bool = False, **fields: Any) -> None:
@@ -217,14 +221,12 @@ class SetPassword(Operation):
         # Two passwords cannot be compared, so each one counts as different.
         return {"password": object()}
 
-    def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Record when the password was last changed in Clerk.
-
-        Raises `ClerkError`.
-        """
-        account = clerk.get_user(self.clerk_id, deadline=deadline)
+    def build_on(self, account: ClerkUser) -> None:
+        """Record when the password was last changed in Clerk."""
         changed = account.password_last_updated_at
-        self.details["password_last_updated_at"] = changed.isoformat() if changed else None
+        self.details = self.details | {
+            "password_last_updated_at": changed.isoformat() if changed else None
+        }
 
     def written(self, row: BuilderUser) -> bool:
         """Return False: the row holds nothing of it."""
@@ -428,6 +430,11 @@ class Delete(Operation):
     def written(self, row: BuilderUser) -> bool:
         """Return False: the row is still there."""
         return False
+
+    def ownerless(self, row: BuilderUser | None) -> Mapping[str, str]:
+        """Return the invitations of the row that can still be accepted."""
+        open_ones = Invitation.objects.acceptable().filter(user=self.user_id)
+        return {one.clerk_invitation_id or "": one.email for one in open_ones}
 
     def write(self, row: BuilderUser) -> None:
         """Delete the row."""

@@ -6,8 +6,10 @@ Once an invitation is accepted, `users.sync.inbound` derives what follows from i
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from users.changes import Change, Changes
@@ -56,7 +58,7 @@ class _Inviting(Operation):
                 "invited_by_id": wanted["invited_by"],
                 "status": InvitationStatus.PENDING,
                 "send_after": None,
-                "sent_at": self.decided_at or timezone.now(),
+                "sent_at": self.decided_at or Now(),
             },
         )
 
@@ -131,6 +133,12 @@ class Invite(_Inviting):
         """Return False: the row holds nothing of it."""
         return False
 
+    def ownerless(self, row: BuilderUser | None) -> Mapping[str, str]:
+        """Return the invitation itself if another application has deleted the row."""
+        if row is not None or self._sent is None:
+            return {}
+        return {self._sent.id: self._sent.email}
+
     def write(self, row: BuilderUser) -> BuilderUser:
         """Store the invitation. Return the row as it is."""
         self.write_invitation(row)
@@ -195,7 +203,10 @@ class Revoke(Operation):
     def write(self, row: BuilderUser) -> BuilderUser:
         """Mark the invitation as revoked. Return the row as it is."""
         Invitation.objects.filter(reference=self.details["reference"]).update(
-            status=InvitationStatus.REVOKED, send_after=None, updated_at=timezone.now()
+            status=InvitationStatus.REVOKED,
+            send_after=None,
+            revoke_due=False,
+            updated_at=timezone.now(),
         )
         return row
 

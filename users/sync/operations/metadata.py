@@ -21,6 +21,8 @@ class MergeMetadata(AccountAction):
     """
 
     kind = OperationKind.MERGE_METADATA
+    reads_first = True
+    mirror_lacks_it = True
 
     @classmethod
     def into(cls, user: BuilderUser, patch: Mapping[str, object]) -> MergeMetadata:
@@ -43,12 +45,9 @@ class MergeMetadata(AccountAction):
         before = self.changes[METADATA].before
         return before is not None and not _holds(before, self.patch)
 
-    def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
-        """Record what the account holds at these keys, for the journal.
-
-        Raises `ClerkError`.
-        """
-        held = clerk.get_user(self.clerk_id, deadline=deadline).public_metadata
+    def build_on(self, account: ClerkUser) -> None:
+        """Record what the account holds at these keys, for the journal."""
+        held = account.public_metadata
         before = {key: held[key] for key in self.patch if key in held}
         self.changes = {METADATA: Change(before, self.patch)}
 

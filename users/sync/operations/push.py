@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from users.changes import Change
-from users.clerk import Clerk, ClerkUser, Deadline
+from users.clerk import ClerkUser
 from users.errors import FieldConflict
 from users.models import BuilderUser, OperationKind
 from users.sync.mirror.comparison import same_name
@@ -50,7 +50,7 @@ class PushEmail(_Push, ReplaceEmail):
 
     kind = OperationKind.PUSH_EMAIL
 
-    def prepare(self, clerk: Clerk, user: BuilderUser, deadline: Deadline) -> None:
+    def prepare(self, user: BuilderUser) -> None:
         """Remember the address that was shown to staff as Clerk's."""
         self._known_before = self.old
 

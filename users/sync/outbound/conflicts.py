@@ -5,9 +5,11 @@ A conflict says what changed since the form was opened, and by whom.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from django.db.models import Q
 
-from users.errors import Conflict, FieldConflict, NothingToChange
+from users.errors import Conflict, FieldConflict, NothingToChange, NotSaved
 from users.models import BuilderUser, OperationKind, Status, SyncAttempt
 from users.sync.actors import author_of
 from users.sync.operations import Operation
@@ -22,7 +24,8 @@ def check(operation: Operation, row: BuilderUser, base: dict[str, object] | None
     people who type the same value are not in conflict.
 
     Raises `Conflict` for every other compared field that changed, also for one that the edit does
-    not touch, and `NothingToChange` if the row holds the whole edit.
+    not touch, `NothingToChange` if the row holds the whole edit, and `NotSaved` if an invitation
+    was sent meanwhile that no user would own after the change.
     """
     stale = operation.stale_fields(row) if base is None else differences(row, base)
     if operation.kind == OperationKind.UPDATE:
@@ -35,6 +38,8 @@ def check(operation: Operation, row: BuilderUser, base: dict[str, object] | None
         stale = [field for field in stale if field not in held]
     if stale:
         raise _changed(operation, row, stale, base or {})
+    if ownerless := operation.ownerless(row):
+        raise _still_invited(ownerless)
 
 
 def check_without_base(user: BuilderUser, wanted: dict[str, object]) -> None:
@@ -91,6 +96,16 @@ def _changed(
         conflicts=conflicts,
         who=who,
         when=latest.settled_at if latest else row.updated_at,
+    )
+
+
+def _still_invited(ownerless: Mapping[str, str]) -> NotSaved:
+    emails = " and ".join(ownerless.values())
+    return NotSaved(
+        f"The invitation to {emails} is still open: it was sent meanwhile, or not revoked yet. "
+        "Nothing was deleted, here or in Clerk. Delete again: then the invitation is revoked "
+        "first.",
+        code="still_invited",
     )
 
 

@@ -144,11 +144,12 @@ class _Write:
     def on_both_sides(self) -> Saved:
         """Record the attempt, make the change, and resolve the attempt if that failed."""
         try:
-            self.operation.prepare(self.gateway(), self.user, self.deadline)
+            self.gateway()
         except ClerkError as error:
             failure = refusal_of(self.operation, error, self.gateway, self.deadline)
             self._record_failed(failure)
             raise failure from None
+        self.operation.prepare(self.user)
         checkpoints.reach(checkpoints.BEFORE_ATTEMPT)
         attempt = journal.record(self.operation, deadline=self.deadline, **self.origin)
         self.attempt = attempt
@@ -189,7 +190,10 @@ class _Write:
         try:
             return write()
         except InTheWay as still:
-            raise messages.must_wait(still.attempts[0]) from None
+            earlier = still.attempts[0]
+            both_secret = self.operation.has_secrets and earlier.operation == self.operation.kind
+            why = messages.NOT_COMPARED if both_secret else ""
+            raise messages.must_wait(earlier, why) from None
 
     def _record_failed(self, failure: ChangeFailed) -> None:
         """Record a change that failed before Clerk was told: each one leaves a trace."""
@@ -209,6 +213,7 @@ class _Write:
             with transaction.atomic():
                 # Do not wait for the lock: the connection of a hanging commit holds it.
                 if locks.lock_attempt(attempt):
+                    journal.keep_what_clerk_held(attempt)
                     journal.leave_pending(attempt, **details)
         else:
             journal.resolve(attempt, _status_of(failure), **details)

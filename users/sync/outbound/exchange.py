@@ -251,13 +251,15 @@ def _compare_in_clerk(
     if not operation.reads_first:
         return
     answer: ClerkUser | None = None
-    if known := _fresh_copy(operation.clerk_id, fresh):
+    known = None if operation.mirror_lacks_it else _fresh_copy(operation.clerk_id, fresh)
+    if known is not None:
         account = store.user_of(known)
     else:
         account = answer = gateway().get_user(operation.clerk_id, deadline=deadline)
     if moved := operation.moved_in_clerk(row, account):
         raise _moved_in_clerk(answer, account.updated_at, moved)
     operation.build_on(account)  # the mirror gets it with the answer to the write
+    operation.details = operation.details | {"held_is_read": answer is not None}
 
 
 def _fresh_copy(clerk_id: str, fresh: timedelta) -> ClerkAccount | None:
@@ -272,9 +274,7 @@ def _record_what_clerk_held(operation: Operation, attempt: SyncAttempt) -> None:
     if changes_of(attempt.changes) == operation.changes and attempt.details == operation.details:
         return
     attempt.changes, attempt.details = operation.changes, operation.details
-    SyncAttempt.objects.filter(pk=attempt.pk).update(
-        changes=attempt.changes, details=attempt.details
-    )
+    journal.keep_what_clerk_held(attempt)
 
 
 def _moved_in_clerk(
@@ -327,7 +327,7 @@ def _tell_clerk(
 def _not_known(
     operation: Operation, error: ClerkUnknown, attempt: SyncAttempt, why: str
 ) -> NotKnown:
-    failure = messages.not_known(error, attempt, why)
+    failure = messages.not_known(error, attempt, why, secret=operation.has_secrets)
     _say_what_was_done(operation, error, failure)
     return failure
 

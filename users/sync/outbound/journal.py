@@ -154,6 +154,13 @@ def resolve(
     return _update(attempt, status, error_code, message, trace_id, **ends)
 
 
+def keep_what_clerk_held(attempt: SyncAttempt) -> None:
+    """Store what the save read in Clerk before its request. Its own transaction is rolled back."""
+    SyncAttempt.objects.filter(pk=attempt.pk, status=Status.STARTED).update(
+        changes=attempt.changes, details=attempt.details
+    )
+
+
 def leave_pending(
     attempt: SyncAttempt, *, error_code: str = "", message: str = "", trace_id: str = ""
 ) -> None:

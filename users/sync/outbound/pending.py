@@ -162,9 +162,10 @@ def has_landed(operation: Operation, attempt: SyncAttempt) -> bool:
     """Tell whether the value in Clerk proves that this very request has arrived.
 
     It does if Clerk held another value before, this was sent once, and no other request brings the
-    same.
+    same. What Clerk held before is known only if it was read under the lock.
     """
-    if not operation.moves or tries_of(attempt) > 1 or attempt.user_id is None:
+    known = operation.held_is_read or not operation.reads_first
+    if not known or not operation.moves or tries_of(attempt) > 1 or attempt.user_id is None:
         return False
     others = in_flight(attempt.user_id, apart_from=attempt)
     return not any(from_attempt(other).claims == operation.claims for other in others)

@@ -27,9 +27,9 @@ from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor, name_of
 from users.sync.inbound import reconcile
-from users.sync.operations import Operation, Seen, Verdict, from_attempt
+from users.sync.operations import Invite, Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import Follow, changes_from
-from users.sync.outbound import constraints, journal, locks, pending, repeats
+from users.sync.outbound import constraints, journal, locks, pending, repeats, revocation
 from users.sync.outbound.completion import complete
 from users.sync.outbound.exchange import InTheWay, exchange, follow, refusal_of
 from users.version import value_of
@@ -135,6 +135,9 @@ def _recover(attempt: SyncAttempt, deadline: Deadline, send_again: bool) -> Reco
                 return _meanwhile(attempt)
             over = pending.is_over(attempt)  # before Clerk is read, otherwise it proves nothing
             seen = _look(operation, deadline)
+            shown = seen.verdict is Verdict.HAS_IT
+            if shown and (ended := _end_ownerless(operation, row, deadline)):
+                return _end(attempt, Status.DROPPED, ended)
             return resolve(operation, row, attempt, seen, over=over, send_again=send_again)
     except _SendAgain as again:
         return _send_again(operation, attempt, again, deadline)
@@ -165,6 +168,31 @@ def _look(operation: Operation, deadline: Deadline) -> Seen:
         return Seen(Verdict.HAS_NOT, why="Its Clerk id is not valid, so Clerk was never asked.")
     except ClerkError as error:
         raise StaysPending(f"Clerk could not be read: {error.summary}.") from None
+
+
+def _end_ownerless(operation: Operation, row: BuilderUser | None, deadline: Deadline) -> str:
+    """Revoke the invitations that no user would own after the change.
+
+    Returns how the change ends if its row is gone, so that nothing is left to finish; else "".
+    """
+    ends = []
+    for invitation_id, email in operation.ownerless(row).items():
+        try:
+            revoked = revocation.close(invitation_id, deadline)
+        except ClerkError as error:
+            raise StaysPending(
+                f"Nobody here owns the invitation to {email}, and it could not be revoked: "
+                f"{error.summary}."
+            ) from None
+        ends.append(
+            f"the invitation to {email} was revoked"
+            if revoked
+            else f"the invitation to {email} was accepted before it could be revoked. Its account "
+            "has no user here"
+        )
+    if row is not None or not ends:
+        return ""
+    return f"This user was deleted here since: {' and '.join(ends)}."
 
 
 # --- The decision ----------------------------------------------------------------------------
@@ -229,6 +257,8 @@ def _apply(
             f"Clerk has the change, but this user was changed here since ({moved}), so it was not "
             "finished. Use Clerk's version and discard this change, or save what you want again."
         )
+    if ownerless := operation.ownerless(row):
+        raise StaysPending(f"The invitation to {' and '.join(ownerless.values())} is still open.")
     # Two processes that died may have sent the same change. It is logged once.
     same = _same_again(operation, attempt)
     written = None
@@ -355,7 +385,10 @@ def take_over(
         for attempt in attempts:
             if locks.lock_attempt(attempt):
                 who = name_of(actor) or source.label
-                message = f"{who} used Clerk's version and discarded this change."
+                revoked = _revoke_discarded(from_attempt(attempt), deadline)
+                message = (
+                    f"{who} used Clerk's version and discarded this change. {revoked}".rstrip()
+                )
                 journal.resolve(
                     attempt, Status.DROPPED, error_code="taken_over", message=message,
                     unseen=_has_author(attempt) and attempt.actor != actor,
@@ -367,6 +400,24 @@ def take_over(
                 follow(operation, row, actor=actor, source=source)
             reconcile.take(account, source=source)
     return row
+
+
+def _revoke_discarded(operation: Operation, deadline: Deadline) -> str:
+    """Revoke the invitation of a discarded change: nobody here would own it.
+
+    Returns a sentence about it, or "".
+    """
+    if not isinstance(operation, Invite):
+        return ""
+    said = []
+    try:
+        operation.look(clerk(), deadline)
+        for invitation_id, email in operation.ownerless(None).items():
+            revoked = revocation.close(invitation_id, deadline)
+            said.append(f"The invitation to {email} was {'revoked' if revoked else 'accepted'}.")
+    except ClerkError as error:
+        raise messages.refused(error) from None
+    return " ".join(said)
 
 
 def _read(row: BuilderUser, deadline: Deadline) -> ClerkUser:

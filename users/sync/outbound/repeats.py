@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import OperationalError, connection
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from users.changes import Changes, changes_of
 from users.clerk import Deadline
@@ -77,9 +77,8 @@ def is_repeated(first: SyncAttempt, operation: Operation) -> bool:
     if first.operation != operation.kind:
         return False
     if operation.has_secrets:
-        # `started_at` is of our clock. The database's may differ by more than the time of a save.
-        since = timezone.now() - timedelta(seconds=settings.CLERK_EDIT_DEADLINE)
-        if first.started_at <= since:
+        since = Now() - timedelta(seconds=settings.CLERK_EDIT_DEADLINE)
+        if not SyncAttempt.objects.filter(pk=first.pk, started_at__gt=since).exists():
             return False
     if not operation.creates_row and first.user_id not in (operation.user_id, None):
         return False

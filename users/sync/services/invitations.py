@@ -15,21 +15,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from users.clerk import ClerkInvitation, Deadline, clerk
 from users.errors import (
+    BusyInClerk,
     ChangeFailed,
+    ClerkDenied,
     ClerkError,
-    ClerkInvitationAccepted,
-    ClerkInvitationClosed,
-    ClerkNotFound,
+    ClerkInvalidId,
+    ClerkRateLimited,
+    ClerkRefused,
+    Denied,
     InvitationAccepted,
     NotKnown,
+    NotSaved,
     Refused,
     Repeated,
-    Waiting,
 )
 from users.models import (
     BuilderUser,
@@ -44,11 +48,10 @@ from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
 from users.sync.inbound import reconcile
-from users.sync.mirror import instance
 from users.sync.mirror.comparison import same_email, taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
 from users.sync.operations.inviting import wanted
-from users.sync.outbound import constraints, holders, journal, locks, pending, repeats
+from users.sync.outbound import constraints, holders, journal, locks, pending, repeats, revocation
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 
 ONE_OF_MANY = threading.Lock()
@@ -58,7 +61,6 @@ AN_HOUR = timedelta(hours=1)
 PER_HOUR = 100
 CHECKED_EVERY = timedelta(minutes=15)
 CHECKED_AT_ONCE = 20
-
 Purpose = Invitation.Purpose
 
 
@@ -269,6 +271,7 @@ def settle_accepted(invitation: Invitation, *, deadline: Deadline) -> bool:
     """
     for account in clerk().find_by_email(invitation.email, deadline=deadline):
         reconcile.take(account)
+    Invitation.objects.filter(pk=invitation.pk).update(revoke_due=False)
     unlinked = Invitation.objects.filter(pk=invitation.pk, status=InvitationStatus.PENDING)
     return not unlinked.update(status=InvitationStatus.ACCEPTED, updated_at=timezone.now())
 
@@ -278,6 +281,12 @@ def open_of(user: BuilderUser) -> Invitation | None:
     return user.invitations.filter(
         status__in=[InvitationStatus.WAITING, InvitationStatus.PENDING]
     ).first()
+
+
+def to_revoke_of(user: BuilderUser) -> list[Invitation]:
+    """List the invitations of a user that wait here, or can still be accepted in Clerk."""
+    waiting = user.invitations.filter(status=InvitationStatus.WAITING)
+    return [*waiting, *Invitation.objects.acceptable().filter(user=user)]
 
 
 # --- In the background -----------------------------------------------------------------------
@@ -298,8 +307,8 @@ def tend() -> list[str]:
 
 
 def _send_waiting() -> Iterator[str]:
-    due = Invitation.objects.filter(status=InvitationStatus.WAITING, send_after__lte=timezone.now())
-    for invitation in due.select_related("user", "invited_by").order_by("id"):
+    due = Invitation.objects.filter(status=InvitationStatus.WAITING, send_after__lte=Now())
+    for invitation in due.select_related("user", "invited_by").order_by("send_after", "id"):
         if until := _full_until():
             _put_off(until)
             return
@@ -314,18 +323,17 @@ def _send_waiting() -> Iterator[str]:
             dual_write(operation, invitation.user, actor=invitation.invited_by, source=Source.TASK)
         except ChangeFailed as failure:
             if failure.retry_after is not None:
-                _put_off(timezone.now() + timedelta(seconds=failure.retry_after))
+                _put_off(_now() + timedelta(seconds=failure.retry_after))
                 return
-            if not isinstance(
-                failure, Refused | Waiting
-            ):  # Clerk is down: the others would fail too
-                yield f"{invitation}: not sent yet. {failure.full_message}"
+            this_one = Invitation.objects.filter(pk=invitation.pk, status=InvitationStatus.WAITING)
+            if isinstance(failure, Refused) and not isinstance(failure, Denied | BusyInClerk):
+                this_one.update(status=InvitationStatus.REFUSED, send_after=None)
+                yield f"{invitation}: not sent. {failure.full_message}"
+                continue
+            this_one.update(send_after=Now())  # the next round starts with another one
+            yield f"{invitation}: not sent yet. {failure.full_message}"
+            if isinstance(failure, Denied | NotKnown | NotSaved):  # the others would fail too
                 return
-            if not isinstance(failure, Waiting):
-                Invitation.objects.filter(pk=invitation.pk, status=InvitationStatus.WAITING).update(
-                    status=InvitationStatus.REFUSED, send_after=None
-                )
-            yield f"{invitation}: not sent. {failure.full_message}"
         else:
             yield f"{invitation}: sent."
 
@@ -349,8 +357,11 @@ def _check_pending() -> Iterator[str]:
                     yield f"{invitation}: accepted in Clerk, but no account of it could be linked."
                 continue
         except ClerkError as error:
+            _move_to_the_end(invitation)
             yield f"{invitation}: Clerk could not be asked. {error.summary}."
-            return
+            if _stops_others(error):
+                return
+            continue
         Invitation.objects.filter(pk=invitation.pk, status=InvitationStatus.PENDING).update(
             status=status, updated_at=timezone.now()
         )
@@ -361,32 +372,32 @@ def _revoke_closed() -> Iterator[str]:
 
     If a person accepted such an invitation meanwhile, the newer decision stays.
     """
-    for invitation in Invitation.objects.filter(revoke_due=True).order_by("id")[:CHECKED_AT_ONCE]:
+    due = Invitation.objects.filter(revoke_due=True).order_by("updated_at", "id")
+    for invitation in due[:CHECKED_AT_ONCE]:
+        deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
         try:
-            done = _close_in_clerk(invitation)
+            revoked = revocation.close_in_clerk(invitation.clerk_invitation_id or "", deadline)
         except ClerkError as error:
+            _move_to_the_end(invitation)
             yield f"{invitation}: not revoked in Clerk yet. {error.summary}."
-            return
+            if _stops_others(error):
+                return
+            continue
         Invitation.objects.filter(pk=invitation.pk).update(revoke_due=False)
+        early = "accepted before it could be revoked, without effect"
+        done = "revoked" if revoked else early
         yield f"{invitation}: {done}, as a newer decision has closed it."
 
 
-def _close_in_clerk(invitation: Invitation) -> str:
-    """Revoke an invitation in Clerk if it is still open, and say what happened.
+def _move_to_the_end(invitation: Invitation) -> None:
+    """Let the next round start with another invitation, as this one may fail for ever."""
+    Invitation.objects.filter(pk=invitation.pk).update(updated_at=timezone.now())
 
-    Raises `ClerkError`.
-    """
-    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
-    try:
-        clerk().revoke_invitation(invitation.clerk_invitation_id or "", deadline=deadline)
-    except ClerkNotFound:
-        if instance.is_doubtful(clerk(), deadline):
-            raise
-    except ClerkInvitationAccepted:
-        return "accepted before it could be revoked, without effect"
-    except ClerkInvitationClosed:
-        pass
-    return "revoked"
+
+def _stops_others(error: ClerkError) -> bool:
+    """Tell whether the requests for other invitations would most likely fail too."""
+    about_one = isinstance(error, ClerkRefused | ClerkInvalidId)
+    return not about_one or isinstance(error, ClerkDenied | ClerkRateLimited)
 
 
 def _status_in_clerk(invitation: Invitation, deadline: Deadline) -> str:
@@ -410,13 +421,20 @@ def _status_in_clerk(invitation: Invitation, deadline: Deadline) -> str:
 # --- The limit ---------------------------------------------------------------------------------
 
 
+def _now() -> datetime:
+    """Return the time by the database's clock, which dates what is sent."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (now,) = cursor.fetchone()
+    return now
+
+
 def _full_until() -> datetime | None:
     """Return when Clerk accepts the next invitation, None if it does now.
 
     Invitations that wait already go first.
     """
-    since = timezone.now() - AN_HOUR
-    recent = Invitation.objects.filter(sent_at__gt=since).order_by("sent_at")
+    recent = Invitation.objects.filter(sent_at__gt=Now() - AN_HOUR).order_by("sent_at")
     sent = [moment for moment in recent.values_list("sent_at", flat=True) if moment]
     if len(sent) < PER_HOUR:
         return None
@@ -429,7 +447,7 @@ def last_sent_at(more: int = 0) -> datetime | None:
 
     Returns None if none has to wait.
     """
-    now = last = timezone.now()
+    now = last = _now()
     recent = Invitation.objects.filter(sent_at__gt=now - AN_HOUR).order_by("-sent_at")
     moments = [moment for moment in recent.values_list("sent_at", flat=True)[:PER_HOUR] if moment]
     sent = deque(reversed(moments), maxlen=PER_HOUR)
@@ -463,7 +481,7 @@ def _told_to_wait(failure: ChangeFailed) -> datetime:
     """
     if failure.retry_after is None or isinstance(failure, NotKnown):
         raise failure
-    return timezone.now() + timedelta(seconds=max(1.0, failure.retry_after))
+    return _now() + timedelta(seconds=max(1.0, failure.retry_after))
 
 
 def _wait(user: BuilderUser, details: dict, until: datetime) -> Invitation:

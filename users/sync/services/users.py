@@ -154,7 +154,7 @@ def delete_user(
 ) -> Saved:
     """Delete a user in Clerk, then here.
 
-    An open invitation is revoked first: if it were accepted later, it would create an account
+    Open invitations are revoked first: if one were accepted later, it would create an account
     without a user. Raises the `ChangeFailed` family; the message says whether the invitation is
     revoked.
     """
@@ -165,17 +165,21 @@ def delete_user(
     if pending.in_the_way(operation, pending.in_flight(user.pk)):
         # It may be an invitation. If that has arrived, it is open, and is revoked below.
         recovery.recover_user(user.pk, deadline=deadline)
-    invitation = invitations.open_of(user)
-    if invitation is not None:
-        _revoke_first(invitation, origin, token, deadline)
-        # An accepted invitation may have linked an account. Or another person deleted the user.
-        user = BuilderUser.objects.filter(pk=user.pk).first() or user
+    open_ones = invitations.to_revoke_of(user)
+    revoked: list[str] = []
     try:
+        for invitation in open_ones:
+            if _revoke_first(invitation, origin, token, deadline):
+                revoked.append(invitation.email)
+        if open_ones:
+            # An accepted invitation may have linked an account. Or another person deleted the user.
+            user = BuilderUser.objects.filter(pk=user.pk).first() or user
         return dual_write(Delete.of(user), user, token=token, deadline=deadline, **origin)
     except ChangeFailed as failure:
-        if invitation is not None:
+        if revoked:
             deleted = messages.part_that_failed("the user was", "deleted", failure)
-            failure.message = f"The open invitation to {invitation.email} was revoked. {deleted}"
+            emails = " and ".join(revoked)
+            failure.message = f"The open invitation to {emails} was revoked. {deleted}"
         raise
 
 
@@ -184,27 +188,29 @@ def _revoke_first(
     origin: dict[str, Any],
     token: uuid.UUID | None,
     deadline: Deadline,
-) -> None:
+) -> bool:
     """Revoke an open invitation before its user is deleted.
 
-    If it was accepted already, nothing is left to revoke, and the deletion goes on. If Clerk does
-    not confirm the revocation, the deletion waits for it, as for any other earlier change.
+    Returns False if it was accepted already: nothing is left to revoke, and the deletion goes on.
+    If Clerk does not confirm the revocation, the deletion waits for it, as for any other earlier
+    change.
     """
     try:
         invitations.revoke(
             invitation,
-            token=repeats.part_of(token, "revoke"),
+            token=repeats.part_of(token, f"revoke {invitation.pk}"),
             deadline=deadline,
             deletes_user=True,
             **origin,
         )
     except InvitationAccepted:
-        pass
+        return False
     except NotKnown:
         pending_ones = [one for one in pending.in_flight(invitation.user_id) if one.pending]
         if not pending_ones:
             raise
         raise messages.must_wait(pending_ones[-1]) from None
+    return True
 
 
 def _stored(value: Any) -> Any:

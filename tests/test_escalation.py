@@ -5,6 +5,7 @@ higher one. The administrator is a row with the role ADMIN; the attackers are st
 from __future__ import annotations
 
 import html
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -140,7 +141,18 @@ BY_A_COLLEAGUE: dict[str, dict[str, Any]] = {
     "a ban": {"operation": "ban", "changes": {"banned": [False, True]}},
     "a password": {"operation": "set_password", "changes": {"password": ["", "(set)"]}},
     "a role": {"operation": "update", "changes": {"role": ["BUILDER", "HOMEOWNER"]}},
-    "an invitation": {"operation": "invite", "changes": {"invitation": [None, "n@example.com"]}},
+    "an invitation": {
+        "operation": "invite",
+        "changes": {"invitation": [None, "n@example.com"]},
+        "details": {
+            "invitation": {
+                "email": "n@example.com",
+                "reference": str(uuid.uuid4()),
+                "purpose": "email_change",
+                "invited_by": None,
+            }
+        },
+    },
 }
 
 

@@ -476,11 +476,12 @@ class _Apply:
 
     def _park(self, changed: list[Row]) -> None:
         """Give rows whose email goes to another row a temporary one first: rows swap addresses."""
-        before = self.loaded.group.rows
-        wanted = {row.email for row in changed if row.email != before[row.id].email}
+        left = {row.id: self.loaded.group.rows[row.id].email for row in changed}
+        moving = [row for row in changed if row.email != left[row.id]]
+        wanted = {emails.normalized(row.email) for row in moving}
         with guard.synchronized():
-            for row in changed:
-                if row.email != before[row.id].email and before[row.id].email in wanted:
+            for row in moving:
+                if emails.normalized(left[row.id]) in wanted:
                     BuilderUser.objects.filter(pk=row.id).update(email=PARKED.format(row.id))
 
     def _record(self, changed: list[Row]) -> None:

@@ -4,7 +4,7 @@ PORT ?= 8000
 SANDBOX_PORT ?= 8001
 BIN := .venv/bin/python
 
-.PHONY: install lock demo test lint browser pgbouncer bench campaign
+.PHONY: install lock demo test lint browser pgbouncer nginx bench campaign
 
 install: .venv/installed
 
@@ -25,7 +25,7 @@ demo: install
 	@DEBUG=1 DATABASE_URL='$(DATABASE_URL)' ALLOWED_HOSTS= CSRF_TRUSTED_ORIGINS= PORT=$(PORT) SANDBOX_PORT=$(SANDBOX_PORT) exec $(BIN) -W ignore -m demo
 
 # Each core has a database, a sandbox and a browser of its own.
-test: install browser pgbouncer
+test: install browser pgbouncer nginx
 	@$(BIN) -m pytest -n auto --dist worksteal
 
 lint: install
@@ -48,6 +48,12 @@ pgbouncer:
 	@test -x /usr/sbin/pgbouncer || command -v pgbouncer >/dev/null || \
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq pgbouncer >/dev/null; } || \
 	  { echo "Install pgbouncer (package pgbouncer): one test stands behind it."; exit 1; }
+
+# Its tests are skipped where it cannot be installed.
+nginx:
+	@test -x /usr/sbin/nginx || command -v nginx >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; } || \
+	  echo "No nginx (package nginx-light): the tests behind it are skipped."
 
 bench: install
 	@DEBUG=1 $(BIN) -W ignore -m bench.save

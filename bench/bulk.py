@@ -38,12 +38,12 @@ CHUNK = 5000
 
 
 @contextmanager
-def clerk(port: int = 8397) -> Iterator[str]:
+def clerk(port: int = 8397, *, latency: float = LATENCY) -> Iterator[str]:
     """Run a sandbox in a process of its own, and yield its address."""
     root = f"http://127.0.0.1:{port}"
     sandbox = subprocess.Popen(
         [sys.executable, "-m", "sandbox", "--port", str(port), "--limits", "live",
-         "--latency", str(LATENCY)],
+         "--latency", str(latency)],
         cwd=ROOT, env={**os.environ, "CLERK_SECRET_KEY": KEY}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:

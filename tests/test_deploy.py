@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from gunicorn.config import Config
+from gunicorn.glogging import Logger, SafeAtoms
 
 from tests.support import nginx
 from tests.support.patience import PATIENCE
@@ -58,6 +63,34 @@ def test_gunicorn_has_two_workers_a_core_and_one_more():
 def test_gunicorn_listens_on_the_loopback_address_unless_told_otherwise():
     assert gunicorn()["bind"] == "127.0.0.1:8000"
     assert gunicorn(BIND="0.0.0.0:9000")["bind"] == "0.0.0.0:9000"
+
+
+def test_the_access_log_is_json_with_the_route_alone():
+    """gunicorn fills its format from what the middleware leaves in the environment."""
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "RAW_URI": "/admin/reset/MQ/secret-token/?email=mary@example.com",
+        "PATH_INFO": "/admin/reset/MQ/secret-token/",
+        "QUERY_STRING": "email=mary@example.com",
+        "REMOTE_ADDR": "203.0.113.7",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "cascade.route": "reset/<uidb64>/<token>/",
+        "cascade.request_id": "0123456789abcdef",
+    }
+    answer = SimpleNamespace(status="200 OK", sent=5, headers=[])
+    atoms = Logger(Config()).atoms(
+        answer, SimpleNamespace(headers=[]), environ, timedelta(seconds=0.25)
+    )
+    line = str(gunicorn()["access_log_format"]) % SafeAtoms(atoms)
+    assert json.loads(line) == {
+        "event": "request",
+        "request_id": "0123456789abcdef",
+        "method": "GET",
+        "route": "reset/<uidb64>/<token>/",
+        "actor": "-",
+        "status": 200,
+        "milliseconds": 250,
+    }
 
 
 def test_a_stopping_server_lets_saves_end(settings):

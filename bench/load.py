@@ -50,8 +50,8 @@ class Clicking(threading.Thread):
 
     def __init__(self, port: int, session: str, user_id: str, end: float) -> None:
         super().__init__(daemon=True)
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
-        self._session, self._page, self._end = session, f"{LIST}{user_id}/change/", end
+        self._port, self._session, self._end = port, session, end
+        self._page = f"{LIST}{user_id}/change/"
         self._cookies = f"sessionid={session}"
         self.times: Times = defaultdict(list)
         self.problems: list[str] = []
@@ -69,8 +69,6 @@ class Clicking(threading.Thread):
                 self._timed("save", lambda form=form: self._ask("POST", self._page, 302, form))
         except Exception as error:
             self.problems.append(f"{type(error).__name__}: {error}")
-        finally:
-            self._connection.close()
 
     def _timed(self, kind: str, ask: Callable[[], str]) -> str:
         started = time.perf_counter()
@@ -86,9 +84,11 @@ class Clicking(threading.Thread):
                 "Content-Type": "application/x-www-form-urlencoded",
                 "Referer": f"https://{HOST}{path}",
             }
-        self._connection.request(method, path, urlencode(form) if form else None, headers)
-        answer = self._connection.getresponse()
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)  # as nginx does
+        connection.request(method, path, urlencode(form) if form else None, headers)
+        answer = connection.getresponse()
         text = answer.read().decode()
+        connection.close()
         self._keep_cookies(answer)
         if answer.status != status:
             raise AssertionError(f"{method} {path} was answered with {answer.status}")
@@ -109,6 +109,7 @@ def main() -> None:
             **environment_of(root),
             "ALLOWED_HOSTS": f"{HOST},127.0.0.1",
             "TRUSTED_PROXY_COUNT": "1",
+            "LOG_LEVEL": "WARNING",
         }
         _manage(environment, "collectstatic", "--noinput", "--verbosity", "0").wait()
         users = people(root, USERS)

@@ -29,9 +29,9 @@ from urllib.parse import urlencode
 import django
 
 from bench.bulk import ROOT, clerk, environment_of, people, statuses
-from bench.server import serving
 from bench.webhooks import own_database
 from tests.support.html_form import fields_of
+from tests.support.server import serving
 
 SECONDS = float(os.environ.get("LOAD_SECONDS", "120"))
 STAFF = int(os.environ.get("LOAD_STAFF", "50"))

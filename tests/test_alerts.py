@@ -10,10 +10,10 @@ from django.core import mail
 from django.test import Client
 from django.utils import timezone
 
+from tests.support.change_form import text_of
 from tests.support.factories import SyncAttemptFactory, linked
 from tests.support.patience import wait_until
 from tests.support.workers import heartbeat, no_worker
-from tests.test_change_form import text_of
 from users import tasks
 from users.models import BulkRun, EventCheck, RunStatus, SyncAttempt
 from users.sync import alerts

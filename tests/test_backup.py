@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from django.db import connection, connections
 
+from tests.support.change_form import in_clerk, stored, submit
 from tests.support.commands import run
 from tests.support.factories import linked
 from tests.support.patience import PATIENCE
-from tests.test_change_form import in_clerk, stored, submit
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.mirror import report
 from users.sync.mirror.report import Kind

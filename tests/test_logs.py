@@ -11,9 +11,9 @@ from django.db import DatabaseError, connection, transaction
 from django.test import Client
 
 from cascade.logs import JsonLines, WithoutValues
+from tests.support.change_form import submit
 from tests.support.events import happened, post
 from tests.support.factories import BuilderUserFactory, StaffFactory, linked
-from tests.test_change_form import submit
 from users.models import BuilderUser, SyncAttempt, WebhookDelivery
 from users.sync.inbound import events
 

@@ -15,10 +15,10 @@ from django.test import Client
 from django.utils import timezone
 
 from cascade import metrics
+from tests.support.change_form import submit
 from tests.support.factories import SyncAttemptFactory, change_here, linked
 from tests.support.patience import PATIENCE
 from tests.support.workers import heartbeat
-from tests.test_change_form import submit
 from users.clerk.metrics import forget_ended_processes, operation_of
 from users.models import SyncAttempt
 

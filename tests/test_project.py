@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -14,6 +17,7 @@ from django.test import Client
 from sandbox.tokens import key_of
 from tests.support.commands import ROOT
 from tests.support.factories import BuilderUserFactory
+from tests.support.patience import PATIENCE
 from tests.support.production import PRODUCTION, check
 
 

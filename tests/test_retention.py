@@ -10,9 +10,9 @@ from django.contrib.admin.models import LogEntry
 from django.core import serializers
 from django.utils import timezone
 
+from tests.support.change_form import stored, submit
 from tests.support.commands import run
 from tests.support.factories import SyncAttemptFactory, linked
-from tests.test_change_form import stored, submit
 from users import tasks
 from users.models import BulkRow, BulkRun, SyncAttempt, WebhookDelivery
 

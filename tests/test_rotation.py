@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from django.core.signing import BadSignature, Signer
 
+from tests.support.change_form import form_of, page_of, stored, submit, text_of
 from tests.support.events import happened, post
 from tests.support.factories import linked
-from tests.test_change_form import form_of, page_of, stored, submit, text_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -7,10 +7,10 @@ import threading
 import pytest
 from django.db import transaction
 
+from tests.support.change_form import stored, submit
 from tests.support.commands import run
 from tests.support.factories import change_here, linked
 from tests.support.patience import PATIENCE
-from tests.test_change_form import stored, submit
 from users.clerk import Deadline, clerk
 from users.errors import ClerkRateLimited
 from users.models import ClerkRate

@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from bench.server import serving
 from tests.support import nginx
 from tests.support.patience import PATIENCE
+from tests.support.server import serving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -74,17 +74,22 @@ def test_a_scan_heals_what_the_backup_did_not_know(client, sandbox, backup):
     make, restore = backup
     renamed = linked(sandbox)
     deleted = linked(sandbox, name="Tom Miller")
-    assert run("clerk_diff", "--refresh")[0] == 0, "the scan of the night before"
+    assert submit(client, renamed, name="Mary Ann Brown").status_code == 302
     make()
+    renamed.refresh_from_db()
     assert submit(client, renamed, name="Mary Ann Jones").status_code == 302
     sandbox.delete(deleted.clerk_id)
     later = linked(sandbox, name="Zoe Late")
     restore()
-    assert stored(renamed).name == "Mary Ann Smith", "the backup does not know it"
-    assert not SyncAttempt.objects.exists()
+    assert stored(renamed).name == "Mary Ann Brown", "the backup does not know it"
+    assert SyncAttempt.objects.count() == 1
     code, out = run("clerk_diff", "--refresh")
     assert code == 2, out
-    assert stored(renamed).name == "Mary Ann Jones", "the row follows Clerk"
+    differing = [one.user_id for one in report.find([Kind.NAME])]
+    assert differing == [renamed.pk]
+    code, out = run("clerk_pull", "--email", renamed.email, "--apply", "--rate", "1000")
+    assert code == 0, out
+    assert stored(renamed).name == "Mary Ann Jones"
     assert in_clerk(sandbox, renamed) == ("Mary Ann", "Jones")
     assert ClerkAccount.objects.get(pk=deleted.clerk_id).deleted_at
     assert not BuilderUser.objects.filter(pk=later.pk).exists()

@@ -4,7 +4,7 @@ PORT ?= 8000
 SANDBOX_PORT ?= 8001
 BIN := .venv/bin/python
 
-.PHONY: install lock demo test lint browser pgbouncer bench campaign
+.PHONY: install lock demo test lint audit browser pgbouncer nginx bench campaign
 
 install: .venv/installed
 
@@ -25,10 +25,10 @@ demo: install
 	@DEBUG=1 DATABASE_URL='$(DATABASE_URL)' ALLOWED_HOSTS= CSRF_TRUSTED_ORIGINS= PORT=$(PORT) SANDBOX_PORT=$(SANDBOX_PORT) exec $(BIN) -W ignore -m demo
 
 # Each core has a database, a sandbox and a browser of its own.
-test: install browser pgbouncer
+test: install browser pgbouncer nginx
 	@$(BIN) -m pytest -n auto --dist worksteal
 
-lint: install
+lint: install audit
 	@$(BIN) -m ruff check .
 	@$(BIN) -m ruff format --check .
 	@DEBUG=1 $(BIN) -W ignore -m mypy cascade demo sandbox staff users manage.py
@@ -38,6 +38,13 @@ lint: install
 	  ALLOWED_HOSTS=cascade.example.com DATABASE_URL=postgres://nobody@127.0.0.1:9/none \
 	  CLERK_WEBHOOK_SIGNING_SECRET=whsec_b25seS1mb3ItbGludA== \
 	  $(BIN) -W ignore manage.py check --deploy --fail-level WARNING
+
+
+# Known vulnerabilities of what runs in production, if the service that knows them can be asked.
+audit: install
+	@if $(BIN) -c 'import requests; requests.get("https://pypi.org/pypi/django/json", timeout=5).json()["vulnerabilities"]' 2>/dev/null; \
+	  then $(BIN) -m pip_audit --requirement requirements.txt --no-deps --disable-pip --progress-spinner off; \
+	  else echo "No audit of the dependencies: its service does not answer."; fi
 
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || test -n "$$CHROMIUM" || \
@@ -49,10 +56,17 @@ pgbouncer:
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq pgbouncer >/dev/null; } || \
 	  { echo "Install pgbouncer (package pgbouncer): one test stands behind it."; exit 1; }
 
+# Its tests are skipped where it cannot be installed.
+nginx:
+	@test -x /usr/sbin/nginx || command -v nginx >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; } || \
+	  echo "No nginx (package nginx-light): the tests behind it are skipped."
+
 bench: install
 	@DEBUG=1 $(BIN) -W ignore -m bench.save
 	@DEBUG=1 $(BIN) -W ignore -m bench.webhooks
 	@DEBUG=1 $(BIN) -W ignore -m bench.bulk
+	@DEBUG=1 $(BIN) -W ignore -m bench.load
 
 campaign: install
 	@$(BIN) -W ignore -m tests.campaign --scenarios 5000 --kills 200

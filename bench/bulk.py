@@ -38,12 +38,12 @@ CHUNK = 5000
 
 
 @contextmanager
-def clerk(port: int = 8397) -> Iterator[str]:
+def clerk(port: int = 8397, *, latency: float = LATENCY) -> Iterator[str]:
     """Run a sandbox in a process of its own, and yield its address."""
     root = f"http://127.0.0.1:{port}"
     sandbox = subprocess.Popen(
         [sys.executable, "-m", "sandbox", "--port", str(port), "--limits", "live",
-         "--latency", str(LATENCY)],
+         "--latency", str(latency)],
         cwd=ROOT, env={**os.environ, "CLERK_SECRET_KEY": KEY}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -219,12 +219,13 @@ def scan_only() -> None:
     """Run the scan in this process; print its seconds and its highest memory in megabytes."""
     from django.conf import settings
 
-    from users.clerk import Pace, clerk
+    from users.clerk import clerk
+    from users.slots import shared_pace
     from users.sync.mirror.scan import scan
 
     client = clerk()
     before, started = _memory("VmRSS"), time.perf_counter()
-    scan(client.paced(Pace(settings.CLERK_RATE_LIMIT * SHARE)))
+    scan(client.paced(shared_pace(settings.CLERK_RATE_LIMIT * SHARE)))
     seconds = time.perf_counter() - started
     print(json.dumps({"seconds": seconds, "memory": _memory("VmHWM") - before}))
 
@@ -233,10 +234,11 @@ def fetch_only() -> None:
     """Fetch the pages of a scan in this process, and discard them; print the seconds."""
     from django.conf import settings
 
-    from users.clerk import Pace, clerk
+    from users.clerk import clerk
+    from users.slots import shared_pace
     from users.sync.mirror import scan
 
-    pace = Pace(settings.CLERK_RATE_LIMIT * SHARE)
+    pace = shared_pace(settings.CLERK_RATE_LIMIT * SHARE)
     session = requests.Session()
     session.headers["Authorization"] = f"Bearer {KEY}"
     session.headers["Clerk-API-Version"] = settings.CLERK_API_VERSION

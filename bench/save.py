@@ -149,14 +149,15 @@ def start_server(database: dict) -> subprocess.Popen[bytes]:
     url = f"postgres://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
     server = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "gunicorn", "cascade.wsgi", "--bind",
-         f"127.0.0.1:{PORT}", "--worker-class", "gthread", "--threads", "4",
-         "--log-level", "error"],
+         f"127.0.0.1:{PORT}", "--workers", "1", "--threads", "4",
+         "--access-logfile", os.devnull, "--log-level", "error"],
         cwd=ROOT,
         env={
             **os.environ,
             "DEBUG": "",
             "DATABASE_URL": url,
             "ALLOWED_HOSTS": "127.0.0.1",
+            "TRUSTED_PROXY_COUNT": "1",
             "SECRET_KEY": settings.SECRET_KEY,
             "CLERK_WEBHOOK_SIGNING_SECRET": settings.CLERK_WEBHOOK_SIGNING_SECRET,
         },

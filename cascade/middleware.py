@@ -1,15 +1,19 @@
-"""Limit the wait for the database and the size of a body, for every request."""
+"""Number each request for the log, and limit its wait for the database and its body."""
 
 from __future__ import annotations
 
 import logging
+import re
+import uuid
 from collections.abc import Callable
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 from cascade.database import waiting_at_most
+from cascade.logs import route_of
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +28,44 @@ BAD_LENGTH = "The Content-Length of the request is not a number. Nothing was sav
 NOT_STORED = {"Cache-Control": "no-store"}
 
 
+REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}\Z")
+
+
+class RequestLogMiddleware:
+    """Give each request an id, which stands in every line that is logged for it.
+
+    A proxy may have chosen the id. The route, the id and the actor are left for gunicorn's access
+    log (`gunicorn.conf.py`). This is the outermost middleware, so that others log with the id.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request with the header `X-Request-ID`."""
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if REQUEST_ID.match(given) else uuid.uuid4().hex
+        clear_contextvars()  # a thread answers many requests
+        bind_contextvars(request_id=request_id)
+        try:
+            response = self.get_response(request)
+            request.environ.update(  # type: ignore[attr-defined]  # of a WSGIRequest
+                {
+                    "cascade.request_id": request_id,
+                    "cascade.route": route_of(request).replace("\\", "/"),
+                    "cascade.actor": str(get_contextvars().get("actor", "-")),
+                }
+            )
+        finally:
+            clear_contextvars()
+        response["X-Request-ID"] = request_id
+        return response
+
+
 class DatabaseDownMiddleware:
     """Answer 503 if the database is down or hangs.
 
-    The middleware is the outermost one, because sessions and logins use the database too. The error
+    The middleware stands outside all that use the database: sessions and logins do, too. The error
     of psycopg's pool (`PoolTimeout`) reaches Django as `OperationalError`.
     """
 

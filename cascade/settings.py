@@ -37,12 +37,12 @@ def _read(read: Any, name: str, what: str, **options: Any) -> Any:
         raise ImproperlyConfigured(f"{name} must be {what}.") from None
 
 
-def _flag(name: str) -> bool:
+def _flag(name: str, *, default: bool = False) -> bool:
     """Read a boolean. Raises `KeyError` for any word that is not listed here.
 
     `environ` would read an unknown word as false.
     """
-    return {"1": True, "true": True, "": False, "0": False, "false": False}[
+    return {"1": True, "true": True, "": default, "0": False, "false": False}[
         env.str(name, "").lower()
     ]
 
@@ -50,12 +50,28 @@ def _flag(name: str) -> bool:
 DEBUG: bool = _read(_flag, "DEBUG", "true or false")
 
 
+def secret_text(name: str) -> str:
+    """Return a secret from the file that `NAME_FILE` names, or from `NAME`; "" without both.
+
+    Raises `ImproperlyConfigured` if both are set, or if the file cannot be read.
+    """
+    value, path = env.str(name, default="").strip(), env.str(f"{name}_FILE", default="").strip()
+    if not path:
+        return value
+    if value:
+        raise ImproperlyConfigured(f"Set {name} or {name}_FILE, not both.")
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise ImproperlyConfigured(f"{name}_FILE must name a file that can be read.") from None
+
+
 def secret(name: str, *, in_debug: str) -> str:
     """Return the value of a secret; under DEBUG `in_debug` is the default.
 
     Raises `ImproperlyConfigured` if the secret is missing outside DEBUG.
     """
-    value = env.str(name, default="").strip()
+    value = secret_text(name)
     if value:
         return value
     if DEBUG:
@@ -66,6 +82,9 @@ def secret(name: str, *, in_debug: str) -> str:
 # --- Django ------------------------------------------------------------------------------------
 
 SECRET_KEY = secret("SECRET_KEY", in_debug="only-for-debug-" + "0123456789abcdef" * 4)
+SECRET_KEY_FALLBACKS = list(
+    filter(None, map(str.strip, secret_text("SECRET_KEY_FALLBACKS").split(",")))
+)
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 if not DEBUG and not ALLOWED_HOSTS:
@@ -88,7 +107,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "cascade.middleware.RequestLogMiddleware",
     "cascade.middleware.DatabaseDownMiddleware",
+    "cascade.health.HealthMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "cascade.middleware.BodyLimitMiddleware",
@@ -181,7 +202,7 @@ def _issuer(text: str) -> str:
 
 OIDC_ISSUER = env.str("OIDC_ISSUER", default="").strip()
 OIDC_CLIENT_ID = env.str("OIDC_CLIENT_ID", default="").strip()
-OIDC_CLIENT_SECRET = env.str("OIDC_CLIENT_SECRET", default="").strip()
+OIDC_CLIENT_SECRET = secret_text("OIDC_CLIENT_SECRET")
 OIDC_NAME = env.str("OIDC_NAME", default="company account").strip()
 OIDC_SCOPES = env.str("OIDC_SCOPES", default="openid email profile")
 OIDC_EMAIL_DOMAINS: list[str] = [
@@ -221,12 +242,24 @@ def _mail_settings(url: str) -> dict[str, Any]:
         ) from None
 
 
-_email_url = env.str("EMAIL_URL", default="consolemail://" if DEBUG else "")
+_email_url = secret_text("EMAIL_URL") or ("consolemail://" if DEBUG else "")
 MAIL_CAN_BE_SENT = bool(_email_url)  # if false, there is no page for a forgotten password
 if MAIL_CAN_BE_SENT:
     globals().update(_mail_settings(_email_url))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="cascade@localhost")
+
+# --- Watching ----------------------------------------------------------------------------------
+
+METRICS_TOKEN = secret_text("METRICS_TOKEN")  # without it there is no page of metrics
+ALERT_EMAILS: list[str] = [
+    address.strip() for address in env.list("ALERT_EMAILS", default=[]) if address.strip()
+]
+if ALERT_EMAILS and not MAIL_CAN_BE_SENT:
+    raise ImproperlyConfigured("Set EMAIL_URL in the environment, since ALERT_EMAILS is set.")
+KEEP_MONTHS: int = _read(env.int, "KEEP_MONTHS", "a whole number of months", default=24)
+if KEEP_MONTHS < 1:
+    raise ImproperlyConfigured("KEEP_MONTHS must be a whole number of months, 1 or more.")
 
 # --- Database ----------------------------------------------------------------------------------
 
@@ -239,7 +272,7 @@ def _database() -> dict[str, Any]:
 
     Raises `ImproperlyConfigured` if DATABASE_URL is missing or wrong.
     """
-    url = env.str("DATABASE_URL", default="")
+    url = secret_text("DATABASE_URL")
     if not url:
         if not DEBUG:
             raise ImproperlyConfigured("Set DATABASE_URL in the environment (see .env.example).")
@@ -281,7 +314,7 @@ def _is_signing_secret(text: str) -> bool:
         return False
 
 
-CLERK_SECRET_KEY = env.str("CLERK_SECRET_KEY", default="").strip()
+CLERK_SECRET_KEY = secret_text("CLERK_SECRET_KEY")
 CLERK_API_URL = env.str("CLERK_API_URL", default="https://api.clerk.com/v1").rstrip("/")
 if urlparse(CLERK_API_URL).scheme not in ("http", "https"):
     raise ImproperlyConfigured("CLERK_API_URL must be an address such as https://api.clerk.com/v1.")
@@ -392,11 +425,25 @@ CONTENT_SECURITY_POLICY = {
 }
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = not DEBUG
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-SECURE_REDIRECT_EXEMPT = [r"^healthz/$", r"^readyz/$"]
-SECURE_HSTS_SECONDS = 0 if DEBUG else 31_536_000
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+# Without a proxy of ours, X-Forwarded-Proto is what the client claims.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_COUNT else None
+SECURE_SSL_REDIRECT: bool = _read(_flag, "SSL_REDIRECT", "true or false", default=not DEBUG)
+SECURE_HSTS_SECONDS: int = _read(
+    env.int, "HSTS_SECONDS", "a whole number of seconds", default=0 if DEBUG else 31_536_000
+)
+# Both are about other hosts of the domain, and are hard to take back.
+SECURE_HSTS_INCLUDE_SUBDOMAINS: bool = _read(_flag, "HSTS_INCLUDE_SUBDOMAINS", "true or false")
+SECURE_HSTS_PRELOAD: bool = _read(_flag, "HSTS_PRELOAD", "true or false")
+if SECURE_HSTS_SECONDS < 0:
+    raise ImproperlyConfigured("HSTS_SECONDS must be a whole number of seconds, 0 or more.")
+if SECURE_HSTS_PRELOAD and not (
+    SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_SECONDS >= 31_536_000
+):
+    raise ImproperlyConfigured(
+        "HSTS_PRELOAD needs HSTS_INCLUDE_SUBDOMAINS=true, and HSTS_SECONDS of a year or more."
+    )
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # subdomains and preload are a choice
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20  # bytes; BodyLimitMiddleware also counts files
 DEFAULT_EXCEPTION_REPORTER_FILTER = "cascade.reports.AlwaysSafe"
 
@@ -423,9 +470,17 @@ LOGGING = {
         "line": {
             "class": "cascade.logs.WithoutValues",
             "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        },
+        "json": {"class": "cascade.logs.JsonLines"},
+    },
+    "filters": {"short": {"()": "cascade.logs.ShortRefusals"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line" if DEBUG else "json",
+            "filters": ["short"],
         }
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO").upper()},
     "loggers": {
         "django": {"level": "INFO"},  # no handlers of Django's: they print values

@@ -1,10 +1,9 @@
-"""Route all addresses of the project."""
+"""Route all addresses of the project but those of `cascade.health`."""
 
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from cascade import health
 from users.webhooks import clerk_webhook
 
 urlpatterns = [
@@ -13,6 +12,4 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("users.api.urls")),
     path("webhooks/clerk/", clerk_webhook, name="clerk_webhook"),
-    path("healthz/", health.healthz),
-    path("readyz/", health.readyz),
 ]

@@ -88,7 +88,7 @@ def _start_product(processes: Processes, variables: dict[str, str], *, port: int
     processes.start(
         "The admin",
         *("-m", "gunicorn", "cascade.wsgi", "--bind", f"127.0.0.1:{port}"),
-        *("--worker-class", "gthread", "--threads", "8", "--log-level", "warning"),
+        *("--workers", "1", "--log-level", "warning"),
         environment=variables,
     )
     processes.start("The worker", "manage.py", "procrastinate", "worker", environment=variables)

@@ -225,7 +225,8 @@ def _hashed(text: str) -> str:
 
 
 def _who(event: SignInEvent) -> str:
-    return f"account {event.account or '-'}, address {event.address or '-'}"
+    """Name the event and its user by their numbers: the journal has the account and the address."""
+    return f"sign-in {event.pk or '-'}, user {event.user_id or '-'}"
 
 
 def _log(event: SignInEvent) -> None:

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.contrib.auth import REDIRECT_FIELD_NAME, logout
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from structlog.contextvars import bind_contextvars
 
 from cascade.middleware import DOWN, database_down
 from staff import sessions, two_step
@@ -46,6 +47,7 @@ class SignInMiddleware:
     def _instead_of_view(self, request: HttpRequest) -> HttpResponse | None:
         if not request.user.is_authenticated:
             return None
+        bind_contextvars(actor=request.user.pk)
         if sessions.has_ended(request):
             logout(request)
             messages.warning(request, "Your session has ended. Sign in again.")

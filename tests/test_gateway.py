@@ -26,6 +26,7 @@ from tests.support.bad_servers import (
 )
 from tests.support.gateway import READS, WRITES
 from tests.support.patience import PATIENCE, deadline_for, seconds_of
+from tests.support.slots import Slots
 from users.clerk import Clerk, ClerkInstance, Deadline, Pace, clerk, reads
 from users.errors import (
     ClerkAlreadyInvited,
@@ -467,11 +468,16 @@ def test_a_date_of_clerk_that_cannot_be_read(settings, sandbox, date):
             clerk().time(deadline=soon())
 
 
+def paced_by(rate, clock, sleep):
+    """Return a rate limiter that nobody else shares, by a clock of the test."""
+    return Pace(rate, Slots(rate, clock), clock=clock, sleep=sleep)
+
+
 @pytest.mark.parametrize("body", [CODES, "<html>Too many requests</html>"], ids=["clerk", "proxy"])
 @pytest.mark.parametrize("name", ["update_user", "get_user"])
 def test_a_429_of_anybody_makes_bulk_work_wait(settings, sandbox, name, body):
     slept: list[float] = []
-    pace = Pace(1000, clock=lambda: sum(slept), sleep=slept.append)
+    pace = paced_by(1000, lambda: sum(slept), slept.append)
     call = READS.get(name) or WRITES[name][1]
     with serving(answering(429, body, "Retry-After: 30")) as server:
         settings.CLERK_API_URL = server.url
@@ -485,7 +491,7 @@ def test_a_429_of_anybody_makes_bulk_work_wait(settings, sandbox, name, body):
 
 def test_sessions_that_are_ended_count_for_the_rate_and_wait_for_no_place(sandbox, gateway, mary):
     slept: list[float] = []
-    pace = Pace(1, clock=lambda: sum(slept), sleep=slept.append)
+    pace = paced_by(1, lambda: sum(slept), slept.append)
     paced = gateway.paced(pace)
     for session in [sandbox.sign_in(mary) for _ in range(5)]:
         paced.revoke_session(session["id"], deadline=soon())
@@ -503,7 +509,7 @@ def test_a_429_makes_all_at_this_pace_wait(sandbox, gateway, mary):
         slept.append(seconds)
         now[0] += seconds
 
-    pace = Pace(1000, clock=lambda: now[0], sleep=sleep)
+    pace = paced_by(1000, lambda: now[0], sleep)
     paced = gateway.paced(pace)
     with pytest.raises(ClerkRateLimited):
         write("update_user", paced, mary)

@@ -15,8 +15,9 @@ from django.utils import timezone
 from sandbox import Sandbox
 from tests.support.events import arrive, happened
 from tests.support.migrations import migrate, migrate_forward
-from users.clerk import Pace, clerk
+from users.clerk import clerk
 from users.models import Agreement, BuilderUser, ClerkAccount, SyncAttempt
+from users.slots import shared_pace
 from users.sync.inbound.reconcile import reconcile_due
 from users.sync.mirror import store
 from users.sync.mirror.scan import scan
@@ -110,7 +111,7 @@ def links() -> tuple[set[Any], set[Any]]:
 
 def look_at_all() -> None:
     """Scan, and decide about every account again."""
-    scan(clerk().paced(Pace(1000)))
+    scan(clerk().paced(shared_pace(1000)))
     reconcile_all()
 
 

@@ -84,8 +84,6 @@ def same(rule: Rule) -> tuple[Rule, Rule]:
 ADD_STAFF: Rule = [{"auth.add_user", "auth.change_user"}]
 URLS: dict[str, tuple[Any, Any]] = {
     "": same(EVERYBODY),
-    "healthz/": same(EVERYBODY),
-    "readyz/": same(EVERYBODY),
     "clerk_webhook": (OTHER_METHOD, EVERYBODY),
     "login": same(EVERYBODY),
     "logout": (OTHER_METHOD, EVERYBODY),

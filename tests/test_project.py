@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from django.core.management import call_command
@@ -13,6 +17,7 @@ from django.test import Client
 from sandbox.tokens import key_of
 from tests.support.commands import ROOT
 from tests.support.factories import BuilderUserFactory
+from tests.support.patience import PATIENCE
 from tests.support.production import PRODUCTION, check
 
 
@@ -39,6 +44,13 @@ def test_a_missing_secret_stops_the_start(name):
         ("CLERK_JWT_KEY", "pk_test_x", "CLERK_JWT_KEY must be an RSA public key in PEM"),
         ("CORS_ALLOWED_ORIGINS", "*", "CORS_ALLOWED_ORIGINS must be origins such as https://"),
         ("CORS_ALLOWED_ORIGINS", "https://a.example.com/", "must be origins such as https://"),
+        ("ALERT_EMAILS", "ops@example.com", "Set EMAIL_URL in the environment, since ALERT_EMAILS"),
+        ("HSTS_PRELOAD", "true", "HSTS_PRELOAD needs HSTS_INCLUDE_SUBDOMAINS=true"),
+        ("HSTS_SECONDS", "-1", "HSTS_SECONDS must be a whole number of seconds, 0 or more"),
+        ("KEEP_MONTHS", "0", "KEEP_MONTHS must be a whole number of months, 1 or more"),
+        ("SSL_REDIRECT", "perhaps", "SSL_REDIRECT must be true or false"),
+        ("SECRET_KEY_FILE", "/nowhere", "Set SECRET_KEY or SECRET_KEY_FILE, not both"),
+        ("METRICS_TOKEN_FILE", "/nowhere", "METRICS_TOKEN_FILE must name a file that can be read"),
         ("CLERK_STALE_DAYS", "some", "CLERK_STALE_DAYS must be a whole number of days"),
         ("CLERK_STALE_DAYS", "0", "CLERK_STALE_DAYS must be a whole number of days, 1 or more"),
         ("CLERK_API_URL", "clerk", "CLERK_API_URL must be an address"),
@@ -49,6 +61,77 @@ def test_a_wrong_value_is_named(name, value, words):
     ended = check(**{**PRODUCTION, name: value})
     assert ended.returncode != 0
     assert words in ended.stderr
+
+
+def shown(*names: str, **environment: str) -> list[str]:
+    """Return settings as the application has them in an environment of its own."""
+    code = "from django.conf import settings as s; import sys\n" + "".join(
+        f"print(repr(s.{name}))\n" for name in names
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=ROOT,
+        env={
+            "PATH": os.environ["PATH"],
+            "DJANGO_SETTINGS_MODULE": "cascade.settings",
+            **PRODUCTION,
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    return ended.stdout.splitlines()
+
+
+def test_each_secret_may_stand_in_a_file(tmp_path):
+    """The files of containers and of systemd end with a line break."""
+    values = {
+        "SECRET_KEY": "k" * 60,
+        "SECRET_KEY_FALLBACKS": "a" * 60 + "," + "b" * 60,
+        "CLERK_SECRET_KEY": "sk_test_file",
+        "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_b25seS1mb3ItdGVzdHM=",
+        "OIDC_CLIENT_SECRET": "of the provider",
+        "METRICS_TOKEN": "of prometheus",
+    }
+    environment = {"SECRET_KEY": "", "CLERK_WEBHOOK_SIGNING_SECRET": ""}
+    for name, value in values.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        environment[f"{name}_FILE"] = str(tmp_path / name)
+    (tmp_path / "url").write_text("postgres://somebody@127.0.0.1:9/none\n")
+    (tmp_path / "mail").write_text("smtp://mail.example.com:25\n")
+    environment |= {"DATABASE_URL": "", "DATABASE_URL_FILE": str(tmp_path / "url")}
+    environment |= {"EMAIL_URL_FILE": str(tmp_path / "mail")}
+    [fallbacks, user, host, *found] = shown(
+        "SECRET_KEY_FALLBACKS",
+        "DATABASES['default']['USER']",
+        "EMAIL_HOST",
+        *(name for name in values if name != "SECRET_KEY_FALLBACKS"),
+        **environment,
+    )
+    assert fallbacks == repr(["a" * 60, "b" * 60])
+    assert (user, host) == ("'somebody'", "'mail.example.com'")
+    assert found == [repr(values[name]) for name in values if name != "SECRET_KEY_FALLBACKS"]
+
+
+def test_the_scheme_that_a_client_claims_is_believed_of_a_proxy_alone():
+    name = "SECURE_PROXY_SSL_HEADER"
+    assert shown(name) == ["None"]
+    assert shown(name, TRUSTED_PROXY_COUNT="1") == [repr(("HTTP_X_FORWARDED_PROTO", "https"))]
+
+
+def test_https_is_demanded_of_this_host_alone_unless_told_otherwise():
+    names = (
+        "SECURE_SSL_REDIRECT",
+        "SECURE_HSTS_SECONDS",
+        "SECURE_HSTS_INCLUDE_SUBDOMAINS",
+        "SECURE_HSTS_PRELOAD",
+    )
+    assert shown(*names) == ["True", "31536000", "False", "False"]
+    assert shown(*names, DEBUG="1") == ["False", "0", "False", "False"]
+    wanted = {"HSTS_INCLUDE_SUBDOMAINS": "true", "HSTS_PRELOAD": "true", "SSL_REDIRECT": "false"}
+    assert shown(*names, **wanted) == ["False", "31536000", "True", "True"]
 
 
 def test_the_key_of_clerk_may_be_missing():
@@ -76,6 +159,34 @@ def test_health(client):
     ready = Client().get("/readyz/")
     assert ready.status_code == 200
     assert b"database: ok\nmigrations: ok\nopen attempts: 0" in ready.content
+
+
+@pytest.mark.django_db
+def test_health_is_answered_by_address_over_plain_http(settings):
+    """A load balancer knows neither the host nor the certificate."""
+    settings.ALLOWED_HOSTS, settings.SECURE_SSL_REDIRECT = ["cascade.example.com"], True
+    for path in ("/healthz/", "/readyz/"):
+        assert Client().get(path, headers={"Host": "10.0.0.7:8000"}).status_code == 200
+        assert Client().post(path, headers={"Host": "10.0.0.7:8000"}).status_code == 405
+    assert Client().get("/admin/", headers={"Host": "10.0.0.7:8000"}).status_code == 400
+
+
+@pytest.mark.django_db
+def test_readiness_reads_no_file_and_asks_few_questions(django_assert_max_num_queries):
+    Client().get("/readyz/")
+    with django_assert_max_num_queries(12), mock.patch("builtins.open", side_effect=AssertionError):
+        assert Client().get("/readyz/").status_code == 200
+
+
+@pytest.mark.django_db
+def test_an_unapplied_migration_is_not_ready():
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'users' AND name LIKE '0015%'")
+    ready = Client().get("/readyz/")
+    assert (ready.status_code, ready.content) == (
+        503,
+        b"migrations: not applied, run manage.py migrate\n",
+    )
 
 
 @pytest.mark.django_db(transaction=True)

@@ -14,9 +14,10 @@ from django.utils import timezone
 from sandbox import Sandbox
 from tests.support.commands import run
 from tests.support.factories import BuilderUserFactory, change_here, linked
-from users.clerk import ClerkUser, Pace, clerk
+from users.clerk import ClerkUser, clerk
 from users.errors import BulkRefused, ClerkError
 from users.models import BulkRun, ClerkAccount
+from users.slots import shared_pace
 from users.sync.mirror import scan as scanning
 from users.sync.mirror import store
 
@@ -26,7 +27,7 @@ DAY = 86_400_000
 
 
 def scan(**options) -> scanning.Scan:
-    return scanning.scan(clerk().paced(Pace(1000)), **options)
+    return scanning.scan(clerk().paced(shared_pace(1000)), **options)
 
 
 def fill(sandbox: Sandbox, count: int) -> list[str]:

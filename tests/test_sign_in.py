@@ -53,7 +53,8 @@ def test_a_sign_in_stands_in_the_journal_and_in_the_log(sam, caplog):
     event = SignInEvent.objects.get()
     assert (event.step, event.outcome, event.user) == (Step.PASSWORD, Outcome.SIGNED_IN, sam)
     assert (event.account, event.address) == ("sam", HOME)
-    assert "Password: Signed in (account sam, address 203.0.113.7)" in caplog.text
+    assert f"Password: Signed in (sign-in {event.pk}, user {sam.pk})" in caplog.text
+    assert HOME not in caplog.text
 
 
 def test_forty_wrong_passwords_cost_five_hashes_and_lock_the_right_one_out(sam, caplog):

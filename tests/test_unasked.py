@@ -29,6 +29,7 @@ from tests.support.patience import PATIENCE
 from tests.support.user_list import LIST, shown
 from users.clerk import Pace
 from users.models import BulkRun, ClerkAccount, EventCheck, WebhookDelivery
+from users.slots import shared_pace
 from users.sync.bulk import nightly
 from users.sync.bulk.lock import one_at_a_time
 from users.sync.mirror import newest
@@ -480,13 +481,12 @@ def test_the_worker_keeps_the_rate_limit(sandbox, settings, monkeypatch):
     settings.CLERK_RATE_LIMIT = 50.0
     rates = []
 
-    class Noted(Pace):
-        def __init__(self, rate: float) -> None:
-            rates.append(rate)
-            super().__init__(100_000.0)
+    def noted(rate: float) -> Pace:
+        rates.append(rate)
+        return shared_pace(100_000.0)
 
-    monkeypatch.setattr(nightly, "Pace", Noted)
-    monkeypatch.setattr(newest, "Pace", Noted)
+    monkeypatch.setattr(nightly, "shared_pace", noted)
+    monkeypatch.setattr(newest, "shared_pace", noted)
     sandbox.add_user(email="a@example.com")
     the_worker_runs()
     assert rates == pytest.approx([45.0, 5.0])

@@ -833,6 +833,46 @@ class BulkRow(models.Model):
         return f"{self.run_id}/{self.position} {self.label}"
 
 
+class AlertKind(models.TextChoices):
+    """What the people in ALERT_EMAILS are told of."""
+
+    ATTEMPT = "attempt", "A change is pending for over an hour"
+    EVENTS = "events", "Events are missing"
+    SCAN = "scan", "The scan failed"
+    WORKER = "worker", "No worker is running"
+
+
+class Alert(models.Model):
+    """Something that needs people and was mailed. The row goes when the end was mailed, too."""
+
+    kind = models.CharField(primary_key=True, max_length=20, choices=AlertKind.choices)
+    mailed_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(AlertKind(self.kind).label)
+
+
+class ClerkRate(models.Model):
+    """The next free slot of Clerk's rate limit, for bulk work of all processes; one row.
+
+    A pause after a 429 moves it into the future (`users.slots`).
+    """
+
+    id = models.SmallAutoField(primary_key=True)
+    next_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "rate of requests to Clerk"
+        default_permissions = ()
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="clerkrate_one_row")]
+
+    def __str__(self) -> str:
+        return f"next at {self.next_at}"
+
+
 class ApiUse(models.Model):
     """The number of API requests of one person, or one address, in one window.
 

@@ -14,7 +14,7 @@ from procrastinate.contrib.django import app
 from procrastinate.jobs import Status
 
 from users import throttle
-from users.sync import maintenance
+from users.sync import alerts, maintenance, retention
 from users.sync.bulk import nightly
 from users.sync.inbound import deliveries
 from users.sync.mirror import newest
@@ -30,8 +30,8 @@ def run_upkeep(timestamp: int) -> None:
     The queueing lock keeps jobs from piling up behind a slow one.
     """
     report = maintenance.run()
-    for note in report.notes:
-        logger.info("%s", note)
+    if report.notes:  # they name people; the journal and the accounts have them
+        logger.info("%s things were done or need people", len(report.notes))
     if report.left:
         logger.warning("%s changes or events are still unfinished", report.left)
 
@@ -48,11 +48,25 @@ def keep_mirror_current(timestamp: int) -> None:
     newest.look_if_due()
 
 
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="alerts")
+def mail_alerts(timestamp: int) -> None:
+    """Mail what needs people, every minute. It is a job of its own: the others may be slow."""
+    alerts.check()
+
+
 @app.periodic(cron="17 3 * * *")
 @app.task(queueing_lock="forget")
 def forget_old_deliveries(timestamp: int) -> None:
     """Delete old webhook deliveries, once a night."""
     deliveries.forget_old()
+
+
+@app.periodic(cron="31 3 * * *")
+@app.task(queueing_lock="erase")
+def erase_old_names(timestamp: int) -> None:
+    """Erase names and addresses that are older than KEEP_MONTHS, once a night."""
+    retention.erase_old()
 
 
 @app.periodic(cron="*/10 * * * *")

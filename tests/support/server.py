@@ -17,9 +17,15 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def serving(
-    application: str = "cascade.wsgi", *, threads: int = 16, **environment: str
+    application: str = "cascade.wsgi",
+    *,
+    threads: int | None = 16,
+    workers: int | None = 1,
+    **environment: str,
 ) -> Iterator[int]:
     """Start a server on the database that this process uses, and yield its port.
+
+    None, and all other settings, are those of `gunicorn.conf.py`.
 
     Raises `RuntimeError` if the server does not start.
     """
@@ -29,8 +35,9 @@ def serving(
     url = f"postgres://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
     server = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "gunicorn", application,
-         "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread", "--threads", str(threads),
-         "--log-level", "error"],
+         "--bind", f"127.0.0.1:{port}", "--access-logfile", os.devnull, "--log-level", "error",
+         *(["--workers", str(workers)] if workers else []),
+         *(["--threads", str(threads)] if threads else [])],
         cwd=ROOT,
         env={**os.environ, "DATABASE_URL": url, **environment},
     )  # fmt: skip

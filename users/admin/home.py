@@ -12,6 +12,7 @@ from users.admin.again import again_url
 from users.admin.base import opens_users
 from users.admin.wanted import wanted_of
 from users.models import Agreement, ClerkAccount, Status, SyncAttempt
+from users.sync.mirror import worker
 from users.sync.mirror.health import status
 from users.sync.outbound import pending
 from users.sync.services import unseen
@@ -46,6 +47,7 @@ def boxes(request: HttpRequest) -> dict[str, Any]:
     return {
         "told": _told(request) if may_view else [],
         "mirror": status() if may_view else None,
+        "worker": worker.status() if may_view else None,
         "doubts": list(_doubts()[:MOST]) if may_view else [],
         "accounts_in_doubt": (
             ClerkAccount.objects.exclude(note="").count()

@@ -14,6 +14,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
+from structlog.contextvars import bind_contextvars
 
 from cascade.addresses import client_of
 from users import bodies, throttle
@@ -70,7 +71,7 @@ def endpoint(
             except Rejected as error:
                 rejected = error
             except (DatabaseError, InterfaceError) as error:
-                logger.error("The database failed at %s: %s", request.path, error)
+                logger.error("The database failed: %s", error)
                 connection.close()
                 text = "The database is not available. Wait a minute and reload."
                 rejected = Rejected(503, text, headers={"Retry-After": "30"})
@@ -94,6 +95,7 @@ def _asked(request: HttpRequest) -> Asked:
     except session_tokens.NotSignedIn as error:
         logger.info("A request without a valid session: %s", error.reason)
         raise Rejected(401, str(error), headers={"WWW-Authenticate": "Bearer"}) from None
+    bind_contextvars(actor=clerk_id)
     _throttle(f"person {clerk_id}", PER_PERSON)
     return Asked(Caller(clerk_id), _body_of(request))
 

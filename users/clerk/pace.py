@@ -1,4 +1,8 @@
-"""The rate limiter of bulk work: it stays within Clerk's limits and leaves room for the forms."""
+"""The rate limiter of bulk work: it stays within Clerk's limits and leaves room for the forms.
+
+All processes and hosts take slots from one source (`Slots`), a quarter of a second's worth at a
+time. Forms take none and never wait.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,52 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from typing import Protocol
 
 USER_WRITES, USER_SECONDS = 10, 10.0
 """Clerk accepts 10 writes in 10 seconds for one user."""
 KEPT_USERS = 5000
 BULK_SHARE = 0.9
 """The share of `CLERK_RATE_LIMIT` for bulk work. The rest is for people who use the forms."""
+LEASE_SECONDS = 0.25
+"""A process leases the slots of this time at once. It learns of a pause with its next lease."""
 MADE_UP_FOR = 0.5
 """Burst allowance in seconds. The average rate stays the same; Clerk counts over ten seconds."""
 
 
-class Pace:
-    """One rate limiter for all threads: `rate` requests a second, evenly spaced.
+class Slots(Protocol):
+    """The slots that all processes share."""
 
-    It also keeps Clerk's limit for each user. After a 429 all threads pause for as long as Clerk
+    def lease(self, count: int) -> list[float]:
+        """Take the next free slots; return in how many seconds each of them is."""
+
+    def pause(self, seconds: float) -> None:
+        """Let no slot be earlier than `seconds` from now, for anybody."""
+
+
+class Pace:
+    """One rate limiter for all threads: at most `rate` requests a second, in slots of `slots`.
+
+    It also keeps Clerk's limit for each user. After a 429 everybody pauses for as long as Clerk
     says. A `sleep` that returns True ends the wait.
     """
 
     def __init__(
         self,
         rate: float,
+        slots: Slots,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], bool | None] = time.sleep,
     ) -> None:
         self._interval = 1.0 / rate
+        self._at_once = max(1, int(rate * LEASE_SECONDS))
+        self._slots = slots
+        self._leased: deque[float] = deque()
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._next = clock()
+        self._next = clock() - MADE_UP_FOR
         self._writes: dict[str, deque[float]] = defaultdict(deque)
 
     def wait(self, user_id: str = "") -> None:
@@ -43,32 +64,46 @@ class Pace:
         Give `user_id` for a write to a user.
         """
         with self._lock:
-            place = max(self._clock() - MADE_UP_FOR, self._next)
-            self._next = place + self._interval
+            slot = self._take()
             if user_id:
-                place = self._free_for(user_id, place)
-        self._sleep_until(place)
+                slot = self._free_for(user_id, slot)
+        self._sleep_until(slot)
 
     def count(self) -> None:
-        """Count a request that is sent without waiting for a slot. The next one waits longer."""
+        """Count a request that is sent without waiting for its slot. The next one waits longer."""
         with self._lock:
-            self._next += self._interval
+            self._take()
 
     def pause(self, seconds: float) -> None:
-        """Let no thread send anything for `seconds`."""
+        """Let nobody send anything for `seconds`: no thread, no other process, no other host."""
         with self._lock:
+            self._slots.pause(seconds)
+            self._leased.clear()
             self._next = max(self._next, self._clock() + seconds)
 
-    def _free_for(self, user_id: str, place: float) -> float:
+    def _take(self) -> float:
+        """Return the time of the next slot. Slots that were not used in time are lost."""
+        oldest = self._clock() - MADE_UP_FOR
+        while self._leased and self._leased[0] < oldest:
+            self._leased.popleft()
+        if not self._leased:
+            slots = self._slots.lease(self._at_once)
+            now = self._clock()
+            self._leased.extend(now + seconds for seconds in slots)
+        slot = max(self._leased.popleft(), self._next, oldest)
+        self._next = slot + self._interval
+        return slot
+
+    def _free_for(self, user_id: str, slot: float) -> float:
         if len(self._writes) > KEPT_USERS:
-            self._forget(place - USER_SECONDS)
+            self._forget(slot - USER_SECONDS)
         writes = self._writes[user_id]
-        while writes and writes[0] <= place - USER_SECONDS:
+        while writes and writes[0] <= slot - USER_SECONDS:
             writes.popleft()
         if len(writes) >= USER_WRITES:
-            place = writes[-USER_WRITES] + USER_SECONDS
-        writes.append(place)
-        return place
+            slot = writes[-USER_WRITES] + USER_SECONDS
+        writes.append(slot)
+        return slot
 
     def _forget(self, before: float) -> None:
         """Forget users without recent writes: a run may write to a hundred thousand users."""

@@ -24,6 +24,7 @@ from requests.adapters import BaseAdapter
 from users.clerk.answers import http_date
 from users.clerk.clock import Call
 from users.clerk.deadline import Deadline
+from users.clerk.metrics import observed
 from users.errors import ClerkUnknown, ClerkUnreachable
 
 MAX_ANSWER = 50 * 2**20
@@ -64,6 +65,12 @@ class DeadlineTransport(httpx.BaseTransport):
 
         Raises `ClerkUnreachable` if nothing was sent, and `ClerkUnknown` if it may have been sent.
         """
+        with observed(request.method, str(request.url)) as sent:
+            response = self._send(request)
+            sent.status = str(response.status_code)
+        return response
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
         call = Call()
         try:
             answer = self._pool.handle_request(

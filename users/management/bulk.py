@@ -14,7 +14,7 @@ from django.core.management.base import CommandParser
 from django.db import transaction
 from rich.table import Table
 
-from users.clerk import Pace, clerk
+from users.clerk import clerk
 from users.errors import BulkRefused
 from users.management import report
 from users.management.command import Interrupted, JsonCommand
@@ -28,6 +28,7 @@ from users.management.options import (
 )
 from users.management.terminal import print_table, watching
 from users.models import BulkRun, OperationKind, RowStatus
+from users.slots import shared_pace
 from users.sync.bulk import files, plan_file, undo
 from users.sync.bulk import run as runs
 from users.sync.bulk.choosing import Choice
@@ -365,7 +366,7 @@ def refresh(stderr: Any, *, rate: float, accept_missing: bool, quiet: bool = Fal
     """
     with watching("Looking at Clerk's users", stderr, quiet=quiet) as tell:
         seen = scan(
-            clerk().paced(Pace(rate)),
+            clerk().paced(shared_pace(rate)),
             on_page=lambda seen: tell(seen, 0, ""),
             accept_missing=accept_missing,
             reconcile=False,  # planning must not change rows

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 
 from django.apps import apps
 from django.conf import settings
 from django.db import DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import Max, Q
 from django.db.models.functions import Now
 from django.utils import timezone
-from procrastinate.contrib.django.models import (
-    ProcrastinateJob,
-    ProcrastinatePeriodicDefer,
-    ProcrastinateWorker,
-)
 from standardwebhooks import Webhook
 
 from users.clerk import Clerk, Deadline, clerk, signatures
@@ -35,14 +29,13 @@ from users.models import (
 from users.sync.bulk.plan import counted
 from users.sync.bulk.run import bring_up_to_date, resume_command
 from users.sync.messages import age
-from users.sync.mirror import instance, report
+from users.sync.mirror import instance, report, worker
 from users.sync.mirror.health import Events, MirrorStatus, status
 from users.sync.mirror.report import Kind
 
 CLOCK, CLOCK_AT_MOST = timedelta(seconds=60), timedelta(minutes=5)
 """Clock differences: the first is a warning; above the second, Clerk's events are refused."""
 OPEN_FOR = timedelta(minutes=5)
-WORKER_SILENT = timedelta(minutes=2)
 OLDEST_POSTGRESQL = 14
 
 
@@ -314,21 +307,14 @@ def _deliveries() -> Findings:
 
 
 def _worker() -> Findings:
-    """Check that a worker is running, or say when one ran last.
-
-    A worker that stopped normally leaves no heartbeat, and successful jobs are deleted. But the
-    time of the last periodic job stays in the tables.
-    """
-    now = timezone.now()
-    alive = ProcrastinateWorker.objects.filter(last_heartbeat__gt=now - WORKER_SILENT).count()
-    due = Q(scheduled_at=None) | Q(scheduled_at__lte=now)
-    jobs = counted(ProcrastinateJob.objects.filter(due, status="todo").count(), "waiting job")
-    if alive:
-        yield _ok("Worker", f"{alive} at work; {jobs}.")
+    """Check that a worker is running, or say when one ran last."""
+    workers = worker.status()
+    jobs = counted(workers.waiting, "waiting job")
+    if workers.alive:
+        yield _ok("Worker", f"{workers.alive} at work; {jobs}.")
         return
-    at = ProcrastinatePeriodicDefer.objects.aggregate(at=Max("defer_timestamp"))["at"]
-    last = datetime.fromtimestamp(at, UTC) if at else None
-    ran = f"the last round was {age(now - last)} ago" if last else "no round is known"
+    last = workers.last_round_at
+    ran = f"the last round was {age(timezone.now() - last)} ago" if last else "no round is known"
     meaning = (
         f"None is at work ({ran}); {jobs}. "
         "Nothing is resolved, sent or tried again in the background."

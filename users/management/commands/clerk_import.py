@@ -6,10 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from users.clerk import Pace, clerk
+from users.clerk import clerk
 from users.errors import BulkRefused
 from users.management.bulk import BulkCommand
 from users.management.options import add_defaults, call_rate, defaults_of
+from users.slots import shared_pace
 from users.sync.bulk.accounts import INCLUDED, AccountChoice, plan_import
 from users.sync.bulk.plan import Plan
 
@@ -66,7 +67,7 @@ class Command(BulkCommand):
             choice,
             defaults=defaults_of(options),
             keep_ids=options["keep_ids"],
-            client=clerk().paced(Pace(call_rate(options["rate"]))),
+            client=clerk().paced(shared_pace(call_rate(options["rate"]))),
         )
 
 

@@ -1,4 +1,4 @@
-"""Allow one bulk command at a time, as two would use Clerk's rate limit twice."""
+"""Allow one bulk command at a time: each would make the other one wait for Clerk's rate limit."""
 
 from __future__ import annotations
 

@@ -8,9 +8,10 @@ from datetime import datetime, time, timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from users.clerk import BULK_SHARE, Pace, clerk
+from users.clerk import BULK_SHARE, clerk
 from users.errors import BulkRefused, ClerkError
 from users.models import BulkRun, ClerkAccount, EventCheck
+from users.slots import shared_pace
 from users.sync.bulk.lock import one_at_a_time
 from users.sync.mirror import scan
 
@@ -61,6 +62,6 @@ def _last_time(at: time, now: datetime) -> datetime:
 
 def _scan() -> None:
     try:
-        scan.scan(clerk().paced(Pace(settings.CLERK_RATE_LIMIT * BULK_SHARE)))
+        scan.scan(clerk().paced(shared_pace(settings.CLERK_RATE_LIMIT * BULK_SHARE)))
     except (BulkRefused, ClerkError) as failure:  # the run holds the reason
         logger.warning("The scan of Clerk's users failed: %s", failure)

@@ -20,6 +20,7 @@ from users.changes import changes_of
 from users.clerk import Pace
 from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun, OperationKind, RowStatus, RunStatus, Status
+from users.slots import shared_pace
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, results, rows
 from users.sync.bulk.attempts import follow_attempts
@@ -237,7 +238,7 @@ def carry_out(
 
     Raises `BulkRefused` when the lock was lost, and `DatabaseError`; the run can be resumed.
     """
-    rate_limiter = Pace(rate, sleep=stop.wait)
+    rate_limiter = shared_pace(rate, sleep=stop.wait)
     message = "It could not go on."
     try:
         with Workers(rate_limiter) as workers:

@@ -22,9 +22,10 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from users.clerk import BULK_SHARE, Clerk, ClerkUser, Deadline, Pace, UserPage, clerk
+from users.clerk import BULK_SHARE, Clerk, ClerkUser, Deadline, UserPage, clerk
 from users.errors import ClerkError, ClerkUnknown
 from users.models import BulkRun, ClerkAccount, EventCheck, WebhookDelivery
+from users.slots import shared_pace
 from users.sync.inbound.reconcile import reconcile_due
 from users.sync.mirror import instance, scan, store
 
@@ -65,8 +66,8 @@ def look_if_due() -> None:
     if check is None:
         return
     try:
-        # Use the share of the rate limit that bulk work leaves.
-        client = clerk().paced(Pace(settings.CLERK_RATE_LIMIT * (1 - BULK_SHARE)))
+        # Slowly: a bulk run at the same time should hardly notice.
+        client = clerk().paced(shared_pace(settings.CLERK_RATE_LIMIT * (1 - BULK_SHARE)))
         found = _look(client, known_until=max(check.checked_at or FIRST, last_scan.started_at))
     except ClerkError as error:
         logger.warning("The newest changes could not be read from Clerk: %s", error.summary)

@@ -89,6 +89,11 @@ def find(kinds: Sequence[Kind] = ()) -> Iterator[Difference]:
         )
 
 
+def counts() -> dict[str, int]:
+    """Count the differences of each kind."""
+    return {kind.value: _QUERIES[kind]().order_by().count() for kind in Kind}
+
+
 def statement(kinds: Sequence[Kind] = ()) -> QuerySet[Any, Any]:
     """Build one statement for all differences, with a part for each kind."""
     parts = [_rows_of(kind) for kind in Kind if not kinds or kind in kinds]

@@ -5,6 +5,7 @@ Every new change that is sent to Clerk goes this way (docs/decisions.md).
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from structlog.contextvars import bound_contextvars
 
 from users.clerk import Deadline, clerk
 from users.errors import ChangeFailed, ClerkError, NotKnown, Refused, Repeated
@@ -45,6 +47,8 @@ from users.sync.outbound.exchange import (
 )
 
 __all__ = ["Gateway", "Saved", "dual_write", "refuse"]
+
+logger = logging.getLogger(__name__)
 
 
 def dual_write(
@@ -142,7 +146,7 @@ class _Write:
         return Saved(written, attempt)
 
     def on_both_sides(self) -> Saved:
-        """Record the attempt, make the change, and resolve the attempt if that failed."""
+        """Record the attempt, and make the change."""
         try:
             self.gateway()
         except ClerkError as error:
@@ -153,15 +157,23 @@ class _Write:
         checkpoints.reach(checkpoints.BEFORE_ATTEMPT)
         attempt = journal.record(self.operation, deadline=self.deadline, **self.origin)
         self.attempt = attempt
+        with bound_contextvars(attempt=attempt.pk):
+            return self._resolved(attempt)
+
+    def _resolved(self, attempt: SyncAttempt) -> Saved:
+        """Make the recorded change, and resolve its attempt if that failed."""
         checkpoints.reach(checkpoints.AFTER_ATTEMPT)
         try:
-            return self._resolving_first(lambda: self._exchange(attempt))
+            saved = self._resolving_first(lambda: self._exchange(attempt))
+            _log_end(attempt)
+            return saved
         except ClerkError as error:
             failure = refusal_of(self.operation, error, self.gateway, self.deadline)
         except ChangeFailed as failed:
             failure = failed
         holders.name_holder(failure, self.operation)
         self._resolve_failed(attempt, failure)
+        _log_end(attempt)
         raise failure
 
     def _exchange(self, attempt: SyncAttempt) -> Saved:
@@ -217,6 +229,16 @@ class _Write:
                     journal.leave_pending(attempt, **details)
         else:
             journal.resolve(attempt, _status_of(failure), **details)
+
+
+def _log_end(attempt: SyncAttempt) -> None:
+    """Log how a change ended, without its values."""
+    extra = {
+        "operation": attempt.operation,
+        "outcome": attempt.status,
+        "trace_id": attempt.trace_id,
+    }
+    logger.info("A change ended as %s", attempt.status, extra=extra)
 
 
 def _status_of(failure: ChangeFailed) -> Status:

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from users.admin.again import again_url
 from users.admin.base import opens_users
-from users.admin.wanted import wanted_of
+from users.admin.wanted import groups_of, wanted_of
 from users.models import Agreement, ClerkAccount, Status, SyncAttempt
 from users.sync.mirror.health import status
 from users.sync.outbound import pending
@@ -66,13 +66,14 @@ def _doubts() -> QuerySet[Agreement]:
 
 
 def _told(request: HttpRequest) -> list[Told]:
-    attempts = unseen.with_group(unseen.of(request.user)).select_related("user")
+    attempts = unseen.of(request.user).select_related("user").order_by("-id")[:MOST]
+    groups = groups_of(attempts)
     return [
         Told(
             attempt,
-            wanted_of(attempt),
+            wanted_of(attempt, groups),
             attempt.user.get_absolute_url() if attempt.user else "",
             again_url(request, attempt) if attempt.status != Status.APPLIED else "",
         )
-        for attempt in attempts.order_by("-id")[:MOST]
+        for attempt in attempts
     ]

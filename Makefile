@@ -4,7 +4,7 @@ PORT ?= 8000
 SANDBOX_PORT ?= 8001
 BIN := .venv/bin/python
 
-.PHONY: install lock demo test lint browser pgbouncer bench campaign
+.PHONY: install lock demo test lint browser pgbouncer bench campaign screenshots
 
 install: .venv/installed
 
@@ -48,6 +48,11 @@ pgbouncer:
 	@test -x /usr/sbin/pgbouncer || command -v pgbouncer >/dev/null || \
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq pgbouncer >/dev/null; } || \
 	  { echo "Install pgbouncer (package pgbouncer): one test stands behind it."; exit 1; }
+
+# A picture of each state of the desk: light and dark, desk and phone.
+screenshots: install browser
+	@SCREENSHOTS=$(CURDIR)/screenshots $(BIN) -m pytest -q tests/test_screens.py
+	@echo "See screenshots/."
 
 bench: install
 	@DEBUG=1 $(BIN) -W ignore -m bench.save

@@ -18,13 +18,14 @@ from django.utils.encoding import punycode
 from django.utils.html import format_html
 from django.utils.http import urlencode
 
-from users.errors import ChangeFailed, Conflict, FieldConflict
+from users.errors import ChangeFailed, Conflict, EmailGuarded, FieldConflict
 from users.models import BuilderUser
 from users.validation import clean_email, clean_name, clean_roles
 from users.version import UnreadableToken, base_of, same, value_of, values_of, version_of
 
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
 GONE_GROUP = "a group that was deleted"
+CHANGE_EMAIL = "To change it, use “Change email” below."
 NO_CHOICE = "---------"
 _NO_LINE_BREAKS = str.maketrans("", "", "\r\n")
 
@@ -228,9 +229,22 @@ class ChangeForm(BuilderUserForm):
         if isinstance(context.failure, Conflict):
             self.conflicts = self._conflicts(context.failure)
             self._show_stored()
+        if self.stored.linked:
+            self.fields["name"].help_text = "A new name is saved in Clerk too."
         self._offer_unknown_values()
         self._withhold()
         self.untouched = self._untouched()
+        self._guard_email()
+
+    def _guard_email(self) -> None:
+        """Make the email of a linked user read-only: it has a page of its own."""
+        if not self.stored.linked or (self.is_bound and "email" not in self.untouched):
+            return
+        email = self.fields["email"]
+        email.widget.attrs["readonly"] = True
+        email.help_text = " ".join(
+            ["This email is how they sign in.", self.context.email_refused or CHANGE_EMAIL]
+        )
 
     def _fill_in_locked(self) -> None:
         """Give locked fields their opening values: a browser does not send a disabled field."""
@@ -362,7 +376,7 @@ class ChangeForm(BuilderUserForm):
         If this person may not open that page, say why instead.
         """
         super().show_failure(failure)
-        if failure.code != "email_guarded":
+        if not isinstance(failure, EmailGuarded):
             return
         if self.context.email_refused:
             self.add_error("email", ValidationError(self.context.email_refused))

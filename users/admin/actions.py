@@ -35,12 +35,19 @@ class Copy:
     run: Callable[..., Result]
     kinds: Mapping[str, OperationKind]
     done: str
+    label: str
+    asks_first: Mapping[str, str]
+    """Says what the copy does to the sign-in, by field. Other fields are copied at once."""
 
 
 COPIES = (
-    Copy("push", transfer.push, PUSHES, "The {field} was copied to Clerk."),
-    Copy("pull", transfer.pull, PULLS, "The {field} was copied from Clerk."),
-)
+    Copy(
+        "push", transfer.push, PUSHES, "The {field} was copied to Clerk.", "Copy to Clerk",
+        {"email": "Clerk takes the address that is stored here. From then on the person signs in "
+                  "with {user.email}; the address that Clerk has now stops working."},
+    ),
+    Copy("pull", transfer.pull, PULLS, "The {field} was copied from Clerk.", "Copy from Clerk", {}),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -227,12 +234,16 @@ class AccountActions:
     def copy_view(
         self, request: HttpRequest, object_id: str, field: str, copy: Copy
     ) -> HttpResponse:
-        """Copy one field to Clerk or from Clerk, for a button of the panel."""
+        """Copy one field to Clerk or from Clerk. Ask first if that changes the sign-in."""
         if field not in copy.kinds:
             raise Http404
         user = self.pages.user_of_page(request, object_id, copy.kinds[field], wanted={field: None})
         if user is None:
             return self.pages.missing(request, object_id)
+        if request.method != "POST" and field in copy.asks_first:
+            effect = copy.asks_first[field].format(user=user)
+            context = {"action": {"label": copy.label, "effect": effect, "danger": True}}
+            return self.pages.render(request, user, copy.label, "action.html", context)
         if request.method == "POST":
             try:
                 result = copy.run(user, actor=request.user, field=field, token=token_of(request))

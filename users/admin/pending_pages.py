@@ -98,4 +98,4 @@ class PendingPages:
             **panel_of(request, stored, may_change=may_change),
             "refresh_failure": failure,
         }
-        return TemplateResponse(request, "admin/users/builderuser/clerk_panel.html", context)
+        return TemplateResponse(request, "admin/users/builderuser/refreshed.html", context)

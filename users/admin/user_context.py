@@ -10,27 +10,39 @@ from django.http import HttpRequest
 from users.admin.account_pages import CHANGES_OF_EMAIL
 from users.admin.actions import PULLS, PUSHES, actions_for
 from users.admin.clerk_panel import doubt_of, panel
+from users.admin.timeline import timeline_of
 from users.admin.user_pages import why_not
 from users.admin.wanted import groups_of, wanted_of
 from users.models import BuilderUser, OperationKind, SyncAttempt
 from users.sync.access import permissions
 from users.sync.actors import author_of
+from users.sync.mirror.overview import state_of
 from users.sync.operations import from_attempt
 from users.sync.outbound import pending
 from users.sync.services import invitations
 
 
-def context_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> dict[str, Any]:
+def context_of(
+    request: HttpRequest, user: BuilderUser, *, may_change: bool, may_delete: bool
+) -> dict[str, Any]:
     """Return the context of the templates beside the form. `user` is as stored now."""
+    opens_changes = request.user.has_perm("users.view_syncattempt")
     return {
         **panel_of(request, user, may_change=may_change),
+        "state": state_of(user),
+        "timeline": timeline_of(user, linked=opens_changes),
+        "danger_actions": [
+            (action, url) for action, url in actions_for(request, user) if action.danger
+        ],
+        "may_delete": may_delete,
+        "show_delete": False,  # the danger zone has the link
         "pending_attempts": _pending_of(user),
         "why_not_discard": _why_not_discard(request, user),
     }
 
 
 def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> dict[str, Any]:
-    """Return the context of the panel."""
+    """Return the context of the panel and of the sign-in."""
     return {
         "stored": user,
         "panel": panel(user),
@@ -47,7 +59,9 @@ def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> di
         "may_change_email": not why_not(request, user, *CHANGES_OF_EMAIL),
         "may_set_password": permissions.may(request.user, OperationKind.SET_PASSWORD, user),
         "dashboard": settings.CLERK_DASHBOARD_URL,
-        "account_actions": actions_for(request, user),
+        "sign_in_actions": [
+            (action, url) for action, url in actions_for(request, user) if not action.danger
+        ],
         "may_link": permissions.may(request.user, OperationKind.LINK, user),
         "invitation": invitations.open_of(user),
         "may_invite": permissions.may(request.user, OperationKind.INVITE, user),

@@ -30,6 +30,9 @@ from users.sync.access import permissions
 from users.sync.outbound import pending
 from users.sync.services import invitations, unseen, users
 
+SIGN_IN = ("email", "account")
+"""The fields of the form that are about the sign-in."""
+
 
 @dataclass
 class SaveContext:
@@ -117,6 +120,13 @@ class UserFormAdmin(UserAdmin):
             return [*FIELDS, "version"]
         return linked_where_allowed(self, request, FIELDS)
 
+    def get_fieldsets(self, request: HttpRequest, obj: BuilderUser | None = None) -> Any:
+        """Show who the person is beside how they sign in."""
+        fields = self.get_fields(request, obj)
+        sign_in = [name for name in fields if name in SIGN_IN]
+        profile = [name for name in fields if name not in SIGN_IN]
+        return [("Profile", {"fields": profile}), ("Sign-in", {"fields": sign_in})]
+
     def save_model(self, request: HttpRequest, obj: BuilderUser, form: Any, change: bool) -> None:
         """Save through the services, which write to Clerk first and then to the database.
 
@@ -148,7 +158,10 @@ class UserFormAdmin(UserAdmin):
             stored = get_object_or_404(self.get_queryset(request), pk=obj.pk)
             context |= {
                 **context_of(
-                    request, stored, may_change=self.has_change_permission(request, stored)
+                    request,
+                    stored,
+                    may_change=self.has_change_permission(request, stored),
+                    may_delete=self.has_delete_permission(request, stored),
                 ),
                 "again": _edit_again(request, stored) if request.method == "GET" else None,
                 "conflict_rows": form.conflict_rows() if isinstance(form, ChangeForm) else [],

@@ -4,7 +4,7 @@ PORT ?= 8000
 SANDBOX_PORT ?= 8001
 BIN := .venv/bin/python
 
-.PHONY: install lock demo test lint audit browser pgbouncer nginx bench campaign
+.PHONY: install lock demo test lint audit browser pgbouncer nginx bench campaign screenshots
 
 install: .venv/installed
 
@@ -61,6 +61,11 @@ nginx:
 	@test -x /usr/sbin/nginx || command -v nginx >/dev/null || \
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; } || \
 	  echo "No nginx (package nginx-light): the tests behind it are skipped."
+
+# A picture of each state of the desk: light and dark, desk and phone.
+screenshots: install browser
+	@SCREENSHOTS=$(CURDIR)/screenshots $(BIN) -m pytest -q tests/test_screens.py
+	@echo "See screenshots/."
 
 bench: install
 	@DEBUG=1 $(BIN) -W ignore -m bench.save

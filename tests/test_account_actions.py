@@ -218,7 +218,7 @@ class TestPanel:
         user = linked(sandbox)
         change_here(user, name="Mary Ann Jones")
         client.post(reverse("admin:users_builderuser_refresh", args=[user.pk]))
-        assert "Differs" in text_of(client.get(page_of(user)))
+        assert "Doesn't match" in text_of(client.get(page_of(user)))
         before = stored(user)
         client.post(reverse("admin:users_builderuser_push", args=[user.pk, "name"]))
         assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
@@ -257,7 +257,7 @@ class TestPanel:
         sandbox.edit(user.clerk_id, last_name="Jones", email="new@example.com")
         client.post(reverse("admin:users_builderuser_refresh", args=[user.pk]))
         assert (stored(user).name, stored(user).email) == ("Mary Ann Jones", "new@example.com")
-        assert "Differs" not in text_of(client.get(page_of(user)))
+        assert "Doesn't match" not in text_of(client.get(page_of(user)))
         attempt = SyncAttempt.objects.get()
         assert (attempt.operation, attempt.status) == ("follow", "applied")
         assert sandbox.writes() == []

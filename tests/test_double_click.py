@@ -472,7 +472,7 @@ def test_a_real_double_click_sends_one_change(page, sandbox):
     sandbox.clear_faults()
     page.get_by_text("Saved here and in Clerk.").wait_for()
     assert page.url.endswith(page_of(user)), "the name of the clicked button was sent"
-    assert {"_save: Save, disabled", "_continue: Saving…, disabled"} <= set(shown)
+    assert {"_save: Save, disabled", "_continue: Saving… asking Clerk, disabled"} <= set(shown)
     assert len(posts) == len(sandbox.writes()) == 1
     assert page.get_by_role("button", name="Save and continue editing").is_enabled()
     assert stored(user).name == "Mary Ann Jones"

@@ -69,7 +69,7 @@ def test_the_panel_shows_both_copies(client, sandbox):
     user = linked(sandbox, clerk={"password_enabled": True})
     ClerkAccount.objects.filter(user=user).update(last_name="Brown", banned=True)
     page = text_of(client.get(reverse("admin:users_builderuser_change", args=[user.pk])))
-    for words in ("Mary Ann Brown", "Differs", "Password", "Banned", user.clerk_id):
+    for words in ("Mary Ann Brown", "Doesn't match", "Password", "Banned", user.clerk_id):
         assert words in page
     assert sandbox.requests() == []
 

@@ -229,7 +229,7 @@ class TestNotConfirmed:
         submit(client, user, name="Mary Ann Jones")
         sandbox.clear_requests()
         page = home(client)
-        assert "1 change</a> is not confirmed by Clerk yet." in page
+        assert "<strong>1</strong> change</a> not confirmed by Clerk yet" in page
         assert "status__exact=started" in page
         assert sandbox.requests() == []
         assert "not confirmed by Clerk yet" not in home(client_who_may("view_builderuser"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -16,13 +18,14 @@ from django.utils.encoding import punycode
 from django.utils.html import format_html
 from django.utils.http import urlencode
 
-from users.errors import ChangeFailed, Conflict, FieldConflict
+from users.errors import ChangeFailed, Conflict, EmailGuarded, FieldConflict
 from users.models import BuilderUser
 from users.validation import clean_email, clean_name, clean_roles
 from users.version import UnreadableToken, base_of, same, value_of, values_of, version_of
 
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
 GONE_GROUP = "a group that was deleted"
+CHANGE_EMAIL = "To change it, use “Change email” below."
 NO_CHOICE = "---------"
 _NO_LINE_BREAKS = str.maketrans("", "", "\r\n")
 
@@ -51,29 +54,64 @@ def _is_id(value: str) -> bool:
     return True
 
 
-class FailureMixin(forms.BaseForm):
-    """A form that shows why the change that it asked for was not made."""
+@dataclass
+class Offers:
+    """What a form offers to one person.
 
+    `locked` are the fields that they may not change. `withheld` are the choices that are not shown,
+    by field; the form still accepts such a value, so that the service can refuse it with the
+    reason. `notes` are help texts that give the reasons, by field.
+    """
+
+    locked: set[str] = dataclasses.field(default_factory=set)
+    withheld: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def lock(self, name: str, why: str) -> None:
+        """Lock a field if there is a reason."""
+        if why:
+            self.locked.add(name)
+            self.notes[name] = why
+
+    def withhold(self, name: str, choice: str, why: str) -> None:
+        """Withhold a choice if there is a reason, unless the field is locked."""
+        if why and name not in self.locked:
+            self.withheld.setdefault(name, []).append(choice)
+            self.notes[name] = f"Some choices are not offered. {why}"
+
+
+@dataclass(frozen=True)
+class FormContext:
+    """What the page tells the form of a user.
+
+    `failure` is why the change was not made, and `failure_link` the HTML of a link to the person
+    whom its messages name. `again` holds the values that the author typed into a change that was
+    not saved, by field. `email_refused` says why this person may not open *Change email*.
+    """
+
+    offers: Offers = dataclasses.field(default_factory=Offers)
     failure: ChangeFailed | None = None
     failure_link: str = ""
-    """HTML: a link to the person whom the failure's messages name."""
+    again: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    email_refused: str = ""
 
-    def show_failure(self) -> None:
-        """Add the failure's messages to their fields, or on top if they have no visible field."""
-        failure = self.failure
-        if failure is None:
-            return
-        top = [failure.message]
-        for field, messages in failure.fields.items():
-            for message in messages:
-                if field in self.fields and not self.fields[field].widget.is_hidden:
-                    self.add_error(field, ValidationError(message, code=failure.code))
-                else:
-                    top.append(message)
-        for message in top:
-            self.add_error(None, ValidationError(message, code=failure.code))
-        if self.failure_link:
-            self.add_error("email", ValidationError(self.failure_link, code=failure.code))
+
+def show_failure(form: forms.BaseForm, failure: ChangeFailed, link: str = "") -> None:
+    """Add a failure's messages to their fields, or on top if they have no visible field.
+
+    `link` is HTML, and is shown at the email.
+    """
+    top = [failure.message]
+    for name, messages in failure.fields.items():
+        for message in messages:
+            if name in form.fields and not form.fields[name].widget.is_hidden:
+                form.add_error(name, ValidationError(message, code=failure.code))
+            else:
+                top.append(message)
+    for message in top:
+        form.add_error(None, ValidationError(message, code=failure.code))
+    if link:
+        form.add_error("email", ValidationError(link, code=failure.code))
 
 
 class GroupSelect(AutocompleteSelect):
@@ -92,7 +130,7 @@ class GroupSelect(AutocompleteSelect):
         return groups
 
 
-class BuilderUserForm(FailureMixin, forms.ModelForm):
+class BuilderUserForm(forms.ModelForm):
     """The fields of a user.
 
     `untouched` maps fields to their stored values. These fields are neither validated nor changed:
@@ -100,21 +138,13 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
     """
 
     untouched: Mapping[str, Any] = MappingProxyType({})
-    locked: Collection[str] = frozenset()
-    """Fields that this person may not change."""
-    withheld: Mapping[str, Collection[str]] = MappingProxyType({})
-    """Choices that are not offered to this person, by field.
 
-    The form still accepts such a value: the service refuses it and gives the reason.
-    """
-    notes: Mapping[str, str] = MappingProxyType({})
-    """Help texts that say what is not offered, and why."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, context: FormContext, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in self.locked:
+        self.context = context
+        for name in context.offers.locked:
             self.fields[name].widget.attrs["disabled"] = True
-        for name, why in self.notes.items():
+        for name, why in context.offers.notes.items():
             self.fields[name].help_text = why
         self._withhold()
 
@@ -123,7 +153,7 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
 
         Call it again after the choices of a field are set.
         """
-        for name, values in self.withheld.items():
+        for name, values in self.context.offers.withheld.items():
             field: Any = self.fields[name]
             field.widget.choices = [one for one in field.choices if one[0] not in values]
 
@@ -169,7 +199,12 @@ class BuilderUserForm(FailureMixin, forms.ModelForm):
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
-        self.show_failure()
+        if self.context.failure is not None:
+            self.show_failure(self.context.failure)
+
+    def show_failure(self, failure: ChangeFailed) -> None:
+        """Show why the change was not made."""
+        show_failure(self, failure, self.context.failure_link)
 
 
 class ChangeForm(BuilderUserForm):
@@ -181,25 +216,35 @@ class ChangeForm(BuilderUserForm):
     """
 
     version = forms.Field(widget=forms.HiddenInput, required=False)
-    again: Mapping[str, Any] = MappingProxyType({})
-    """What the author typed into a change that was not saved. The form shows it again."""
-    email_refused = ""
-    """Why this person may not open the page *Change email*; "" if they may."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.initial.update({name: self.again[name] for name in FIELDS if name in self.again})
+    def __init__(self, *args: Any, context: FormContext, **kwargs: Any) -> None:
+        super().__init__(*args, context=context, **kwargs)
+        again = context.again
+        self.initial.update({name: again[name] for name in FIELDS if name in again})
         self.stored = copy.copy(self.instance)
         self.fields["version"].initial = version_of(self.stored)
         self.opened, self.comparable = self._opened()
         self._fill_in_locked()
         self.conflicts: list[FieldConflict] = []
-        if isinstance(self.failure, Conflict):
-            self.conflicts = self._conflicts()
+        if isinstance(context.failure, Conflict):
+            self.conflicts = self._conflicts(context.failure)
             self._show_stored()
+        if self.stored.linked:
+            self.fields["name"].help_text = "A new name is saved in Clerk too."
         self._offer_unknown_values()
         self._withhold()
         self.untouched = self._untouched()
+        self._guard_email()
+
+    def _guard_email(self) -> None:
+        """Make the email of a linked user read-only: it has a page of its own."""
+        if not self.stored.linked or (self.is_bound and "email" not in self.untouched):
+            return
+        email = self.fields["email"]
+        email.widget.attrs["readonly"] = True
+        email.help_text = " ".join(
+            ["This email is how they sign in.", self.context.email_refused or CHANGE_EMAIL]
+        )
 
     def _fill_in_locked(self) -> None:
         """Give locked fields their opening values: a browser does not send a disabled field."""
@@ -207,7 +252,7 @@ class ChangeForm(BuilderUserForm):
             return
         unsent = {
             self.add_prefix(field): self.opened[field] or ""
-            for field in self.locked
+            for field in self.context.offers.locked
             if self.add_prefix(field) not in self.data
         }
         if unsent:
@@ -236,7 +281,7 @@ class ChangeForm(BuilderUserForm):
             if _as_sent(field, self._sent(field)) == _as_sent(field, self.opened[field])
         }
 
-    def _conflicts(self) -> list[FieldConflict]:
+    def _conflicts(self, failure: Conflict) -> list[FieldConflict]:
         """List the fields that somebody else changed.
 
         If the token cannot be read, list the touched fields.
@@ -251,9 +296,8 @@ class ChangeForm(BuilderUserForm):
                 conflicts.append(
                     FieldConflict(field, base if self.comparable else None, theirs, mine)
                 )
-        assert isinstance(self.failure, Conflict)
         listed = {conflict.field for conflict in conflicts}
-        elsewhere = [one for one in self.failure.conflicts if one.field not in listed]
+        elsewhere = [one for one in failure.conflicts if one.field not in listed]
         return [*conflicts, *elsewhere]  # changes in Clerk are not in our row
 
     def _show_stored(self) -> None:
@@ -326,16 +370,16 @@ class ChangeForm(BuilderUserForm):
             return str(dict(choices).get(value, value))
         return str(value)
 
-    def show_failure(self) -> None:
+    def show_failure(self, failure: ChangeFailed) -> None:
         """Also link to the page *Change email* if a new email was typed into this form.
 
         If this person may not open that page, say why instead.
         """
-        super().show_failure()
-        if self.failure is None or self.failure.code != "email_guarded":
+        super().show_failure(failure)
+        if not isinstance(failure, EmailGuarded):
             return
-        if self.email_refused:
-            self.add_error("email", ValidationError(self.email_refused))
+        if self.context.email_refused:
+            self.add_error("email", ValidationError(self.context.email_refused))
         else:
             page = reverse("admin:users_builderuser_email", args=[self.stored.pk])
             link = format_html(
@@ -371,7 +415,7 @@ class AddForm(BuilderUserForm):
         return self.cleaned_data["account"] or str(self.fields["account"].initial)
 
 
-class ChangeEmailForm(FailureMixin, forms.Form):
+class ChangeEmailForm(forms.Form):
     """The page *Change email* of a linked user. `ways` are the choices that the person may use."""
 
     email = forms.EmailField(
@@ -395,7 +439,7 @@ class ChangeEmailForm(FailureMixin, forms.Form):
         return self.cleaned_data["how"] or str(self.fields["how"].initial or "")
 
 
-class SetPasswordForm(FailureMixin, forms.Form):
+class SetPasswordForm(forms.Form):
     """The page *Set password*. Clerk applies its policy; this form only compares the two inputs."""
 
     password1 = forms.CharField(

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
 
-from users.admin.account_pages import AccountPages
 from users.admin.again import again_of, typed
 from users.admin.base import say
 from users.admin.one_time import token_of
+from users.admin.user_pages import Result, UserPages, back, tell
 from users.errors import ChangeFailed
 from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.access import permissions
@@ -29,13 +28,36 @@ PULLS = {"name": OperationKind.FOLLOW, "email": OperationKind.FOLLOW}
 
 
 @dataclass(frozen=True)
+class Copy:
+    """A copy of one field in one direction. `kinds` maps each field to its kind of change."""
+
+    slug: str
+    run: Callable[..., Result]
+    kinds: Mapping[str, OperationKind]
+    done: str
+    label: str
+    asks_first: Mapping[str, str]
+    """Says what the copy does to the sign-in, by field. Other fields are copied at once."""
+
+
+COPIES = (
+    Copy(
+        "push", transfer.push, PUSHES, "The {field} was copied to Clerk.", "Copy to Clerk",
+        {"email": "Clerk takes the address that is stored here. From then on the person signs in "
+                  "with {user.email}; the address that Clerk has now stops working."},
+    ),
+    Copy("pull", transfer.pull, PULLS, "The {field} was copied from Clerk.", "Copy from Clerk", {}),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Action:
     """One action. `shown` says whether it makes sense for a user and the mirror of the account."""
 
     slug: str
     label: str
     kind: OperationKind
-    run: Callable[..., Any]
+    run: Callable[..., Result]
     effect: str
     done: str
     shown: Callable[[BuilderUser, ClerkAccount | None], bool]
@@ -107,12 +129,31 @@ ACTIONS = (
 )  # fmt: skip
 
 
-class AccountActions(AccountPages):
-    """The pages of the actions, beside the form."""
+def actions_for(request: HttpRequest, user: BuilderUser) -> list[tuple[Action, str]]:
+    """List the actions that this person may use on this user now, with their addresses."""
+    known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
+    return [
+        (action, reverse(f"admin:{action.url_name}", args=[user.pk]))
+        for action in ACTIONS
+        if permissions.may(request.user, action.kind, user) and action.shown(user, known)
+    ]
 
-    def action_urls(self) -> list[Any]:
-        """List the addresses of all actions, and of the page that links an account."""
-        view = self.admin_site.admin_view
+
+@dataclass(frozen=True)
+class AccountActions:
+    """The pages of the actions, of the link to an account, and of the copies of one field."""
+
+    pages: UserPages
+
+    def urls(self) -> list[URLPattern]:
+        """List the addresses of all pages.
+
+        Those of the copies come first: `…/push/email/` also matches `…/email/`.
+        """
+        return [*self._copy_urls(), *self._action_urls()]
+
+    def _action_urls(self) -> list[URLPattern]:
+        view = self.pages.admin.admin_site.admin_view
         return [
             path(
                 f"<path:object_id>/{action.slug}/",
@@ -121,15 +162,6 @@ class AccountActions(AccountPages):
             )
             for action in ACTIONS
         ] + [path("<path:object_id>/link/", view(self.link_view), name="users_builderuser_link")]
-
-    def actions_for(self, request: HttpRequest, user: BuilderUser) -> list[tuple[Action, str]]:
-        """List the actions that this person may use on this user now, with their addresses."""
-        known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
-        return [
-            (action, reverse(f"admin:{action.url_name}", args=[user.pk]))
-            for action in ACTIONS
-            if permissions.may(request.user, action.kind, user) and action.shown(user, known)
-        ]
 
     def _view_of(self, action: Action) -> Callable[..., HttpResponse]:
         @csrf_protect
@@ -140,9 +172,9 @@ class AccountActions(AccountPages):
 
     def action_view(self, request: HttpRequest, object_id: str, action: Action) -> HttpResponse:
         """Show what the action does to the person, and do it on POST."""
-        user = self.user_of_page(request, object_id, action.kind)
+        user = self.pages.user_of_page(request, object_id, action.kind)
         if user is None:
-            return self.missing(request, object_id)
+            return self.pages.missing(request, object_id)
         failure = None
         if request.method == "POST":
             try:
@@ -150,63 +182,73 @@ class AccountActions(AccountPages):
             except ChangeFailed as refused:
                 failure = refused
             else:
-                self.tell(request, action.done.format(user=user), result)
-                return self.back(user)
-        context = {"action": action, "failure": failure}
-        return self.render(request, user, action.label, "action.html", context)
+                tell(request, action.done.format(user=user), result)
+                return back(user)
+        return self.pages.render(
+            request, user, action.label, "action.html", {"action": action}, failure=failure
+        )
 
     @method_decorator(csrf_protect)
     def link_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Search accounts in Clerk, and link the chosen one on POST."""
-        user = self.user_of_page(request, object_id, OperationKind.LINK)
+        user = self.pages.user_of_page(request, object_id, OperationKind.LINK)
         if user is None:
-            return self.missing(request, object_id)
+            return self.pages.missing(request, object_id)
         again = typed(again_of(request, [OperationKind.LINK], user_id=user.pk)).get("clerk_id")
-        context: dict[str, Any] = {"query": request.GET.get("q", again or user.email)[:200]}
+        query = request.GET.get("q", again or user.email)[:200]
+        candidates: list[linking.Candidate] = []
+        failure = None
         try:
             if request.method == "POST":
                 clerk_id, token = request.POST.get("clerk_id", ""), token_of(request)
                 result = linking.link(user, actor=request.user, clerk_id=clerk_id, token=token)
-                self.tell(request, f"{user} is linked.", result)
-                return self.back(user)
-            if context["query"] and not user.linked:
-                context["candidates"] = linking.search(context["query"])
-        except ChangeFailed as failure:
-            context["failure"] = failure
-        return self.render(request, user, "Link to a Clerk account", "link.html", context)
+                tell(request, f"{user} is linked.", result)
+                return back(user)
+            if query and not user.linked:
+                candidates = linking.search(query)
+        except ChangeFailed as refused:
+            failure = refused
+        context = {"query": query, "candidates": candidates}
+        return self.pages.render(
+            request, user, "Link to a Clerk account", "link.html", context, failure=failure
+        )
 
-    # --- Push, pull, refresh -----------------------------------------------------------------
-
-    def copy_urls(self) -> list[Any]:
-        """List the addresses that copy one field to Clerk or from Clerk."""
-        view = self.admin_site.admin_view
+    def _copy_urls(self) -> list[URLPattern]:
+        view = self.pages.admin.admin_site.admin_view
         return [
-            path("<path:object_id>/push/<str:field>/", view(self.copy_view),
-                 {"run": transfer.push, "kinds": PUSHES,
-                  "done": "The {field} was copied to Clerk."},
-                 name="users_builderuser_push"),
-            path("<path:object_id>/pull/<str:field>/", view(self.copy_view),
-                 {"run": transfer.pull, "kinds": PULLS,
-                  "done": "The {field} was copied from Clerk."},
-                 name="users_builderuser_pull"),
-        ]  # fmt: skip
+            path(
+                f"<path:object_id>/{copy.slug}/<str:field>/",
+                view(self._copy_view_of(copy)),
+                name=f"users_builderuser_{copy.slug}",
+            )
+            for copy in COPIES
+        ]
 
-    @method_decorator(csrf_protect)
+    def _copy_view_of(self, copy: Copy) -> Callable[..., HttpResponse]:
+        @csrf_protect
+        def view(request: HttpRequest, object_id: str, field: str) -> HttpResponse:
+            return self.copy_view(request, object_id, field, copy)
+
+        return view
+
     def copy_view(
-        self, request: HttpRequest, object_id: str, field: str, run: Callable[..., Any],
-        kinds: Mapping[str, OperationKind], done: str,
-    ) -> HttpResponse:  # fmt: skip
-        """Copy one field to Clerk or from Clerk, for a button of the panel."""
-        if field not in kinds:
+        self, request: HttpRequest, object_id: str, field: str, copy: Copy
+    ) -> HttpResponse:
+        """Copy one field to Clerk or from Clerk. Ask first if that changes the sign-in."""
+        if field not in copy.kinds:
             raise Http404
-        user = self.user_of_page(request, object_id, kinds[field], wanted={field: None})
+        user = self.pages.user_of_page(request, object_id, copy.kinds[field], wanted={field: None})
         if user is None:
-            return self.missing(request, object_id)
+            return self.pages.missing(request, object_id)
+        if request.method != "POST" and field in copy.asks_first:
+            effect = copy.asks_first[field].format(user=user)
+            context = {"action": {"label": copy.label, "effect": effect, "danger": True}}
+            return self.pages.render(request, user, copy.label, "action.html", context)
         if request.method == "POST":
             try:
-                result = run(user, actor=request.user, field=field, token=token_of(request))
+                result = copy.run(user, actor=request.user, field=field, token=token_of(request))
             except ChangeFailed as failure:
                 say(request, failure)
             else:
-                self.tell(request, done.format(field=field), result)
-        return self.back(user)
+                tell(request, copy.done.format(field=field), result)
+        return back(user)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.urls import path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.http import require_POST
 
-from users.admin.base import ReadOnlyAdmin, link_to, say_result
+from users.admin.base import Column, ReadOnlyAdmin, say_result, user_column
 from users.models import SyncAttempt
 from users.sync.actors import name_of
 from users.sync.display import NOTHING, shown_changes, with_group_names
@@ -25,7 +25,7 @@ from users.sync.services import unseen
 class SyncAttemptAdmin(ReadOnlyAdmin):
     """The list of attempts, read-only. A pending attempt can be checked with Clerk."""
 
-    list_display = ["started_at", "operation", "user_link", "status", "source", "by", "message"]
+    list_display = ["started_at", "operation", "user", "status", "source", "by", "message"]
     list_display_links = ["started_at"]
     list_filter = ["status", "operation", "source"]
     list_select_related = ["user", "actor"]
@@ -33,20 +33,19 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
     search_fields = ["label", "=clerk_id", "=trace_id"]
     search_help_text = "Name, Clerk id or Clerk's trace id"
     date_hierarchy = None
-    fields = ["operation", "user_link", "clerk_id", "changed", "status", "message", "error_code",
+    fields = ["operation", "user", "clerk_id", "changed", "status", "message", "error_code",
               "trace_id", "source", "by", "actor_clerk_id", "started_at", "late_until",
               "settled_at"]  # fmt: skip
-    readonly_fields = ["user_link", "changed", "by"]
+    readonly_fields = ["changed", "by"]
     change_form_template = "admin/users/syncattempt/change_form.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SyncAttempt]:
         """Add the names of groups, which the changes show."""
         return with_group_names(super().get_queryset(request))
 
-    @admin.display(description="builder user")
-    def user_link(self, attempt: SyncAttempt) -> str:
+    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
         """Link the name that the user had then."""
-        return link_to(attempt, attempt.user, attempt.label)
+        return {"user": user_column(request, lambda attempt: attempt.label)}
 
     @admin.display(description="by", ordering="actor")
     def by(self, attempt: SyncAttempt) -> str:
@@ -67,7 +66,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
             rows,
         )
 
-    def get_urls(self) -> list[Any]:
+    def get_urls(self) -> list[URLPattern]:
         """Add the two buttons, which accept only POST."""
         check = require_POST(self.admin_site.admin_view(self.check_view))
         dismiss = require_POST(self.admin_site.admin_view(self.dismiss_view))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,7 +11,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
-from django.db.models import ForeignKey, Model, QuerySet, Value
+from django.db.models import ForeignKey, Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.functional import cached_property
@@ -19,13 +19,16 @@ from django.utils.html import format_html, format_html_join
 
 from users.admin.holder import VIEWERS, holder_link
 from users.errors import ChangeFailed
-from users.models import BuilderUser
 from users.sync.outbound.recovery import RecoveryResult
 from users.sync.services import unseen
 
 EXACT = 10_000
 FILTER_LOOKUPS = frozenset({"exact", "isnull", "isempty", "id__exact", "gte", "lt"})
 """The lookups that Django's list filters append to the name of their field."""
+
+
+Column = Callable[[Any], str]
+"""Renders a cell from a row."""
 
 
 class CappedPaginator(Paginator):
@@ -77,7 +80,7 @@ class SafeAdmin(admin.ModelAdmin):
         return {}
 
     def response_action(
-        self, request: HttpRequest, queryset: QuerySet[Any], *location: Any, **named: Any
+        self, request: HttpRequest, queryset: QuerySet, *location: Any, **named: Any
     ) -> Any:
         """Refuse an action on ids that are not valid.
 
@@ -91,8 +94,8 @@ class SafeAdmin(admin.ModelAdmin):
         return super().response_action(request, queryset, *location, **named)
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
+        self, request: HttpRequest, queryset: QuerySet, search_term: str
+    ) -> tuple[QuerySet, bool]:
         """Remove NUL characters from the search term."""
         return super().get_search_results(request, queryset, search_term.replace("\0", ""))
 
@@ -104,16 +107,21 @@ class ReadOnlyAdmin(SafeAdmin):
     show_full_result_count = False
     list_per_page = 50
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Annotate each row with whether this person may open users.
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Replace the columns that depend on the viewer."""
+        return for_viewer(self, request, super().get_list_display(request))
+
+    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
+        """Return the columns that depend on the viewer, by the name that they replace.
 
         The methods that render a cell get only the row and no request.
         """
-        return super().get_queryset(request).annotate(opens_user=Value(opens_users(request)))
+        return {}
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         """Link related records only if this person may open them."""
-        return linked_where_allowed(self, request, super().get_fields(request, obj))
+        fields = linked_where_allowed(self, request, super().get_fields(request, obj))
+        return for_viewer(self, request, fields)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse to add records by hand."""
@@ -141,14 +149,26 @@ def opens_users(request: HttpRequest) -> bool:
     return any(map(request.user.has_perm, VIEWERS))
 
 
-def link_to(shown: Any, user: BuilderUser | None, label: str) -> str:
-    """Return the name that the user had then, as a link if the viewer of the row may open users.
+def for_viewer(model_admin: ReadOnlyAdmin, request: HttpRequest, names: Sequence[Any]) -> list[Any]:
+    """Replace the names of columns that depend on the viewer by these columns."""
+    columns = model_admin.viewed_by(request)
+    return [columns.get(name, name) if isinstance(name, str) else name for name in names]
 
-    A deleted user gets no link.
+
+def user_column(request: HttpRequest, label: Column) -> Column:
+    """Return a column with the name that the user had then.
+
+    It is a link if this person may open users and the user is not deleted.
     """
-    if user is None or not shown.opens_user:
-        return label or "—"
-    return format_html('<a href="{}">{}</a>', user.get_absolute_url(), label)
+    opens = opens_users(request)
+
+    @admin.display(description="builder user")
+    def user_link(row: Any) -> str:
+        if row.user is None or not opens:
+            return label(row) or "—"
+        return format_html('<a href="{}">{}</a>', row.user.get_absolute_url(), label(row))
+
+    return user_link
 
 
 def linked_where_allowed(

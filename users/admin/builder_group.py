@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
-from django.db.models import Count, QuerySet, Value
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -16,7 +18,7 @@ from users.models import BuilderGroup
 class BuilderGroupAdmin(SafeAdmin):
     """Builder groups, with a link to the members of each."""
 
-    list_display = ["name", "email", "enrollment_slug", "members"]
+    list_display = ["name", "email", "enrollment_slug"]
     search_fields = ["name", "email", "enrollment_slug"]
     search_help_text = "Name, email or enrollment slug"
     fields = ["name", "email", "enrollment_slug"]
@@ -24,20 +26,22 @@ class BuilderGroupAdmin(SafeAdmin):
     list_per_page = 50
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BuilderGroup]:
-        """Count the members, and annotate whether this person may open users."""
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(member_count=Count("users"), opens_user=Value(opens_users(request)))
-        )
+        """Count the members."""
+        return super().get_queryset(request).annotate(member_count=Count("users"))
 
-    @admin.display(description="builder users", ordering="member_count")
-    def members(self, group: BuilderGroup) -> str:
-        """Return the number of members, as a link to them if this person may open users."""
-        count = getattr(group, "member_count", 0)
-        if not getattr(group, "opens_user", False):
-            return str(count)
-        users = reverse("admin:users_builderuser_changelist")
-        return format_html(
-            '<a href="{}?builder_group__id__exact={}">{}</a>', users, group.pk, count
-        )
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Add the number of members, as a link to them if this person may open users."""
+        opens, users = opens_users(request), reverse("admin:users_builderuser_changelist")
+
+        @admin.display(description="builder users", ordering="member_count")
+        def members(group: Any) -> str:
+            if not opens:
+                return str(group.member_count)
+            return format_html(
+                '<a href="{}?builder_group__id__exact={}">{}</a>',
+                users,
+                group.pk,
+                group.member_count,
+            )
+
+        return [*super().get_list_display(request), members]

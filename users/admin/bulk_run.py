@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, Q, QuerySet, Value
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 
-from users.admin.base import ReadOnlyAdmin, link_to
+from users.admin.base import Column, ReadOnlyAdmin, user_column
 from users.models import BulkRow, BulkRun, RowStatus, RunStatus
 from users.sync.bulk import undo
 from users.sync.bulk.run import bring_up_to_date, resume_command
@@ -31,7 +32,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
     list_select_related = ["actor"]
     fields = ["command", "state", "message", "counted", "links", "next_step", "actor", "undo_of",
               "started_at", "finished_at", "kept", "plan_hash"]  # fmt: skip
-    readonly_fields = ["counted", "links", "next_step", "kept"]
+    readonly_fields = ["counted", "next_step", "kept"]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Update all runs first: killed ones, and rows whose attempts were resolved meanwhile."""
@@ -47,14 +48,26 @@ class BulkRunAdmin(ReadOnlyAdmin):
         return super().get_object(request, *which)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRun]:
-        """Count the rows of each run by status, and annotate what this person may open."""
+        """Count the rows of each run by status."""
         states = {
             f"rows_{state.value}": Count("rows", filter=Q(rows__state=state)) for state in RowStatus
         }
-        opens: dict[str, Any] = {
-            f"opens_{model}": Value(request.user.has_perm(f"users.view_{model}")) for model in PARTS
-        }
-        return super().get_queryset(request).annotate(**states, **opens)
+        return super().get_queryset(request).annotate(**states)
+
+    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
+        """Link the rows and attempts of the run, if this person may see them."""
+        models = [name for name in PARTS if request.user.has_perm(f"users.view_{name}")]
+
+        @admin.display(description="look at")
+        def links(run: Any) -> str:
+            query = urlencode({"run__id__exact": run.pk})
+            pages = (
+                (reverse(f"admin:users_{model}_changelist"), query, PARTS[model])
+                for model in models
+            )
+            return format_html_join(" · ", '<a href="{}?{}">{}</a>', pages) or "—"
+
+        return {"links": links}
 
     @admin.display(description="done")
     def done(self, run: Any) -> int:
@@ -77,17 +90,6 @@ class BulkRunAdmin(ReadOnlyAdmin):
         counts = [(state.label, getattr(run, f"rows_{state.value}")) for state in RowStatus]
         return ", ".join(f"{count} {label.lower()}" for label, count in counts if count) or "—"
 
-    @admin.display(description="look at")
-    def links(self, run: Any) -> str:
-        """Link the rows and attempts of the run, if this person may see them."""
-        query = urlencode({"run__id__exact": run.pk})
-        pages = (
-            (reverse(f"admin:users_{model}_changelist"), query, name)
-            for model, name in PARTS.items()
-            if getattr(run, f"opens_{model}")
-        )
-        return format_html_join(" · ", '<a href="{}?{}">{}</a>', pages) or "—"
-
     @admin.display(description="for engineers")
     def next_step(self, run: Any) -> str:
         """Return the command that resumes the run, or else undoes it."""
@@ -109,7 +111,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
 class BulkRowAdmin(ReadOnlyAdmin):
     """The rows of a run. Staff get here from the run."""
 
-    list_display = ["position", "line", "user_link", "operation", "changed", "state", "reason"]
+    list_display = ["position", "line", "user", "operation", "changed", "state", "reason"]
     list_display_links = None
     list_filter = ["state", "operation", ("run", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["user"]
@@ -130,10 +132,9 @@ class BulkRowAdmin(ReadOnlyAdmin):
         """Add the names of groups, which the changes show."""
         return with_group_names(super().get_queryset(request))
 
-    @admin.display(description="builder user")
-    def user_link(self, row: BulkRow) -> str:
+    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
         """Link the name that the user had then."""
-        return link_to(row, row.user, row.label)
+        return {"user": user_column(request, lambda row: row.label)}
 
     @admin.display(description="changes")
     def changed(self, row: BulkRow) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from users.clerk import names
 from users.models import Agreement, BuilderUser, ClerkAccount
@@ -57,9 +56,17 @@ class Panel:
         return is_stale(self.account)
 
 
+def account_of(user: BuilderUser) -> ClerkAccount | None:
+    """Return the mirror of the account that is linked to a user, or None."""
+    try:
+        return user.account
+    except ClerkAccount.DoesNotExist:
+        return None
+
+
 def panel(user: BuilderUser) -> Panel | None:
     """Compare a user with its account. Return None without an account, or if it was never seen."""
-    account: Any = getattr(user, "account", None)
+    account = account_of(user)
     if account is None or account.clerk_id != user.clerk_id:
         return None
     clerk_name = names.join(account.first_name, account.last_name)

@@ -1,24 +1,51 @@
-"""The boxes of the home page: outcomes that this person has not seen, and open doubts."""
+"""The home page: what needs a person, what this person did lately, and the health of Clerk."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
 
 from users.admin.again import again_url
 from users.admin.base import opens_users
-from users.admin.wanted import wanted_of
-from users.models import Agreement, ClerkAccount, Status, SyncAttempt
+from users.admin.charts import Column, Stacked, bars
+from users.admin.wanted import groups_of, wanted_of
+from users.models import Agreement, BuilderUser, ClerkAccount, Status, SyncAttempt
 from users.sync.mirror import worker
-from users.sync.mirror.health import status
+from users.sync.mirror.health import MirrorStatus, status
+from users.sync.mirror.overview import edits_by_day, users_by_state
+from users.sync.mirror.status import UserStatus
 from users.sync.outbound import pending
 from users.sync.services import unseen
+from users.sync.services.invitations import expiring
 
 MOST = 20
 """Changes that the home page shows at once. Dismissing one makes room for the next."""
+DAYS = 30
+SOON = timedelta(days=7)
+PEOPLE = 8
+ENTRIES = 50
+"""Entries of the log in which the last people are looked for."""
+
+DESK = ("BuilderUser", "BuilderGroup", "Invitation")
+"""The models that staff work with. All others are records for engineers."""
+HIDDEN = ("procrastinate",)
+"""Apps that the home page does not list."""
+
+USER_STATES = {
+    UserStatus.DIFFERS: "not matching Clerk",
+    UserStatus.DELETED: "deleted in Clerk",
+    UserStatus.NOT_FOUND: "not found in Clerk",
+    UserStatus.LOCKED: "locked after wrong passwords",
+}
 
 
 @dataclass(frozen=True)
@@ -41,25 +68,106 @@ class Told:
         return self.attempt.status != Status.UNPROVEN
 
 
-def boxes(request: HttpRequest) -> dict[str, Any]:
-    """Return what the home page shows above Django's own list. Clerk is not asked."""
+@dataclass(frozen=True)
+class Attention:
+    """Something that needs a person: how many of which thing, what about them, and their list."""
+
+    count: int
+    noun: str
+    text: str
+    url: str
+
+
+def boxes(request: HttpRequest, apps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the home page shows. Clerk is not asked.
+
+    `apps` is Django's list of the models that this person may open.
+    """
     may_view = opens_users(request)
+    mirror = status() if may_view else None
+    states = users_by_state() if may_view else {}
     return {
         "told": _told(request) if may_view else [],
-        "mirror": status() if may_view else None,
+        "mirror": mirror,
         "worker": worker.status() if may_view else None,
         "doubts": list(_doubts()[:MOST]) if may_view else [],
-        "accounts_in_doubt": (
-            ClerkAccount.objects.exclude(note="").count()
-            if request.user.has_perm("users.view_clerkaccount")
-            else 0
-        ),
-        "unconfirmed": (
-            pending.not_confirmed().count()
-            if request.user.has_perm("users.view_syncattempt")
-            else 0
-        ),
+        "attention": [one for one in _attention(request, mirror, states) if one.count],
+        "states": bars([(state.label, count, _users(state)) for state, count in states.items()]),
+        "edits": _edits() if may_view else None,
+        "people": _recent_people(request) if may_view else [],
+        "desk": _models(apps, DESK),
+        "records": [
+            {**app, "models": models}
+            for app in apps
+            if app["app_label"] not in HIDDEN
+            and (models := [one for one in app["models"] if one["object_name"] not in DESK])
+        ],
     }
+
+
+def _models(apps: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
+    found = {one["object_name"]: one for app in apps for one in app["models"]}
+    return [found[name] for name in names if name in found]
+
+
+def _users(state: UserStatus) -> str:
+    return f"{reverse('admin:users_builderuser_changelist')}?clerk={state.value}"
+
+
+def _attention(
+    request: HttpRequest, mirror: MirrorStatus | None, states: Mapping[UserStatus, int]
+) -> Iterator[Attention]:
+    """List what may need a person, each only for people who may open it."""
+    if request.user.has_perm("users.view_syncattempt"):
+        changes = reverse("admin:users_syncattempt_changelist")
+        yield Attention(
+            pending.not_confirmed().count(),
+            "change",
+            "not confirmed by Clerk yet",
+            f"{changes}?status__exact=started",
+        )
+    for state, text in USER_STATES.items():
+        yield Attention(states.get(state, 0), "person", text, _users(state))
+    if request.user.has_perm("users.view_invitation"):
+        page = reverse("admin:users_invitation_changelist")
+        yield Attention(
+            expiring(timezone.now() + SOON).count(),
+            "invitation",
+            "not accepted yet, expiring within 7 days",
+            f"{page}?status__exact=pending",
+        )
+    if mirror and request.user.has_perm("users.view_webhookdelivery"):
+        page = reverse("admin:users_webhookdelivery_changelist")
+        yield Attention(
+            mirror.unusable, "event", "from Clerk that cannot be applied", f"{page}?status=unusable"
+        )
+    if request.user.has_perm("users.view_clerkaccount"):
+        page = reverse("admin:users_clerkaccount_changelist")
+        yield Attention(
+            ClerkAccount.objects.exclude(note="").count(),
+            "Clerk account",
+            "not linked, or not matching",
+            f"{page}?note__isempty=0",
+        )
+
+
+def _edits() -> Stacked:
+    return Stacked(
+        ("Saved", "Not saved", "Not certain yet"),
+        [Column(f"{day.date}", (day.saved, day.not_saved, day.open)) for day in edits_by_day(DAYS)],
+    )
+
+
+def _recent_people(request: HttpRequest) -> list[BuilderUser]:
+    """List the users that this person changed last, the last one first."""
+    assert request.user.pk is not None, "The admin shows the home page after the sign-in."
+    entries = LogEntry.objects.filter(
+        user_id=request.user.pk, content_type=ContentType.objects.get_for_model(BuilderUser)
+    )
+    latest = entries.order_by("-action_time").values_list("object_id", flat=True)[:ENTRIES]
+    ids = list(dict.fromkeys(filter(None, latest)))[:PEOPLE]
+    found = {str(user.pk): user for user in BuilderUser.objects.filter(pk__in=ids)}
+    return [found[one] for one in ids if one in found]
 
 
 def _doubts() -> QuerySet[Agreement]:
@@ -68,13 +176,14 @@ def _doubts() -> QuerySet[Agreement]:
 
 
 def _told(request: HttpRequest) -> list[Told]:
-    attempts = unseen.with_group(unseen.of(request.user)).select_related("user")
+    attempts = unseen.of(request.user).select_related("user").order_by("-id")[:MOST]
+    groups = groups_of(attempts)
     return [
         Told(
             attempt,
-            wanted_of(attempt),
+            wanted_of(attempt, groups),
             attempt.user.get_absolute_url() if attempt.user else "",
             again_url(request, attempt) if attempt.status != Status.APPLIED else "",
         )
-        for attempt in attempts.order_by("-id")[:MOST]
+        for attempt in attempts
     ]

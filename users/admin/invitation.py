@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +11,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.timezone import localtime
 
-from users.admin.base import ReadOnlyAdmin, link_to, opens_users
+from users.admin.base import Column, ReadOnlyAdmin, opens_users, user_column
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.errors import ChangeFailed
@@ -43,22 +43,21 @@ ACTIONS: dict[str, tuple[str, Callable[..., Any], str, str]] = {
 class InvitationAdmin(ReadOnlyAdmin):
     """Invitations that we sent, read-only, with the actions *Send again* and *Revoke*."""
 
-    list_display = ["email", "user_link", "purpose", "state", "sent", "expires", "invited_by"]
+    list_display = ["email", "user", "purpose", "state", "sent", "expires", "invited_by"]
     list_filter = ["status", "purpose"]
     list_select_related = ["user", "invited_by"]
     search_fields = ["email", "user__name"]
     search_help_text = "Email or name"
-    fields = ["email", "user_link", "purpose", "state", "sent_at", "expires_at", "send_after",
+    fields = ["email", "user", "purpose", "state", "sent_at", "expires_at", "send_after",
               "invited_by", "created_at"]  # fmt: skip
-    readonly_fields = ["user_link", "state"]
+    readonly_fields = ["state"]
 
     class Media:
         css = {"all": ["users/cascade.css"]}
 
-    @admin.display(description="builder user")
-    def user_link(self, invitation: Invitation) -> str:
+    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
         """Link the invited user."""
-        return link_to(invitation, invitation.user, str(invitation.user))
+        return {"user": user_column(request, lambda invitation: str(invitation.user))}
 
     @admin.display(description="sent", ordering="sent_at")
     def sent(self, invitation: Invitation) -> str:
@@ -88,7 +87,7 @@ class InvitationAdmin(ReadOnlyAdmin):
 
         return [*super().get_list_display(request), what_now]
 
-    def get_urls(self) -> list[Any]:
+    def get_urls(self) -> list[URLPattern]:
         """Add the pages of the actions."""
         view = self.admin_site.admin_view(self.action_view)
         return [

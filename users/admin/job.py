@@ -24,3 +24,7 @@ class JobAdmin(SafeAdmin, ProcrastinateJobAdmin):  # type: ignore[misc]  # it ha
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let only superusers view jobs."""
         return bool(request.user.is_superuser)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """List jobs nowhere: only somebody who knows their address opens them."""
+        return False

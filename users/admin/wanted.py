@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from users.models import BuilderUser, OperationKind, SyncAttempt
+from users.models import InternalRole, OperationKind, Role, SyncAttempt
+from users.sync.display import group_names
 
 LABELS = {
     "name": "Name",
@@ -17,27 +18,35 @@ LABELS = {
 }
 """The fields that people type or choose. Other changes are described by their kind alone."""
 
+CHOICES: Mapping[str, Mapping[str, str]] = {
+    "role": dict(Role.choices),
+    "internal_role": dict(InternalRole.choices),
+}
 NOTHING_TYPED = (OperationKind.DELETE, OperationKind.UNLINK, OperationKind.REVOKE)
 GONE_GROUP = "a group that was deleted"
 
 
-def wanted_of(attempt: SyncAttempt) -> list[tuple[str, str]]:
-    """List (label, value) for the fields of an attempt, which comes from `unseen.with_group`."""
+def groups_of(attempts: Iterable[SyncAttempt]) -> Mapping[str, str]:
+    """Map the ids of the builder groups that attempts want to their names."""
+    wanted = {attempt.changes.get("builder_group", (None, None))[1] for attempt in attempts}
+    return group_names(wanted - {None, ""})
+
+
+def wanted_of(attempt: SyncAttempt, groups: Mapping[str, str]) -> list[tuple[str, str]]:
+    """List (label, value) for the fields of an attempt. `groups` comes from `groups_of`."""
     if attempt.operation in NOTHING_TYPED:
         return []
     return [
-        (label, _text(attempt, field, attempt.changes[field][1]))
+        (label, _text(field, attempt.changes[field][1], groups))
         for field, label in LABELS.items()
         if field in attempt.changes
     ]
 
 
-def _text(attempt: SyncAttempt, field: str, value: Any) -> str:
-    if value in (None, ""):
+def _text(field: str, value: str | None, groups: Mapping[str, str]) -> str:
+    if not value:
         return "—"
     if field == "builder_group":
-        return getattr(attempt, "wanted_group", None) or GONE_GROUP
-    if field in ("role", "internal_role"):
-        column: Any = BuilderUser._meta.get_field(field)
-        return str(dict(column.choices).get(value, value))
-    return str(value)
+        return groups.get(value, GONE_GROUP)
+    choices = CHOICES.get(field, {})
+    return str(choices.get(value, value))

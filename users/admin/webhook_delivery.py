@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.urls import path, reverse
+from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 
 from users.admin.base import ReadOnlyAdmin
@@ -73,7 +73,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
             messages.info(request, "All of these have taken effect already.")
         self._replay(request, kept)
 
-    def get_urls(self) -> list[Any]:
+    def get_urls(self) -> list[URLPattern]:
         """Add the button *Replay*, which accepts only POST."""
         replay = require_POST(self.admin_site.admin_view(self.replay_view))
         return [

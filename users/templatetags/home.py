@@ -13,5 +13,5 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def home_boxes(context: dict[str, Any]) -> dict[str, Any]:
-    """Give what this person is to be told, and how many changes are not confirmed."""
-    return boxes(context["request"])
+    """Return what the home page shows to this person."""
+    return boxes(context["request"], context["app_list"])

@@ -4,6 +4,14 @@
   const sent = new WeakMap();
   const text = (button) => (button.tagName === "INPUT" ? "value" : "textContent");
 
+  const status = document.createElement("p");
+  status.className = "visually-hidden";
+  status.setAttribute("role", "status");
+  document.body.append(status);
+  const say = (words) => {
+    status.textContent = words;
+  };
+
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (event.defaultPrevented || !form.querySelector("input[name=token]")) return;
@@ -16,7 +24,9 @@
     sent.set(form, { clicked, words: clicked && clicked[text(clicked)], buttons });
     // Only after the browser has read the form: the name of the clicked button belongs to it.
     setTimeout(() => {
-      if (clicked) clicked[text(clicked)] = clicked.dataset.busy || "Saving…";
+      const busy = (clicked && clicked.dataset.busy) || form.dataset.busy || "Saving…";
+      if (clicked) clicked[text(clicked)] = busy;
+      say(busy);
       for (const button of buttons) button.disabled = true;
     });
   });

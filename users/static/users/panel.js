@@ -16,7 +16,9 @@ document.addEventListener("submit", async (event) => {
     });
     if (!answer.ok || answer.redirected) throw new Error(String(answer.status));
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    document.getElementById("clerk-panel").replaceWith(page.getElementById("clerk-panel"));
+    for (const id of ["sign-in", "clerk-panel"]) {
+      document.getElementById(id).replaceWith(page.getElementById(id));
+    }
     document.querySelector("#panel-refresh button").focus();
   } catch {
     status.textContent = "The panel could not be refreshed. Reload the page and try again.";

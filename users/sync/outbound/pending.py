@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db.models import Case, DateTimeField, F, QuerySet, When
 from django.db.models.functions import Now
@@ -44,13 +44,16 @@ def not_confirmed() -> QuerySet[SyncAttempt]:
     return SyncAttempt.objects.pending().exclude(message="")
 
 
-def with_next_check(attempts: QuerySet[SyncAttempt]) -> QuerySet[SyncAttempt]:
-    """Add `checked_at`, when Clerk is asked again.
+def next_checks(
+    attempts: QuerySet[SyncAttempt],
+) -> list[tuple[SyncAttempt, datetime | None]]:
+    """List attempts, each with the time when Clerk is asked again.
 
     It is None once the request can no longer arrive.
     """
     still = When(late_until__gt=Now(), then=F("late_until"))
-    return attempts.annotate(checked_at=Case(still, output_field=DateTimeField()))
+    checked = attempts.annotate(checked_at=Case(still, output_field=DateTimeField()))
+    return [(attempt, attempt.checked_at) for attempt in checked]
 
 
 def create_of(email: str) -> SyncAttempt | None:

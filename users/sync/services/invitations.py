@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -287,6 +288,11 @@ def to_revoke_of(user: BuilderUser) -> list[Invitation]:
     """List the invitations of a user that wait here, or can still be accepted in Clerk."""
     waiting = user.invitations.filter(status=InvitationStatus.WAITING)
     return [*waiting, *Invitation.objects.acceptable().filter(user=user)]
+
+
+def expiring(before: datetime) -> QuerySet[Invitation]:
+    """Select the sent invitations that nobody accepted yet, and that expire before a time."""
+    return Invitation.objects.filter(status=InvitationStatus.PENDING, expires_at__lt=before)
 
 
 # --- In the background -----------------------------------------------------------------------

@@ -7,23 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from django.db.models import CharField, OuterRef, QuerySet, Subquery
-from django.db.models.fields.json import KT
-from django.db.models.functions import Cast
+from django.db.models import QuerySet
 
-from users.models import BuilderGroup, OperationKind, SyncAttempt
+from users.models import OperationKind, SyncAttempt
 from users.sync.actors import Actor
 
 CREATES = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
-
-
-def with_group(attempts: QuerySet[SyncAttempt]) -> QuerySet[SyncAttempt]:
-    """Add `wanted_group`, the name of the builder group that each attempt wants."""
-    groups = BuilderGroup.objects.annotate(text_id=Cast("id", CharField()))
-    wanted = groups.filter(text_id=OuterRef("wanted_group_id")).values("name")
-    return attempts.annotate(
-        wanted_group_id=KT("changes__builder_group__1"), wanted_group=Subquery(wanted)
-    )
 
 
 def of(actor: Actor) -> QuerySet[SyncAttempt]:

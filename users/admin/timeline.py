@@ -1,0 +1,68 @@
+"""The timeline of a user: who changed what, when, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.urls import reverse
+
+from users.models import BuilderUser, OperationKind, Source, Status, SyncAttempt
+from users.sync.actors import author_of
+from users.sync.display import shown_changes, with_group_names
+
+MOST = 20
+IN_CLERK = "In Clerk, by the person or in Clerk's dashboard"
+OUTCOMES = {
+    Status.STARTED: "Waiting for Clerk",
+    Status.APPLIED: "Saved",
+    Status.REFUSED: "Refused",
+    Status.DROPPED: "Not saved",
+    Status.UNPROVEN: "Not certain",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change of a user. `changes` lists field, before and after."""
+
+    when: datetime
+    who: str
+    what: str
+    changes: list[tuple[str, str, str]]
+    status: Status
+    message: str
+    url: str
+
+    @property
+    def outcome(self) -> str:
+        """Return how the change ended, for people."""
+        return OUTCOMES[self.status]
+
+
+def timeline_of(user: BuilderUser, *, linked: bool) -> list[Entry]:
+    """List the newest changes of a user, the newest first.
+
+    `linked` says whether this person may open the records of changes.
+    """
+    attempts = with_group_names(SyncAttempt.objects.filter(user=user)).select_related("actor")
+    return [_entry(attempt, linked=linked) for attempt in attempts.order_by("-id")[:MOST]]
+
+
+def _entry(attempt: SyncAttempt, *, linked: bool) -> Entry:
+    followed = _was_made_in_clerk(attempt)
+    return Entry(
+        when=attempt.started_at,
+        who=IN_CLERK if followed else author_of(attempt),
+        what="Changed in Clerk" if followed else attempt.get_operation_display(),
+        changes=shown_changes(attempt),
+        status=Status(attempt.status),
+        message=attempt.message,
+        url=reverse("admin:users_syncattempt_change", args=[attempt.pk]) if linked else "",
+    )
+
+
+def _was_made_in_clerk(attempt: SyncAttempt) -> bool:
+    """Tell whether the row followed a change that somebody made in Clerk."""
+    unasked = attempt.source in (Source.WEBHOOK, Source.TASK)
+    return unasked and attempt.operation == OperationKind.FOLLOW

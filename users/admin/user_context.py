@@ -1,0 +1,91 @@
+"""What the form of a user shows beside its fields: the account, its actions, pending changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from users.admin.account_pages import CHANGES_OF_EMAIL
+from users.admin.actions import PULLS, PUSHES, actions_for
+from users.admin.clerk_panel import doubt_of, panel
+from users.admin.timeline import timeline_of
+from users.admin.user_pages import why_not
+from users.admin.wanted import groups_of, wanted_of
+from users.models import BuilderUser, OperationKind, SyncAttempt
+from users.sync.access import permissions
+from users.sync.actors import author_of
+from users.sync.mirror.overview import state_of
+from users.sync.operations import from_attempt
+from users.sync.outbound import pending
+from users.sync.services import invitations
+
+
+def context_of(
+    request: HttpRequest, user: BuilderUser, *, may_change: bool, may_delete: bool
+) -> dict[str, Any]:
+    """Return the context of the templates beside the form. `user` is as stored now."""
+    opens_changes = request.user.has_perm("users.view_syncattempt")
+    return {
+        **panel_of(request, user, may_change=may_change),
+        "state": state_of(user),
+        "timeline": timeline_of(user, linked=opens_changes),
+        "danger_actions": [
+            (action, url) for action, url in actions_for(request, user) if action.danger
+        ],
+        "may_delete": may_delete,
+        "show_delete": False,  # the danger zone has the link
+        "pending_attempts": _pending_of(user),
+        "why_not_discard": _why_not_discard(request, user),
+    }
+
+
+def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> dict[str, Any]:
+    """Return the context of the panel and of the sign-in."""
+    return {
+        "stored": user,
+        "panel": panel(user),
+        "doubt": doubt_of(user),
+        "may_change": may_change,
+        "may_push": [
+            field for field, kind in PUSHES.items() if permissions.may(request.user, kind, user)
+        ],
+        "may_pull": [
+            field
+            for field, kind in PULLS.items()
+            if permissions.may(request.user, kind, user, wanted={field: None})
+        ],
+        "may_change_email": not why_not(request, user, *CHANGES_OF_EMAIL),
+        "may_set_password": permissions.may(request.user, OperationKind.SET_PASSWORD, user),
+        "dashboard": settings.CLERK_DASHBOARD_URL,
+        "sign_in_actions": [
+            (action, url) for action, url in actions_for(request, user) if not action.danger
+        ],
+        "may_link": permissions.may(request.user, OperationKind.LINK, user),
+        "invitation": invitations.open_of(user),
+        "may_invite": permissions.may(request.user, OperationKind.INVITE, user),
+    }
+
+
+def _pending_of(user: BuilderUser) -> list[dict[str, Any]]:
+    """List the pending changes of a user: who wanted what, and when Clerk is asked again."""
+    attempts = SyncAttempt.objects.pending().filter(user=user).select_related("actor")
+    checks = pending.next_checks(attempts.order_by("id"))
+    groups = groups_of(attempt for attempt, _ in checks)
+    return [
+        {
+            "attempt": attempt,
+            "who": author_of(attempt),
+            "wanted": wanted_of(attempt, groups),
+            "checked_at": checked_at,
+        }
+        for attempt, checked_at in checks
+    ]
+
+
+def _why_not_discard(request: HttpRequest, user: BuilderUser) -> str:
+    """Say why this person may not discard the pending changes of a user; "" if they may."""
+    attempts = SyncAttempt.objects.pending().filter(user=user)
+    lacking = permissions.missing_to_discard(map(from_attempt, attempts), user, actor=request.user)
+    return permissions.explain(lacking)

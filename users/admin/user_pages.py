@@ -1,0 +1,127 @@
+"""What the pages beside the form share: the user, the permission, the page and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.timezone import localtime
+
+from users.admin.again import again_of
+from users.admin.holder import holder_link
+from users.errors import ChangeFailed
+from users.models import BuilderUser, OperationKind
+from users.sync.access import permissions
+from users.sync.access.permissions import NOTHING
+from users.sync.outbound.dual_write import Saved
+from users.sync.services import unseen
+from users.sync.services.invitations import Invited
+
+Result = Saved | Invited
+"""Result of a change that a page makes."""
+
+
+def why_not(
+    request: HttpRequest, user: BuilderUser | None, *kinds: OperationKind,
+    wanted: Mapping[str, Any] = NOTHING,
+) -> str:  # fmt: skip
+    """Say why this person may make none of these kinds of change; "" if one is allowed."""
+    lacking = [permissions.missing(request.user, kind, user, wanted=wanted) for kind in kinds]
+    return permissions.explain(lacking[0]) if all(lacking) else ""
+
+
+def tell(request: HttpRequest, done: str, result: Result) -> None:
+    """Report that the change is done, or that it waits, and show the warnings of the result."""
+    unseen.mark_answered(request.user, result.attempt, again=again_of(request))
+    until = result.waits_until if isinstance(result, Invited) else None
+    if until is None:
+        messages.success(request, done)
+    else:
+        messages.warning(
+            request,
+            "Clerk takes no more invitations for now. This one waits and is sent by itself "
+            f"at {localtime(until):%H:%M} UTC.",
+        )
+    for warning in result.warnings if isinstance(result, Saved) else ():
+        messages.warning(request, warning)
+
+
+def back(user: BuilderUser) -> HttpResponse:
+    """Redirect to the form of the user, or to the list if the user is deleted."""
+    if not BuilderUser.objects.filter(pk=user.pk).exists():
+        return HttpResponseRedirect(reverse("admin:users_builderuser_changelist"))
+    return HttpResponseRedirect(user.get_absolute_url())
+
+
+@dataclass(frozen=True)
+class UserPages:
+    """The pages about one user, in the name of the admin of builder users."""
+
+    admin: admin.ModelAdmin
+
+    def user(self, request: HttpRequest, object_id: str) -> BuilderUser | None:
+        """Return the user that an address names, or None."""
+        found = self.admin.get_object(request, unquote(object_id))
+        return found if isinstance(found, BuilderUser) else None
+
+    def user_to_change(self, request: HttpRequest, object_id: str) -> BuilderUser | None:
+        """Return the user of a page for people who may change users, or None if there is none.
+
+        Raises `PermissionDenied`.
+        """
+        user = self.user(request, object_id)
+        if not self.admin.has_change_permission(request, user):
+            raise PermissionDenied
+        return user
+
+    def user_of_page(
+        self, request: HttpRequest, object_id: str, *kinds: OperationKind,
+        wanted: Mapping[str, Any] = NOTHING,
+    ) -> BuilderUser | None:  # fmt: skip
+        """Return the user of a page that makes these kinds of change, or None if there is none.
+
+        Raises `PermissionDenied`, with the reason, if this person may make none of them.
+        """
+        user = self.user(request, object_id)
+        if not self.admin.has_view_permission(request, user):
+            raise PermissionDenied
+        if why := why_not(request, user, *kinds, wanted=wanted):
+            raise PermissionDenied(why)
+        return user
+
+    def render(
+        self, request: HttpRequest, user: BuilderUser, title: str, template: str,
+        context: Mapping[str, Any], *, failure: ChangeFailed | None = None,
+    ) -> HttpResponse:  # fmt: skip
+        """Render a page about a user, with the failure of the change that it asked for."""
+        return TemplateResponse(
+            request,
+            f"admin/users/builderuser/{template}",
+            {
+                **self.admin.admin_site.each_context(request),
+                "title": f"{title}: {user.name}",
+                "page": title,
+                "opts": self.admin.opts,
+                "original": user,
+                "stored": user,
+                "media": self.admin.media,
+                **context,
+                "failure": failure,
+                "failure_link": holder_link(request, failure, user),
+            },
+        )
+
+    def missing(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Redirect as Django does for a user that does not exist."""
+        shown = unquote(object_id)
+        messages.warning(
+            request, f"Builder user with ID “{shown}” doesn’t exist. Perhaps it was deleted?"
+        )
+        return HttpResponseRedirect(reverse("admin:index"))

@@ -1,0 +1,62 @@
+"""Count users by their state, and edits by their outcome, from the tables alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+
+from django.db.models import Count, F, Q
+from django.db.models.functions import TruncDate
+from django.utils import timezone
+
+from users.models import BuilderUser, OperationKind, Status, SyncAttempt
+from users.sync.mirror.status import UserStatus, with_state
+
+
+def state_of(user: BuilderUser) -> UserStatus:
+    """Return the state of one user against its account."""
+    states = with_state(BuilderUser.objects.filter(pk=user.pk)).values_list(F("clerk_state"))
+    return UserStatus(states.get()[0])
+
+
+def users_by_state() -> dict[UserStatus, int]:
+    """Count the users in each state, in the order of `UserStatus`. States without users count 0."""
+    states = with_state(BuilderUser.objects.order_by()).values(state=F("clerk_state"))
+    counts = {row["state"]: row["users"] for row in states.annotate(users=Count("pk"))}
+    return {state: counts.get(state, 0) for state in UserStatus}
+
+
+@dataclass(frozen=True)
+class Day:
+    """The edits that were started on one day, by outcome. `open` ones are not certain yet."""
+
+    date: date
+    saved: int = 0
+    not_saved: int = 0
+    open: int = 0
+
+
+def edits_by_day(days: int) -> list[Day]:
+    """Count the edits of the last days, today included, by outcome.
+
+    Changes that were made in Clerk, and that a row only followed, do not count.
+    """
+    today = timezone.localdate()
+    first = today - timedelta(days=days - 1)
+    midnight = datetime.combine(first, time.min, tzinfo=timezone.get_current_timezone())
+    edits = SyncAttempt.objects.filter(started_at__gte=midnight).exclude(
+        operation=OperationKind.FOLLOW
+    )
+    open_ones = Q(status__in=[Status.STARTED, Status.UNPROVEN])
+    counted = {
+        row["date"]: Day(**row)
+        for row in edits.order_by()
+        .values(date=TruncDate("started_at"))
+        .annotate(
+            saved=Count("pk", filter=Q(status=Status.APPLIED)),
+            not_saved=Count("pk", filter=Q(status__in=[Status.REFUSED, Status.DROPPED])),
+            open=Count("pk", filter=open_ones),
+        )
+    }
+    every = (first + timedelta(days=index) for index in range(days))
+    return [counted.get(day, Day(day)) for day in every]

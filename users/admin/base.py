@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
@@ -38,6 +40,50 @@ class CappedPaginator(Paginator):
         return int(rows.order_by()[: EXACT + 1].count())
 
 
+class CountedChangeList(ChangeList):
+    """A list that says how many rows it has, and by what it is filtered."""
+
+    @property
+    def count_text(self) -> str:
+        """Return the number of rows: exact up to `EXACT`, then about."""
+        count = self.result_count
+        if count <= EXACT:
+            names = self.opts.verbose_name, self.opts.verbose_name_plural
+            return f"{count:,} {names[0] if count == 1 else names[1]}"
+        about = max(_rounded(_estimate(self.queryset)), EXACT)
+        return (
+            f"about {about:,} {self.opts.verbose_name_plural}. "
+            f"These pages show the first {EXACT:,}."
+        )
+
+    @property
+    def chips(self) -> list[tuple[str, Any]]:
+        """Return each filter that is set, the search among them, with the address without it."""
+        chips: list[tuple[str, Any]] = []
+        if self.query:
+            chips.append((f"Search: {self.query}", self.get_query_string(remove=[SEARCH_VAR])))
+        for spec in self.filter_specs:
+            everything, *others = spec.choices(self)
+            chips += [
+                (f"{str(spec.title).capitalize()}: {one['display']}", everything["query_string"])
+                for one in others
+                if one["selected"]
+            ]
+        return chips
+
+
+def _estimate(rows: QuerySet[Any]) -> int:
+    """Return how many rows the planner of PostgreSQL expects."""
+    [plan] = json.loads(rows.order_by().explain(format="json"))
+    return int(plan["Plan"]["Plan Rows"])
+
+
+def _rounded(count: int) -> int:
+    """Round to two digits: an estimate has no more."""
+    unit = 10 ** max(len(str(count)) - 2, 0)
+    return round(count / unit) * unit
+
+
 class SafeAdmin(admin.ModelAdmin):
     """An admin that answers any address without a status of 500.
 
@@ -46,6 +92,10 @@ class SafeAdmin(admin.ModelAdmin):
     """
 
     linked_lookups: tuple[str, ...] = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that says how many rows it has."""
+        return CountedChangeList
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None

@@ -1,0 +1,145 @@
+"""Search, order and keep the entries of the user list (`ListEntry`).
+
+The database itself writes an entry when something changes that it shows: see the function
+`users_refresh_list` and its triggers in the migrations. This module reads entries, and refreshes
+those that could not be written then.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from django.db import connection
+from django.db.models import (
+    BooleanField,
+    Case,
+    Exists,
+    F,
+    Func,
+    OuterRef,
+    Q,
+    QuerySet,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.expressions import Combinable
+
+from users.models import BuilderGroup, BuilderUser, ListDue, ListEntry
+
+SEARCH_INDEX = "users_listentry_search"
+BATCH = 1000
+
+
+class SearchKey(Func):
+    """Compute the text without accents and case, by which the list searches and sorts."""
+
+    function = "users_search_key"
+    output_field = TextField()
+
+
+def _same(ours: Combinable, stored: Combinable) -> Q:
+    """Build the condition that both are equal or both NULL."""
+    distinct: Q = Q(
+        Func(ours, stored, template="(%(expressions)s)", arg_joiner=" IS NOT DISTINCT FROM ",
+             output_field=BooleanField())
+    )  # fmt: skip
+    return distinct
+
+
+CURRENT = (
+    _same(F("clerk_id"), F("entry__clerk_id"))
+    & _same(F("role"), F("entry__role"))
+    & _same(F("builder_group"), F("entry__builder_group"))
+    & _same(SearchKey("name"), F("entry__name_key"))
+    & _same(SearchKey("email"), F("entry__email_key"))
+)
+"""The entry shows the row as it is now. Otherwise somebody has removed our triggers."""
+
+
+def with_entry(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
+    """Select the users that have an entry, and annotate whether it was `written_since`.
+
+    Whatever the list orders by is a column of the entry, so the join must be an inner one.
+    """
+    due = Exists(ListDue.objects.filter(user_id=OuterRef("pk")))
+    since = Case(When(CURRENT, then=due), default=Value(True), output_field=BooleanField())
+    found = users.filter(entry__isnull=False).select_related("entry")
+    return found.annotate(written_since=since)
+
+
+def search(users: QuerySet[BuilderUser], text: str) -> QuerySet[BuilderUser]:
+    """Select the users that have all words of the text in name, email, group or Clerk id.
+
+    A whole id selects its user. Without trigrams, see `finds_parts`, the words are beginnings.
+    """
+    if not text.strip():
+        return users
+    if user_id := _id(text):
+        return users.filter(pk=user_id)
+    condition = _contains if finds_parts() else _begins
+    for word in _keys(text.split()):
+        users = users.filter(condition(word))
+    return users
+
+
+def finds_parts() -> bool:
+    """Return whether the search finds parts of words: the database may lack `pg_trgm`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [SEARCH_INDEX])
+        return bool(cursor.fetchone()[0])
+
+
+def _contains(word: str) -> Q:
+    # One or two letters have no trigram. With the space before them they begin a word, which has.
+    return Q(entry__search__contains=word if len(word) > 2 else f" {word}")
+
+
+def _begins(word: str) -> Q:
+    groups = BuilderGroup.objects.alias(_key=SearchKey("name")).filter(_key__startswith=word)
+    return (
+        Q(entry__name_key__startswith=word)
+        | Q(entry__email_key__startswith=word)
+        | Q(entry__builder_group__in=list(groups.values_list("pk", flat=True)))
+        | Q(account__clerk_id=word)
+    )
+
+
+def _keys(words: Sequence[str]) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT users_search_key(word) FROM unnest(%s::text[]) AS one (word)", [list(words)]
+        )
+        return [key for (key,) in cursor.fetchall()]
+
+
+def _id(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text.strip())
+    except ValueError:
+        return None
+
+
+def refresh_due() -> int:
+    """Refresh the entries that another transaction had locked; return how many."""
+    due = list(ListDue.objects.values_list("user_id", flat=True).distinct()[:BATCH])
+    _refresh(due)
+    return len(due)
+
+
+def refresh_all() -> None:
+    """Refresh the entries that do not show their row: the triggers may have been removed."""
+    shown = BuilderUser.objects.filter(entry__isnull=False)
+    _refresh(list(shown.exclude(CURRENT).values_list("pk", flat=True)))
+    _refresh(list(BuilderUser.objects.filter(entry=None).values_list("pk", flat=True)))
+    rows = BuilderUser.objects.filter(pk=OuterRef("pk"))
+    _refresh(list(ListEntry.objects.exclude(Exists(rows)).values_list("pk", flat=True)))
+
+
+def _refresh(user_ids: Sequence[uuid.UUID]) -> None:
+    with connection.cursor() as cursor:
+        for start in range(0, len(user_ids), BATCH):
+            cursor.execute(
+                "SELECT users_refresh_list(%s::uuid[])", [list(user_ids[start : start + BATCH])]
+            )

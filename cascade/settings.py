@@ -142,7 +142,7 @@ USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
-DATE_FORMAT, DATETIME_FORMAT = "Y-m-d", "Y-m-d H:i:s"
+FORMAT_MODULE_PATH = ["cascade.formats"]
 
 # --- Sign-in of staff --------------------------------------------------------------------------
 

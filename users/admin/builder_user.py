@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.options import IS_POPUP_VAR, IncorrectLookupParameters
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -18,17 +18,16 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseRedirect,
-    StreamingHttpResponse,
 )
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.timezone import localtime
 from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.http import require_GET
 
 from users.admin import again, offers
 from users.admin.account_pages import CHANGES_OF_EMAIL
@@ -39,11 +38,12 @@ from users.admin.base import (
     opens_users,
     say,
     say_result,
+    send_export,
 )
 from users.admin.clerk_panel import doubt_of, panel
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
-from users.admin.user_list import FILTERS, NOT_LATELY, UserChangeList, exported, group_select
+from users.admin.user_list import FILTERS, NOT_LATELY, UserChangeList, group_select, lines
 from users.admin.wanted import wanted_of
 from users.errors import ChangeFailed, NothingToChange, NotKnown, NotSaved
 from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, GroupSelect
@@ -110,7 +110,7 @@ class BuilderUserAdmin(AccountActions):
         """Search the entries, without accents and case."""
         if not _is_list(request):
             return super().get_search_results(request, queryset, search_term)
-        return listing.search(queryset, search_term.replace("\0", "")), False
+        return queryset.filter(*listing.search(search_term.replace("\0", ""))), False
 
     @property
     def search_help_text(self) -> str:  # type: ignore[override]
@@ -175,18 +175,7 @@ class BuilderUserAdmin(AccountActions):
 
         Raises `PermissionDenied`.
         """
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        try:
-            chosen = self.get_changelist_instance(request).queryset
-        except IncorrectLookupParameters:
-            return HttpResponseRedirect(reverse("admin:users_builderuser_changelist"))
-        name = f"builder-users-{timezone.now():%Y-%m-%d}.csv"
-        return StreamingHttpResponse(
-            exported(chosen),
-            content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{name}"'},
-        )
+        return send_export(self, request, lines)
 
     # --- The form --------------------------------------------------------------------------
 
@@ -473,12 +462,9 @@ class BuilderUserAdmin(AccountActions):
         check = self.admin_site.admin_view(self.check_view)
         take_over = self.admin_site.admin_view(self.take_over_view)
         refresh = self.admin_site.admin_view(self.refresh_view)
+        export = require_GET(self.admin_site.admin_view(self.export_view))
         return [
-            path(
-                "export/",
-                self.admin_site.admin_view(self.export_view),
-                name="users_builderuser_export",
-            ),
+            path("export/", export, name="users_builderuser_export"),
             *self.copy_urls(),  # must come first: …/push/email/ also matches …/email/
             path("<path:object_id>/check/", check, name="users_builderuser_check"),
             path("<path:object_id>/take-over/", take_over, name="users_builderuser_take_over"),

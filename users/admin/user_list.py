@@ -5,11 +5,11 @@ All that it searches, filters and sorts by stands in `ListEntry`, so that each h
 
 from __future__ import annotations
 
-import csv
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from operator import attrgetter
+from typing import Any
 
 from django import forms
 from django.contrib import admin
@@ -17,19 +17,46 @@ from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from users.admin.base import CountedChangeList
+from users.admin.base import EXACT, CountedChangeList, lines_of
 from users.forms import GroupSelect
-from users.models import BuilderGroup, BuilderUser, InvitationStatus, Role
-from users.sync.bulk.results import safe
+from users.models import BuilderGroup, BuilderUser, InvitationStatus, ListEntry, Role
+from users.sync.mirror import listing
 from users.sync.mirror.health import where_stale
 from users.sync.mirror.status import UserStatus
 
 NOT_LATELY = "Not checked lately"
-CHUNK = 2000
 
 
 class UserChangeList(CountedChangeList):
     """The list, ordered so that an index gives each page in its order."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
+        """Count the entries in place of the users: that needs no join.
+
+        A few users are sorted after they were found, see `sorted_afterwards`.
+        """
+        users: Any = super().get_queryset(request, exclude_parameters)
+        specs: list[Any] = self.filter_specs
+        conditions = [spec.condition() for spec in specs]
+        conditions += listing.search(self.query.replace("\0", ""))
+        entries = ListEntry.objects.filter(*map(listing.of_entry, conditions))
+        if any(conditions) and entries[: EXACT + 1].count() <= EXACT:
+            first, *others = users.query.order_by
+            users = users.order_by(listing.sorted_afterwards(first), *others)
+        users.counted = entries
+        return users
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Add to each user of the page whether it was `written_since` its entry.
+
+        As a column of the query it would be computed for all pages before this one, too.
+        """
+        super().get_results(request)
+        users = list(self.result_list)
+        since = listing.written_since([user.pk for user in users])
+        for user in users:
+            user.written_since = user.pk in since
+        self.result_list = users
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Break ties by the id, in the direction of the first column. Never signed in comes last.
@@ -54,20 +81,26 @@ def _nulls(field: Any) -> Any:
 
 
 class EntryFilter(admin.SimpleListFilter):
-    """A filter with a fixed list of choices, each a condition on the user."""
-
-    conditions: ClassVar[dict[str, tuple[str, Q]]]
+    """A filter by a condition on users. Those on the entry have an index."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """List the choices."""
-        return [(value, label) for value, (label, _) in self.conditions.items()]
+        return [(value, label) for value, (label, _) in self.conditions().items()]
+
+    def conditions(self) -> dict[str, tuple[str, Q]]:
+        """Return the label and the condition of each choice."""
+        raise NotImplementedError
+
+    def condition(self) -> Q:
+        """Return the condition of the chosen value; none for an unknown value."""
+        _, condition = self.conditions().get(self.value() or "", ("", Q()))
+        return condition
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
     ) -> QuerySet[BuilderUser]:
-        """Select the users of the chosen value. Ignore an unknown value."""
-        chosen = self.conditions.get(self.value() or "")
-        return queryset.filter(chosen[1]) if chosen else queryset
+        """Select the users of the chosen value."""
+        return queryset.filter(self.condition())
 
 
 class StateFilter(EntryFilter):
@@ -75,7 +108,10 @@ class StateFilter(EntryFilter):
 
     title = "sign-in state"
     parameter_name = "clerk"
-    conditions = {state.value: (state.label, Q(entry__state=state.value)) for state in UserStatus}
+
+    def conditions(self) -> dict[str, tuple[str, Q]]:
+        """Offer all statuses of a user."""
+        return {one.value: (one.label, Q(entry__state=one.value)) for one in UserStatus}
 
 
 class RoleFilter(EntryFilter):
@@ -83,7 +119,10 @@ class RoleFilter(EntryFilter):
 
     title = "role"
     parameter_name = "role"
-    conditions = {role.value: (role.label, Q(entry__role=role.value)) for role in Role}
+
+    def conditions(self) -> dict[str, tuple[str, Q]]:
+        """Offer all roles."""
+        return {one.value: (one.label, Q(entry__role=one.value)) for one in Role}
 
 
 class InvitationFilter(EntryFilter):
@@ -91,61 +130,43 @@ class InvitationFilter(EntryFilter):
 
     title = "invitation"
     parameter_name = "invitation"
-    conditions = {
-        status.value: (status.label, Q(entry__invitation=status.value))
-        for status in InvitationStatus
-    } | {"none": ("Never invited", Q(entry__invitation=""))}
+
+    def conditions(self) -> dict[str, tuple[str, Q]]:
+        """Offer all statuses of an invitation, and none."""
+        invited = {
+            one.value: (one.label, Q(entry__invitation=one.value)) for one in InvitationStatus
+        }
+        return invited | {"none": ("Never invited", Q(entry__invitation=""))}
 
 
-class LastSignInFilter(admin.SimpleListFilter):
+class LastSignInFilter(EntryFilter):
     """Filter by the time of the last sign-in."""
 
     title = "last sign-in"
     parameter_name = "signed_in"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def conditions(self) -> dict[str, tuple[str, Q]]:
         """Offer some spans of time."""
-        return [
-            ("7", "Within 7 days"),
-            ("30", "Within 30 days"),
-            ("over_90", "More than 90 days ago"),
-            ("never", "Never"),
-        ]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
-    ) -> QuerySet[BuilderUser]:
-        """Select the users of the chosen span. Ignore an unknown value."""
-        conditions = {
-            "7": Q(entry__last_sign_in_at__gte=_days_ago(7)),
-            "30": Q(entry__last_sign_in_at__gte=_days_ago(30)),
-            "over_90": Q(entry__last_sign_in_at__lt=_days_ago(90)),
-            "never": Q(entry__last_sign_in_at=None),
+        return {
+            "7": ("Within 7 days", Q(entry__last_sign_in_at__gte=_days_ago(7))),
+            "30": ("Within 30 days", Q(entry__last_sign_in_at__gte=_days_ago(30))),
+            "over_90": ("More than 90 days ago", Q(entry__last_sign_in_at__lt=_days_ago(90))),
+            "never": ("Never", Q(entry__last_sign_in_at=None)),
         }
-        chosen = conditions.get(self.value() or "")
-        return queryset.filter(chosen) if chosen else queryset
 
 
-class CheckedFilter(admin.SimpleListFilter):
+class CheckedFilter(EntryFilter):
     """Filter by whether the mirror of the user's account was checked with Clerk lately."""
 
     title = "last checked"
     parameter_name = "checked"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def conditions(self) -> dict[str, tuple[str, Q]]:
         """Offer the accounts that were not checked lately."""
-        return [("not_lately", NOT_LATELY)]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
-    ) -> QuerySet[BuilderUser]:
-        """Select the users whose account was not checked lately. Ignore an unknown value."""
-        if self.value() == "not_lately":
-            return queryset.filter(where_stale("account__"))
-        return queryset
+        return {"not_lately": (NOT_LATELY, where_stale("account__"))}
 
 
-class GroupFilter(admin.SimpleListFilter):
+class GroupFilter(EntryFilter):
     """Filter by the group, which a person finds by typing a part of its name."""
 
     title = "group"
@@ -164,9 +185,13 @@ class GroupFilter(admin.SimpleListFilter):
         self.chosen = _id(self.value())
         self.group = BuilderGroup.objects.filter(pk=self.chosen).first() if self.chosen else None
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def conditions(self) -> dict[str, tuple[str, Q]]:
         """Offer nothing here: the field in the template loads the groups as a person types."""
-        return []
+        return {}
+
+    def condition(self) -> Q:
+        """Return the condition of the chosen group; none for what is not an id."""
+        return Q(entry__builder_group=self.chosen) if self.chosen else Q()
 
     def has_output(self) -> bool:
         """Show the filter, although it has no fixed choices."""
@@ -178,12 +203,6 @@ class GroupFilter(admin.SimpleListFilter):
         yield {"selected": self.group is None, "query_string": everything, "display": "All"}
         if self.group is not None:
             yield {"selected": True, "query_string": "", "display": self.group.name}
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
-    ) -> QuerySet[BuilderUser]:
-        """Select the users of the chosen group. Ignore what is not an id."""
-        return queryset.filter(entry__builder_group=self.chosen) if self.chosen else queryset
 
     @property
     def field(self) -> str:
@@ -205,40 +224,34 @@ FILTERS: list[Any] = [
 
 # --- Export --------------------------------------------------------------------------------------
 
-COLUMNS = (
-    "id", "clerk_id", "name", "email", "role", "internal_role", "builder_group",
-    "sign_in_state", "invitation", "last_sign_in", "created_at",
-)  # fmt: skip
-"""`update_users` reads the first seven, and leaves the others out."""
 
+def lines(users: QuerySet[BuilderUser]) -> Iterator[str]:
+    """Yield the lines of a CSV file of these users.
 
-class _Line:
-    """A file that gives back what is written: `csv` makes one line at a time of it."""
+    `update_users` reads the first seven columns, and leaves the others out.
+    """
+    ambiguous = _ambiguous_groups()
 
-    def write(self, text: str) -> str:
-        return text
+    def group(user: BuilderUser) -> Any:
+        one = user.builder_group
+        return one.pk if one and one.name.casefold() in ambiguous else one
 
-
-def exported(users: QuerySet[BuilderUser]) -> Iterator[str]:
-    """Yield the lines of a CSV file of these users, in the order of their ids."""
-    writer = csv.writer(_Line())
-    yield "\ufeff" + writer.writerow(COLUMNS)  # a spreadsheet takes it for Windows-1252 without
-    names = _ambiguous_groups()
-    users = users.order_by("pk").select_related("builder_group", "entry")
-    last = None
-    while page := list((users.filter(pk__gt=last) if last else users)[:CHUNK]):
-        last = page[-1].pk
-        for user in page:
-            yield writer.writerow([safe(str(cell or "")) for cell in _cells(user, names)])
-
-
-def _cells(user: BuilderUser, ambiguous: frozenset[str]) -> list[Any]:
-    group, entry = user.builder_group, user.entry
-    shown = group.pk if group and group.name.casefold() in ambiguous else group
-    return [
-        user.pk, user.clerk_id, user.name, user.email, user.role, user.internal_role, shown,
-        entry.state, entry.invitation, _iso(entry.last_sign_in_at), _iso(user.created_at),
-    ]  # fmt: skip
+    return lines_of(
+        users,
+        {
+            "id": attrgetter("pk"),
+            "clerk_id": attrgetter("clerk_id"),
+            "name": attrgetter("name"),
+            "email": attrgetter("email"),
+            "role": attrgetter("role"),
+            "internal_role": attrgetter("internal_role"),
+            "builder_group": group,
+            "sign_in_state": attrgetter("entry.state"),
+            "invitation": attrgetter("entry.invitation"),
+            "last_sign_in": attrgetter("entry.last_sign_in_at"),
+            "created_at": attrgetter("created_at"),
+        },
+    )
 
 
 def _ambiguous_groups() -> frozenset[str]:
@@ -249,10 +262,6 @@ def _ambiguous_groups() -> frozenset[str]:
         key = name.casefold()
         (twice if key in seen else seen).add(key)
     return frozenset(twice)
-
-
-def _iso(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else ""
 
 
 def _id(text: str | None) -> uuid.UUID | None:

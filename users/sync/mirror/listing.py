@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from django.db import connection
 from django.db.models import (
     BooleanField,
-    Case,
     Exists,
     F,
     Func,
@@ -21,12 +21,11 @@ from django.db.models import (
     Q,
     QuerySet,
     TextField,
-    Value,
-    When,
 )
-from django.db.models.expressions import Combinable
+from django.db.models.expressions import Combinable, OrderBy
 
-from users.models import BuilderGroup, BuilderUser, ListDue, ListEntry
+from users.clerk import emails
+from users.models import BuilderGroup, BuilderUser, ClerkAccount, ListDue, ListEntry
 
 SEARCH_INDEX = "users_listentry_search"
 BATCH = 1000
@@ -59,29 +58,68 @@ CURRENT = (
 
 
 def with_entry(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
-    """Select the users that have an entry, and annotate whether it was `written_since`.
+    """Select the users that have an entry, with the entry.
 
     Whatever the list orders by is a column of the entry, so the join must be an inner one.
     """
+    return users.filter(entry__isnull=False).select_related("entry")
+
+
+def written_since(user_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Return which of these users changed after their entry was written."""
     due = Exists(ListDue.objects.filter(user_id=OuterRef("pk")))
-    since = Case(When(CURRENT, then=due), default=Value(True), output_field=BooleanField())
-    found = users.filter(entry__isnull=False).select_related("entry")
-    return found.annotate(written_since=since)
+    users = BuilderUser.objects.filter(pk__in=user_ids, entry__isnull=False)
+    return set(users.filter(~CURRENT | Q(due)).values_list("pk", flat=True))
 
 
-def search(users: QuerySet[BuilderUser], text: str) -> QuerySet[BuilderUser]:
-    """Select the users that have all words of the text in name, email, group or Clerk id.
+def search(text: str) -> list[Q]:
+    """Return the conditions on users that have all words in name, email, group or Clerk id.
 
-    A whole id selects its user. Without trigrams, see `finds_parts`, the words are beginnings.
+    A whole id means its user. Without trigrams, see `finds_parts`, the words are beginnings.
     """
     if not text.strip():
-        return users
+        return []
     if user_id := _id(text):
-        return users.filter(pk=user_id)
-    condition = _contains if finds_parts() else _begins
-    for word in _keys(text.split()):
-        users = users.filter(condition(word))
-    return users
+        return [Q(pk=user_id)]
+    return list(map(_contains if finds_parts() else _begins, _keys(text.split())))
+
+
+def of_entry(condition: Q) -> Q:
+    """Return a condition on users as one on their entries, which are counted without a join."""
+    children: list[Any] = list(condition.children)
+    children = [
+        of_entry(child) if isinstance(child, Q) else (_of_entry(child[0]), child[1])
+        for child in children
+    ]
+    return Q(*children, _connector=condition.connector, _negated=condition.negated)
+
+
+def sorted_afterwards(field: Any) -> OrderBy:
+    """Return an order that no index gives, so that the rows are found first and then sorted.
+
+    The planner may else walk the index of the order until it has met a page of rows that fit. That
+    is slow if these are far apart, for example at the end of the alphabet.
+    """
+    if isinstance(field, str):
+        named = F(field.removeprefix("-"))
+        field = named.desc() if field.startswith("-") else named.asc()
+    order: OrderBy = field.copy()
+    order.set_source_expressions([Func(field.expression, template="(SELECT %(expressions)s)")])
+    return order
+
+
+def _of_entry(lookup: str) -> str:
+    return lookup.removeprefix("entry__") if lookup.startswith("entry__") else f"user__{lookup}"
+
+
+def with_address(text: str) -> QuerySet[BuilderUser]:
+    """Select the users whose email begins with the text, or whose account ever had this address."""
+    [key] = _keys([text.strip()])
+    accounts = ClerkAccount.objects.filter(addresses__has_key=emails.normalized(text))
+    entries = ListEntry.objects.filter(email_key__startswith=key)
+    return BuilderUser.objects.filter(
+        Q(pk__in=entries.values("pk")) | Q(pk__in=accounts.values("user"))
+    )
 
 
 def finds_parts() -> bool:

@@ -12,6 +12,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from tests.support.change_form import text_of
 from tests.support.commands import run
 from tests.support.factories import (
     BuilderGroupFactory,
@@ -20,7 +21,6 @@ from tests.support.factories import (
     delete_here,
     linked,
 )
-from tests.support.change_form import text_of
 from users.models import BuilderUser, ClerkAccount, Invitation, ListDue, ListEntry, SyncAttempt
 from users.sync import maintenance
 from users.sync.mirror import comparison, listing

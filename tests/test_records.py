@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from tests.support.change_form import text_of
 from tests.support.factories import SyncAttemptFactory, linked
-from tests.test_change_form import text_of
 from users.models import SyncAttempt, WebhookDelivery
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -17,7 +17,7 @@ from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from users.admin.base import EXACT, CountedChangeList, lines_of
+from users.admin.base import EXACT, CountedChangeList, counted, lines_of
 from users.forms import GroupSelect
 from users.models import BuilderGroup, BuilderUser, InvitationStatus, ListEntry, Role
 from users.sync.mirror import listing
@@ -31,32 +31,37 @@ class UserChangeList(CountedChangeList):
     """The list, ordered so that an index gives each page in its order."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Count the entries in place of the users: that needs no join.
+        """Prepare the same selection of entries, which are counted and paged without a join.
 
-        A few users are sorted after they were found, see `sorted_afterwards`.
+        A few entries are sorted after they were found, see `sorted_afterwards`.
         """
         users: Any = super().get_queryset(request, exclude_parameters)
         specs: list[Any] = self.filter_specs
         conditions = [spec.condition() for spec in specs]
         conditions += listing.search(self.query.replace("\0", ""))
         entries = ListEntry.objects.filter(*map(listing.of_entry, conditions))
+        order = list(map(listing.order_of_entries, users.query.order_by))
         if any(conditions) and entries[: EXACT + 1].count() <= EXACT:
-            first, *others = users.query.order_by
-            users = users.order_by(listing.sorted_afterwards(first), *others)
-        users.counted = entries
+            order[0] = listing.sorted_afterwards(order[0])
+        users.counted = entries.order_by(*order)
         return users
 
     def get_results(self, request: HttpRequest) -> None:
-        """Add to each user of the page whether it was `written_since` its entry.
+        """Find the page among the entries, and then read its users alone.
 
-        As a column of the query it would be computed for all pages before this one, too.
+        Each user of the page gets `written_since`.
         """
         super().get_results(request)
-        users = list(self.result_list)
-        since = listing.written_since([user.pk for user in users])
-        for user in users:
+        entries = counted(self.queryset).values_list("pk", flat=True)
+        if not (self.show_all and self.can_show_all):
+            start = (self.page_num - 1) * self.list_per_page
+            entries = entries[start : start + self.list_per_page]
+        ids = list(entries)
+        users: dict[Any, Any] = self.queryset.in_bulk(ids)
+        since = listing.written_since(ids)
+        self.result_list = [users[pk] for pk in ids if pk in users]
+        for user in self.result_list:
             user.written_since = user.pk in since
-        self.result_list = users
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Break ties by the id, in the direction of the first column. Never signed in comes last.

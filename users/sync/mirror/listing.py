@@ -58,10 +58,7 @@ CURRENT = (
 
 
 def with_entry(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
-    """Select the users that have an entry, with the entry.
-
-    Whatever the list orders by is a column of the entry, so the join must be an inner one.
-    """
+    """Select the users that have an entry, with the entry."""
     return users.filter(entry__isnull=False).select_related("entry")
 
 
@@ -92,6 +89,15 @@ def of_entry(condition: Q) -> Q:
         for child in children
     ]
     return Q(*children, _connector=condition.connector, _negated=condition.negated)
+
+
+def order_of_entries(field: Any) -> Any:
+    """Return an order of users as one of their entries."""
+    if isinstance(field, str):
+        return ("-" if field.startswith("-") else "") + _of_entry(field.removeprefix("-"))
+    order = field.copy()
+    order.set_source_expressions([F(_of_entry(field.expression.name))])
+    return order
 
 
 def sorted_afterwards(field: Any) -> OrderBy:

@@ -271,7 +271,7 @@ FILL = "SELECT users_refresh_list(array_agg(id)) FROM users"
 
 
 class Migration(migrations.Migration):
-    dependencies = [("users", "0015_keep_authors")]
+    dependencies = [("users", "0016_one_clock")]
 
     operations = [
         migrations.CreateModel(

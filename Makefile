@@ -72,6 +72,7 @@ bench: install
 	@DEBUG=1 $(BIN) -W ignore -m bench.webhooks
 	@DEBUG=1 $(BIN) -W ignore -m bench.bulk
 	@DEBUG=1 $(BIN) -W ignore -m bench.load
+	@DEBUG=1 $(BIN) -W ignore -m bench.lists
 
 campaign: install
 	@$(BIN) -W ignore -m tests.campaign --scenarios 5000 --kills 200

@@ -44,7 +44,7 @@ def test_the_admin(lit, sandbox):
               "reset_mfa", "sign_out", "unlink", "invite")  # fmt: skip
     pages = [
         *names_of_pages(),
-        "/admin/users/builderuser/?q=nobody&role__exact=ADMIN&clerk=differs",
+        "/admin/users/builderuser/?q=nobody&role=ADMIN&clerk=differs",
         page_of(user),
         page_of(unlinked),
         *(reverse(f"admin:users_builderuser_{name}", args=[user.pk]) for name in beside),

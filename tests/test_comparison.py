@@ -219,7 +219,7 @@ def views(client, user) -> dict[str, set[str]]:
         for command in ("clerk_push", "clerk_pull")
     }
     return {
-        "list": {"in_step": set(), "differs": {"any"}}[row.clerk_state],
+        "list": {"in_step": set(), "differs": {"any"}}[row.entry.state],
         "panel": {field.lower() for field in in_panel},
         "clerk_diff": {one["kind"] for one in diff},
         **{

@@ -95,7 +95,7 @@ class TestAnotherAccount:
         assert f"Linked to <code>{relinked.now}</code>, which was not seen in Clerk yet." in text
 
     def test_the_list_does_not_show_the_account_that_the_row_had(self, client, relinked):
-        assert "Not seen yet" in text_of(client.get("/admin/users/builderuser/"))
+        assert "Not checked yet" in text_of(client.get("/admin/users/builderuser/"))
 
 
 class TestNoAccount:

@@ -76,7 +76,9 @@ class TestForm:
         assert url(user, "ban") not in text
 
     def test_the_list_shows_no_account(self, client, user):
-        assert "Not linked" in text_of(client.get("/admin/users/builderuser/?clerk=not_linked"))
+        assert "No Clerk account" in text_of(
+            client.get("/admin/users/builderuser/?clerk=not_linked")
+        )
 
 
 class TestPages:

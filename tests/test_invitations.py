@@ -76,7 +76,7 @@ class TestNewUser:
         user = BuilderUser.objects.get()
         assert user.clerk_id == account["id"]
         assert only().status == "accepted"
-        assert "In step" in text_of(client.get("/admin/users/builderuser/"))
+        assert "Matches Clerk" in text_of(client.get("/admin/users/builderuser/"))
 
     def test_if_clerk_refuses_nothing_is_saved(self, client, sandbox):
         sandbox.add_user(email="ann@example.com")
@@ -496,7 +496,7 @@ class TestChangeOfEmail:
         assert only().status == "accepted"
         [old] = sandbox.find("old@example.com")
         assert old["banned"]
-        assert "In step" in text_of(client.get("/admin/users/builderuser/"))
+        assert "Matches Clerk" in text_of(client.get("/admin/users/builderuser/"))
 
     def test_somebody_else_still_signs_in_with_the_old_address(self, client, sandbox):
         """Another account that has it as a second address: said, not banned."""

@@ -69,7 +69,7 @@ def test_no_link_leads_to_a_page_that_its_reader_may_not_open(sandbox, reader):
     for key, pattern in patterns():
         address = world.address(pattern)
         response = client.get(address) if key != "logout" else None
-        if response is None or response.status_code != 200:
+        if response is None or response.status_code != 200 or response.streaming:
             continue
         for link in set(LINK.findall(text_of(response))):
             target = urlsplit(urljoin(address, link)).path  # a query needs no permission

@@ -68,7 +68,7 @@ def test_one_404_marks_nobody_as_deleted(client, sandbox):
     # The actions are still there, and the next answer takes it back.
     assert "Sign out everywhere" in text_of(client.get(page_of(user)))
     assert submit(client, user, name="Mary Ann Jones").status_code == 302
-    assert "In step" in text_of(client.get(LIST))
+    assert "Matches Clerk" in text_of(client.get(LIST))
     assert "Not found in Clerk" not in text_of(client.get(page_of(user)))
 
 
@@ -84,7 +84,7 @@ def test_refresh_shows_that_clerk_does_not_find_the_account(client, sandbox, kno
     assert "Not found in Clerk" in text_of(client.get(LIST))
     refresh(client, user)
     assert account["id"] == stored(user).account.clerk_id
-    assert "In step" in text_of(client.get(LIST))
+    assert "Matches Clerk" in text_of(client.get(LIST))
 
 
 class TestAnotherInstance:
@@ -100,7 +100,7 @@ class TestAnotherInstance:
         assert "ins_elsewhere" in out
         assert not deleted()
         repair()
-        assert "In step" in text_of(client.get(LIST))
+        assert "Matches Clerk" in text_of(client.get(LIST))
         assert submit(client, user, name="Mary Ann Jones").status_code == 302
 
     def test_a_delete_is_refused(self, client, sandbox, wrong_key):

@@ -57,7 +57,7 @@ def seen(model: str) -> Rule:
 
 
 def pages_of(
-    model: str, *, edited: bool, seen_by: Rule | None = None
+    model: str, *, edited: bool, seen_by: Rule | None = None, exported: bool = False
 ) -> dict[str, tuple[Any, Any]]:
     """Django's pages of a model; records that nobody edits have a permission to look alone."""
     app, name = model.split(".")
@@ -68,6 +68,7 @@ def pages_of(
 
     page = f"{app}_{name}"
     return {
+        **({f"{page}_export": (see, OTHER_METHOD)} if exported else {}),
         f"{page}_changelist": (see, see),
         f"{page}_add": (needs("add"), needs("add")),
         f"{page}_history": (see, see),
@@ -98,7 +99,7 @@ URLS: dict[str, tuple[Any, Any]] = {
     ),
     **pages_of("procrastinate.procrastinatejob", edited=False, seen_by=[{SUPERUSERS}]),
     **pages_of("users.buildergroup", edited=True),
-    **pages_of("users.builderuser", edited=True),
+    **pages_of("users.builderuser", edited=True, exported=True),
     "users_builderuser_push": same(CHANGE),
     "users_builderuser_pull": same(CHANGE),
     "users_builderuser_check": same(CHANGE),
@@ -114,18 +115,18 @@ URLS: dict[str, tuple[Any, Any]] = {
     "users_builderuser_unlink": same(both(SEE, "users.link")),
     "users_builderuser_link": same(both(SEE, "users.link")),
     "users_builderuser_invite": same(both(SEE, "users.invite")),
-    **pages_of("users.syncattempt", edited=False),
+    **pages_of("users.syncattempt", edited=False, exported=True),
     "users_syncattempt_check": (
         OTHER_METHOD, both(seen("users.syncattempt"), "users.change_builderuser"),
     ),
     "users_syncattempt_dismiss": (OTHER_METHOD, STAFF),  # of one's own changes alone
     **pages_of("users.clerkaccount", edited=False),
-    **pages_of("users.bulkrun", edited=False),
+    **pages_of("users.bulkrun", edited=False, exported=True),
     **pages_of("users.bulkrow", edited=False),
-    **pages_of("users.invitation", edited=False),
+    **pages_of("users.invitation", edited=False, exported=True),
     "users_invitation_resend": same(both(SEE, "users.invite")),
     "users_invitation_revoke": same(both(SEE, "users.invite")),
-    **pages_of("users.webhookdelivery", edited=False),
+    **pages_of("users.webhookdelivery", edited=False, exported=True),
     "users_webhookdelivery_replay": (
         OTHER_METHOD, both(seen("users.webhookdelivery"), "users.replay_webhook"),
     ),

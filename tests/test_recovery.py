@@ -183,7 +183,7 @@ class TestOnTheWay:
         user = linked(sandbox)
         attempt = abandoned(user)
         assert "not confirmed by Clerk yet" in text_of(client.get(page_of(user)))
-        assert "Open attempt" in text_of(client.get("/admin/users/builderuser/"))
+        assert "Waiting for Clerk" in text_of(client.get("/admin/users/builderuser/"))
         ready = client.get("/readyz/")
         assert ready.status_code == 200
         assert b"open attempts: 1" in ready.content

@@ -21,7 +21,9 @@ GROUPS = "?app_label=users&model_name=builderuser&field_name=builder_group"
     "address",
     [
         f"{USERS}?name__regex=(",
+        f"{USERS}?role=%00",
         f"{USERS}?role__exact=%00",
+        f"{USERS}export/?p=abc&builder_group__id__exact=%00",
         f"{USERS}?q=%00",
         f"{USERS}?clerk=%00",
         f"{USERS}?p=abc",
@@ -35,6 +37,7 @@ GROUPS = "?app_label=users&model_name=builderuser&field_name=builder_group"
         f"{USERS}x/delete/",
         "/admin/users/clerkaccount/%00/change/",
         "/admin/users/syncattempt/?status__exact=%00",
+        f"/admin/users/syncattempt/?by={'9' * 30}&q=%00@",
         f"/admin/users/syncattempt/{'9' * 30}/change/",
         "/admin/users/buildergroup/%00/change/",
         f"/admin/autocomplete/{GROUPS}&term=%00",

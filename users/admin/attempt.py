@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
+from types import MappingProxyType
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -13,31 +15,66 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.http import require_POST
 
-from users.admin.base import Column, ReadOnlyAdmin, say_result, user_column
+from users.admin.base import AuthorFilter, Column, ReadOnlyAdmin, say_result, user_column
 from users.models import SyncAttempt
 from users.sync.actors import name_of
 from users.sync.display import NOTHING, shown_changes, with_group_names
+from users.sync.mirror import listing
 from users.sync.outbound import recovery
 from users.sync.services import unseen
+
+
+def _author(attempt: SyncAttempt) -> str:
+    return attempt.actor_name or name_of(attempt.actor) or NOTHING
+
+
+def _before_and_after(attempt: SyncAttempt) -> str:
+    return ", ".join(
+        f"{field}: {before} → {after}" for field, before, after in shown_changes(attempt)
+    )
 
 
 @admin.register(SyncAttempt)
 class SyncAttemptAdmin(ReadOnlyAdmin):
     """The list of attempts, read-only. A pending attempt can be checked with Clerk."""
 
-    list_display = ["started_at", "operation", "user", "status", "source", "by", "message"]
+    list_display = ["started_at", "operation", "user", "before_and_after", "status", "source",
+                    "by", "message"]  # fmt: skip
     list_display_links = ["started_at"]
-    list_filter = ["status", "operation", "source"]
+    list_filter = ["status", "operation", "source", AuthorFilter, "started_at"]
     list_select_related = ["user", "actor"]
     linked_lookups = ("user__id__exact", "run__id__exact")
     search_fields = ["label", "=clerk_id", "=trace_id"]
-    search_help_text = "Name, Clerk id or Clerk's trace id"
+    search_help_text = "Name, email, Clerk id or Clerk's trace id"
     date_hierarchy = None
     fields = ["operation", "user", "clerk_id", "changed", "status", "message", "error_code",
               "trace_id", "source", "by", "actor_clerk_id", "started_at", "late_until",
               "settled_at"]  # fmt: skip
     readonly_fields = ["changed", "by"]
     change_form_template = "admin/users/syncattempt/change_form.html"
+
+    exported = MappingProxyType({
+        "started_at": attrgetter("started_at"),
+        "operation": SyncAttempt.get_operation_display,
+        "user_id": attrgetter("user_id"),
+        "name": attrgetter("label"),
+        "clerk_id": attrgetter("clerk_id"),
+        "changes": _before_and_after,
+        "status": SyncAttempt.get_status_display,
+        "source": SyncAttempt.get_source_display,
+        "by": _author,
+        "message": attrgetter("message"),
+        "trace_id": attrgetter("trace_id"),
+        "settled_at": attrgetter("settled_at"),
+    })  # fmt: skip
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[SyncAttempt], search_term: str
+    ) -> tuple[QuerySet[SyncAttempt], bool]:
+        """For an email, find the changes of the people who have it, or whose account had it."""
+        if "@" not in search_term:
+            return super().get_search_results(request, queryset, search_term)
+        return queryset.filter(user__in=listing.with_address(search_term.replace("\0", ""))), False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SyncAttempt]:
         """Add the names of groups, which the changes show."""
@@ -50,7 +87,12 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
     @admin.display(description="by", ordering="actor")
     def by(self, attempt: SyncAttempt) -> str:
         """Name the author: the person at the front end, or the staff user."""
-        return attempt.actor_name or name_of(attempt.actor) or NOTHING
+        return _author(attempt)
+
+    @admin.display(description="from → to")
+    def before_and_after(self, attempt: SyncAttempt) -> str:
+        """Render each change as “field: before → after”."""
+        return _before_and_after(attempt) or NOTHING
 
     @admin.display(description="changes")
     def changed(self, attempt: SyncAttempt) -> str:

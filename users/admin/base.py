@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.core.exceptions import BadRequest, ValidationError
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
+from django.contrib.auth import get_user_model
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import ForeignKey, Model, QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.http.response import HttpResponseBase
+from django.urls import NoReverseMatch, path, reverse
+from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
+from django.utils.text import slugify
+from django.views.decorators.http import require_GET
 
 from users.admin.holder import VIEWERS, holder_link
 from users.errors import ChangeFailed
+from users.sync.actors import name_of
+from users.sync.bulk.results import safe
 from users.sync.outbound.recovery import RecoveryResult
 from users.sync.services import unseen
 
@@ -32,13 +50,73 @@ Column = Callable[[Any], str]
 
 
 class CappedPaginator(Paginator):
-    """A paginator that counts at most ten thousand rows, because counting a million is slow."""
+    """A paginator that counts at most ten thousand rows, because counting a million is slow.
+
+    A list may name in `counted` other rows that are as many as its own, and cheaper to count.
+    """
 
     @cached_property
     def count(self) -> int:
         """Return the number of rows, but at most one more than `EXACT`."""
-        rows: Any = self.object_list
+        rows: Any = counted(self.object_list)
         return int(rows.order_by()[: EXACT + 1].count())
+
+
+def counted(rows: Any) -> Any:
+    """Return the rows to count for a list."""
+    return getattr(rows, "counted", rows)
+
+
+class CountedChangeList(ChangeList):
+    """A list that says how many rows it has, and by what it is filtered."""
+
+    @property
+    def count_text(self) -> str:
+        """Return the number of rows: exact up to `EXACT`, then about."""
+        count = self.result_count
+        if count <= EXACT:
+            names = self.opts.verbose_name, self.opts.verbose_name_plural
+            return f"{count:,} {names[0] if count == 1 else names[1]}"
+        about = max(_rounded(_estimate(counted(self.queryset))), EXACT)
+        return (
+            f"about {about:,} {self.opts.verbose_name_plural}. "
+            f"These pages show the first {EXACT:,}."
+        )
+
+    @property
+    def export_url(self) -> str:
+        """Return the address of the export; empty if there is none."""
+        try:
+            return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_export")
+        except NoReverseMatch:
+            return ""
+
+    @property
+    def chips(self) -> list[tuple[str, Any]]:
+        """Return each filter that is set, the search among them, with the address without it."""
+        chips: list[tuple[str, Any]] = []
+        if self.query:
+            chips.append((f"Search: {self.query}", self.get_query_string(remove=[SEARCH_VAR])))
+        for spec in self.filter_specs:
+            everything, *others = spec.choices(self)
+            chips += [
+                (f"{str(spec.title).capitalize()}: {one['display']}", everything["query_string"])
+                for one in others
+                if one["selected"]
+            ]
+        return chips
+
+
+def _estimate(rows: QuerySet[Any]) -> int:
+    """Return how many rows the planner of PostgreSQL expects."""
+    [plan] = json.loads(rows.order_by().explain(format="json"))
+    return int(plan["Plan"]["Plan Rows"])
+
+
+def _rounded(count: int) -> int:
+    """Round to two digits: an estimate has no more."""
+    unit = 10 ** max(len(str(count)) - 2, 0)
+    return round(count / unit) * unit
 
 
 class SafeAdmin(admin.ModelAdmin):
@@ -49,6 +127,10 @@ class SafeAdmin(admin.ModelAdmin):
     """
 
     linked_lookups: tuple[str, ...] = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that says how many rows it has."""
+        return CountedChangeList
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
@@ -105,7 +187,40 @@ class ReadOnlyAdmin(SafeAdmin):
 
     paginator = CappedPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
+    exported: Mapping[str, Callable[[Any], Any]] = MappingProxyType({})
+    """The columns of the export, each with the value of a record. Without columns, no export."""
+
+    def get_urls(self) -> list[Any]:
+        """Add the export of what the list shows."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}_export"
+        view = require_GET(self.admin_site.admin_view(self.export_view))
+        own = [path("export/", view, name=name)] if self.exported else []
+        return [*own, *super().get_urls()]
+
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Send what the list shows, filtered in the same way, as CSV.
+
+        Raises `PermissionDenied`.
+        """
+        return send_export(self, request, lambda records: lines_of(records, self.exported))
+
+    def history_view(self, request: HttpRequest, *which: Any, **context: Any) -> HttpResponse:
+        """Answer 404: nobody edits a record, so it has no history.
+
+        Raises `Http404`, and `PermissionDenied` for who may not see the record.
+        """
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        raise Http404
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *form: Any, **named: Any
+    ) -> HttpResponse:
+        """Leave out the link to the history."""
+        context["has_history"] = False
+        return super().render_change_form(request, context, *form, **named)
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Replace the columns that depend on the viewer."""
@@ -142,6 +257,74 @@ def _offers(offered: Any, lookup: str) -> bool:
         return lookup == offered.parameter_name
     field = offered if isinstance(offered, str) else offered[0]
     return lookup.removeprefix(f"{field}__") in FILTER_LOOKUPS and lookup.startswith(f"{field}__")
+
+
+class AuthorFilter(admin.SimpleListFilter):
+    """Filter changes or runs by the staff user who made them."""
+
+    title, parameter_name = "author", "by"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """List all staff users."""
+        staff = get_user_model().objects.order_by("username")
+        return [(str(one.pk), name_of(one)) for one in staff]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Select what the chosen person made. Ignore an unknown value."""
+        chosen = self.value() or ""
+        return queryset.filter(actor=int(chosen)) if chosen.isdecimal() else queryset
+
+
+# --- Export --------------------------------------------------------------------------------------
+
+CHUNK = 2000
+
+
+class _Line:
+    """A file that gives back what is written: `csv` makes one line at a time of it."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def send_export(
+    model_admin: SafeAdmin, request: HttpRequest, lines: Callable[[QuerySet[Any]], Iterator[str]]
+) -> HttpResponseBase:
+    """Stream the rows of the list as CSV; redirect to the plain list for filters that are wrong.
+
+    Raises `PermissionDenied`.
+    """
+    if not model_admin.has_view_permission(request):
+        raise PermissionDenied
+    page = f"admin:{model_admin.opts.app_label}_{model_admin.opts.model_name}_changelist"
+    try:
+        chosen = model_admin.get_changelist_instance(request).queryset
+    except IncorrectLookupParameters:
+        return HttpResponseRedirect(reverse(page))
+    name = slugify(str(model_admin.opts.verbose_name_plural))
+    file = f"{name}-{timezone.now():%Y-%m-%d}.csv"
+    return StreamingHttpResponse(
+        lines(chosen),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{file}"'},
+    )
+
+
+def lines_of(records: QuerySet[Any], columns: Mapping[str, Callable[[Any], Any]]) -> Iterator[str]:
+    """Yield the lines of a CSV file of these records, in the order of their keys."""
+    writer = csv.writer(_Line())
+    yield "\ufeff" + writer.writerow(columns)  # without it, Excel reads Windows-1252
+    records, last = records.order_by("pk"), None
+    while page := list((records if last is None else records.filter(pk__gt=last))[:CHUNK]):
+        last = page[-1].pk
+        for record in page:
+            yield writer.writerow(safe(_text(value(record))) for value in columns.values())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%dT%H:%M:%SZ}"
+    return "" if value is None else str(value)
 
 
 def opens_users(request: HttpRequest) -> bool:

@@ -9,130 +9,145 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.timezone import localtime
 from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.http import require_GET
 
 from users.admin import again, django_views
 from users.admin.account_pages import AccountPages
 from users.admin.actions import AccountActions
-from users.admin.base import CappedPaginator, say
+from users.admin.base import CappedPaginator, say, send_export
 from users.admin.clerk_panel import account_of
 from users.admin.one_time import token_of
 from users.admin.pending_pages import PendingPages
 from users.admin.user_form import UserAdmin, form_page
+from users.admin.user_list import FILTERS, NOT_LATELY, UserChangeList, group_select, lines
 from users.admin.user_pages import UserPages
 from users.errors import ChangeFailed, NotKnown, NotSaved
-from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
-from users.sync.mirror.health import is_stale, where_stale
-from users.sync.mirror.status import UserStatus, with_state
+from users.models import BuilderGroup, BuilderUser, ClerkAccount, Invitation, SyncAttempt
+from users.sync.mirror import listing
+from users.sync.mirror.health import is_stale
+from users.sync.mirror.status import UserStatus
 from users.sync.outbound import pending, repeats
 from users.sync.services import unseen, users
 
 csrf_protect_m = method_decorator(csrf_protect)
 
 EMPTY = "—"
-NOT_LATELY = "Not checked lately"
 MOST_AT_ONCE = 100
 """Users that one request may delete: it waits for Clerk once for each."""
-
-
-class StateFilter(admin.SimpleListFilter):
-    """Filter by how the user compares with Clerk."""
-
-    title = "Clerk"
-    parameter_name = "clerk"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """List all statuses of a user."""
-        return list(UserStatus.choices)
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
-    ) -> QuerySet[BuilderUser]:
-        """Select the users with the chosen status. Ignore an unknown value."""
-        if self.value() in UserStatus.values:
-            return queryset.filter(Q(clerk_state=self.value()))
-        return queryset
-
-
-class CheckedFilter(admin.SimpleListFilter):
-    """Filter by whether the mirror of the user's account was checked with Clerk lately."""
-
-    title = "last checked"
-    parameter_name = "checked"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Offer the accounts that were not checked lately."""
-        return [("not_lately", NOT_LATELY)]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
-    ) -> QuerySet[BuilderUser]:
-        """Select the users whose account was not checked lately. Ignore an unknown value."""
-        if self.value() == "not_lately":
-            return queryset.filter(where_stale("account__"))
-        return queryset
 
 
 @admin.register(BuilderUser)
 class BuilderUserAdmin(UserAdmin):
     """The list of builder users, their deletion, and the addresses of all pages about them."""
 
-    list_display = ["name", "email", "clerk", "builder_group", "role", "last_sign_in", "updated"]
-    list_filter = ["role", StateFilter, CheckedFilter]
-    list_select_related = ["builder_group", "account"]
+    list_display = ["shown_name", "shown_email", "group", "shown_role", "clerk", "last_sign_in"]
+    list_filter = FILTERS
+    list_select_related = ["builder_group", "account", "entry"]
     list_per_page = 50
     view_on_site = False
     empty_value_display = EMPTY
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    linked_lookups = ("builder_group__id__exact",)
     search_fields = ["name", "email", "=id", "=clerk_id"]
-    search_help_text = "Name, email, id or Clerk id"
     actions = ["delete_users"]
 
     # --- The list --------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BuilderUser]:
-        """Add the status, but only to the list, because it costs time."""
-        users = super().get_queryset(request)
-        return with_state(users) if _is_list(request) else users
+        """Fetch groups and accounts too, and for the list the entry that it sorts by."""
+        users = super().get_queryset(request).select_related("builder_group", "account")
+        return listing.with_entry(users) if _is_list(request) else users
 
-    @admin.display(description="Clerk", ordering="clerk_state")
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Show the newest users first."""
+        return ["-entry__created_at"] if _is_list(request) else ["-created_at"]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[UserChangeList]:
+        """Use the list that is ordered by indexes."""
+        return UserChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[BuilderUser], search_term: str
+    ) -> tuple[QuerySet[BuilderUser], bool]:
+        """Search the entries, without accents and case."""
+        if not _is_list(request):
+            return super().get_search_results(request, queryset, search_term)
+        return queryset.filter(*listing.search(search_term.replace("\0", ""))), False
+
+    @property
+    def search_help_text(self) -> str:  # type: ignore[override]
+        """Say what the search finds: only beginnings, where the database lacks an extension."""
+        if listing.finds_parts():
+            return "Parts of the name, email, group or Clerk id"
+        return (
+            "The beginning of the name, email or group, or a whole Clerk id. Parts are not found: "
+            "the database has no pg_trgm."
+        )
+
+    @admin.display(description="name", ordering="entry__name_key")
+    def shown_name(self, user: BuilderUser) -> str:
+        """Return the name, or what stands for it."""
+        return str(user)
+
+    @admin.display(description="email", ordering="entry__email_key")
+    def shown_email(self, user: BuilderUser) -> str:
+        """Return the email."""
+        return user.email
+
+    @admin.display(description="group", ordering="entry__group_key")
+    def group(self, user: BuilderUser) -> BuilderGroup | None:
+        """Return the group."""
+        return user.builder_group
+
+    @admin.display(description="role", ordering="entry__role")
+    def shown_role(self, user: BuilderUser) -> str:
+        """Return the role."""
+        return user.get_role_display()
+
+    @admin.display(description="sign-in state", ordering="entry__state")
     def clerk(self, user: BuilderUser) -> str:
         """Render the status of the user, and a second badge if it may be out of date."""
-        state = UserStatus(user.clerk_state)  # type: ignore[attr-defined]
+        since: bool = user.written_since  # type: ignore[attr-defined]
+        state = UserStatus.UNSEEN if since else UserStatus(user.entry.state)
         badge = format_html('<span class="state state-{}">{}</span>', state.value, state.label)
         clerk_account = account_of(user)
         if clerk_account is None or not is_stale(clerk_account):
             return badge
         return badge + _not_lately(clerk_account)
 
-    @admin.display(description="last sign-in", ordering="account__last_sign_in_at")
+    @admin.display(description="last sign-in", ordering="entry__last_sign_in_at")
     def last_sign_in(self, user: BuilderUser) -> Any:
         """Return the day of the last sign-in that the mirror knows."""
-        clerk_account = account_of(user)
-        return _day(clerk_account.last_sign_in_at) if clerk_account else None
-
-    @admin.display(description="updated", ordering="updated_at")
-    def updated(self, user: BuilderUser) -> str:
-        """Return the day of the last update of the row."""
-        return _day(user.updated_at)
+        return _day(user.entry.last_sign_in_at)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Add the number of changes that are not confirmed by Clerk."""
         unconfirmed = pending.not_confirmed().count()
-        context = {**(extra_context or {}), "unconfirmed": unconfirmed}
+        context = {
+            **(extra_context or {}),
+            "unconfirmed": unconfirmed,
+            "media": self.media + group_select(self.admin_site).media,
+        }
         return super().changelist_view(request, context)
+
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Send what the list shows, filtered in the same way, as CSV.
+
+        Raises `PermissionDenied`.
+        """
+        return send_export(self, request, lines)
 
     # --- The form --------------------------------------------------------------------------
 
@@ -243,7 +258,12 @@ class BuilderUserAdmin(UserAdmin):
         """Add the pages beside the form."""
         pages = UserPages(self)
         beside = (AccountActions(pages), PendingPages(pages), AccountPages(pages))
-        return [*chain.from_iterable(page.urls() for page in beside), *super().get_urls()]
+        export = require_GET(self.admin_site.admin_view(self.export_view))
+        return [
+            path("export/", export, name="users_builderuser_export"),
+            *chain.from_iterable(page.urls() for page in beside),
+            *super().get_urls(),
+        ]
 
 
 def _tell_deleted(request: HttpRequest, name: str, *, in_clerk: bool) -> None:
@@ -251,9 +271,12 @@ def _tell_deleted(request: HttpRequest, name: str, *, in_clerk: bool) -> None:
     messages.success(request, f"{name}: deleted, {where}.")
 
 
+_LISTS = ("users_builderuser_changelist", "users_builderuser_export")
+
+
 def _is_list(request: HttpRequest) -> bool:
     match = request.resolver_match
-    return match is not None and (match.url_name or "").endswith("changelist")
+    return match is not None and match.url_name in _LISTS
 
 
 def _not_lately(clerk_account: ClerkAccount) -> str:

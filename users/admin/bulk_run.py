@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 
 from django.contrib import admin
@@ -12,7 +14,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 
-from users.admin.base import Column, ReadOnlyAdmin, user_column
+from users.admin.base import AuthorFilter, Column, ReadOnlyAdmin, user_column
 from users.models import BulkRow, BulkRun, RowStatus, RunStatus
 from users.sync.bulk import undo
 from users.sync.bulk.run import bring_up_to_date, resume_command
@@ -28,11 +30,24 @@ class BulkRunAdmin(ReadOnlyAdmin):
 
     list_display = ["started_at", "command", "state", "done", "not_done", "waiting", "actor"]
     list_display_links = ["started_at"]
-    list_filter = ["state", "command"]
+    list_filter = ["state", "command", AuthorFilter, "started_at"]
     list_select_related = ["actor"]
     fields = ["command", "state", "message", "counted", "links", "next_step", "actor", "undo_of",
               "started_at", "finished_at", "kept", "plan_hash"]  # fmt: skip
     readonly_fields = ["counted", "next_step", "kept"]
+    exported = MappingProxyType({
+        "run": attrgetter("pk"),
+        "command": attrgetter("command"),
+        "state": BulkRun.get_state_display,
+        "done": attrgetter("rows_done"),
+        "skipped": attrgetter("rows_skipped"),
+        "failed": attrgetter("rows_failed"),
+        "waiting": attrgetter("rows_waiting"),
+        "by": attrgetter("actor"),
+        "started_at": attrgetter("started_at"),
+        "finished_at": attrgetter("finished_at"),
+        "message": attrgetter("message"),
+    })  # fmt: skip
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Update all runs first: killed ones, and rows whose attempts were resolved meanwhile."""

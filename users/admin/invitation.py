@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 
 from django.contrib import admin, messages
@@ -44,13 +46,23 @@ class InvitationAdmin(ReadOnlyAdmin):
     """Invitations that we sent, read-only, with the actions *Send again* and *Revoke*."""
 
     list_display = ["email", "user", "purpose", "state", "sent", "expires", "invited_by"]
-    list_filter = ["status", "purpose"]
+    list_filter = ["status", "purpose", "created_at"]
     list_select_related = ["user", "invited_by"]
     search_fields = ["email", "user__name"]
     search_help_text = "Email or name"
     fields = ["email", "user", "purpose", "state", "sent_at", "expires_at", "send_after",
               "invited_by", "created_at"]  # fmt: skip
     readonly_fields = ["state"]
+    exported = MappingProxyType({
+        "email": attrgetter("email"),
+        "user_id": attrgetter("user_id"),
+        "purpose": Invitation.get_purpose_display,
+        "status": Invitation.get_status_display,
+        "sent_at": attrgetter("sent_at"),
+        "expires_at": attrgetter("expires_at"),
+        "invited_by": attrgetter("invited_by"),
+        "created_at": attrgetter("created_at"),
+    })  # fmt: skip
 
     class Media:
         css = {"all": ["users/cascade.css"]}
@@ -143,7 +155,7 @@ def _links(invitation: Invitation) -> str:
 
 
 def _moment(moment: datetime | None) -> str:
-    return f"{localtime(moment):%Y-%m-%d %H:%M}" if moment else "—"
+    return f"{localtime(moment):%Y-%m-%d %H:%M:%S}" if moment else "—"
 
 
 def _url(invitation: Invitation, slug: str) -> str:

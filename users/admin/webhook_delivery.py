@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 
 from django.contrib import admin, messages
@@ -46,11 +48,20 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     """Events from Clerk, read-only. An event that was not applied is stored and can be replayed."""
 
     list_display = ["received_at", "type", "status", "svix_id", "processed_at", "attempts", "error"]
-    list_filter = [StateFilter, "type"]
+    list_filter = [StateFilter, "type", "received_at"]
     search_fields = ["=svix_id"]
     search_help_text = "Id of the delivery (svix-id)"
     fields = ["svix_id", "type", "status", "received_at", "processed_at", "attempts", "error"]
     actions = ["replay"]
+    exported = MappingProxyType({
+        "received_at": attrgetter("received_at"),
+        "type": attrgetter("type"),
+        "status": attrgetter("state.label"),
+        "svix_id": attrgetter("svix_id"),
+        "processed_at": attrgetter("processed_at"),
+        "attempts": attrgetter("attempts"),
+        "error": attrgetter("error"),
+    })  # fmt: skip
     change_form_template = "admin/users/webhookdelivery/change_form.html"
 
     class Media:

@@ -32,7 +32,7 @@ from users.sync.bulk.run import follow_killed
 from users.sync.inbound import deliveries
 from users.sync.inbound.deliveries import Received
 from users.sync.inbound.reconcile import reconcile_due
-from users.sync.mirror import instance
+from users.sync.mirror import instance, listing
 from users.sync.operations import Ban, PushName
 from users.sync.outbound import recovery
 from users.sync.outbound.dual_write import dual_write
@@ -71,6 +71,7 @@ def run() -> Report:
     3. Reconcile accounts that waited for those attempts, and try stored events again.
     4. Send, check and expire invitations.
     5. Ban accounts that were replaced, and copy names to new accounts that have none.
+    6. Refresh entries of the user list that were locked when something changed that they show.
     """
     remember_instance()
     resolved = list(recovery.recover_all())
@@ -78,11 +79,13 @@ def run() -> Report:
         results.follow(bulk_run)
     follow_killed()
     reconcile_due()
-    return Report(
+    report = Report(
         attempts=resolved,
         events=deliveries.retry(),
         notes=[*invitations.tend(), *ban_replaced(), *name_the_nameless()],
     )
+    listing.refresh_due()
+    return report
 
 
 def remember_instance() -> None:

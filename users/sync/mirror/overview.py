@@ -5,24 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
-from django.db.models import Count, F, Q
+from django.db.models import Count, Q
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from users.models import BuilderUser, OperationKind, Status, SyncAttempt
-from users.sync.mirror.status import UserStatus, with_state
+from users.models import BuilderUser, ListEntry, OperationKind, Status, SyncAttempt
+from users.sync.mirror import listing
+from users.sync.mirror.status import UserStatus
 
 
 def state_of(user: BuilderUser) -> UserStatus:
     """Return the state of one user against its account."""
-    states = with_state(BuilderUser.objects.filter(pk=user.pk)).values_list(F("clerk_state"))
-    return UserStatus(states.get()[0])
+    entry = listing.with_entry(BuilderUser.objects.filter(pk=user.pk)).first()
+    if entry is None or entry.written_since:  # type: ignore[attr-defined]
+        return UserStatus.UNSEEN
+    return UserStatus(entry.entry.state)
 
 
 def users_by_state() -> dict[UserStatus, int]:
     """Count the users in each state, in the order of `UserStatus`. States without users count 0."""
-    states = with_state(BuilderUser.objects.order_by()).values(state=F("clerk_state"))
-    counts = {row["state"]: row["users"] for row in states.annotate(users=Count("pk"))}
+    states = ListEntry.objects.order_by().values("state").annotate(users=Count("pk"))
+    counts = {row["state"]: row["users"] for row in states}
     return {state: counts.get(state, 0) for state in UserStatus}
 
 

@@ -22,7 +22,7 @@ from users.clerk import Clerk, Deadline, UserPage, clock
 from users.errors import BulkRefused, ClerkError, ClerkRefused, ClerkUnknown
 from users.models import BulkRun, ClerkAccount, RunStatus
 from users.sync.inbound import reconcile as reconciliation
-from users.sync.mirror import agreements, instance, store
+from users.sync.mirror import agreements, instance, listing, store
 from users.sync.outbound import locks
 
 COMMAND = "scan"
@@ -138,6 +138,7 @@ def _scan(client: Clerk, windows: int, tally: _Tally, accept_missing: bool) -> S
     started_at = clock.now()
     known = ClerkAccount.objects.filter(deleted_at=None, not_found_at=None).count()
     agreements.observe_all()
+    listing.refresh_all()
     expected = _read_all(client, _bounds(client, windows), tally)
     _read(client, (tally.newest + 1, None), tally)
     if expected - tally.seen - len(tally.unreadable) > _too_many(expected):

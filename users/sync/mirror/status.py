@@ -1,38 +1,28 @@
-"""Compute the status of each user against its account, in SQL over the mirror without Clerk."""
+"""Define the statuses of a user against its account, and the conditions of them in SQL.
+
+The function `users_refresh_list` in the database stores the status in the user's `ListEntry`.
+"""
 
 from __future__ import annotations
 
-from django.db.models import (
-    Case,
-    CharField,
-    Exists,
-    F,
-    OuterRef,
-    Q,
-    QuerySet,
-    TextChoices,
-    TextField,
-    Value,
-    When,
-)
+from django.db.models import F, Q, TextChoices, TextField, Value
 from django.db.models.functions import Concat
 
-from users.models import LINKED, BuilderUser, Status, SyncAttempt
 from users.sync.mirror.comparison import NormalizedName, where_email_differs, where_name_differs
 
 
 class UserStatus(TextChoices):
     """Status of a user in the list; the first one that applies."""
 
-    OPEN = "open", "Open attempt"
-    NOT_LINKED = "not_linked", "Not linked"
+    OPEN = "open", "Waiting for Clerk"
+    NOT_LINKED = "not_linked", "No Clerk account"
     DELETED = "deleted", "Deleted in Clerk"
     NOT_FOUND = "not_found", "Not found in Clerk"
     BANNED = "banned", "Banned"
     LOCKED = "locked", "Locked"
-    UNSEEN = "unseen", "Not seen yet"
-    DIFFERS = "differs", "Differs"
-    IN_STEP = "in_step", "In step"
+    UNSEEN = "unseen", "Not checked yet"
+    DIFFERS = "differs", "Doesn't match Clerk"
+    IN_STEP = "in_step", "Matches Clerk"
 
 
 def _joined(prefix: str) -> Concat:
@@ -51,22 +41,3 @@ HAS_NO_COPY = Q(account=None) | ~HAS_COPY
 
 NAME_DIFFERS = where_name_differs(F("name"), _joined("account__"))
 EMAIL_DIFFERS = where_email_differs(F("email"), F("account__email"))
-
-
-def with_state(users: QuerySet[BuilderUser]) -> QuerySet[BuilderUser]:
-    """Annotate each user with its `clerk_state`, one of `UserStatus`."""
-    open_attempts = SyncAttempt.objects.filter(user=OuterRef("pk"), status=Status.STARTED)
-    return users.annotate(
-        clerk_state=Case(
-            When(Exists(open_attempts), then=Value(UserStatus.OPEN)),
-            When(~LINKED, then=Value(UserStatus.NOT_LINKED)),
-            When(HAS_NO_COPY, then=Value(UserStatus.UNSEEN)),
-            When(account__deleted_at__isnull=False, then=Value(UserStatus.DELETED)),
-            When(account__not_found_at__isnull=False, then=Value(UserStatus.NOT_FOUND)),
-            When(account__banned=True, then=Value(UserStatus.BANNED)),
-            When(account__locked=True, then=Value(UserStatus.LOCKED)),
-            When(NAME_DIFFERS | EMAIL_DIFFERS, then=Value(UserStatus.DIFFERS)),
-            default=Value(UserStatus.IN_STEP),
-            output_field=CharField(),
-        )
-    )  # fmt: skip

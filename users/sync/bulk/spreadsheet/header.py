@@ -13,7 +13,7 @@ from users.sync.bulk.spreadsheet.sheet import Fault, Row
 PARTS = ("first_name", "last_name")
 """Two columns that together give `name`."""
 
-NEVER_READ = ("created_at", "updated_at")
+NEVER_READ = ("created_at", "updated_at", "sign_in_state", "invitation", "last_sign_in")
 """Columns of our own exports that a spreadsheet cannot change."""
 
 _ALIASES = {

@@ -1,0 +1,94 @@
+"""The records of changes, invitations and events: found, read and exported by staff."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from tests.support.change_form import text_of
+from tests.support.factories import SyncAttemptFactory, linked
+from users.models import SyncAttempt, WebhookDelivery
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ATTEMPTS = "/admin/users/syncattempt/"
+
+
+def labels(client, **query) -> list[str]:
+    return [one.label for one in client.get(ATTEMPTS, query).context["cl"].result_list]
+
+
+@pytest.fixture
+def two(sandbox, staff):
+    """An edit by staff today, and one of an event a year ago."""
+    mary = linked(sandbox, name="Mary Ann Smith", email="mary@example.com")
+    changes = {"name": ["=Mary", "Mary Ann Smith"]}
+    SyncAttemptFactory(user=mary, label="Mary", changes=changes, actor=staff)
+    john = linked(sandbox, email="john@example.com")
+    old = SyncAttemptFactory(user=john, label="John", source="webhook")
+    SyncAttempt.objects.filter(pk=old.pk).update(
+        started_at=timezone.now() - timedelta(days=400), status="applied", settled_at=timezone.now()
+    )
+    return mary, john
+
+
+def test_changes_are_found_by_date_person_source_outcome_and_email(client, two, staff):
+    today = f"{timezone.now():%Y-%m-%d} 00:00:00+00:00"
+
+    for query in (
+        {"started_at__gte": today},
+        {"by": str(staff.pk)},
+        {"source__exact": "admin"},
+        {"status__exact": "started"},
+        {"q": "MARY@example.com"},
+        {"q": "mary@"},
+    ):
+        assert labels(client, **query) == ["Mary"], query
+    assert labels(client, source__exact="webhook") == ["John"]
+
+
+def test_a_former_address_finds_the_changes_too(client, sandbox):
+    user = linked(sandbox, email="old@example.com")
+    account = user.account
+    account.addresses = {"former@example.com": [1, 2]}
+    account.save()
+    SyncAttemptFactory(user=user, label="Renamed")
+
+    assert labels(client, q="former@example.com") == ["Renamed"]
+
+
+def test_the_list_of_changes_shows_before_and_after(client, two):
+    assert "name: =Mary → Mary Ann Smith" in text_of(client.get(ATTEMPTS))
+
+
+def test_the_export_of_changes_has_what_the_list_shows(client, two):
+    answer = client.get(f"{ATTEMPTS}export/", {"source__exact": "admin"})
+
+    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig"))))
+    assert [(row["name"], row["status"]) for row in rows] == [("Mary", "Open")]
+    assert rows[0]["changes"] == "name: =Mary → Mary Ann Smith"
+
+
+@pytest.mark.parametrize("model", ["syncattempt", "invitation", "webhookdelivery", "bulkrun"])
+def test_who_may_not_view_a_record_may_not_export_it(client, staff, model):
+    assert client.get(f"/admin/users/{model}/export/").status_code == 200
+    staff.is_superuser = False
+    staff.save()
+
+    assert client.get(f"/admin/users/{model}/export/").status_code == 403
+
+
+def test_a_record_has_no_history(client, two):
+    WebhookDelivery.objects.create(svix_id="msg_1", type="user.updated")
+
+    for page in (
+        f"{ATTEMPTS}{SyncAttempt.objects.first().pk}",
+        "/admin/users/webhookdelivery/msg_5F1",
+    ):
+        assert client.get(f"{page}/change/").status_code == 200
+        assert "historylink" not in client.get(f"{page}/change/").content.decode()
+        assert client.get(f"{page}/history/").status_code == 404

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
 from psycopg.abc import PQGen
 from psycopg_pool import ConnectionPool
 
-from cascade.database import current_limit, waiting_at_most
+from cascade.database import current_limit, schemas, waiting_at_most
 
 RV = TypeVar("RV")
+
+_WHERE = ("USER", "HOST", "PORT", "NAME")
 
 CHECK_SECONDS = 2.0
 """Seconds that the check of an idle connection may take. Then the pool takes another one."""
@@ -64,9 +68,11 @@ def check_connection(connection: LimitedConnection) -> None:
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Use a `LimitedPool` instead of psycopg's own pool."""
+    """Use a `LimitedPool` instead of psycopg's own pool. Refuse a wrong search path."""
 
     _connection_pools: dict[str, ConnectionPool[Any]]  # Django's, not in its stubs
+    _right_path: ClassVar[set[tuple[str, ...]]] = set()
+    """The databases whose search path this process has found right."""
 
     @property
     def pool(self) -> ConnectionPool[Any] | None:
@@ -89,6 +95,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
             # Two threads may create a pool at the same time. The second, unopened, is discarded.
             self._connection_pools.setdefault(self.alias, pool)
         return self._connection_pools[self.alias]
+
+    def init_connection_state(self) -> None:
+        """Also check the search path, once for each process.
+
+        Raises `ImproperlyConfigured`.
+        """
+        super().init_connection_state()
+        where = (settings.CASCADE_SCHEMA, *(str(self.settings_dict[key]) for key in _WHERE))
+        if settings.CASCADE_SCHEMA and where not in self._right_path:
+            try:
+                with self.connection.cursor() as cursor:
+                    schemas.refuse(cursor)
+            except ImproperlyConfigured:
+                self.close()
+                raise
+            self._right_path.add(where)
 
     def _configure_connection(self, connection: Any) -> Any:
         with waiting_at_most(CONFIGURE_SECONDS):

@@ -38,7 +38,7 @@ class BuilderGroup(models.Model):
     name = models.TextField()
     email = models.EmailField(null=True, blank=True)
     enrollment_slug = models.SlugField(max_length=200, null=True, blank=True, unique=True)
-    created_at = models.DateTimeField(editable=False, db_default=Now())
+    created_at = models.DateTimeField(auto_now_add=True, db_default=Now())
 
     class Meta:
         db_table = "builder_groups"

@@ -1,4 +1,4 @@
-"""A live database of the other application: its tables, awkward rows, an owner, and our own role."""
+"""A live database of the other application: its tables, awkward rows, its owner, and our role."""
 
 from __future__ import annotations
 
@@ -85,6 +85,10 @@ class Original:
     def drop(self) -> None:
         with connect(self.superuser, "postgres") as server:
             server.execute(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
+
+    def everything(self) -> psycopg.Connection[Any]:
+        """Connect as a role that may do everything."""
+        return connect(self.superuser, self.name)
 
     def react(self) -> psycopg.Connection[Any]:
         """Connect as the other application does."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import Count, QuerySet, Value
 from django.http import HttpRequest
@@ -10,6 +12,7 @@ from django.utils.html import format_html
 
 from users.admin.base import SafeAdmin, opens_users
 from users.models import BuilderGroup
+from users.sync.operations import references
 
 
 @admin.register(BuilderGroup)
@@ -30,6 +33,12 @@ class BuilderGroupAdmin(SafeAdmin):
             .get_queryset(request)
             .annotate(member_count=Count("users"), opens_user=Value(opens_users(request)))
         )
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Also name what other applications have in the group."""
+        found, count, perms_needed, protected = super().get_deleted_objects(objs, request)
+        referring = [*filter(None, (references.to_group(group.pk) for group in objs))]
+        return found, count, perms_needed, [*protected, *referring]
 
     @admin.display(description="builder users", ordering="member_count")
     def members(self, group: BuilderGroup) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -38,13 +39,13 @@ from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.admin.wanted import wanted_of
 from users.errors import ChangeFailed, NothingToChange, NotKnown, NotSaved
-from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, GroupSelect
-from users.models import BuilderUser, ClerkAccount, Invitation, OperationKind, SyncAttempt
+from users.forms import FIELDS, NO_ROLE, AddForm, BuilderUserForm, ChangeForm, GroupSelect
+from users.models import BuilderUser, ClerkAccount, Invitation, OperationKind, Role, SyncAttempt
 from users.sync.access import permissions
 from users.sync.actors import author_of
 from users.sync.mirror.health import is_stale, where_stale
 from users.sync.mirror.status import UserStatus, with_state
-from users.sync.operations import from_attempt
+from users.sync.operations import from_attempt, references
 from users.sync.outbound import pending, recovery, repeats
 from users.sync.services import invitations, transfer, unseen, users
 
@@ -54,6 +55,29 @@ EMPTY = "—"
 NOT_LATELY = "Not checked lately"
 MOST_AT_ONCE = 100
 """Users that one request may delete: it waits for Clerk once for each."""
+
+
+class RoleFilter(admin.ChoicesFieldListFilter):
+    """Filter by role, or by none. The column may be an enum that refuses an unknown value."""
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
+    ) -> QuerySet[BuilderUser]:
+        """Select nobody for an unknown role."""
+        if set(self.lookup_val or ()) - set(Role.values):
+            return queryset.none()
+        return super().queryset(request, queryset)
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Offer none too."""
+        yield from super().choices(changelist)
+        yield {
+            "selected": bool(self.lookup_val_isnull),
+            "query_string": changelist.get_query_string(
+                {self.lookup_kwarg_isnull: "True"}, [self.lookup_kwarg]
+            ),
+            "display": NO_ROLE,
+        }
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -98,8 +122,16 @@ class CheckedFilter(admin.SimpleListFilter):
 class BuilderUserAdmin(AccountActions):
     """The list and the form of builder users, with all pages beside the form."""
 
-    list_display = ["name", "email", "clerk", "builder_group", "role", "last_sign_in", "updated"]
-    list_filter = ["role", StateFilter, CheckedFilter]
+    list_display = [
+        "name",
+        "email",
+        "clerk",
+        "builder_group",
+        "shown_role",
+        "last_sign_in",
+        "updated",
+    ]
+    list_filter = [("role", RoleFilter), StateFilter, CheckedFilter]
     list_select_related = ["builder_group", "account"]
     list_per_page = 50
     view_on_site = False
@@ -130,6 +162,11 @@ class BuilderUserAdmin(AccountActions):
         if clerk_account is None or not is_stale(clerk_account):
             return badge
         return badge + _not_lately(clerk_account)
+
+    @admin.display(description="role", ordering="role")
+    def shown_role(self, user: BuilderUser) -> str:
+        """Return the role in words. Tables of another application allow none."""
+        return user.get_role_display() or NO_ROLE
 
     @admin.display(description="last sign-in", ordering="account__last_sign_in_at")
     def last_sign_in(self, user: BuilderUser) -> Any:
@@ -373,9 +410,11 @@ class BuilderUserAdmin(AccountActions):
         unseen.mark_answered(request.user, deleted.attempt, again=again.again_of(request))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Require no permission for the invitations that are deleted with their user."""
+        """Require no permission for the user's invitations. Name what still refers to the user."""
         found, count, perms_needed, protected = super().get_deleted_objects(objs, request)
-        return found, count, perms_needed - {Invitation._meta.verbose_name}, protected
+        referring = [*filter(None, (references.to_user(user.pk) for user in objs))]
+        perms_needed -= {Invitation._meta.verbose_name}
+        return found, count, perms_needed, [*protected, *referring]
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Remove Django's own deletion of several users."""

@@ -32,7 +32,7 @@ from users.sync.bulk.run import follow_killed
 from users.sync.inbound import deliveries
 from users.sync.inbound.deliveries import Received
 from users.sync.inbound.reconcile import reconcile_due
-from users.sync.mirror import instance
+from users.sync.mirror import instance, orphans
 from users.sync.operations import Ban, PushName
 from users.sync.outbound import recovery
 from users.sync.outbound.dual_write import dual_write
@@ -71,8 +71,11 @@ def run() -> Report:
     3. Reconcile accounts that waited for those attempts, and try stored events again.
     4. Send, check and expire invitations.
     5. Ban accounts that were replaced, and copy names to new accounts that have none.
+
+    Before all that, what belonged to rows that another application deleted is tidied.
     """
     remember_instance()
+    orphans.tidy()
     resolved = list(recovery.recover_all())
     for bulk_run in BulkRun.objects.filter(pk__in={one.attempt.run_id for one in resolved}):
         results.follow(bulk_run)

@@ -25,7 +25,7 @@ class Command(JsonCommand):
     """Report, plan and carry out the adoption. It needs no system checks: they refuse before it."""
 
     name = "adopt_database"
-    keys = ("findings", "obstacles", "by_hand", "steps", "waiting", "applied")
+    keys = ("rows", "obstacles", "by_hand", "steps", "waiting", "applied")
     help = (
         "Put the application beside another one, on its tables users and builder_groups. All other "
         "tables stand in the schema CASCADE_SCHEMA. Without --apply nothing is written: it reports "
@@ -104,7 +104,7 @@ class Command(JsonCommand):
 
 def _document(state: State, *, applied: bool) -> dict[str, Any]:
     return {
-        "findings": [asdict(finding) for finding in state.findings],
+        "rows": [asdict(finding) for finding in state.findings],
         "obstacles": state.obstacles,
         "by_hand": state.by_hand,
         "steps": [

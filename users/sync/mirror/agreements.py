@@ -51,7 +51,7 @@ SELECT users.id, {_LINKED},
         SELECT max(sent_at) FROM users_invitation
         WHERE user_id = users.id AND status = 'accepted'
     )),
-    users.name, {_email("users.email")}, users.created_at,
+    users.name, {_email("users.email")}, coalesce(users.created_at, now()),
     CASE WHEN {_SAME_NAME} THEN users.name END,
     CASE WHEN {_SAME_NAME} THEN known.known_name_version ELSE '' END,
     CASE WHEN {_SAME_EMAIL} THEN users.email END,

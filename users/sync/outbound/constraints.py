@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from django.db import IntegrityError, OperationalError, connection
 from django.db.models import ProtectedError, RestrictedError
+from psycopg.errors import ForeignKeyViolation
 
 from users.errors import EmailTaken, Refused
 from users.models import BuilderUser
@@ -74,7 +75,14 @@ def email_taken() -> EmailTaken:
 
 def refusal(error: IntegrityError) -> Refused:
     """Return the refusal for a broken constraint, at its field."""
-    constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") or ""
+    diagnosis = getattr(error.__cause__, "diag", None)
+    constraint = getattr(diagnosis, "constraint_name", "") or ""
+    table = getattr(diagnosis, "table_name", "") or ""
+    if isinstance(error.__cause__, ForeignKeyViolation) and table not in ("users", ""):
+        return Refused(
+            f"Rows of {table} still belong to this user. {NOTHING_SAVED} Change those first.",
+            code="referenced",
+        )
     if constraint in EMAIL_UNIQUE:
         return email_taken()
     if constraint == "invitation_one_open_a_user":

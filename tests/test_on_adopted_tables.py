@@ -10,7 +10,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection, connections
 
 from tests.support.adopted import APPLICATION, AWKWARD, SCHEMA, Original, original
-from tests.support.events import arrive, happened
+from tests.support.events import arrive
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
 from tests.support.html_form import fields_of
 from tests.test_bulk_push_pull_link import (
@@ -21,6 +21,7 @@ from tests.test_bulk_push_pull_link import (
 from tests.test_change_form import (
     TestSaved,  # noqa: F401
     TestTwoPeople,  # noqa: F401
+    in_clerk,
     page_of,
     stored,
     submit,
@@ -37,6 +38,7 @@ from tests.test_update_users import (
 from tests.test_webhooks import TestOnce, event  # noqa: F401
 from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, SyncAttempt
 from users.sync import maintenance
+from users.sync.inbound.reconcile import reconcile_written_elsewhere
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -208,7 +210,22 @@ def test_an_event_reaches_a_row_of_the_other_application(sandbox, on_adopted_tab
             "INSERT INTO users (name, email, clerk_id, created_at) VALUES (%s, %s, %s, NULL)",
             ["Nora None", "n@example.com", account["id"]],
         )
-    happened(sandbox)
-    sandbox.edit(account["id"], last_name="Jones")
-    arrive(sandbox)
+    for last_name in ("None", "Jones"):  # the first one is what both agree on
+        sandbox.edit(account["id"], last_name=last_name)
+        arrive(sandbox)
     assert BuilderUser.objects.get().name == "Nora Jones"
+
+
+def test_the_worker_derives_each_row_that_the_other_application_wrote_once(
+    sandbox, on_adopted_tables
+):
+    user = linked(sandbox)
+    maintenance.run()
+    with on_adopted_tables.react() as react:
+        react.execute(AWKWARD.replace("%(rows)s", "40").replace("n = 7 THEN ''", "n = 7 THEN NULL"))
+        react.execute("UPDATE users SET name = 'Mary Ann Jones' WHERE id = %s", [user.pk])
+    maintenance.run()
+    assert Agreement.objects.get(pk=user.pk).own_name == "Mary Ann Jones"
+    assert Agreement.objects.count() == 41
+    assert reconcile_written_elsewhere() == 0
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Smith")

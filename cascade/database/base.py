@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar
 
 import psycopg
@@ -9,7 +10,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
-from psycopg.abc import PQGen
+from psycopg.abc import Buffer, PQGen
+from psycopg.adapt import AdaptersMap
+from psycopg.types.datetime import TimestampLoader
 from psycopg_pool import ConnectionPool
 
 from cascade.database import current_limit, schemas, waiting_at_most
@@ -25,6 +28,17 @@ CONFIGURE_SECONDS = 5.0
 
 A thread of the pool configures connections. It has no request and no limit, and must not hang.
 """
+
+
+class UtcLoader(TimestampLoader):
+    """Read a time without a time zone as UTC. Tables of another application hold such times.
+
+    Our sessions are in UTC, so PostgreSQL converts and compares values of both types rightly.
+    """
+
+    def load(self, data: Buffer) -> datetime:
+        """Return an aware time."""
+        return super().load(data).replace(tzinfo=UTC)
 
 
 class LimitedConnection(psycopg.Connection[Any]):
@@ -95,6 +109,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
             # Two threads may create a pool at the same time. The second, unopened, is discarded.
             self._connection_pools.setdefault(self.alias, pool)
         return self._connection_pools[self.alias]
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Add the loader of times without a time zone."""
+        parameters: dict[str, Any] = super().get_connection_params()
+        adapters = AdaptersMap(parameters["context"])
+        adapters.register_loader("timestamp", UtcLoader)
+        return parameters | {"context": adapters}
 
     def init_connection_state(self) -> None:
         """Also check the search path, once for each process.

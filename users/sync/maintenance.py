@@ -31,7 +31,7 @@ from users.sync.bulk import results
 from users.sync.bulk.run import follow_killed
 from users.sync.inbound import deliveries
 from users.sync.inbound.deliveries import Received
-from users.sync.inbound.reconcile import reconcile_due
+from users.sync.inbound.reconcile import reconcile_due, reconcile_written_elsewhere
 from users.sync.mirror import instance, orphans
 from users.sync.operations import Ban, PushName
 from users.sync.outbound import recovery
@@ -68,7 +68,8 @@ def run() -> Report:
     1. Learn which Clerk instance is ours.
     2. Resolve pending attempts. Then update the rows and result files of their bulk runs, also of
        runs whose process was killed.
-    3. Reconcile accounts that waited for those attempts, and try stored events again.
+    3. Reconcile rows that another application wrote, and accounts that waited for those attempts.
+       Try stored events again.
     4. Send, check and expire invitations.
     5. Ban accounts that were replaced, and copy names to new accounts that have none.
 
@@ -80,6 +81,7 @@ def run() -> Report:
     for bulk_run in BulkRun.objects.filter(pk__in={one.attempt.run_id for one in resolved}):
         results.follow(bulk_run)
     follow_killed()
+    reconcile_written_elsewhere()
     reconcile_due()
     return Report(
         attempts=resolved,

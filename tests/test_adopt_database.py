@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from django.db import connection
 
 from tests.support.adopted import APPLICATION, SCHEMA, Original, original
 from tests.support.patience import wait_until
@@ -270,6 +271,24 @@ def test_the_role_without_rights_is_told_to_give_the_address_of_the_owner(prepar
     code, out = prepared.run("adopt_database", CASCADE_OWNER_URL="")
     assert code == 2
     assert "Give the URL of its owner with --owner-url" in out
+
+
+def test_a_fresh_installation_takes_a_row_without_id_and_role():
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO users (name, email) VALUES ('A', 'a@example.com')")
+        cursor.execute("INSERT INTO builder_groups (name) VALUES ('Oak Hill')")
+        cursor.execute("SELECT role, id IS NOT NULL FROM users")
+        assert cursor.fetchall() == [("BUILDER", True)]
+
+
+def test_no_foreign_key_of_ours_refers_to_a_table_of_the_other_application():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conrelid::regclass, conname FROM pg_constraint WHERE contype = 'f' "
+            "AND confrelid IN ('users'::regclass, 'builder_groups'::regclass) "
+            "AND conrelid <> 'users'::regclass"
+        )
+        assert cursor.fetchall() == [], "Set db_constraint=False."
 
 
 def test_nothing_starts_with_a_wrong_search_path(live):

@@ -25,7 +25,8 @@ _LOOK = """
 SELECT current_schemas(false)::text[],
     ARRAY(
         SELECT name FROM unnest(%(tables)s::text[]) AS name
-        WHERE to_regclass(format('%%I.%%I', %(schema)s::text, name)) IS NOT NULL
+        WHERE CASE WHEN %(schema)s = ANY(current_schemas(false))
+            THEN to_regclass(format('%%I.%%I', %(schema)s::text, name)) IS NOT NULL END
     ),
     ARRAY(
         SELECT name FROM unnest(%(tables)s::text[]) AS name

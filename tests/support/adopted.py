@@ -26,8 +26,8 @@ INSERT INTO users (name, email, role, internal_role, clerk_id, password, created
 SELECT
     CASE n % 9 WHEN 0 THEN '' WHEN 1 THEN repeat('x', 599) WHEN 2 THEN E'Mary\tAnn'
         WHEN 3 THEN '<b>Mary</b>' WHEN 4 THEN '  Mary  Ann ' ELSE 'Mary Ann Smith' END,
-    CASE n % 11 WHEN 0 THEN 'not an address ' || n WHEN 1 THEN 'Builder' || n || '@Example.COM'
-        WHEN 2 THEN repeat('e', 587) || '@example' || n ELSE 'builder' || n || '@example.com' END,
+    CASE n % 11 WHEN 0 THEN 'not an address ' || n WHEN 1 THEN 'Legacy' || n || '@Example.COM'
+        WHEN 2 THEN repeat('e', 587) || '@example' || n ELSE 'legacy' || n || '@example.com' END,
     (ARRAY['ADMIN', 'HOMEOWNER', 'BUILDER', NULL])[1 + n % 4]::user_role,
     (ARRAY['Administrator', 'Employee', 'Back Office', '', NULL])[1 + n % 5],
     CASE WHEN n = 7 THEN '' WHEN n % 13 = 0 THEN 'pending-' || n END,

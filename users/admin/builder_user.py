@@ -60,9 +60,7 @@ MOST_AT_ONCE = 100
 class RoleFilter(admin.ChoicesFieldListFilter):
     """Filter by role, or by none. The column may be an enum that refuses an unknown value."""
 
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
-    ) -> QuerySet[BuilderUser]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
         """Select nobody for an unknown role."""
         if set(self.lookup_val or ()) - set(Role.values):
             return queryset.none()

@@ -185,6 +185,10 @@ SELECT has_schema_privilege(%(role)s, 'public', 'USAGE'),
     %(schema)s <> '' AND has_schema_privilege(%(role)s, nullif(%(schema)s, ''), 'USAGE')
         AND has_schema_privilege(%(role)s, nullif(%(schema)s, ''), 'CREATE')
 """
+_HAS_JOURNAL = """
+SELECT CASE WHEN has_schema_privilege(to_regnamespace(quote_ident(%(schema)s))::oid, 'USAGE')
+    THEN to_regclass(format('%%I.django_migrations', %(schema)s::text)) IS NOT NULL END
+"""
 _TABLE_PRIVILEGE = """
 SELECT bool_and(has_table_privilege(%(role)s, to_regclass(%(table)s)::oid, privilege))
 FROM unnest(%(privileges)s::text[]) AS privilege
@@ -233,7 +237,7 @@ def _lacking(cursor: Any, schema: str, role: str, referring: Sequence[str]) -> l
 def _unapplied(application: Any, schema: str) -> int:
     """Count the migrations that are not recorded as applied in our schema."""
     known = set(MigrationLoader(None).disk_migrations)
-    application.execute("SELECT to_regclass(%s) IS NOT NULL", [f"{schema}.django_migrations"])
+    application.execute(_HAS_JOURNAL, {"schema": schema})
     if application.fetchone()[0]:
         application.execute(f"SELECT app, name FROM {schema}.django_migrations")
         known -= set(application.fetchall())

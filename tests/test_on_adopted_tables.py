@@ -10,6 +10,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection, connections
 
 from tests.support.adopted import APPLICATION, AWKWARD, SCHEMA, Original, original
+from tests.support.change_form import in_clerk, page_of, stored, submit, text_of
 from tests.support.events import arrive
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
 from tests.support.html_form import fields_of
@@ -18,15 +19,7 @@ from tests.test_bulk_push_pull_link import (
     test_pull_brings_the_row_to_clerk,  # noqa: F401
     test_push_brings_clerk_to_the_row,  # noqa: F401
 )
-from tests.test_change_form import (
-    TestSaved,  # noqa: F401
-    TestTwoPeople,  # noqa: F401
-    in_clerk,
-    page_of,
-    stored,
-    submit,
-    text_of,
-)
+from tests.test_change_form import TestSaved, TestTwoPeople  # noqa: F401
 from tests.test_pgbouncer import (
     pgbouncer,  # noqa: F401
     test_a_save_a_list_and_a_recovery,  # noqa: F401

@@ -22,7 +22,7 @@ $$
 
 
 class Migration(migrations.Migration):
-    dependencies = [("users", "0015_keep_authors")]
+    dependencies = [("users", "0016_one_clock")]
 
     operations = [
         migrations.AlterField(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import threading
@@ -14,6 +13,7 @@ import pytest
 from django.db import connection
 
 from tests.support.adopted import APPLICATION, SCHEMA, Original, original
+from tests.support.documents import read_document
 from tests.support.patience import wait_until
 
 pytestmark = pytest.mark.django_db
@@ -121,7 +121,7 @@ def test_the_report_writes_nothing_and_the_plan_says_what_the_owner_runs(live):
     before = catalogue(live), content(live)
     code, out = live.run("adopt_database", "--json")
     assert code == 2, out
-    document = json.loads(out.splitlines()[-1])
+    document = read_document("adopt_database", out)
     kinds = {finding["kind"]: finding["rows"] for finding in document["rows"]}
     assert kinds["no_role"] == 75
     assert kinds["empty_clerk_id"] == 1

@@ -304,6 +304,28 @@ def _database() -> dict[str, Any]:
 
 DATABASES = {"default": _database()}
 
+
+def _schema(name: str) -> str:
+    """Read the name of a schema, or "".
+
+    Raises `ValueError` for a name that must be quoted, and for a schema that is not only ours.
+    """
+    schema = env.str(name, default="").strip()
+    if schema and (
+        not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", schema)
+        or schema in ("public", "information_schema")
+        or schema.startswith("pg_")
+    ):
+        raise ValueError("another name")
+    return schema
+
+
+# Empty: every table is ours. Else `users` and `builder_groups` are those of another application.
+CASCADE_SCHEMA: str = _read(
+    _schema, "CASCADE_SCHEMA", "the name of a schema of its own, such as cascade, or empty"
+)
+DATABASE_ROUTERS = ["cascade.database.schemas.SharedTables"]
+
 # --- Clerk -------------------------------------------------------------------------------------
 
 

@@ -130,12 +130,12 @@ def test_a_table_that_cannot_be_read_is_a_finding(sandbox):
 
 def test_an_index_that_is_missing(sandbox):
     with connection.cursor() as cursor:
-        cursor.execute("ALTER INDEX users_email_unique RENAME TO hidden")
+        cursor.execute("ALTER INDEX users_email_lower_unique RENAME TO hidden")
     try:
-        assert "users_email_unique" in findings(1)["Indexes"]["meaning"]
+        assert "users_email_lower_unique" in findings(1)["Indexes"]["meaning"]
     finally:
         with connection.cursor() as cursor:
-            cursor.execute("ALTER INDEX hidden RENAME TO users_email_unique")
+            cursor.execute("ALTER INDEX hidden RENAME TO users_email_lower_unique")
 
 
 def test_a_unique_column_and_an_index_that_was_never_finished(sandbox):

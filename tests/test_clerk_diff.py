@@ -213,7 +213,7 @@ def test_a_match_that_nothing_links_by_itself_does_not_advise_it(sandbox):
 
 def test_rows_with_one_email_that_came_in_without_the_index(sandbox):
     with connection.cursor() as cursor:
-        cursor.execute("DROP INDEX users_email_unique")
+        cursor.execute("DROP INDEX users_email_lower_unique")
         try:
             BuilderUserFactory(email="a@example.com")
             BuilderUserFactory(email="A@example.com")
@@ -223,7 +223,7 @@ def test_rows_with_one_email_that_came_in_without_the_index(sandbox):
             assert {row["ours"] for row in rows} == {"a@example.com", "A@example.com"}
         finally:
             delete_here()
-            cursor.execute("CREATE UNIQUE INDEX users_email_unique ON users (lower(email))")
+            cursor.execute("CREATE UNIQUE INDEX users_email_lower_unique ON users (lower(email))")
 
 
 def test_a_look_at_all_users_does_not_begin_beside_bulk_work(sandbox):

@@ -97,7 +97,7 @@ def test_no_primary_address_at_all(sandbox):
 def test_twins_by_case_link_nobody(sandbox):
     """Old rows, from before the table refused them."""
     with connection.cursor() as cursor:
-        cursor.execute("DROP INDEX users_email_unique")
+        cursor.execute("DROP INDEX users_email_lower_unique")
     try:
         rows = [BuilderUserFactory(email="ann@example.com"), BuilderUserFactory(email="Ann@x.org")]
         change_here(rows[1], email="Ann@Example.com")
@@ -108,7 +108,7 @@ def test_twins_by_case_link_nobody(sandbox):
     finally:
         delete_here()
         with connection.cursor() as cursor:
-            cursor.execute("CREATE UNIQUE INDEX users_email_unique ON users (lower(email))")
+            cursor.execute("CREATE UNIQUE INDEX users_email_lower_unique ON users (lower(email))")
 
 
 def test_the_address_of_a_staff_member_is_nothing_special(sandbox):

@@ -55,7 +55,7 @@ def test_an_event_that_meets_a_unique_key_logs_no_address(sandbox, monkeypatch, 
     assert post(sandbox, event).status_code == 200
     assert "IntegrityError" in WebhookDelivery.objects.get().error
     said = log.getvalue()
-    assert "users_email_unique" in said
+    assert "users_email_lower_unique" in said
     assert "in take_the_address" in said
     assert user.email not in said
 

@@ -27,6 +27,7 @@ FIELDS = ("name", "email", "role", "internal_role", "builder_group")
 GONE_GROUP = "a group that was deleted"
 CHANGE_EMAIL = "To change it, use “Change email” below."
 NO_CHOICE = "---------"
+NO_ROLE = "none"
 _NO_LINE_BREAKS = str.maketrans("", "", "\r\n")
 
 
@@ -326,7 +327,7 @@ class ChangeForm(BuilderUserForm):
             value = self.opened[name] or ""
             choices: list[Any] = list(field.choices)  # type: ignore[arg-type]
             if value not in dict(choices):
-                field.choices = [(value, value or NO_CHOICE), *choices]
+                field.choices = [(value, value or NO_ROLE), *choices]
 
     def clean_version(self) -> str:
         """Treat a missing token as an unreadable one."""

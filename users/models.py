@@ -13,6 +13,7 @@ from operator import or_
 from typing import Any, Self
 
 from django.conf import settings
+from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Q
@@ -31,7 +32,9 @@ from users.ids import USER_ID
 class BuilderGroup(models.Model):
     """A home builder's company or region. Builder users belong to one."""
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(
+        primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False
+    )
     name = models.TextField()
     email = models.EmailField(null=True, blank=True)
     enrollment_slug = models.SlugField(max_length=200, null=True, blank=True, unique=True)
@@ -137,11 +140,15 @@ class BuilderUser(models.Model):
     placeholders and empty texts there.
     """
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(
+        primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False
+    )
     clerk_id = models.TextField("Clerk id", null=True, blank=True, unique=True, editable=False)
     name = models.CharField(max_length=200)
     email = models.EmailField()
-    role = models.CharField(max_length=20, choices=Role.choices, default=Role.BUILDER)
+    role = models.CharField(
+        max_length=20, choices=Role.choices, default=Role.BUILDER, db_default=Role.BUILDER
+    )
     internal_role = models.CharField(
         max_length=50,
         choices=InternalRole.choices,
@@ -177,7 +184,7 @@ class BuilderUser(models.Model):
         constraints = [
             models.UniqueConstraint(
                 Lower("email"),
-                name="users_email_unique",
+                name="users_email_lower_unique",  # the other application has users_email_unique
                 violation_error_message="Another builder user has this email.",
             ),
             models.CheckConstraint(condition=~Q(clerk_id=""), name="users_clerk_id_not_empty"),
@@ -696,6 +703,7 @@ class Invitation(models.Model):
         on_delete=models.CASCADE,
         related_name="invitations",
         verbose_name="builder user",
+        db_constraint=False,  # another application deletes rows without us
     )
     purpose = models.CharField(max_length=20, choices=Purpose.choices)
     email = models.EmailField()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
-from psycopg.abc import PQGen
+from psycopg.abc import Buffer, PQGen
+from psycopg.adapt import AdaptersMap
+from psycopg.types.datetime import TimestampLoader
 from psycopg_pool import ConnectionPool
 
-from cascade.database import current_limit, waiting_at_most
+from cascade.database import current_limit, schemas, waiting_at_most
 
 RV = TypeVar("RV")
+
+_WHERE = ("USER", "HOST", "PORT", "NAME")
 
 CHECK_SECONDS = 2.0
 """Seconds that the check of an idle connection may take. Then the pool takes another one."""
@@ -21,6 +28,17 @@ CONFIGURE_SECONDS = 5.0
 
 A thread of the pool configures connections. It has no request and no limit, and must not hang.
 """
+
+
+class UtcLoader(TimestampLoader):
+    """Read a time without a time zone as UTC. Tables of another application hold such times.
+
+    Our sessions are in UTC, so PostgreSQL converts and compares values of both types rightly.
+    """
+
+    def load(self, data: Buffer) -> datetime:
+        """Return an aware time."""
+        return super().load(data).replace(tzinfo=UTC)
 
 
 class LimitedConnection(psycopg.Connection[Any]):
@@ -64,9 +82,11 @@ def check_connection(connection: LimitedConnection) -> None:
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Use a `LimitedPool` instead of psycopg's own pool."""
+    """Use a `LimitedPool` instead of psycopg's own pool. Refuse a wrong search path."""
 
     _connection_pools: dict[str, ConnectionPool[Any]]  # Django's, not in its stubs
+    _right_path: ClassVar[set[tuple[str, ...]]] = set()
+    """The databases whose search path this process has found right."""
 
     @property
     def pool(self) -> ConnectionPool[Any] | None:
@@ -89,6 +109,29 @@ class DatabaseWrapper(base.DatabaseWrapper):
             # Two threads may create a pool at the same time. The second, unopened, is discarded.
             self._connection_pools.setdefault(self.alias, pool)
         return self._connection_pools[self.alias]
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Add the loader of times without a time zone."""
+        parameters: dict[str, Any] = super().get_connection_params()
+        adapters = AdaptersMap(parameters["context"])
+        adapters.register_loader("timestamp", UtcLoader)
+        return parameters | {"context": adapters}
+
+    def init_connection_state(self) -> None:
+        """Also check the search path, once for each process.
+
+        Raises `ImproperlyConfigured`.
+        """
+        super().init_connection_state()
+        where = (settings.CASCADE_SCHEMA, *(str(self.settings_dict[key]) for key in _WHERE))
+        if settings.CASCADE_SCHEMA and where not in self._right_path:
+            try:
+                with self.connection.cursor() as cursor:
+                    schemas.refuse(cursor)
+            except ImproperlyConfigured:
+                self.close()
+                raise
+            self._right_path.add(where)
 
     def _configure_connection(self, connection: Any) -> Any:
         with waiting_at_most(CONFIGURE_SECONDS):

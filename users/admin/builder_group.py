@@ -12,6 +12,7 @@ from django.utils.html import format_html
 
 from users.admin.base import SafeAdmin, opens_users
 from users.models import BuilderGroup
+from users.sync.operations import references
 
 
 @admin.register(BuilderGroup)
@@ -45,3 +46,9 @@ class BuilderGroupAdmin(SafeAdmin):
             )
 
         return [*super().get_list_display(request), members]
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Also name what other applications have in the group."""
+        found, count, perms_needed, protected = super().get_deleted_objects(objs, request)
+        referring = [*filter(None, (references.to_group(group.pk) for group in objs))]
+        return found, count, perms_needed, [*protected, *referring]

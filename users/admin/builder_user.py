@@ -31,10 +31,12 @@ from users.admin.user_form import UserAdmin, form_page
 from users.admin.user_list import FILTERS, NOT_LATELY, UserChangeList, group_select, lines
 from users.admin.user_pages import UserPages
 from users.errors import ChangeFailed, NotKnown, NotSaved
+from users.forms import NO_ROLE
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, Invitation, SyncAttempt
 from users.sync.mirror import listing
 from users.sync.mirror.health import is_stale
 from users.sync.mirror.status import UserStatus
+from users.sync.operations import references
 from users.sync.outbound import pending, repeats
 from users.sync.services import unseen, users
 
@@ -111,8 +113,8 @@ class BuilderUserAdmin(UserAdmin):
 
     @admin.display(description="role", ordering="entry__role")
     def shown_role(self, user: BuilderUser) -> str:
-        """Return the role."""
-        return user.get_role_display()
+        """Return the role in words. Tables of another application allow none."""
+        return user.get_role_display() or NO_ROLE
 
     @admin.display(description="sign-in state", ordering="entry__state")
     def clerk(self, user: BuilderUser) -> str:
@@ -197,9 +199,11 @@ class BuilderUserAdmin(UserAdmin):
         """Write nothing: the deletion writes the log entry."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Require no permission for the invitations that are deleted with their user."""
+        """Require no permission for the user's invitations. Name what still refers to the user."""
         found, count, perms_needed, protected = super().get_deleted_objects(objs, request)
-        return found, count, perms_needed - {Invitation._meta.verbose_name}, protected
+        referring = [*filter(None, (references.to_user(user.pk) for user in objs))]
+        perms_needed -= {Invitation._meta.verbose_name}
+        return found, count, perms_needed, [*protected, *referring]
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Remove Django's own deletion of several users."""

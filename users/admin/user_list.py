@@ -18,7 +18,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from users.admin.base import EXACT, CountedChangeList, counted, lines_of
-from users.forms import GroupSelect
+from users.forms import NO_ROLE, GroupSelect
 from users.models import BuilderGroup, BuilderUser, InvitationStatus, ListEntry, Role
 from users.sync.mirror import listing
 from users.sync.mirror.health import where_stale
@@ -126,8 +126,10 @@ class RoleFilter(EntryFilter):
     parameter_name = "role"
 
     def conditions(self) -> dict[str, tuple[str, Q]]:
-        """Offer all roles."""
-        return {one.value: (one.label, Q(entry__role=one.value)) for one in Role}
+        """Offer all roles, and none: tables of another application allow it."""
+        none = Q(entry__role=None) | Q(entry__role="")
+        roles = {one.value: (one.label, Q(entry__role=one.value)) for one in Role}
+        return roles | {"none": (NO_ROLE, none)}
 
 
 class InvitationFilter(EntryFilter):

@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
                 ('clerk_updated_at', models.DateTimeField(blank=True, null=True, verbose_name='updated in Clerk')),
                 ('deleted_at', models.DateTimeField(blank=True, null=True, verbose_name='deleted in Clerk')),
                 ('seen_at', models.DateTimeField(verbose_name='last seen')),
-                ('user', models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='account', to='users.builderuser', verbose_name='builder user')),
+                ('user', models.OneToOneField(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='account', to='users.builderuser', verbose_name='builder user')),
             ],
             options={
                 'verbose_name': 'Clerk account',
@@ -88,7 +88,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
                 ('invited_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='invitations', to='users.builderuser', verbose_name='builder user')),
+                ('user', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='invitations', to='users.builderuser', verbose_name='builder user')),
             ],
             options={
                 'ordering': ['-id'],

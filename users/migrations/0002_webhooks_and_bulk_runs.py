@@ -72,7 +72,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='clerkaccount',
             name='replaced_for',
-            field=models.ForeignKey(blank=True, help_text='The user whose new account replaced this one after an accepted invitation.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='replaced_accounts', to='users.builderuser', verbose_name='replaced for'),
+            field=models.ForeignKey(blank=True, db_constraint=False, help_text='The user whose new account replaced this one after an accepted invitation.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='replaced_accounts', to='users.builderuser', verbose_name='replaced for'),
         ),
         migrations.AddField(
             model_name='invitation',
@@ -96,7 +96,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='bulkrow',
             name='user',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='users.builderuser'),
+            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='users.builderuser'),
         ),
         migrations.AddField(
             model_name='bulkrun',

@@ -44,5 +44,5 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.RunSQL(CREATE, DROP),
+        migrations.RunSQL(CREATE, DROP, hints={"model_name": "builderuser"}),
     ]

@@ -201,5 +201,7 @@ class Migration(migrations.Migration):
             model_name='agreement',
             index=models.Index(condition=models.Q(('note', ''), _negated=True), fields=['user'], name='agreement_note'),
         ),
-        migrations.RunSQL(FIRST_FACTS, migrations.RunSQL.noop),
+        migrations.RunSQL(
+            FIRST_FACTS, migrations.RunSQL.noop, hints={"model_name": "builderuser"}
+        ),
     ]

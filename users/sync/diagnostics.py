@@ -242,6 +242,8 @@ def _indexes() -> Findings:
         effect = "Lists and scans are slow, or an email can be stored twice."
         meaning = f"Missing: {', '.join(missing)}. {effect}"
         fix = "manage.py sqlmigrate users 0001 (and later) shows how they are made"
+        if settings.CASCADE_SCHEMA:
+            fix = "manage.py adopt_database"
         yield _broken("Indexes", meaning, fix)
     else:
         yield _ok("Indexes", "All are there.")

@@ -31,8 +31,8 @@ from users.sync.bulk import results
 from users.sync.bulk.run import follow_killed
 from users.sync.inbound import deliveries
 from users.sync.inbound.deliveries import Received
-from users.sync.inbound.reconcile import reconcile_due
-from users.sync.mirror import instance, listing
+from users.sync.inbound.reconcile import reconcile_due, reconcile_written_elsewhere
+from users.sync.mirror import instance, listing, orphans
 from users.sync.operations import Ban, PushName
 from users.sync.outbound import recovery
 from users.sync.outbound.dual_write import dual_write
@@ -68,16 +68,21 @@ def run() -> Report:
     1. Learn which Clerk instance is ours.
     2. Resolve pending attempts. Then update the rows and result files of their bulk runs, also of
        runs whose process was killed.
-    3. Reconcile accounts that waited for those attempts, and try stored events again.
+    3. Reconcile rows that another application wrote, and accounts that waited for those attempts.
+       Try stored events again.
     4. Send, check and expire invitations.
     5. Ban accounts that were replaced, and copy names to new accounts that have none.
     6. Refresh entries of the user list that were locked when something changed that they show.
+
+    Before all that, what belonged to rows that another application deleted is tidied.
     """
     remember_instance()
+    orphans.tidy()
     resolved = list(recovery.recover_all())
     for bulk_run in BulkRun.objects.filter(pk__in={one.attempt.run_id for one in resolved}):
         results.follow(bulk_run)
     follow_killed()
+    reconcile_written_elsewhere()
     reconcile_due()
     report = Report(
         attempts=resolved,

@@ -86,19 +86,37 @@ def reconcile_due(*, source: Source = Source.TASK) -> int:
     while ids := list(due.filter(pk__gt=last).values_list("pk", flat=True)[:CHUNK]):
         last = ids[-1]
         looked_at += len(ids)
-        if not _reconcile_lot(ids, source):  # one failing account must not delay the others
+        if not _reconcile_lot(source, accounts=ids):  # one failing account must not delay others
             for clerk_id in ids:
-                _reconcile_lot([clerk_id], source)
+                _reconcile_lot(source, accounts=[clerk_id])
     return looked_at
 
 
-def _reconcile_lot(clerk_ids: list[str], source: Source) -> bool:
-    """Reconcile some accounts in one transaction; return whether that succeeded."""
+def reconcile_written_elsewhere(*, source: Source = Source.TASK) -> int:
+    """Reconcile the rows that another application wrote; return how many rows were checked.
+
+    It writes the table and reports nothing, so the rows are found by comparing them with what was
+    observed before.
+    """
+    looked_at, last = 0, uuid.UUID(int=0)
+    while ids := agreements.written_elsewhere(after=last, at_most=CHUNK):
+        last = ids[-1]
+        looked_at += len(ids)
+        if not _reconcile_lot(source, rows=ids):
+            for user_id in ids:
+                _reconcile_lot(source, rows=[user_id])
+    return looked_at
+
+
+def _reconcile_lot(
+    source: Source, *, accounts: Iterable[str] = (), rows: Iterable[uuid.UUID] = ()
+) -> bool:
+    """Reconcile some accounts or rows in one transaction; return whether that succeeded."""
     try:
         with transaction.atomic():
-            return reconcile(accounts=clerk_ids, source=source)
+            return reconcile(accounts=accounts, rows=rows, source=source)
     except DatabaseError:
-        logger.exception("%s accounts could not be reconciled", len(clerk_ids))
+        logger.exception("Accounts or rows could not be reconciled")
         return False
 
 

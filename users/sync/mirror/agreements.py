@@ -51,7 +51,7 @@ SELECT users.id, {_LINKED},
         SELECT max(sent_at) FROM users_invitation
         WHERE user_id = users.id AND status = 'accepted'
     )),
-    users.name, {_email("users.email")}, users.created_at,
+    users.name, {_email("users.email")}, coalesce(users.created_at, now()),
     CASE WHEN {_SAME_NAME} THEN users.name END,
     CASE WHEN {_SAME_NAME} THEN known.known_name_version ELSE '' END,
     CASE WHEN {_SAME_EMAIL} THEN users.email END,
@@ -117,6 +117,21 @@ WHERE (agreement.user_id IS NULL OR agreement.clerk_id IS DISTINCT FROM {_LINKED
 
 UNOBSERVED_ROWS = _UNOBSERVED.format(rows="AND users.id = ANY(%s)")
 """Selects the rows whose agreement does not know yet what others wrote."""
+
+# As `_OTHER_VALUES` has it: what was observed once is not selected again.
+_WRITTEN_ELSEWHERE = f"""
+SELECT users.id FROM users LEFT JOIN users_agreement AS agreement ON agreement.user_id = users.id
+WHERE users.id > %s AND (
+    agreement.user_id IS NULL OR agreement.clerk_id IS DISTINCT FROM {_LINKED}
+    OR (users.name <> agreement.own_name AND (users.name IS DISTINCT FROM agreement.name
+        OR users.updated_at < now() - interval '28 hours'))
+    OR (users.email <> agreement.own_email
+        AND {_email("users.email")} <> agreement.own_email
+        AND ({_email("users.email")} <> {_email("agreement.email")}
+            OR users.updated_at < now() - interval '28 hours'))
+)
+ORDER BY users.id LIMIT %s
+"""
 
 _OWN = f"""
 UPDATE users_agreement AS agreement SET
@@ -283,6 +298,13 @@ def own(user_id: uuid.UUID, *, at: datetime | None = None) -> None:
     """
     with connection.cursor() as cursor:
         cursor.execute(_OWN, [at, user_id])
+
+
+def written_elsewhere(*, after: uuid.UUID, at_most: int) -> list[uuid.UUID]:
+    """Find rows that others wrote and nothing was derived from yet, by id, after a given id."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WRITTEN_ELSEWHERE, [after, at_most])
+        return [user_id for (user_id,) in cursor.fetchall()]
 
 
 def observe(user_ids: Sequence[uuid.UUID]) -> None:

@@ -16,10 +16,10 @@ from users.sync.mirror.status import UserStatus
 
 def state_of(user: BuilderUser) -> UserStatus:
     """Return the state of one user against its account."""
-    entry = listing.with_entry(BuilderUser.objects.filter(pk=user.pk)).first()
-    if entry is None or entry.written_since:  # type: ignore[attr-defined]
+    entry = ListEntry.objects.filter(pk=user.pk).first()
+    if entry is None or listing.written_since([user.pk]):
         return UserStatus.UNSEEN
-    return UserStatus(entry.entry.state)
+    return UserStatus(entry.state)
 
 
 def users_by_state() -> dict[UserStatus, int]:

@@ -150,7 +150,7 @@ CAUSES = {
     Kind.MATCH: "The event of its sign-up was lost, or came before the row: clerk_link.",
     Kind.ONLY_IN_CLERK: "Signed up by themselves, or the row was deleted here alone.",
     Kind.TWINS: "The person signed up twice: one account too many in Clerk.",
-    Kind.TWIN_ROWS: "Stored while the index users_email_unique was missing: clerk_check.",
+    Kind.TWIN_ROWS: "Stored while the index users_email_lower_unique was missing: clerk_check.",
 }
 CLAIMED = "Its metadata names this user. That alone is no proof: link it on the user's form."
 UNVERIFIED = "Its email is not verified, so clerk_link leaves it: link it on the user's form."

@@ -12,10 +12,11 @@ from users import guard
 from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.clerk.metadata import OUR_ID
-from users.errors import ClerkEmailTaken, ClerkNotFound, Conflict, FieldConflict
+from users.errors import ClerkEmailTaken, ClerkNotFound, Conflict, FieldConflict, Refused
 from users.models import BuilderUser, ClerkAccount, Invitation, OperationKind
 from users.sync.mirror import agreements, store
 from users.sync.mirror.comparison import normalized_email, normalized_name, same_email, same_name
+from users.sync.operations import references
 from users.sync.operations.base import (
     Claims,
     Operation,
@@ -437,7 +438,16 @@ class Delete(Operation):
         return {one.clerk_invitation_id or "": one.email for one in open_ones}
 
     def write(self, row: BuilderUser) -> None:
-        """Delete the row."""
+        """Delete the row.
+
+        Raises `Refused` if rows of other applications refer to it.
+        """
+        if referring := references.to_user(row.pk):
+            raise Refused(
+                f"{referring} of the other application still belong to this user. Nothing was "
+                "deleted, here or in Clerk. Give them to somebody else first.",
+                code="referenced",
+            )
         with guard.synchronized():
             row.delete()
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import IntegrityError, OperationalError
+from django.db import IntegrityError, OperationalError, connection
 from django.db.models import ProtectedError, RestrictedError
+from psycopg.errors import ForeignKeyViolation
 
 from users.errors import EmailTaken, Refused
+from users.models import BuilderUser
+from users.sync.operations import Operation
 from users.sync.outbound import locks
 
 NOTHING_SAVED = "Nothing was saved, here or in Clerk."
+EMAIL_UNIQUE = ("users_email_lower_unique", "users_email_unique")
+"""Our index, and the constraint of the application whose table it may be."""
 
 
 @contextmanager
@@ -35,6 +40,30 @@ def as_refusals() -> Iterator[None]:
         raise locks.busy() from None
 
 
+_ANOTHER_HAS_IT = """
+SELECT pg_advisory_xact_lock(hashtextextended(lower(%s), 7));
+SELECT EXISTS (SELECT FROM users WHERE lower(email) = lower(%s) AND id <> %s)
+"""
+
+
+def write(operation: Operation, row: BuilderUser) -> BuilderUser | None:
+    """Write the row of a change, and refuse an email that another row has.
+
+    The unique index refuses it too. But tables of another application may lack that index, because
+    they hold duplicates already. The lock orders two changes to the same email, as the index would.
+    Raises `EmailTaken`.
+    """
+    written = operation.write(row)
+    if written is None or "email" not in operation.changes or not operation.changes_row:
+        return written
+    with connection.cursor() as cursor:
+        cursor.execute(_ANOTHER_HAS_IT, [written.email, written.email, written.pk])
+        cursor.nextset()
+        if cursor.fetchone()[0]:
+            raise email_taken()
+    return written
+
+
 def email_taken() -> EmailTaken:
     """Return the refusal of an email that another row has.
 
@@ -46,8 +75,15 @@ def email_taken() -> EmailTaken:
 
 def refusal(error: IntegrityError) -> Refused:
     """Return the refusal for a broken constraint, at its field."""
-    constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") or ""
-    if constraint == "users_email_unique":
+    diagnosis = getattr(error.__cause__, "diag", None)
+    constraint = getattr(diagnosis, "constraint_name", "") or ""
+    table = getattr(diagnosis, "table_name", "") or ""
+    if isinstance(error.__cause__, ForeignKeyViolation) and table not in ("users", ""):
+        return Refused(
+            f"Rows of {table} still belong to this user. {NOTHING_SAVED} Change those first.",
+            code="referenced",
+        )
+    if constraint in EMAIL_UNIQUE:
         return email_taken()
     if constraint == "invitation_one_open_a_user":
         fields = {"email": ["This user has an open invitation. Resend or revoke that one."]}

@@ -139,7 +139,7 @@ class _Write:
             self._authorize(row)
             if not operation.creates_row:
                 conflicts.check(operation, row, self.base)
-            written = operation.write(row)
+            written = constraints.write(operation, row)
             attempt = journal.record(operation, status=Status.APPLIED, **self.origin)
             journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
             follow_from(operation, written, source=Source(attempt.source))

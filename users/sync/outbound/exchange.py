@@ -127,7 +127,7 @@ def exchange(
             _compare_in_clerk(operation, row, gateway, deadline, fresh)
             _record_what_clerk_held(operation, attempt)
             with constraints.as_refusals():
-                written = operation.write(row)
+                written = constraints.write(operation, row)
             checkpoints.reach(checkpoints.BEFORE_CALL)
             account, read_back = _tell_clerk(operation, attempt, gateway, deadline)
             told = True
@@ -153,7 +153,7 @@ def exchange(
 
 def _write_here(operation: Operation, row: BuilderUser, attempt: SyncAttempt) -> Saved:
     with constraints.as_refusals():
-        written = operation.write(row)
+        written = constraints.write(operation, row)
     complete(operation, written, None, attempt)
     return Saved(written, attempt)
 
@@ -168,7 +168,7 @@ def follow(
 ) -> Saved:
     """Write values that were just read from Clerk into the locked row, with its journal."""
     with constraints.as_refusals():
-        operation.write(row)
+        constraints.write(operation, row)
     agreements.own(row.pk)
     attempt = journal.record(
         operation, actor=actor, source=source, status=Status.APPLIED, token=token

@@ -21,6 +21,7 @@ from users.errors import (
     Gone,
     NotKnown,
     NotSaved,
+    Refused,
 )
 from users.models import BuilderUser, Source, Status, SyncAttempt
 from users.sync import messages
@@ -110,8 +111,8 @@ def recover(
         return RecoveryResult(attempt, Status.STARTED, busy.message)
     except StaysPending as reason:
         message = str(reason)
-    except IntegrityError as error:
-        refusal = constraints.refusal(error)
+    except (IntegrityError, Refused) as error:
+        refusal = error if isinstance(error, Refused) else constraints.refusal(error)
         reasons = " ".join(chain.from_iterable(refusal.fields.values())) or refusal.message
         message = (
             f"Clerk has the change, but the database cannot take it: {reasons} "
@@ -302,10 +303,10 @@ def _moved_here(operation: Operation, row: BuilderUser | None) -> str:
 def _finish(operation: Operation, row: BuilderUser | None) -> BuilderUser | None:
     """Write the row as the save would have, unless it holds the change already."""
     if row is None:
-        return operation.write(operation.new_row())
+        return constraints.write(operation, operation.new_row())
     if operation.creates_row or operation.written(row):
         return row
-    return operation.write(row)
+    return constraints.write(operation, row)
 
 
 def _end(

@@ -1,0 +1,140 @@
+"""A live database of the other application: its tables, awkward rows, its owner, and our role."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import psycopg
+from django.db import connection
+
+ROOT = Path(__file__).parents[2]
+DDL = (Path(__file__).parent / "original_schema.sql").read_text()
+SCHEMA = "cascade"
+OWNER, APPLICATION = "react_owner", "cascade_app"
+
+AWKWARD = r"""
+INSERT INTO builder_groups (name) SELECT 'Oak Hill ' || n FROM generate_series(1, 10) AS n;
+INSERT INTO users (name, email, role, internal_role, clerk_id, password, created_at,
+    builder_group_id, notify_claims)
+SELECT
+    CASE n % 9 WHEN 0 THEN '' WHEN 1 THEN repeat('x', 599) WHEN 2 THEN E'Mary\tAnn'
+        WHEN 3 THEN '<b>Mary</b>' WHEN 4 THEN '  Mary  Ann ' ELSE 'Mary Ann Smith' END,
+    CASE n % 11 WHEN 0 THEN 'not an address ' || n WHEN 1 THEN 'Legacy' || n || '@Example.COM'
+        WHEN 2 THEN repeat('e', 587) || '@example' || n ELSE 'legacy' || n || '@example.com' END,
+    (ARRAY['ADMIN', 'HOMEOWNER', 'BUILDER', NULL])[1 + n % 4]::user_role,
+    (ARRAY['Administrator', 'Employee', 'Back Office', '', NULL])[1 + n % 5],
+    CASE WHEN n = 7 THEN '' WHEN n % 13 = 0 THEN 'pending-' || n END,
+    CASE n % 3 WHEN 0 THEN 'hunter' || n WHEN 1 THEN '' END,
+    CASE n % 17 WHEN 0 THEN NULL ELSE timestamp '2025-06-01 23:30' + n * interval '1 minute' END,
+    (SELECT id FROM builder_groups ORDER BY name OFFSET n % 10 LIMIT 1),
+    n % 2 = 0
+FROM generate_series(1, %(rows)s) AS n;
+INSERT INTO homeowners (name, builder_user_id)
+SELECT 'Homeowner', id FROM users ORDER BY email LIMIT 20;
+INSERT INTO appointments (created_by_id) SELECT id FROM users ORDER BY email LIMIT 3;
+"""
+
+
+def url_of(role: str, name: str) -> str:
+    """Return the address of a database on the server of the tests."""
+    database = connection.settings_dict
+    where = urlencode(
+        {
+            key: value
+            for key, value in (("host", database["HOST"]), ("port", database["PORT"]))
+            if value
+        }
+    )
+    return f"postgres://{quote(role)}@/{name}?{where}"
+
+
+def connect(role: str, name: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(url_of(role, name), autocommit=True)
+
+
+class Original:
+    """The database of the other application while it is live."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.superuser = connection.settings_dict["USER"]
+
+    def make(self, *, rows: int) -> None:
+        with connect(self.superuser, "postgres") as server:
+            server.execute(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
+            for role in (OWNER, APPLICATION):
+                if not server.execute(
+                    "SELECT 1 FROM pg_roles WHERE rolname = %s", [role]
+                ).fetchone():
+                    server.execute(f"CREATE ROLE {role} LOGIN")
+            server.execute(f"CREATE DATABASE {self.name} OWNER {OWNER}")
+        with connect(self.superuser, self.name) as server:
+            server.execute(f"ALTER SCHEMA public OWNER TO {OWNER}")
+        with self.react() as client:
+            client.execute(DDL)
+            if rows:
+                client.execute(AWKWARD.replace("%(rows)s", str(rows)))
+
+    def drop(self) -> None:
+        with connect(self.superuser, "postgres") as server:
+            server.execute(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
+
+    def everything(self) -> psycopg.Connection[Any]:
+        """Connect as a role that may do everything."""
+        return connect(self.superuser, self.name)
+
+    def react(self) -> psycopg.Connection[Any]:
+        """Connect as the other application does."""
+        return connect(OWNER, self.name)
+
+    def ours(self) -> psycopg.Connection[Any]:
+        """Connect as this application does."""
+        return connect(APPLICATION, self.name)
+
+    def prepare_role(self) -> None:
+        """Run what the plan says that the owner of the role runs by hand."""
+        with connect(self.superuser, self.name) as server:
+            server.execute(
+                f"ALTER ROLE {APPLICATION} IN DATABASE {self.name} "
+                f"SET search_path = {SCHEMA}, public"
+            )
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DATABASE_URL": url_of(APPLICATION, self.name),
+            "CASCADE_OWNER_URL": url_of(OWNER, self.name),
+            "CASCADE_SCHEMA": SCHEMA,
+            **more,
+        }
+
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        """Start a command of ours on this database."""
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "manage.py", *arguments],
+            cwd=ROOT, env=self.environment(**more), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, **more: str) -> tuple[int, str]:
+        """Return the exit code of a command of ours, and all that it says."""
+        process = self.start(*arguments, **more)
+        out, _ = process.communicate()
+        return process.returncode, out
+
+
+@contextmanager
+def original(name: str, *, rows: int) -> Iterator[Original]:
+    database = Original(name)
+    database.make(rows=rows)
+    try:
+        yield database
+    finally:
+        database.drop()

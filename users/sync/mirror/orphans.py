@@ -1,0 +1,42 @@
+"""Tidy what belonged to users that another application deleted: no foreign key of ours does it."""
+
+from __future__ import annotations
+
+from django.db import connection, transaction
+
+from users.sync.mirror import store
+
+# A person could still accept an open invitation. So it is revoked in Clerk before it is deleted.
+# An attempt is recorded before the user that it creates, so those in flight stay as they are.
+_TIDY = """
+DELETE FROM users_agreement
+WHERE NOT EXISTS (SELECT FROM users WHERE users.id = user_id);
+UPDATE users_clerkaccount SET user_id = NULL
+WHERE user_id IS NOT NULL AND NOT EXISTS (SELECT FROM users WHERE users.id = user_id);
+UPDATE users_clerkaccount SET replaced_for_id = NULL
+WHERE replaced_for_id IS NOT NULL
+    AND NOT EXISTS (SELECT FROM users WHERE users.id = replaced_for_id);
+UPDATE users_invitation SET status = 'revoked', send_after = NULL, updated_at = now(),
+    revoke_due = clerk_invitation_id IS NOT NULL
+WHERE status IN ('waiting', 'pending')
+    AND NOT EXISTS (SELECT FROM users WHERE users.id = user_id)
+    AND NOT EXISTS (
+        SELECT FROM users_syncattempt AS attempt
+        WHERE attempt.user_id = users_invitation.user_id AND attempt.status = 'started'
+    );
+DELETE FROM users_invitation
+WHERE status NOT IN ('waiting', 'pending') AND NOT revoke_due
+    AND NOT EXISTS (SELECT FROM users WHERE users.id = user_id);
+UPDATE users_syncattempt SET user_id = NULL
+WHERE user_id IS NOT NULL AND status <> 'started'
+    AND (late_until IS NULL OR late_until < now())
+    AND NOT EXISTS (SELECT FROM users WHERE users.id = user_id)
+"""
+
+
+def tidy() -> None:
+    """Forget what is stored about rows that are gone. The journal keeps their names."""
+    with transaction.atomic():
+        store.lock()
+        with connection.cursor() as cursor:
+            cursor.execute(_TIDY)

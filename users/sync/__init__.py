@@ -6,6 +6,7 @@ The packages, and which may call which:
       │
       ▼
     maintenance, diagnostics          the background work; the checks of clerk_check
+    alerts, retention                 mails about what needs people; how long names are kept
     adoption/                         the first step on the tables of another application
       │
       ▼

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
@@ -176,7 +178,9 @@ class TestLinking:
         attempt = SyncAttempt.objects.get()
         assert attempt.changes == {"clerk_id": [None, account["id"]]}
         assert LogEntry.objects.get().user == staff
-        assert "Differs" in text_of(client.get("/admin/users/builderuser/"))
+        assert "Doesn't match Clerk" in html.unescape(
+            text_of(client.get("/admin/users/builderuser/"))
+        )
 
     def test_an_account_of_another_row_is_not_taken(self, client, sandbox):
         owner, user = linked(sandbox), BuilderUserFactory()

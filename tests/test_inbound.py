@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import timedelta
 from itertools import permutations
@@ -63,7 +64,9 @@ class TestUpdated:
         assert stored(other).email == "taken@example.com"
         assert known(user.clerk_id).note == "Its email belongs to another builder user, Bob Brown."
         assert WebhookDelivery.objects.get().processed_at
-        assert "Differs" in text_of(client.get("/admin/users/builderuser/"))
+        assert "Doesn't match Clerk" in html.unescape(
+            text_of(client.get("/admin/users/builderuser/"))
+        )
         # The other one leaves the address: the next event takes it, and the note goes.
         other.delete()
         sandbox.edit(user.clerk_id, first_name="Mary")
@@ -77,7 +80,9 @@ class TestUpdated:
         assert (stored(user).name, stored(user).email) == ("Mary Ann Smith", "new@example.com")
         assert known(user.clerk_id).note == "Its name is longer than 200 letters."
         assert WebhookDelivery.objects.get().processed_at
-        assert "Differs" in text_of(client.get("/admin/users/builderuser/"))
+        assert "Doesn't match Clerk" in html.unescape(
+            text_of(client.get("/admin/users/builderuser/"))
+        )
         page = reverse("admin:users_builderuser_pull", args=[user.pk, "name"])
         assert client.post(page).status_code == 302
         assert stored(user).name == "Mary Ann Smith"

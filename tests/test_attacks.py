@@ -39,7 +39,7 @@ from tests.support.factories import (
 from tests.support.patience import deadline_for
 from tests.support.unknown import NOT_CONFIRMED
 from users.errors import NotKnown
-from users.forms import ChangeForm
+from users.forms import ChangeForm, FormContext
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.outbound import checkpoints
 
@@ -170,10 +170,8 @@ def test_a_failure_is_told_beside_an_error_of_the_form(sandbox):
     """The form is checked anew when a refusal is shown in it: a group may have gone since."""
     user, group = linked(sandbox), BuilderGroupFactory.build()
 
-    class Refused(ChangeForm):
-        failure = NotKnown("It is not known yet whether Clerk has the change.")
-
-    form = Refused(form_of(user, builder_group=group.pk), instance=user)
+    context = FormContext(failure=NotKnown("It is not known yet whether Clerk has the change."))
+    form = ChangeForm(form_of(user, builder_group=group.pk), instance=user, context=context)
     assert "not known yet" in form.errors["__all__"][0]
     assert "builder_group" in form.errors
 

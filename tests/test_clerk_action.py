@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from sandbox import Sandbox
 from sandbox.limits import Limits
-from tests.support.change_form import said
+from tests.support.change_form import text_of
 from tests.support.commands import run, trusting
 from tests.support.documents import document
 from tests.support.events import arrive
@@ -451,7 +451,8 @@ def test_a_user_that_other_records_need_fails_as_in_the_form_and_the_others_are_
     assert state == "failed"
     assert f"Failed: {needed}. {reason}" in out
     page = f"/admin/users/builderuser/{needed.pk}/delete/"
-    assert said(client.post(page, {"post": "yes"})) == [reason]
+    assert "1 warranty" in text_of(client.post(page, {"post": "yes"}))
+    assert "1 warranty of the other application still" in reason
 
 
 def test_a_refused_row_in_the_middle_stops_nobody_else(sandbox):

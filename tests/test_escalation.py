@@ -290,7 +290,11 @@ def test_a_refusal_is_in_the_journal(sandbox, manager):
 def test_an_editor_edits_the_name_and_group_of_an_administrator(sandbox):
     user, client = linked(sandbox, **ADMIN), browser_of(staff_in("Editor"))
     page = client.get(page_of(user))
-    assert page.context["adminform"].form.locked == {"email", "role", "internal_role"}
+    assert page.context["adminform"].form.context.offers.locked == {
+        "email",
+        "role",
+        "internal_role",
+    }
     # A browser does not send what is disabled.
     sent = {key: value for key, value in form_of(user, name="Mary Ann Jones").items()
             if key not in ("email", "role", "internal_role")}  # fmt: skip

@@ -164,7 +164,7 @@ def test_an_unknown_value_is_offered_beside_the_choices(client, sandbox, legacy_
     user = legacy(linked(sandbox), internal_role="Supervisor", role=None, builder_group_id=GONE)
     page = text_of(client.get(page_of(user)))
     assert '<option value="Supervisor" selected>Supervisor</option>' in page
-    assert '<option value="" selected>---------</option>' in page
+    assert '<option value="" selected>none</option>' in page
     assert f'<option value="{GONE}" selected>A group that was deleted</option>' in page
 
 

@@ -197,7 +197,7 @@ def test_no_page_shows_a_planted_secret(client, planted, logged):
     for key, pattern in patterns():
         if key != "logout":
             page = client.get(planted.address(pattern))
-            assert found_in(page.content.decode()) == [], pattern
+            assert found_in(page.getvalue().decode()) == [], pattern
     assert found_in(logged.text) == []
     assert found_in(everything_stored()) == []
 

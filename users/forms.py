@@ -26,7 +26,6 @@ from users.version import UnreadableToken, base_of, same, value_of, values_of, v
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
 GONE_GROUP = "a group that was deleted"
 CHANGE_EMAIL = "To change it, use “Change email” below."
-NO_CHOICE = "---------"
 NO_ROLE = "none"
 _NO_LINE_BREAKS = str.maketrans("", "", "\r\n")
 

@@ -79,7 +79,8 @@ class Heard:
 def _errors_on(answer: Any) -> list[str]:
     """The texts of the errors on a page, without those of other changes beside the form."""
     page = answer.content.decode() if answer.status_code == 200 else ""
-    lists = re.findall(r'<ul class="errorlist.*?</ul>', page, re.DOTALL)
+    pattern = r'<ul class="errorlist.*?</ul>|<div class="message errornote.*?</div>'
+    lists = re.findall(pattern, page, re.DOTALL)
     return [html.unescape(re.sub(r"<[^>]+>", " ", found)) for found in lists]
 
 

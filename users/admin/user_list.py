@@ -70,6 +70,7 @@ class UserChangeList(CountedChangeList):
         """
         chosen = super().get_ordering(request, queryset.order_by())  # and not what it has by itself
         fields = [one for one in chosen if one not in _PK]
+        fields = fields or list(self.model_admin.get_ordering(request))  # no such column
         descending = str(fields[0]).startswith("-")
         return [*map(_nulls, fields), "-pk" if descending else "pk"]
 

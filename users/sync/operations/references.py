@@ -50,4 +50,6 @@ def _to(table: str, row_id: uuid.UUID) -> str:
 
 def _counted(count: int, table: str) -> str:
     name = table.replace("_", " ")
-    return f"{count} {name.removesuffix('s') if count == 1 else name}"
+    if count == 1:
+        name = f"{name[:-3]}y" if name.endswith("ies") else name.removesuffix("s")
+    return f"{count} {name}"

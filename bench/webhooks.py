@@ -85,6 +85,8 @@ def production(sandbox: Sandbox) -> dict[str, str]:
         "DEBUG": "0",
         "SECRET_KEY": secrets.token_urlsafe(60),
         "ALLOWED_HOSTS": "127.0.0.1",
+        "SSL_REDIRECT": "false",
+        "LOG_LEVEL": "WARNING",
         "CLERK_WEBHOOK_SIGNING_SECRET": sandbox.webhooks.secret,
     }
 

@@ -14,6 +14,7 @@ from tests.support.change_form import in_clerk, page_of, stored, submit, text_of
 from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
+    StaffFactory,
     SyncAttemptFactory,
     change_here,
     linked,
@@ -238,6 +239,23 @@ class TestTyping:
         page.get_by_role("heading", name="Changed since you opened the form").wait_for()
         assert stored(user).name == "Mary Ann Brown"
         assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")
+
+    def test_what_was_typed_is_not_given_to_another_person(self, page, sandbox, staff):
+        user = linked(sandbox)
+        colleague = StaffFactory()
+        for one in (staff, colleague):
+            one.set_password("correct horse 1")
+            one.save()
+        page.context.clear_cookies()
+        page.goto(page_of(user))
+        sign_in(page, staff)
+        page.get_by_label("Name:").fill("Mary Ann Jones")
+        Session.objects.all().delete()
+        page.get_by_role("button", name="Save and continue editing").click()
+        sign_in(page, colleague)
+        page.get_by_role("button", name="Save and continue editing").wait_for()
+        assert page.get_by_label("Name:").input_value() == "Mary Ann Smith"
+        assert page.get_by_text("You were signed out").count() == 0
 
     def test_a_conflict_is_decided_by_one_key(self, page, sandbox):
         user = linked(sandbox)

@@ -90,6 +90,23 @@ def test_an_outage_is_told_to_all_and_not_met_again_for_each():
     assert writer.batches == []
 
 
+def test_an_outage_while_items_are_tried_alone_ends_it():
+    writer = Writer()
+    original, tried = writer.process, []
+
+    def process(batch):
+        tried.append(list(batch))
+        if batch == ["b"]:
+            raise Outage
+        original(batch)
+
+    writer.together.process = process
+    ends = writer.at_once(["a", "b", "poison", "c"])
+    assert ends[0] == "done"
+    assert [type(end) for end in ends[1:]] == [Outage] * 3
+    assert tried == [["a", "b", "poison", "c"], ["a"], ["b"]]
+
+
 def test_who_does_not_get_the_turn_in_time_leaves():
     writer = Writer()
     with writer.together._turn:

@@ -39,7 +39,8 @@
   form.addEventListener("change", tell);
 
   /* An expired session: the login page marks what was typed, and it is filled in again after it.
-     The edit token goes with it, so that what others saved meanwhile is a conflict. */
+     The edit token goes with it, so that what others saved meanwhile is a conflict. Another person
+     who signs in at the same window does not get it. */
   form.addEventListener("submit", () => {
     sent = true;
     if (!unsaved()) return;
@@ -48,7 +49,8 @@
       const option = field.selectedOptions && field.selectedOptions[0];
       return { name: field.name, value: field.value, text: option && option.text };
     });
-    const kept = { typed, version: version && version.value, interrupted: false };
+    const { author } = form.dataset;
+    const kept = { typed, author, version: version && version.value, interrupted: false };
     sessionStorage.setItem(key, JSON.stringify(kept));
   });
 
@@ -65,7 +67,7 @@
 
   const kept = JSON.parse(sessionStorage.getItem(key) || "null");
   sessionStorage.removeItem(key);
-  if (kept && kept.interrupted) {
+  if (kept && kept.interrupted && kept.author === form.dataset.author) {
     kept.typed.forEach(fill);
     if (version) version.value = kept.version;
     const told = document.createElement("p");

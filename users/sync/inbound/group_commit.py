@@ -36,7 +36,7 @@ class GroupCommit(Generic[Item]):
 
     process: Callable[[list[Item]], None]
     alone: Callable[[BaseException], bool]
-    """Tells whether the items of a failed batch are worth processing one by one."""
+    """Tells whether other items are worth processing by themselves after this failure."""
     largest: int = 50
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _mutex: threading.Lock = field(default_factory=threading.Lock)
@@ -82,10 +82,18 @@ class GroupCommit(Generic[Item]):
             self.process([ticket.item for ticket in batch])
         except BaseException as problem:
             if len(batch) > 1 and self.alone(problem):
-                for ticket in batch:
-                    self._process([ticket])
+                self._process_alone(batch)
                 return
             for ticket in batch:
                 ticket.problem = problem
         for ticket in batch:
             ticket.done = True
+
+    def _process_alone(self, batch: list[_Ticket[Item]]) -> None:
+        """Process the items one by one. An outage ends it: each item would wait for it again."""
+        for position, ticket in enumerate(batch):
+            self._process([ticket])
+            if ticket.problem is not None and not self.alone(ticket.problem):
+                for later in batch[position + 1 :]:
+                    later.problem, later.done = ticket.problem, True
+                return

@@ -444,8 +444,8 @@ class Delete(Operation):
         """
         if referring := references.to_user(row.pk):
             raise Refused(
-                f"{referring} of the other application still belong to this user. Nothing was "
-                "deleted, here or in Clerk. Give them to somebody else first.",
+                f"The other application still has {referring} of this user. Nothing was deleted, "
+                "here or in Clerk. Give this to somebody else first.",
                 code="referenced",
             )
         with guard.synchronized():

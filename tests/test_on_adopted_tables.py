@@ -153,7 +153,9 @@ def test_a_user_of_homeowners_and_appointments_is_not_deleted_and_clerk_is_not_a
         {"action": "delete_users", "_selected_action": str(user.pk), "confirmed": "yes"},
         follow=True,
     )
-    assert "1 appointment and 2 homeowners of the other application" in text_of(response)
+    assert "The other application still has 1 appointment and 2 homeowners of this user" in text_of(
+        response
+    )
     assert stored(user)
     assert sandbox.user(user.clerk_id)
     assert not [one for one in sandbox.requests() if "DELETE" in str(one)]

@@ -123,3 +123,17 @@ def test_the_history_page_of_an_erased_user_opens(renamed, client):
     page = client.get(f"/admin/users/syncattempt/{attempt.pk}/change/")
     assert page.status_code == 200
     assert json.dumps(attempt.changes)
+
+
+def test_a_change_that_may_still_reach_clerk_keeps_its_values(sandbox):
+    """Whoever wants another name must wait for it, and so must know it."""
+    user = linked(sandbox)
+    changes = {"name": ["Mary Ann Smith", "Mary Ann Jones"]}
+    late = SyncAttemptFactory(
+        user=user, status="dropped", settled_at=timezone.now(), changes=changes,
+        late_until=timezone.now() + timedelta(minutes=2),
+    )  # fmt: skip
+    code, out = run("forget_person", user.email, "--apply")
+    assert (code, "may still reach Clerk" in out) == (1, True), out
+    late.refresh_from_db()
+    assert late.changes == changes

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 OPEN_FOR = timedelta(hours=1)
 EVERY = 60.0
 """Seconds between two checks that one web process starts."""
-LOCK = 4_317_288_202
+LOCK = 4_317_288_203
 """Key of the advisory lock: only one process checks at a time."""
 
 SUBJECTS = {
@@ -95,10 +95,11 @@ def _problems() -> Iterator[tuple[AlertKind, str]]:
     """Yield what needs people, with a text that says what to do."""
     overdue = SyncAttempt.objects.pending().filter(started_at__lt=timezone.now() - OPEN_FOR)
     if count := overdue.count():
+        changes = "1 change is" if count == 1 else f"{count} changes are"
         yield (
             AlertKind.ATTEMPT,
-            f"{count} changes are not confirmed for over an hour. Open them in the admin: each "
-            "says why it could not be resolved.",
+            f"{changes} not confirmed for over an hour. Open the list of changes in the admin: "
+            "each says why it could not be resolved.",
         )
     mirror = status()
     if mirror.events is Events.MISSING:

@@ -60,7 +60,7 @@ WHERE id = ANY(%(ids)s)
 
 @dataclass(frozen=True)
 class Person:
-    """All by which the records know one person."""
+    """Everything that identifies one person in the records."""
 
     user_ids: frozenset[uuid.UUID]
     clerk_ids: frozenset[str]
@@ -148,7 +148,8 @@ def person_named(text: str) -> Person:
 def records_of(person: Person) -> Records:
     """Select the records that name the person.
 
-    Raises `BulkRefused` while a change of theirs is pending: recovery needs its values.
+    Raises `BulkRefused` while a change of theirs is pending or may still reach Clerk: recovery,
+    and whoever wants a different value, need its values.
     """
     user_ids = [str(user_id) for user_id in person.user_ids]
     attempts = SyncAttempt.objects.filter(
@@ -159,8 +160,11 @@ def records_of(person: Person) -> Records:
         | _mentions("changes", person.emails)
         | Q(label__in=person.emails)
     )
-    if attempts.filter(status=Status.STARTED).exists():
-        raise BulkRefused("A change of this person is pending. Run this again when it has ended.")
+    if attempts.in_flight().exists():
+        raise BulkRefused(
+            "A change of this person is pending, or may still reach Clerk. Run this again in a few "
+            "minutes."
+        )
     return Records(
         attempts=attempts & _attempts(),
         rows=BulkRow.objects.exclude(label=ERASED).filter(

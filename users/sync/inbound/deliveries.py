@@ -191,7 +191,7 @@ def _applied(svix_id: str, payload: Any, *, stored: bool) -> Received:
     except OperationalError as problem:
         locks.raise_unless_locked(problem)
         error = OTHERS
-    except (InterfaceError, OtherInstance):  # there is no connection; it is not ours
+    except (InterfaceError, OtherInstance):  # no connection, or an event of another instance
         raise
     except Exception as problem:
         error = _named(svix_id, problem)

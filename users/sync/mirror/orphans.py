@@ -34,8 +34,34 @@ WHERE user_id IS NOT NULL AND status <> 'started'
 """
 
 
+# Nearly always nothing is found. It is looked for without the lock of the facts, for which events
+# would wait.
+_ANY = """
+SELECT EXISTS (
+    SELECT FROM users_agreement WHERE NOT EXISTS (SELECT FROM users WHERE users.id = user_id)
+) OR EXISTS (
+    SELECT FROM users_clerkaccount
+    WHERE user_id IS NOT NULL AND NOT EXISTS (SELECT FROM users WHERE users.id = user_id)
+) OR EXISTS (
+    SELECT FROM users_clerkaccount
+    WHERE replaced_for_id IS NOT NULL
+        AND NOT EXISTS (SELECT FROM users WHERE users.id = replaced_for_id)
+) OR EXISTS (
+    SELECT FROM users_invitation WHERE NOT EXISTS (SELECT FROM users WHERE users.id = user_id)
+) OR EXISTS (
+    SELECT FROM users_syncattempt
+    WHERE user_id IS NOT NULL AND status <> 'started'
+        AND NOT EXISTS (SELECT FROM users WHERE users.id = user_id)
+)
+"""
+
+
 def tidy() -> None:
     """Forget what is stored about rows that are gone. The journal keeps their names."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ANY)
+        if not cursor.fetchone()[0]:
+            return
     with transaction.atomic():
         store.lock()
         with connection.cursor() as cursor:

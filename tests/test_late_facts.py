@@ -452,3 +452,20 @@ def test_a_conflict_that_was_decided_is_not_asked_again(client, sandbox, old):
 
 def form_fields(client, user):
     return fields_of(client.get(page_of(user)))
+
+
+def test_what_clerk_held_before_the_first_try_is_what_undo_restores(sandbox, client):
+    """The first request has arrived meanwhile: Clerk shows its value before the second one."""
+    user = linked(sandbox, name="Mary Ann Smith")
+    change_here(user, name="Mary Ann Jones")
+    sandbox.fault(RENAME, "reset", apply=True)
+    sandbox.fault("GET /users/{user_id}", "status", status=503, times=None)
+    push = reverse("admin:users_builderuser_push", args=[user.pk, "name"])
+    client.post(push)
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+    sandbox.clear_faults()
+    the_copy_is_old(user)
+    client.post(push)
+    first, second = SyncAttempt.objects.order_by("id")
+    assert (first.status, second.status) == ("applied", "applied")
+    assert second.changes == first.changes == {"name": ["Mary Ann Smith", "Mary Ann Jones"]}

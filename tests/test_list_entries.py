@@ -173,6 +173,19 @@ def test_a_row_that_was_written_without_our_triggers_is_not_checked_yet(client, 
     assert "Not checked yet" not in _cells(client)
 
 
+def test_a_row_that_was_added_without_our_triggers_is_found_within_a_minute(client, sandbox):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE users DISABLE TRIGGER USER")
+        cursor.execute(
+            "INSERT INTO users (name, email, role) VALUES ('Nora New', 'n@x.org', 'BUILDER')"
+        )
+        cursor.execute("ALTER TABLE users ENABLE TRIGGER USER")
+    assert [user.name for user in client.get(LIST, {"q": "nora"}).context["cl"].result_list] == []
+    maintenance.run()  # what the worker does each minute
+    found = client.get(LIST, {"q": "nora"}).context["cl"].result_list
+    assert [user.name for user in found] == ["Nora New"]
+
+
 def _cells(client) -> str:
     return " ".join(
         str(client.get(LIST).context["cl"].model_admin.clerk(user))

@@ -33,7 +33,7 @@ from users.models import (
 )
 from users.sync.inbound.decisions import derive
 from users.sync.inbound.group import Account, DecidedLink, Decisions, Group, Invited, Row
-from users.sync.mirror import agreements, store
+from users.sync.mirror import agreements, listing, store
 from users.sync.operations import Follow, Link, Operation, Unlink
 from users.sync.outbound import journal
 
@@ -105,6 +105,7 @@ def reconcile_written_elsewhere(*, source: Source = Source.TASK) -> int:
         if not _reconcile_lot(source, rows=ids):
             for user_id in ids:
                 _reconcile_lot(source, rows=[user_id])
+        listing.refresh(ids)  # the other application's tool may have removed our triggers
     return looked_at
 
 

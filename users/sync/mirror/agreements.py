@@ -105,17 +105,21 @@ FROM users CROSS JOIN LATERAL (
 WHERE users.id = agreement.user_id AND (other_name OR other_email) {{rows}}
 """
 
-# Nearly always there is nothing to observe, and this finds it out in a tenth of the time.
-_UNOBSERVED = f"""
+# Nearly always there is nothing to observe, and these find it out in a tenth of the time.
+_OTHER_LINK = f"""
 SELECT users.id FROM users LEFT JOIN users_agreement AS agreement ON agreement.user_id = users.id
-WHERE (agreement.user_id IS NULL OR agreement.clerk_id IS DISTINCT FROM {_LINKED}
+WHERE users.clerk_id = ANY(%s)
+    AND (agreement.user_id IS NULL OR agreement.clerk_id IS DISTINCT FROM {_LINKED})
+"""
+UNOBSERVED_ROWS = f"""
+SELECT users.id FROM users LEFT JOIN users_agreement AS agreement ON agreement.user_id = users.id
+WHERE users.id = ANY(%s) AND (
+    agreement.user_id IS NULL OR agreement.clerk_id IS DISTINCT FROM {_LINKED}
     OR users.name <> agreement.own_name AND (users.name IS DISTINCT FROM agreement.name
         OR users.updated_at < now() - interval '28 hours')
     OR users.email <> agreement.own_email AND (users.email IS DISTINCT FROM agreement.email
-        OR users.updated_at < now() - interval '28 hours')) {{rows}}
+        OR users.updated_at < now() - interval '28 hours'))
 """
-
-UNOBSERVED_ROWS = _UNOBSERVED.format(rows="AND users.id = ANY(%s)")
 """Selects the rows whose agreement does not know yet what others wrote."""
 
 # As `_OTHER_VALUES` has it: what was observed once is not selected again.
@@ -223,7 +227,7 @@ def observe_accounts(clerk_ids: Sequence[str]) -> None:
     """Observe the rows that have these accounts, before new facts about the accounts are stored."""
     some = "AND users.clerk_id = ANY(%s)"
     with connection.cursor() as cursor:
-        cursor.execute(_UNOBSERVED.format(rows=some), [list(clerk_ids)])
+        cursor.execute(_OTHER_LINK, [list(clerk_ids)])
         if cursor.fetchone():
             new, other_account = _NEW.format(rows=some), _OTHER_ACCOUNT.format(rows=some)
             cursor.execute(f"{new}; {other_account}", [list(clerk_ids)] * 2)

@@ -169,20 +169,21 @@ def _id(text: str) -> uuid.UUID | None:
 def refresh_due() -> int:
     """Refresh the entries that another transaction had locked; return how many."""
     due = list(ListDue.objects.values_list("user_id", flat=True).distinct()[:BATCH])
-    _refresh(due)
+    refresh(due)
     return len(due)
 
 
 def refresh_all() -> None:
     """Refresh the entries that do not show their row: the triggers may have been removed."""
     shown = BuilderUser.objects.filter(entry__isnull=False)
-    _refresh(list(shown.exclude(CURRENT).values_list("pk", flat=True)))
-    _refresh(list(BuilderUser.objects.filter(entry=None).values_list("pk", flat=True)))
+    refresh(list(shown.exclude(CURRENT).values_list("pk", flat=True)))
+    refresh(list(BuilderUser.objects.filter(entry=None).values_list("pk", flat=True)))
     rows = BuilderUser.objects.filter(pk=OuterRef("pk"))
-    _refresh(list(ListEntry.objects.exclude(Exists(rows)).values_list("pk", flat=True)))
+    refresh(list(ListEntry.objects.exclude(Exists(rows)).values_list("pk", flat=True)))
 
 
-def _refresh(user_ids: Sequence[uuid.UUID]) -> None:
+def refresh(user_ids: Sequence[uuid.UUID]) -> None:
+    """Write the entries of these users again, in batches."""
     with connection.cursor() as cursor:
         for start in range(0, len(user_ids), BATCH):
             cursor.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 
-from users.changes import changes_of
+from users.changes import Changes
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import (
     Busy,
@@ -31,7 +31,7 @@ from users.sync import messages
 from users.sync.actors import Actor
 from users.sync.inbound import reconcile
 from users.sync.mirror import agreements, instance, store
-from users.sync.operations import Operation, Verdict
+from users.sync.operations import Operation, Verdict, from_attempt
 from users.sync.outbound import checkpoints, conflicts, constraints, journal, locks, pending
 from users.sync.outbound.completion import complete
 
@@ -120,12 +120,14 @@ def exchange(
         with transaction.atomic(durable=True):
             row, same = _lock(operation, user, attempt, base, deadline)
             authorize(row)
-            if changes_of(attempt.changes) != operation.changes:  # a part of it is stored already
-                SyncAttempt.objects.filter(pk=attempt.pk).update(changes=operation.changes)
+            attempt.changes = operation.changes  # a part of it may be stored already
             if not operation.asks_clerk:  # another change has just brought Clerk's part
                 return _write_here(operation, row, attempt)
             _compare_in_clerk(operation, row, gateway, deadline, fresh)
-            _record_what_clerk_held(operation, attempt)
+            operation.changes = _as_sent_first(operation, same)
+            # What the account held before, for undo and recovery. It is stored when the attempt
+            # ends, because this transaction may be rolled back.
+            attempt.changes, attempt.details = operation.changes, operation.details
             with constraints.as_refusals():
                 written = constraints.write(operation, row)
             checkpoints.reach(checkpoints.BEFORE_CALL)
@@ -269,12 +271,16 @@ def _fresh_copy(clerk_id: str, fresh: timedelta) -> ClerkAccount | None:
     ).first()
 
 
-def _record_what_clerk_held(operation: Operation, attempt: SyncAttempt) -> None:
-    """Store on the attempt what the account showed before, so that undo can restore it."""
-    if changes_of(attempt.changes) == operation.changes and attempt.details == operation.details:
-        return
-    attempt.changes, attempt.details = operation.changes, operation.details
-    journal.keep_what_clerk_held(attempt)
+def _as_sent_first(operation: Operation, same: Sequence[SyncAttempt]) -> Changes:
+    """Return the changes with the values before of the first attempt that wanted the same.
+
+    Its request may have arrived meanwhile. Clerk then shows the new value as the one before, and
+    an undo would restore nothing.
+    """
+    if not same or operation.moves:
+        return operation.changes
+    first = from_attempt(same[0]).changes
+    return {field: first.get(field, change) for field, change in operation.changes.items()}
 
 
 def _moved_in_clerk(

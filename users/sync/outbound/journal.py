@@ -147,6 +147,7 @@ def resolve(
     ends: dict[str, Any] = {
         "settled_at": attempt.settled_at,
         "unseen": unseen,
+        "changes": attempt.changes,
         "details": attempt.details,
     }
     if not still_late:
@@ -155,7 +156,7 @@ def resolve(
 
 
 def keep_what_clerk_held(attempt: SyncAttempt) -> None:
-    """Store what the save read in Clerk before its request. Its own transaction is rolled back."""
+    """Store on a pending attempt what the save read in Clerk before its request."""
     SyncAttempt.objects.filter(pk=attempt.pk, status=Status.STARTED).update(
         changes=attempt.changes, details=attempt.details
     )

@@ -222,7 +222,8 @@ def test_everybody_can_use_the_page(state, page, live_server, sandbox, staff):
     state(page, sandbox, staff)
     wrong = []
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
+        # No colour may still be on its way from one scheme to the other.
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         for size, (width, height) in SIZES.items():
             page.set_viewport_size({"width": width, "height": height})
             if FOLDER:

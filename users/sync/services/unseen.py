@@ -40,6 +40,7 @@ def mark_answered(
     if attempt is not None:
         kinds = CREATES if attempt.operation in CREATES else (attempt.operation,)
         earlier = of(actor).filter(operation__in=kinds, pk__lt=attempt.pk)
+        earlier = earlier.only("operation", "user_id", "details", "changes")
         answered += [one for one in earlier if _wants_the_same(one, attempt)]
     if answered:
         mark_seen(actor, answered)

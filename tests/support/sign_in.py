@@ -63,10 +63,14 @@ class App:
     def __init__(self, page) -> None:
         secret = re.search(r'class="key">([A-Z2-7 ]+)<', text_of(page))[1].replace(" ", "")
         self.totp = TOTP(b32decode(secret))
+        self.scanned = timezone.now().timestamp()
 
     def code(self, *, later: int = 0) -> str:
-        """The code of now, or of some steps of 30 seconds later: each is accepted once."""
-        self.totp.time = timezone.now().timestamp() + 30 * later
+        """The code of the scan, or of some steps of 30 seconds later: each is accepted once.
+
+        Not of now: if the next step began since then, that would be one more than accepted.
+        """
+        self.totp.time = self.scanned + 30 * later
         return f"{self.totp.token():06d}"
 
 

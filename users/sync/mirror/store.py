@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from users.changes import Change, Changes
 from users.clerk import ClerkUser, clock
@@ -268,8 +269,7 @@ def _join(page: Mapping[str, Facts], *, in_bulk: bool = False) -> dict[str, Kept
 
 
 def _join_locked(page: Mapping[str, Facts], *, in_bulk: bool = False) -> dict[str, Kept]:
-    agreements.observe_accounts(list(page))
-    known = _known(list(page))
+    known = _observed(list(page))
     joined = {
         clerk_id: facts.join(known[clerk_id], fact) if clerk_id in known else fact
         for clerk_id, fact in page.items()
@@ -333,8 +333,24 @@ def _decisive(known: Facts) -> tuple[Any, ...]:
 def _known(clerk_ids: Sequence[str]) -> dict[str, Facts]:
     with connection.cursor() as cursor:
         cursor.execute(_READ, [list(clerk_ids)])
-        names = [column.name for column in cursor.description]
-        return {row[0]: _facts(dict(zip(names, row, strict=True))) for row in cursor.fetchall()}
+        return _read(cursor)
+
+
+def _observed(clerk_ids: Sequence[str]) -> dict[str, Facts]:
+    """Read accounts, and observe what others wrote to their rows, in one round trip."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"{agreements.OTHER_LINK}; {_READ}", [list(clerk_ids)] * 2)
+        written = cursor.fetchone() is not None
+        cursor.nextset()
+        known = _read(cursor)
+    if written:
+        agreements.observe_accounts(clerk_ids)
+    return known
+
+
+def _read(cursor: CursorWrapper) -> dict[str, Facts]:
+    names = [column.name for column in cursor.description]
+    return {row[0]: _facts(dict(zip(names, row, strict=True))) for row in cursor.fetchall()}
 
 
 def of_record(account: ClerkAccount) -> Facts:

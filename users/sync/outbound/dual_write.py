@@ -60,6 +60,7 @@ def dual_write(
     base: Base = None,
     run: BulkRun | None = None,
     token: uuid.UUID | None = None,
+    token_is_new: bool = False,
     gateway: Gateway = clerk,
     deadline: Deadline | None = None,
     fresh: timedelta = FRESH,
@@ -72,14 +73,15 @@ def dual_write(
 
     `base` holds the shown values that the form was opened with. Without it, the values that the
     change starts from are compared. `token` is the one-time token of a page: a repeated POST gets
-    the outcome of the first. `gateway` returns the client; bulk work passes one with a rate
-    limiter. Clerk is read before the write if our mirror is older than `fresh`.
+    the outcome of the first. `token_is_new` says that the caller has just found no first.
+    `gateway` returns the client; bulk work passes one with a rate limiter. Clerk is read before the
+    write if our mirror is older than `fresh`.
 
     Raises the `ChangeFailed` family.
     """
     permissions.authorize(operation, user, actor=actor, source=source)
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
-    first = repeats.attempt_of(token)
+    first = None if token_is_new else repeats.attempt_of(token)
     if first and repeats.is_repeated(first, operation):
         return repeats.outcome_of(first, deadline)
     unused = None if first else token  # a token belongs to one attempt only

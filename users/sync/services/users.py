@@ -81,6 +81,7 @@ def save_user(
             source=source,
             base=base if version is not None else None,
             token=token,
+            token_is_new=first is None,
         )
     except NothingToChange:
         return Saved(user)

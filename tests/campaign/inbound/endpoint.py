@@ -26,7 +26,7 @@ class Endpoint:
 
     def check(self, story: list[Phase], rng: random.Random) -> None:
         """Tell a history without staff, and compare the ends."""
-        one = Story()
+        one, truths = Story(), Truths()
         self._empty.restore()
         for number in range(3):
             one.office.add(ROWS[number], f"Row {number}", EMAILS[number], one.clerk.tick())
@@ -37,7 +37,7 @@ class Endpoint:
                 one.happen(step)
             told = one.clerk.go_out()
             rng.shuffle(told)
-            one.tell(told, Truths())
+            one.tell(told, truths)
             waiting = [self._event(fact) for fact in told]
             while waiting:
                 several = waiting[: rng.choice([1, 1, 2, 5])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,15 +23,18 @@ class Truths:
     dead: set[str] = field(default_factory=set)
     had: dict[str, set[str]] = field(default_factory=dict)
     named: dict[str, set[str]] = field(default_factory=dict)
+    links: set[tuple[uuid.UUID, str]] = field(default_factory=set)
+    """Each row with the accounts that it had so far: such a one may be given back to it, although
+    it is dead, when the account that took its place is gone as well."""
 
     def copy(self) -> Truths:
         had = {one: set(emails) for one, emails in self.had.items()}
         named = {one: set(shown) for one, shown in self.named.items()}
-        return Truths(dict(self.newest), set(self.dead), had, named)
+        return Truths(dict(self.newest), set(self.dead), had, named, set(self.links))
 
     def take(self, other: Truths) -> None:
         self.newest, self.dead = other.newest, other.dead
-        self.had, self.named = other.had, other.named
+        self.had, self.named, self.links = other.had, other.named, other.links
 
     def told(self, one: Told) -> None:
         if one.user is None:
@@ -51,6 +55,7 @@ class Truths:
             self._check_link(before.rows[row.id], row, after)
             _check_correction(before.rows[row.id], row, told)
             _check_explained(row, after)
+            self.links |= {(row.id, row.clerk_id)} if row.clerk_id else set()
 
     def _check_link(self, before: Row, row: Row, office: Office) -> None:
         if row.clerk_id == before.clerk_id:
@@ -58,9 +63,10 @@ class Truths:
         if row.clerk_id is not None and row.linked_by == LinkedBy.ADDRESS:
             account = row.clerk_id
             newest = self.newest[account].user
-            assert account not in self.dead, f"{row} was linked to the dead {account}"
+            again = (row.id, account) in self.links
+            assert again or account not in self.dead, f"{row} was linked to the dead {account}"
             assert newest is not None
-            assert not newest.banned, f"{row} was linked to the banned {account}"
+            assert again or not newest.banned, f"{row} was linked to the banned {account}"
             assert row.own_email in self.had.get(account, ()), (
                 f"{account} never had {row.own_email}"
             )

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from users.models import InvitationStatus, LinkedBy
 from users.sync.inbound.facts import Facts, holds_now
-from users.sync.mirror.comparison import normalized_email
+from users.sync.mirror.comparison import normalized_email, same_email
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class Account:
 class DecidedLink:
     """The link that a person decided for a row (or that it has none), with the agreed values.
 
+    A link by an address that somebody has relied on is restored like a decided one.
+
     It is stored while the row has another account by its address. If that account is taken from the
     row, the decided link is restored.
     """
@@ -132,7 +134,17 @@ class Row:
     @property
     def decision(self) -> Row | DecidedLink | None:
         """Return what a person last decided about the link, None if nobody did."""
-        return self if self.decided else self.decided_link
+        link: Row | DecidedLink | None = self if self.decided else self.decided_link
+        return None if link is None or link.linked_by == LinkedBy.ADDRESS else link
+
+    @property
+    def waits_for_own_email(self) -> bool:
+        """Return whether the row still has the email that an account brought, and not its own.
+
+        It lost that account, but another row had its own email. It gets it when that is free.
+        """
+        brought = self.agreed_email is not None and same_email(self.email, self.agreed_email)
+        return brought and not same_email(self.email, self.own_email)
 
     def is_given_back(self, earlier: Row) -> bool:
         """Return whether the row has its decided account again, in place of another one."""

@@ -203,6 +203,7 @@ class Links:
         The earliest claim comes first. Accounts in `in_doubt` get no link.
         """
         self._undo_links()
+        self._date_links()
         own = Counter(normalized_email(row.own_email) for row in self.group.rows.values())
         open_rows = [
             row
@@ -238,9 +239,9 @@ class Links:
     def _undo_links(self) -> None:
         """Take back links by address that would not be made with what is known now.
 
-        That is so if the account cannot be used any more, or if the decided account still exists
-        after all. Only links that nobody has relied on are taken back; the decided account is
-        restored.
+        That is so if the account cannot be used any more, if it had left the address before the row
+        got it, or if the decided account still exists after all. Only links that nobody has relied
+        on are taken back; the decided account is restored.
         """
         for row in self.group.rows.values():
             link = self.links.get(row.id)
@@ -254,8 +255,29 @@ class Links:
             ):
                 continue
             decided = self._decided_account(row)
-            if not account.usable or (decided is not None and not decided.deleted):
+            exists = decided is not None and not decided.deleted
+            if exists or not account.usable or self._is_void(link, account, row):
                 self._undo(row)
+
+    def _date_links(self) -> None:
+        """Date links by address by the earliest claim of their account that is known."""
+        for row_id, link in self.links.items():
+            row, account = self.group.rows[row_id], self.group.accounts.get(link.account)
+            if row.busy or account is None or link.by != LinkedBy.ADDRESS or link.since is None:
+                continue
+            claimed_at = self._claimed_at(account, row)
+            if claimed_at is not None and self._real(claimed_at) < link.since:
+                self.links[row_id] = replace(link, since=claimed_at)
+
+    def _is_void(self, link: _Link, account: Account, row: Row) -> bool:
+        """Return whether the claim of the link is not true with what is known now.
+
+        A row that got another address since keeps its link.
+        """
+        since = row.own_email_since
+        if since is None or link.since is None or since > link.since:
+            return False
+        return account.held(row.own_email, since=since, now=self.now) is None
 
     def _decided_account(self, row: Row) -> Account | None:
         """Return the account that was decided for the row before it was linked by its address."""
@@ -326,8 +348,8 @@ class Links:
         if link is None:
             return True
         account = self.group.accounts.get(link.account)
-        if account is None:
-            return False
+        if account is None or link.invitation is not None:
+            return False  # an acceptance is carried out first, also if its account is gone by now
         if account.deleted:
             return row.role != Role.ADMIN
         return link.by == LinkedBy.ADDRESS and may_move(row, account, self.now)
@@ -368,7 +390,27 @@ class Links:
             agreed_name_version="",
             agreed_email=row.email,
             agreed_email_version="",
-            decided_link=_decided_link(row) if link.by == LinkedBy.ADDRESS else None,
+            decided_link=self._to_restore(row) if link.by == LinkedBy.ADDRESS else None,
+        )
+
+    def _to_restore(self, row: Row) -> DecidedLink | None:
+        """Return the link to restore if the account that the row gets now is taken back.
+
+        This is the present link if a person decided it or has relied on it.
+        """
+        account = self.group.accounts.get(row.clerk_id or "")
+        if not row.decided and (account is None or is_untouched(row, account, self.now)):
+            return row.decided_link
+        names_agree = row.agreed_name is not None and same_name(row.name, row.agreed_name)
+        emails_agree = row.agreed_email is not None and same_email(row.email, row.agreed_email)
+        return DecidedLink(
+            row.clerk_id,
+            row.linked_by,
+            row.linked_since,
+            agreed_name=row.own_name if names_agree else row.agreed_name,
+            agreed_name_version=row.agreed_name_version,
+            agreed_email=row.own_email if emails_agree else row.agreed_email,
+            agreed_email_version=row.agreed_email_version,
         )
 
     def _is_undone(self, row: Row) -> bool:
@@ -416,23 +458,6 @@ def _unlinked(row: Row, *, undone: bool) -> Row:
         linked_since=decision.linked_since if decision else None,
         agreed_name=None, agreed_name_version="", agreed_email=None, agreed_email_version="",
     )  # fmt: skip
-
-
-def _decided_link(row: Row) -> DecidedLink | None:
-    """Return the link to restore if the account that the row gets by its address is taken back."""
-    if not row.decided:
-        return row.decided_link
-    names_agree = row.agreed_name is not None and same_name(row.name, row.agreed_name)
-    emails_agree = row.agreed_email is not None and same_email(row.email, row.agreed_email)
-    return DecidedLink(
-        row.clerk_id,
-        row.linked_by,
-        row.linked_since,
-        agreed_name=row.own_name if names_agree else row.agreed_name,
-        agreed_name_version=row.agreed_name_version,
-        agreed_email=row.own_email if emails_agree else row.agreed_email,
-        agreed_email_version=row.agreed_email_version,
-    )
 
 
 def _given_back(row: Row) -> Row:

@@ -136,7 +136,10 @@ def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -
             f"{account.id}: {decisions.notes[account.id]}"
             for account in group.accounts.values()
             if decisions.notes.get(account.id)
-            and (account.claimed_id == row.id or _shows(account, row.email))
+            and (
+                (account.claimed_id == row.id and account.id not in linked)
+                or _shows(account, row.email)
+            )
         ]
         return " ".join([*gone, *notes])
     return ""

@@ -309,7 +309,7 @@ class _Loader:
             self.emails |= {*record.addresses, emails.normalized(record.known_email)} - {""}
             if record.reference is not None:
                 self.references.add(record.reference)
-            if record.claimed_id is not None and record.user_id is None:
+            if record.claimed_id is not None:
                 self.rows.add(record.claimed_id)
 
     def _find_invitations(self) -> None:

@@ -30,6 +30,9 @@ def follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | Non
         if row.clerk_id is None and group.rows[row.id].clerk_id is not None:
             wishes[row.id] = _wishes_of_the_unlinked(group.rows[row.id])
             continue
+        if row.clerk_id is None and not row.busy and row.waits_for_own_email:
+            wishes[row.id] = Wishes(FIRST, [row.own_email, row.email])
+            continue
         if account is None or row.busy:
             taken[row.id] = row.email
             continue
@@ -52,8 +55,6 @@ def follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | Non
         return _unfulfilled(group, decisions, wishes, taken)
     for row_id, email in solved.items():
         row = decisions.rows[row_id]
-        if row.clerk_id is None and not same_email(email, row.own_email):
-            row = replace(row, own_email=normalized_email(email), own_email_since=now)
         decisions.rows[row_id] = replace(
             row,
             email=row.email if same_email(row.email, email) else email,
@@ -98,7 +99,8 @@ def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None
     """Return the addresses that the row may take, None for a row that stays as it is.
 
     The first is the address of its account. Then come the addresses that the account had since the
-    row's own address, newest first, then the row's own address, and then its present one.
+    row's own address, newest first, then the row's own address, then the account's earlier ones,
+    and last the row's present one.
     """
     version, theirs = account.facts.email
     if row.agreed_email is None or not same_email(row.email, row.agreed_email):
@@ -108,14 +110,11 @@ def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None
         return None if same_email(own, row.email) else Wishes("", [own])
     held = account.facts.addresses
     own_last = held[normalized_email(own)][1] if normalized_email(own) in held else None
-    since = sorted(
-        (last, address)
-        for address, (_, last) in held.items()
-        if own_last is not None and last > own_last
-    )
-    wished = [theirs, *(address for _, address in reversed(since)), own]
+    newest_first = sorted(held, key=lambda address: (held[address][1], address), reverse=True)
+    since = [one for one in newest_first if own_last is not None and held[one][1] > own_last]
+    wished = [theirs, *since, own]
     if not newly_invited:  # a new invitation has no fallback: it is refused instead
-        wished.append(row.email)
+        wished += [*newest_first, row.email]
     return Wishes(version, list(dict.fromkeys(wished)))
 
 
@@ -130,8 +129,8 @@ def _at_home(before: Row, row: Row, wish: Wishes) -> Wishes:
 
 
 def _agreed(row: Row, email: str, *, given_back: bool) -> str | None:
-    if row.clerk_id is None:
-        return None
+    if row.clerk_id is None:  # the account that brought it is gone: see `waits_for_own_email`
+        return None if same_email(email, row.own_email) else email
     stays = given_back and not same_email(row.agreed_email, row.own_email)
     return row.agreed_email if stays else email
 

@@ -12,6 +12,7 @@ import pytest
 from django.utils import timezone
 
 from sandbox import Sandbox
+from tests.support.change_form import form_of, page_of
 from tests.support.events import at_once, happened, post
 from tests.support.factories import BuilderUserFactory
 from tests.support.tables import Snapshot, end
@@ -243,6 +244,62 @@ def test_who_loses_a_passed_on_account_has_the_decided_one_again(stories):
     stories.tell_in_every_order()
     assert place(first) == ("max@example.com", decided)
     assert place(other) == ("eve@example.com", account)
+
+
+def test_an_account_that_staff_relied_on_stays_although_it_was_made_again_and_deleted(
+    client, stories
+):
+    """It has the row by its address; after an edit by staff it counts like a decided one."""
+    row = stories.linked("max@example.com")
+    stories.begin()
+    stories.sandbox.delete(row.clerk_id)
+    relied = stories.account("max@example.com", first_name="Max", last_name="Smith")
+    for event in happened(stories.sandbox):
+        post(stories.sandbox, event)
+    row.refresh_from_db()
+    client.post(page_of(row), form_of(row, name="Max Newman"))
+    stories.begin()
+    stories.sandbox.delete(relied)
+    stories.sandbox.delete(stories.account("max@example.com"))
+    stories.tell_in_every_order()
+    assert stored(row) == ("Max Newman", "max@example.com", relied)
+
+
+def test_an_invitation_is_accepted_also_if_all_is_over_when_we_hear_of_it(stories):
+    """The first account is deleted and made again, the invited one is deleted: she did accept."""
+    row = stories.linked("max@example.com")
+    invite(stories, row, "max.new@example.com", "email_change")
+    stories.begin()
+    stories.sandbox.delete(row.clerk_id)
+    stories.account("max@example.com")
+    invited = stories.account("max.new@example.com")
+    stories.sandbox.delete(invited)
+    stories.tell_in_every_order()
+    assert place(row) == ("max.new@example.com", invited)
+    assert Invitation.objects.get().status == "accepted"
+
+
+def test_a_row_gets_its_own_email_as_soon_as_the_other_row_leaves_it(client, stories):
+    """Its account came from another row's invitation; its own email is held by a third row."""
+    own = stories.row("bob@example.com")
+    third, invited = stories.linked("ann@example.com"), stories.row("carl@example.com")
+    invite(stories, invited, "carl@example.com", "new_account")
+    stories.begin()
+    account = stories.account("bob@example.com")
+    stories.sandbox.edit(account, email="away@example.com")
+    stories.sandbox.edit(third.clerk_id, email="bob@example.com")
+    for event in happened(stories.sandbox):
+        post(stories.sandbox, event)
+    assert place(own) == ("away@example.com", account)
+    third.refresh_from_db()
+    client.post(page_of(third), form_of(third, name="Ann Newman"))
+    stories.begin()
+    stories.sandbox.edit(third.clerk_id, email="ann@example.com")
+    stories.sandbox.edit(account, email="carl@example.com")
+    stories.tell_in_every_order()
+    assert place(own) == ("bob@example.com", None)
+    assert place(invited) == ("carl@example.com", account)
+    assert place(third)[0] == "ann@example.com"
 
 
 def test_deleted_and_made_again_an_administrator_waits_for_a_person(stories):

@@ -48,7 +48,7 @@ class Snapshot:
 
 def end() -> dict[str, Any]:
     """What the order of facts must not change: rows, links, agreements, accounts, invitations and
-    notes."""
+    notes. Whether a dead account was replaced before makes no difference."""
     return {
         "rows": {row.pk: (row.name, row.email, row.clerk_id) for row in BuilderUser.objects.all()},
         "agreements": {
@@ -60,8 +60,9 @@ def end() -> dict[str, Any]:
                 field.attname: getattr(account, field.attname)
                 for field in ClerkAccount._meta.concrete_fields
                 if field.name not in OF_OUR_CLOCK
+                and not (account.deleted_at and field.name in ("replaced_for", "ban_due"))
             }
-            | {"released": account.released_at is not None}
+            | {"released": not account.deleted_at and account.released_at is not None}
             for account in ClerkAccount.objects.all()
         },
         "invitations": dict(Invitation.objects.values_list("reference", "status")),

@@ -24,7 +24,8 @@ lock:
 demo: install
 	@DEBUG=1 DATABASE_URL='$(DATABASE_URL)' ALLOWED_HOSTS= CSRF_TRUSTED_ORIGINS= PORT=$(PORT) SANDBOX_PORT=$(SANDBOX_PORT) exec $(BIN) -W ignore -m demo
 
-# Each core has a database, a sandbox and a browser of its own.
+# Each worker has a database, a sandbox and a browser of its own. There are two workers more than
+# cores, because tests also wait (tests/conftest.py).
 test: install browser pgbouncer nginx
 	@$(BIN) -m pytest -n auto --dist worksteal
 

@@ -33,6 +33,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("cascade")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run two workers more than there are cores: tests also wait for deadlines and processes."""
+    return (os.cpu_count() or 1) + 2
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _loopback_only() -> Iterator[None]:
     """No test talks to anybody but this machine."""
@@ -149,13 +154,6 @@ def page(chromium, live_server, staff) -> Iterator[Any]:
     context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
     yield context.new_page()
     context.close()
-
-
-@pytest.fixture(params=["light", "dark"])
-def lit(page: Any, request: pytest.FixtureRequest) -> Any:
-    """The page of the browser, in light and in dark."""
-    page.emulate_media(color_scheme=request.param)
-    return page
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def names_of_pages():
             *(f"/admin/users/{name}/" for name in lists)]  # fmt: skip
 
 
-def test_the_admin(lit, sandbox):
+def test_the_admin(page, sandbox):
     group = BuilderGroupFactory()
     user, unlinked = linked(sandbox, builder_group=group), BuilderUserFactory()
     ClerkAccount.objects.filter(user=user).update(
@@ -57,23 +57,23 @@ def test_the_admin(lit, sandbox):
     ]  # fmt: skip
     found = []
     for address in pages:
-        assert lit.goto(address).status == 200
-        found += violations(lit)
+        assert page.goto(address).status == 200
+        found += violations(page)
     assert_none(found)
 
 
-def test_refusals_and_conflicts(lit, sandbox):
+def test_refusals_and_conflicts(page, sandbox):
     user = linked(sandbox)
     found = []
 
     def save(**typed):
-        lit.goto(page_of(user))
+        page.goto(page_of(user))
         for label, value in typed.items():
-            lit.get_by_label(f"{label}:", exact=True).fill(value)
+            page.get_by_label(f"{label}:", exact=True).fill(value)
         yield
-        lit.get_by_role("button", name="Save", exact=True).click()
-        lit.locator(".errornote").wait_for()
-        found.extend(violations(lit))
+        page.get_by_role("button", name="Save", exact=True).click()
+        page.locator(".errornote").wait_for()
+        found.extend(violations(page))
 
     sandbox.fault("PATCH /users/{user_id}", "status", status=422, code="x", param="first_name",
                   message="It is odd.")  # fmt: skip
@@ -81,11 +81,11 @@ def test_refusals_and_conflicts(lit, sandbox):
     for _ in save(Name="Mary Ann Brown"):
         change_here(user, name="Mary Ann Jones")
     for _ in save(Name="Mary Ann Brown"):
-        lit.evaluate("document.querySelector('[name=version]').value = 'forged'")
+        page.evaluate("document.querySelector('[name=version]').value = 'forged'")
     assert_none(found)
 
 
-def test_what_is_not_certain_and_what_is_told_later(lit, staff, sandbox):
+def test_what_is_not_certain_and_what_is_told_later(page, staff, sandbox):
     user = linked(sandbox)
     fields = {"user": user, "actor": staff, "changes": {"name": ["Mary Ann Smith", "Bob"]}}
     SyncAttemptFactory(**fields, late_until=timezone.now() + timedelta(hours=1), message="Later.")
@@ -96,64 +96,64 @@ def test_what_is_not_certain_and_what_is_told_later(lit, staff, sandbox):
         )
     found = []
     for width in (1280, 390):
-        lit.set_viewport_size({"width": width, "height": 900})
+        page.set_viewport_size({"width": width, "height": 900})
         for address in ("/admin/", page_of(user)):
-            lit.goto(address)
-            found += violations(lit)
-            wide = lit.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+            page.goto(address)
+            found += violations(page)
+            wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
             found += [f"{address} is wider than {width}"] if wide else []
     assert_none(found)
 
 
-def test_missing_events_and_users_not_checked_lately(lit, sandbox):
+def test_missing_events_and_users_not_checked_lately(page, sandbox):
     user = linked(sandbox)
     now = timezone.now()
     EventCheck.objects.create(pk=1, checked_at=now, missed_since=now, missed_at=now, missed=3)
     ClerkAccount.objects.update(seen_at=now - timedelta(days=30))
     found = []
     for width in (1280, 390):
-        lit.set_viewport_size({"width": width, "height": 900})
+        page.set_viewport_size({"width": width, "height": 900})
         for address in ("/admin/", page_of(user), "/admin/users/builderuser/?checked=not_lately"):
-            lit.goto(address)
-            found += violations(lit)
-            wide = lit.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+            page.goto(address)
+            found += violations(page)
+            wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
             found += [f"{address} is wider than {width}"] if wide else []
     assert_none(found)
 
 
-def test_messages_and_many_at_once(lit, sandbox):
+def test_messages_and_many_at_once(page, sandbox):
     linked(sandbox)
     BuilderUserFactory()
-    lit.goto("/admin/users/builderuser/")
-    for box in lit.locator("input.action-select").all():
+    page.goto("/admin/users/builderuser/")
+    for box in page.locator("input.action-select").all():
         box.check()
-    lit.get_by_label("Action:").select_option("delete_users")
-    lit.get_by_role("button", name="Go").click()
-    found = violations(lit)
+    page.get_by_label("Action:").select_option("delete_users")
+    page.get_by_role("button", name="Go").click()
+    found = violations(page)
     sandbox.fault("DELETE /users/{user_id}", "status", status=403, code="not_allowed")
-    lit.get_by_role("button", name="Yes, delete them").click()
-    lit.get_by_text("deleted, here.").wait_for()
-    assert_none(found + violations(lit))
+    page.get_by_role("button", name="Yes, delete them").click()
+    page.get_by_text("deleted, here.").wait_for()
+    assert_none(found + violations(page))
 
 
-def test_the_login(lit, sandbox):
-    lit.context.clear_cookies()
-    lit.goto("/admin/")
-    found = violations(lit)
-    lit.get_by_label("Username:").fill("nobody")
-    lit.get_by_label("Password:").fill("wrong")
-    lit.get_by_role("button", name="Log in").click()
-    lit.locator(".errornote").wait_for()
-    assert_none(found + violations(lit))
+def test_the_login(page, sandbox):
+    page.context.clear_cookies()
+    page.goto("/admin/")
+    found = violations(page)
+    page.get_by_label("Username:").fill("nobody")
+    page.get_by_label("Password:").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    page.locator(".errornote").wait_for()
+    assert_none(found + violations(page))
 
 
-def test_the_sandbox(lit, sandbox: Sandbox):
+def test_the_sandbox(page, sandbox: Sandbox):
     user = sandbox.add_user(email="mary@example.com", first_name="Mary")
     site = sandbox.url.removesuffix("/v1")
     found = []
     for path in ("/", "/inbox", "/webhooks", "/faults", "/requests", f"/users/{user['id']}"):
-        assert lit.goto(site + path).status == 200
-        found += violations(lit)
+        assert page.goto(site + path).status == 200
+        found += violations(page)
     assert_none(found)
 
 

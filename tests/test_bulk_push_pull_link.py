@@ -34,6 +34,12 @@ from users.sync.mirror import store
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture
+def quick(settings):
+    """Let a run of many rows not wait for the rate limit of a development instance."""
+    settings.CLERK_RATE_LIMIT = 1000.0
+
+
 @pytest.fixture(autouse=True)
 def _no_pause_between_rounds(monkeypatch):
     monkeypatch.setattr(runs, "ROUND_PAUSES", (0.0, 0.05, 0.05, 0.05))
@@ -340,6 +346,7 @@ def test_an_update_never_overwrites_a_name_that_was_edited_in_clerk_meanwhile(
     assert last.name == "Mary Ann Smith7"
 
 
+@pytest.mark.usefixtures("quick")
 def test_one_read_serves_many_rows(sandbox):
     users = differing(sandbox, 150)
     ClerkAccount.objects.update(seen_at=timezone.now() - timedelta(hours=1))
@@ -480,6 +487,7 @@ def test_too_many_changes_stop_before_the_first_one(sandbox):
     assert push("--apply", "--max-changes", "4")[0] == 0
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_limit_is_fifty_or_a_twentieth_of_the_users(sandbox):
     users = differing(sandbox, 51)
     code, out = push("--apply")
@@ -528,6 +536,7 @@ def test_an_outage_stops_the_run_and_every_row_waits_for_its_end(sandbox):
     assert not SyncAttempt.objects.filter(status="started").exists()
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("flags", [[], ["--keep-going"]])
 @pytest.mark.parametrize(
     ("status", "code", "cause"),

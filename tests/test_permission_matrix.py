@@ -326,11 +326,14 @@ def test_a_url_opens_to_its_permissions_and_to_no_others(sandbox, db, method, ke
     everything = groups.named(Permission.objects.all())
     enough = [alternative for alternative in rule if SUPERUSERS not in alternative]
     too_little = [everything - needed for needed in needed_of(rule)]
-    for held, opens in [*((one, True) for one in enough), *((one, False) for one in too_little)]:
+    world = World(sandbox)
+    for held, opens in [*((one, False) for one in too_little), *((one, True) for one in enough)]:
         browser = browser_of(staff_who_may(*held))
-        response = getattr(browser, method)(World(sandbox).address(pattern))
+        response = getattr(browser, method)(world.address(pattern))
         assert denied(response) is not opens, (sorted(held), response.status_code)
         assert response.status_code < 500
+        if method == "post" and opens:
+            world = World(sandbox)  # what was done must not decide the next answers
 
 
 @pytest.mark.parametrize("page", ["/admin/", "/admin/users/", "/admin/auth/"])

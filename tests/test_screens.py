@@ -8,11 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.support.accessibility import found_in
 from tests.support.change_form import page_of
 from tests.support.factories import (
     BuilderGroupFactory,
@@ -222,17 +222,16 @@ def test_everybody_can_use_the_page(state, page, live_server, sandbox, staff):
     state(page, sandbox, staff)
     wrong = []
     for scheme in ("light", "dark"):
-        # No colour may still be on its way from one scheme to the other.
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         for size, (width, height) in SIZES.items():
             page.set_viewport_size({"width": width, "height": height})
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             if FOLDER:
                 Path(FOLDER).mkdir(parents=True, exist_ok=True)
                 name = f"{state.__name__}-{scheme}-{size}.png"
                 page.screenshot(path=Path(FOLDER) / name, full_page=True)
             wrong += [
                 f"{scheme} {size} {found['id']}: {node['html'][:160]}"
-                for found in Axe().run(page).response["violations"]
+                for found in found_in(page, scheme)
                 for node in found["nodes"]
             ]
             if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):

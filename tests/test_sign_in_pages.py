@@ -65,8 +65,8 @@ def test_staff_set_it_up_and_sign_in_on_a_telephone_without_script(telephone, sa
     page.get_by_role("heading", name="Builder users and their sign-in").wait_for()
 
 
-def test_the_pages_pass_axe_and_fit_a_telephone(lit, sam, company, settings):
-    page, found = lit, []
+def test_the_pages_pass_axe_and_fit_a_telephone(page, sam, company, settings):
+    found = []
 
     def look() -> None:
         found.extend(violations(page))

@@ -59,7 +59,7 @@ def assert_same(sandbox, user, *, first, last):
 @pytest.mark.parametrize("how", LATE.values(), ids=LATE)
 class TestAppliedLate:
     @pytest.fixture(autouse=True)
-    def _short(self, client, settings, how):
+    def _short(self, client, sandbox, settings, how):
         if how["how"] == "hang":
             settings.CLERK_EDIT_DEADLINE = deadline_for(
                 lambda: client.get("/admin/users/builderuser/"), at_least=1.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import random
 import time
 from dataclasses import replace
@@ -39,6 +40,8 @@ from users.sync.inbound import deliveries, events
 from users.sync.inbound.decisions import derive
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+STRANGE_BODIES = int(os.environ.get("STRANGE_BODIES", "1000"))
 
 VECTOR = {  # of Clerk's signing, made with the reference library
     "secret": "whsec_Y2xlcmstdGVzdC1zaWduaW5nLXNlY3JldC0zMmJ5dGU=",
@@ -440,16 +443,16 @@ class TestKept:
         assert name() == "Mary Ann Jones"
 
 
-def test_ten_thousand_strange_bodies(sandbox, caplog):
+def test_strange_bodies(sandbox, caplog):
     """Signed, badly signed or not at all, whatever they hold: an answer, never a 500, and the
-    users stay as they are."""
+    users stay as they are. `make campaign` sends 10,000 of them; the suite sends fewer."""
     user = linked(sandbox)
     before = stored(user)
     [created] = happened(sandbox)[:1]
     chance, answers = random.Random(5), {}
     client = Client()
     caplog.set_level(logging.CRITICAL)
-    for number in range(10_000):
+    for number in range(STRANGE_BODIES):
         payload = _spoilt(chance, json.loads(json.dumps(created.payload)))
         event = Event(id=f"msg_{number}", type="x", payload=payload, at=0)
         body, headers = sandbox.webhooks.signed(event)
@@ -461,7 +464,7 @@ def test_ten_thousand_strange_bodies(sandbox, caplog):
         response = client.post(URL, body, content_type="application/json", headers=headers)
         answers[response.status_code] = answers.get(response.status_code, 0) + 1
     assert set(answers) == {200, 400}
-    assert min(answers.values()) > 500
+    assert min(answers.values()) > STRANGE_BODIES / 20
     assert stored(user).email == before.email
     assert BuilderUser.objects.count() == 1
 

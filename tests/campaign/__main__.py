@@ -21,9 +21,14 @@ def main() -> int:
         "CAMPAIGN_KILLS": str(options.kills),
         "BULK_ROWS": "500",
         "BULK_KILLS": "20",
+        "STRANGE_BODIES": "10000",
     }
-    files = ["tests/campaign", "tests/test_bulk_kills.py"]
-    return pytest.main(["-v", "--durations=0", "--timeout=0", *files])  # it runs for hours
+    tests = [
+        "tests/campaign",
+        "tests/test_bulk_kills.py",
+        "tests/test_webhooks.py::test_strange_bodies",
+    ]
+    return pytest.main(["-v", "--durations=0", "--timeout=0", *tests])  # it runs for hours
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The output of commands: progress of long work, and tables.
 
-A terminal shows a bar. Any other output gets a line every ten seconds.
+A terminal shows a bar. object other output gets a line every ten seconds.
 """
 
 from __future__ import annotations

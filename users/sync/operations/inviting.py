@@ -184,7 +184,7 @@ class Revoke(Operation):
         permission to delete the user.
         """
         changes: Changes = {"invitation": Change(invitation.email, None)}
-        details: dict[str, Any] = {
+        details: dict[str, object] = {
             "deletes_user": deletes_user,
             "reference": str(invitation.reference),
             "clerk_invitation_id": invitation.clerk_invitation_id,

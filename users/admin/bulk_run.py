@@ -49,7 +49,9 @@ class BulkRunAdmin(ReadOnlyAdmin):
         "message": attrgetter("message"),
     })  # fmt: skip
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, object] | None = None
+    ) -> HttpResponse:
         """Update all runs first: killed ones, and rows whose attempts were resolved meanwhile."""
         bring_up_to_date()
         return super().changelist_view(request, extra_context)
@@ -74,7 +76,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
         models = [name for name in PARTS if request.user.has_perm(f"users.view_{name}")]
 
         @admin.display(description="look at")
-        def links(run: Any) -> str:
+        def links(run: BulkRun) -> str:
             query = urlencode({"run__id__exact": run.pk})
             pages = (
                 (reverse(f"admin:users_{model}_changelist"), query, PARTS[model])
@@ -100,7 +102,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
         return int(run.rows_waiting)
 
     @admin.display(description="rows")
-    def counted(self, run: Any) -> str:
+    def counted(self, run: BulkRun) -> str:
         """Return the number of rows of each status."""
         counts = [(state.label, getattr(run, f"rows_{state.value}")) for state in RowStatus]
         return ", ".join(f"{count} {label.lower()}" for label, count in counts if count) or "—"
@@ -138,7 +140,9 @@ class BulkRowAdmin(ReadOnlyAdmin):
         """Hide the rows from the home page: they mean nothing without their run."""
         return False
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, object] | None = None
+    ) -> HttpResponse:
         """Update all runs first: killed ones, and rows whose attempts were resolved meanwhile."""
         bring_up_to_date()
         return super().changelist_view(request, extra_context)

@@ -78,7 +78,7 @@ class Attention:
     url: str
 
 
-def boxes(request: HttpRequest, apps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def boxes(request: HttpRequest, apps: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     """Return what the home page shows. Clerk is not asked.
 
     `apps` is Django's list of the models that this person may open.

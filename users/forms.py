@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib.admin.widgets import AutocompleteSelect
@@ -413,7 +413,7 @@ class AddForm(BuilderUserForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        account: Any = self.fields["account"]
+        account = cast(forms.ChoiceField, self.fields["account"])
         account.initial = next(value for value, _ in account.widget.choices)
 
     def clean_account(self) -> str:

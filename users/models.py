@@ -777,7 +777,7 @@ class WebhookDelivery(models.Model):
     processed_at = models.DateTimeField(null=True, blank=True)
     error = models.TextField(blank=True, default="")
     attempts = models.PositiveIntegerField(default=0)
-    payload: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    payload = models.JSONField(null=True, blank=True)
 
     class Meta:
         verbose_name = "webhook delivery"

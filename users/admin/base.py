@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -60,11 +60,11 @@ class CappedPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         """Return the number of rows, but at most one more than `EXACT`."""
-        rows: Any = counted(self.object_list)
+        rows = counted(cast("QuerySet[Model]", self.object_list))
         return int(rows.order_by()[: EXACT + 1].count())
 
 
-def counted(rows: Any) -> Any:
+def counted(rows: QuerySet[Model]) -> QuerySet[Model]:
     """Return the rows to count for a list."""
     return getattr(rows, "counted", rows)
 
@@ -342,7 +342,9 @@ def opens_users(request: HttpRequest) -> bool:
     return any(map(request.user.has_perm, VIEWERS))
 
 
-def for_viewer(model_admin: ReadOnlyAdmin, request: HttpRequest, names: Sequence[Any]) -> list[Any]:
+def for_viewer(
+    model_admin: ReadOnlyAdmin, request: HttpRequest, names: Sequence[object]
+) -> list[object]:
     """Replace the names of columns that depend on the viewer by these columns."""
     columns = model_admin.viewed_by(request)
     return [columns.get(name, name) if isinstance(name, str) else name for name in names]
@@ -365,8 +367,8 @@ def user_column(request: HttpRequest, label: Column) -> Column:
 
 
 def linked_where_allowed(
-    model_admin: admin.ModelAdmin, request: HttpRequest, fields: Sequence[Any]
-) -> list[Any]:
+    model_admin: admin.ModelAdmin, request: HttpRequest, fields: Sequence[object]
+) -> list[object]:
     """Replace read-only relations by columns that link only pages that this person may open.
 
     Django links them for everybody.
@@ -377,7 +379,9 @@ def linked_where_allowed(
         if isinstance(field, ForeignKey)
     }
     return [
-        _related(model_admin.admin_site, request, relations[name]) if name in relations else name
+        _related(model_admin.admin_site, request, relations[name])
+        if isinstance(name, str) and name in relations
+        else name
         for name in fields
     ]
 

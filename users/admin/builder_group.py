@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet
@@ -14,6 +15,13 @@ from django.utils.html import format_html
 from users.admin.base import Column, Deletable, SafeAdmin, opens_users
 from users.models import BuilderGroup
 from users.sync.operations import references
+
+
+class _Counted(Protocol):
+    """A group with the number of its members."""
+
+    pk: uuid.UUID
+    member_count: int
 
 
 @admin.register(BuilderGroup)
@@ -36,7 +44,7 @@ class BuilderGroupAdmin(SafeAdmin):
         opens, users = opens_users(request), reverse("admin:users_builderuser_changelist")
 
         @admin.display(description="builder users", ordering="member_count")
-        def members(group: Any) -> str:
+        def members(group: _Counted) -> str:
             if not opens:
                 return str(group.member_count)
             return format_html(

@@ -5,7 +5,7 @@ Nobody edits a user or group with more rights than their own, or gives rights th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -119,7 +119,9 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
         """Return whether this person may edit the staff user by its rank."""
         return not isinstance(obj, User) or rank.may_edit_user(request.user, obj)
 
-    def get_actions(self, request: HttpRequest) -> Any:
+    def get_actions(
+        self, request: HttpRequest
+    ) -> dict[str, tuple[Callable[..., str], str, str] | None]:
         """Remove the deletion of several users: Django's page gives no reason for a refusal."""
         actions = super().get_actions(request)
         return {name: one for name, one in actions.items() if name != "delete_selected"}
@@ -171,7 +173,7 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
 
 
 @admin.register(Group)
-class GroupAdmin(RankedAdmin, DjangoGroupAdmin):  # type: ignore[misc]  # its stub names no `Any`
+class GroupAdmin(RankedAdmin, DjangoGroupAdmin):  # type: ignore[misc]  # its stub has another type
     """Groups of staff users."""
 
     def is_below(self, request: HttpRequest, obj: Model | None) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.db.models import Field, QuerySet
 from django.db.models.options import Options
 from django.forms import Field as FormField
@@ -112,7 +113,8 @@ class UserFormAdmin(UserAdmin):
             kwargs["widget"] = GroupSelect(db_field, self.admin_site)
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "builder_group" and field:
-            widget: Any = field.widget
+            widget = field.widget
+            assert isinstance(widget, RelatedFieldWidgetWrapper)
             widget.can_change_related = widget.can_delete_related = False
         return field
 
@@ -131,13 +133,15 @@ class UserFormAdmin(UserAdmin):
         profile = [name for name in fields if name not in SIGN_IN]
         return [("Profile", {"fields": profile}), ("Sign-in", {"fields": sign_in})]
 
-    def save_model(self, request: HttpRequest, obj: BuilderUser, form: Any, change: bool) -> None:
+    def save_model(
+        self, request: HttpRequest, obj: BuilderUser, form: BuilderUserForm, change: bool
+    ) -> None:
         """Save through the services, which write to Clerk first and then to the database.
 
         Raises `ChangeFailed`.
         """
         actor, token = request.user, token_of(request)
-        if change:
+        if isinstance(form, ChangeForm):
             self.save.result = users.save_user(
                 form.stored,
                 actor=actor,

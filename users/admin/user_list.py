@@ -9,12 +9,13 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Model, Q, QuerySet
+from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -39,7 +40,7 @@ class UserChangeList(CountedChangeList):
         A few entries are sorted after they were found, see `sorted_afterwards`.
         """
         users: Any = super().get_queryset(request, exclude_parameters)
-        specs: list[Any] = self.filter_specs
+        specs = cast("list[EntryFilter]", self.filter_specs)
         conditions = [spec.condition() for spec in specs]
         conditions += listing.search(self.query.replace("\0", ""))
         entries = ListEntry.objects.filter(*map(listing.of_entry, conditions))
@@ -66,7 +67,9 @@ class UserChangeList(CountedChangeList):
         for user in self.result_list:
             user.written_since = user.pk in since
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[BuilderUser]) -> list[Any]:
+    def get_ordering(
+        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
+    ) -> list[str | Combinable]:
         """Break ties by the id, in the direction of the first column. Never signed in comes last.
 
         An index can be read in both directions, but only in one at a time.
@@ -81,12 +84,14 @@ class UserChangeList(CountedChangeList):
 _PK = ("pk", "-pk")
 
 
-def _nulls(field: Any) -> Any:
+def _nulls(field: str | Combinable) -> str | Combinable:
     """Order missing sign-ins as the oldest ones, as the index does."""
     if str(field).lstrip("-") != "entry__last_sign_in_at":
         return field
     moment = F("entry__last_sign_in_at")
-    return moment.desc(nulls_last=True) if field[0] == "-" else moment.asc(nulls_first=True)
+    return (
+        moment.desc(nulls_last=True) if str(field).startswith("-") else moment.asc(nulls_first=True)
+    )
 
 
 class EntryFilter(admin.SimpleListFilter):
@@ -184,10 +189,13 @@ class GroupFilter(EntryFilter):
     parameter_name = "builder_group__id__exact"
     template = "admin/users/builderuser/group_filter.html"
 
-    def __init__(self, request: HttpRequest, params: dict[str, list[str]], *model: Any) -> None:
+    def __init__(
+        self, request: HttpRequest, params: dict[str, list[str]],
+        model: type[Model], model_admin: admin.ModelAdmin,
+    ) -> None:  # fmt: skip
         """Prepare the field, which keeps the other filters in hidden inputs."""
-        super().__init__(request, params, *model)
-        self.site = model[1].admin_site
+        super().__init__(request, params, model, model_admin)
+        self.site = model_admin.admin_site
         self.kept = {
             name: value
             for name, value in request.GET.items()

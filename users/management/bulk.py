@@ -209,7 +209,7 @@ class BulkCommand(JsonCommand, Generic[BulkOptionsT]):
     def _resume(
         self, run: BulkRun, lease: Lease, rate: float, choice: Choice, options: BulkOptionsT
     ) -> None:
-        users = choice.among(run.rows.values("user_id")) if choice.given else None
+        users = choice.among(run.rows.values_list("user_id", flat=True)) if choice.given else None
         portion = Portion(users, options["limit"], options["retry_failed"])
         plan = runs.plan_rest(run, portion).with_names()
         self._tell_plan(plan, rate, options)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import cast
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import QuerySet
@@ -170,10 +170,14 @@ def _apply(svix_id: str, payload: object, *, stored: bool) -> Received:
         raise
 
 
-def _applied(svix_id: str, payload: Any, *, stored: bool) -> Received:
+def _applied(svix_id: str, payload: object, *, stored: bool) -> Received:
     try:
         event = _type_of(payload)
-        effect = events.EFFECTS[event](payload) if event in events.EFFECTS else None
+        effect = (
+            events.EFFECTS[event](cast("events.Payload", payload))
+            if event in events.EFFECTS
+            else None
+        )
     except Unusable as reason:
         if not stored:
             _check_instance([payload])

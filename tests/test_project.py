@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import os
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 from unittest import mock
 
@@ -228,3 +230,18 @@ def test_helpers_of_tests_stand_in_their_support(folder):
             rooms = module.split(".")
             assert not any(room.startswith("test_") for room in rooms), (file, module)
             assert folder == "bench" or rooms[0] != "bench", (file, module)
+
+
+MENTIONS_OF_ANY = 96
+"""The mentions in `users/`, imports included. Lower it with each one that a real type replaces."""
+
+
+def test_any_does_not_spread_in_the_product():
+    found = [
+        f"{path.relative_to(ROOT)}:{token.start[0]}"
+        for path in sorted(Path(ROOT, "users").rglob("*.py"))
+        if "migrations" not in path.parts
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+        if token.type == tokenize.NAME and token.string == "Any"
+    ]
+    assert len(found) <= MENTIONS_OF_ANY, "Give these a real type:\n" + "\n".join(found)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib.admin.widgets import AutocompleteSelect
@@ -30,7 +30,7 @@ NO_ROLE = "none"
 _NO_LINE_BREAKS = str.maketrans("", "", "\r\n")
 
 
-def _as_sent(field: str, value: Any) -> str:
+def _as_sent(field: str, value: object) -> str:
     """Return a value as a browser would send it back.
 
     Text fields lose line breaks and spaces at the ends. Some browsers send the domain of an email
@@ -92,7 +92,7 @@ class FormContext:
     offers: Offers = dataclasses.field(default_factory=Offers)
     failure: ChangeFailed | None = None
     failure_link: str = ""
-    again: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    again: Mapping[str, object] = dataclasses.field(default_factory=dict)
     email_refused: str = ""
 
 
@@ -114,12 +114,18 @@ def show_failure(form: forms.BaseForm, failure: ChangeFailed, link: str = "") ->
         form.add_error("email", ValidationError(link, code=failure.code))
 
 
+_Group = tuple[str | None, list[dict[str, Any]], int | None]
+"""A group of options: its name, its options and its number."""
+
+
 class GroupSelect(AutocompleteSelect):
     """The autocomplete of groups. It also offers the selected group if that was deleted."""
 
-    def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> list[Any]:
+    def optgroups(
+        self, name: str, value: Sequence[str], attr: dict[str, object] | None = None
+    ) -> list[_Group]:
         """Add an option for each selected group that does not exist any more."""
-        groups: list[Any] = super().optgroups(name, list(filter(_is_id, value)), attr)
+        groups = super().optgroups(name, list(filter(_is_id, value)), attr)
         options = groups[0][1]
         offered = {str(option["value"]) for option in options}
         for gone in value:
@@ -137,7 +143,7 @@ class BuilderUserForm(forms.ModelForm):
     legacy rows hold values that today's rules refuse, and these must not block another edit.
     """
 
-    untouched: Mapping[str, Any] = MappingProxyType({})
+    untouched: Mapping[str, object] = MappingProxyType({})
 
     def __init__(self, *args: Any, context: FormContext, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -169,7 +175,7 @@ class BuilderUserForm(forms.ModelForm):
         """Validate and normalize the email."""
         return clean_email(self.cleaned_data["email"])
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         """Check that the internal role fits the role, unless neither was touched."""
         cleaned = super().clean() or self.cleaned_data
         if {"role", "internal_role"} <= self.untouched.keys():
@@ -258,7 +264,7 @@ class ChangeForm(BuilderUserForm):
         if unsent:
             self.data = {**dict(self.data.items()), **unsent}
 
-    def _opened(self) -> tuple[dict[str, Any], bool]:
+    def _opened(self) -> tuple[dict[str, object], bool]:
         """Return the values that the form was opened with, and whether they come from its token.
 
         Without a readable token, return the values that are stored now.
@@ -270,11 +276,11 @@ class ChangeForm(BuilderUserForm):
         except UnreadableToken:
             return values_of(self.stored), False
 
-    def _sent(self, field: str) -> Any:
+    def _sent(self, field: str) -> object:
         widget = self.fields[field].widget
         return widget.value_from_datadict(self.data, self.files, self.add_prefix(field))
 
-    def _untouched(self) -> dict[str, Any]:
+    def _untouched(self) -> dict[str, object]:
         return {
             field: self.opened[field]
             for field in FIELDS
@@ -332,11 +338,11 @@ class ChangeForm(BuilderUserForm):
         """Treat a missing token as an unreadable one."""
         return self.cleaned_data["version"] or ""
 
-    def wanted(self) -> dict[str, Any]:
+    def wanted(self) -> dict[str, object]:
         """Return the values of the touched fields. The save finds out which of them are changes."""
         return {field: self.cleaned_data[field] for field in FIELDS if field not in self.untouched}
 
-    def conflict_rows(self) -> list[dict[str, Any]]:
+    def conflict_rows(self) -> list[dict[str, object]]:
         """Return one row for each field in conflict.
 
         A row holds the values as texts, and the values that a click puts into the field.
@@ -357,7 +363,7 @@ class ChangeForm(BuilderUserForm):
             for row in self.conflicts
         ]
 
-    def _text(self, field: str, value: Any) -> str:
+    def _text(self, field: str, value: object) -> str:
         """Return a stored value as people read it."""
         if value in (None, ""):
             return "—"
@@ -407,7 +413,7 @@ class AddForm(BuilderUserForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        account: Any = self.fields["account"]
+        account = cast(forms.ChoiceField, self.fields["account"])
         account.initial = next(value for value, _ in account.widget.choices)
 
     def clean_account(self) -> str:

@@ -78,7 +78,7 @@ class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
         """Select the users without a Clerk account. An invalid id counts as none."""
         return self.filter(~LINKED)
 
-    def update(self, **values: Any) -> int:
+    def update(self, **values: object) -> int:
         """Refuse a change of guarded columns of linked users, then update.
 
         Raises `BypassesClerk`.
@@ -86,7 +86,7 @@ class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
         self._refuse_bypass(values)
         return super().update(**values)
 
-    def _update(self, values: Sequence[tuple[models.Field, Any, Any]]) -> int:
+    def _update(self, values: Sequence[tuple[models.Field, object, object]]) -> int:
         """Refuse the same for `Model.save` and for fixtures, which call this method."""
         self._refuse_bypass({field.attname: value for field, _, value in values})
         return super()._update(values)  # type: ignore[misc]
@@ -111,7 +111,7 @@ class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
             objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields
         )
 
-    def _refuse_bypass(self, values: Mapping[str, Any]) -> None:
+    def _refuse_bypass(self, values: Mapping[str, object]) -> None:
         """Raise `BypassesClerk` if a linked row would get another name, email or Clerk id.
 
         An expression counts as another value.
@@ -127,7 +127,7 @@ class BuilderUserQuerySet(models.QuerySet["BuilderUser"]):
             )
 
 
-def _differs(column: str, value: Any) -> Q:
+def _differs(column: str, value: object) -> Q:
     if hasattr(value, "resolve_expression"):
         return Q(pk__isnull=False)
     return ~Q(**{column: value})
@@ -218,7 +218,7 @@ class BuilderUser(models.Model):
 
 
 @receiver(pre_delete, sender=BuilderUser)
-def _refuse_deletion(instance: BuilderUser, **kwargs: Any) -> None:
+def _refuse_deletion(instance: BuilderUser, **kwargs: object) -> None:
     """Refuse the deletion of a linked user, from whichever code it comes.
 
     Raises `BypassesClerk`.
@@ -459,7 +459,7 @@ class DatabaseTimeField(models.DateTimeField):
 
     db_returning = True
 
-    def deconstruct(self) -> Any:
+    def deconstruct(self) -> tuple[str, str, Sequence[object], dict[str, object]]:
         """Describe itself to migrations as a plain `DateTimeField`, because the column is one."""
         name, _, args, kwargs = super().deconstruct()
         return name, "django.db.models.DateTimeField", args, kwargs
@@ -777,7 +777,7 @@ class WebhookDelivery(models.Model):
     processed_at = models.DateTimeField(null=True, blank=True)
     error = models.TextField(blank=True, default="")
     attempts = models.PositiveIntegerField(default=0)
-    payload: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    payload = models.JSONField(null=True, blank=True)
 
     class Meta:
         verbose_name = "webhook delivery"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -160,7 +159,7 @@ def _typed(request: HttpRequest, user: BuilderUser) -> dict[str, str]:
     return {"email": values.get("email") or values.get("invitation") or "", "how": how}
 
 
-def _explained(form: ChangeEmailForm) -> list[dict[str, Any]]:
+def _explained(form: ChangeEmailForm) -> list[dict[str, object]]:
     """List each way with its radio button, or None if this person may not use it."""
     radios = {str(radio.data["value"]): radio for radio in form["how"]}
     return [

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -26,7 +26,7 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.http.response import HttpResponseBase
-from django.urls import NoReverseMatch, path, reverse
+from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
@@ -47,6 +47,8 @@ FILTER_LOOKUPS = frozenset({"exact", "isnull", "isempty", "id__exact", "gte", "l
 
 Column = Callable[[Any], str]
 """Renders a cell from a row."""
+Deletable = tuple[list[str], dict[str, int], set[str], list[str]]
+"""What Django says of a deletion: the objects, their counts, what is lacked, what protects."""
 
 
 class CappedPaginator(Paginator):
@@ -58,11 +60,11 @@ class CappedPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         """Return the number of rows, but at most one more than `EXACT`."""
-        rows: Any = counted(self.object_list)
+        rows = counted(cast("QuerySet[Model]", self.object_list))
         return int(rows.order_by()[: EXACT + 1].count())
 
 
-def counted(rows: Any) -> Any:
+def counted(rows: QuerySet[Model]) -> QuerySet[Model]:
     """Return the rows to count for a list."""
     return getattr(rows, "counted", rows)
 
@@ -92,22 +94,25 @@ class CountedChangeList(ChangeList):
             return ""
 
     @property
-    def chips(self) -> list[tuple[str, Any]]:
+    def chips(self) -> list[tuple[str, str]]:
         """Return each filter that is set, the search among them, with the address without it."""
-        chips: list[tuple[str, Any]] = []
+        chips: list[tuple[str, str]] = []
         if self.query:
             chips.append((f"Search: {self.query}", self.get_query_string(remove=[SEARCH_VAR])))
         for spec in self.filter_specs:
             everything, *others = spec.choices(self)
             chips += [
-                (f"{str(spec.title).capitalize()}: {one['display']}", everything["query_string"])
+                (
+                    f"{str(spec.title).capitalize()}: {one['display']}",
+                    str(everything["query_string"]),
+                )
                 for one in others
                 if one["selected"]
             ]
         return chips
 
 
-def _estimate(rows: QuerySet[Any]) -> int:
+def _estimate(rows: QuerySet[Model]) -> int:
     """Return how many rows the planner of PostgreSQL expects."""
     [plan] = json.loads(rows.order_by().explain(format="json"))
     return int(plan["Plan"]["Plan Rows"])
@@ -128,7 +133,7 @@ class SafeAdmin(admin.ModelAdmin):
 
     linked_lookups: tuple[str, ...] = ()
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: object) -> type[ChangeList]:
         """Use the list that says how many rows it has."""
         return CountedChangeList
 
@@ -138,7 +143,7 @@ class SafeAdmin(admin.ModelAdmin):
         """Treat an id with a NUL as one that does not exist."""
         return None if "\0" in object_id else super().get_object(request, object_id, from_field)
 
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         """Redirect to the plain list for a lookup that the database refuses.
 
         Raises `IncorrectLookupParameters`, which Django answers with the redirect.
@@ -154,16 +159,16 @@ class SafeAdmin(admin.ModelAdmin):
         Any other lookup could read a hidden column letter by letter:
         `payload__data__email__startswith=a`.
         """
-        filters: Any = self.get_list_filter(request)  # type: ignore[arg-type]
+        filters = self.get_list_filter(request)  # type: ignore[arg-type]
         return lookup in self.linked_lookups or any(_offers(each, lookup) for each in filters)
 
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str | list[str]]:
         """Ignore the query string: an address must not fill in a form."""
         return {}
 
     def response_action(
         self, request: HttpRequest, queryset: QuerySet, *location: Any, **named: Any
-    ) -> Any:
+    ) -> HttpResponse | None:
         """Refuse an action on ids that are not valid.
 
         Raises `BadRequest`.
@@ -189,10 +194,10 @@ class ReadOnlyAdmin(SafeAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
-    exported: Mapping[str, Callable[[Any], Any]] = MappingProxyType({})
+    exported: Mapping[str, Callable[[Any], object]] = MappingProxyType({})
     """The columns of the export, each with the value of a record. Without columns, no export."""
 
-    def get_urls(self) -> list[Any]:
+    def get_urls(self) -> list[URLPattern]:
         """Add the export of what the list shows."""
         name = f"{self.opts.app_label}_{self.opts.model_name}_export"
         view = require_GET(self.admin_site.admin_view(self.export_view))
@@ -206,7 +211,9 @@ class ReadOnlyAdmin(SafeAdmin):
         """
         return send_export(self, request, lambda records: lines_of(records, self.exported))
 
-    def history_view(self, request: HttpRequest, *which: Any, **context: Any) -> HttpResponse:
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, object] | None = None
+    ) -> HttpResponse:
         """Answer 404: nobody edits a record, so it has no history.
 
         Raises `Http404`, and `PermissionDenied` for who may not see the record.
@@ -216,11 +223,12 @@ class ReadOnlyAdmin(SafeAdmin):
         raise Http404
 
     def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *form: Any, **named: Any
-    ) -> HttpResponse:
+        self, request: HttpRequest, context: dict[str, object], add: bool = False,
+        change: bool = False, form_url: str = "", obj: Model | None = None,
+    ) -> HttpResponse:  # fmt: skip
         """Leave out the link to the history."""
         context["has_history"] = False
-        return super().render_change_form(request, context, *form, **named)
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Replace the columns that depend on the viewer."""
@@ -264,12 +272,12 @@ class AuthorFilter(admin.SimpleListFilter):
 
     title, parameter_name = "author", "by"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         """List all staff users."""
         staff = get_user_model().objects.order_by("username")
         return [(str(one.pk), name_of(one)) for one in staff]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
         """Select what the chosen person made. Ignore an unknown value."""
         chosen = self.value() or ""
         return queryset.filter(actor=int(chosen)) if chosen.isdecimal() else queryset
@@ -310,7 +318,9 @@ def send_export(
     )
 
 
-def lines_of(records: QuerySet[Any], columns: Mapping[str, Callable[[Any], Any]]) -> Iterator[str]:
+def lines_of(
+    records: QuerySet[Model], columns: Mapping[str, Callable[[Any], object]]
+) -> Iterator[str]:
     """Yield the lines of a CSV file of these records, in the order of their keys."""
     writer = csv.writer(_Line())
     yield "\ufeff" + writer.writerow(columns)  # without it, Excel reads Windows-1252
@@ -321,7 +331,7 @@ def lines_of(records: QuerySet[Any], columns: Mapping[str, Callable[[Any], Any]]
             yield writer.writerow(safe(_text(value(record))) for value in columns.values())
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%dT%H:%M:%SZ}"
     return "" if value is None else str(value)
@@ -332,7 +342,9 @@ def opens_users(request: HttpRequest) -> bool:
     return any(map(request.user.has_perm, VIEWERS))
 
 
-def for_viewer(model_admin: ReadOnlyAdmin, request: HttpRequest, names: Sequence[Any]) -> list[Any]:
+def for_viewer(
+    model_admin: ReadOnlyAdmin, request: HttpRequest, names: Sequence[object]
+) -> list[object]:
     """Replace the names of columns that depend on the viewer by these columns."""
     columns = model_admin.viewed_by(request)
     return [columns.get(name, name) if isinstance(name, str) else name for name in names]
@@ -355,8 +367,8 @@ def user_column(request: HttpRequest, label: Column) -> Column:
 
 
 def linked_where_allowed(
-    model_admin: admin.ModelAdmin, request: HttpRequest, fields: Sequence[Any]
-) -> list[Any]:
+    model_admin: admin.ModelAdmin, request: HttpRequest, fields: Sequence[object]
+) -> list[object]:
     """Replace read-only relations by columns that link only pages that this person may open.
 
     Django links them for everybody.
@@ -367,20 +379,20 @@ def linked_where_allowed(
         if isinstance(field, ForeignKey)
     }
     return [
-        _related(model_admin.admin_site, request, relations[name]) if name in relations else name
+        _related(model_admin.admin_site, request, relations[name])
+        if isinstance(name, str) and name in relations
+        else name
         for name in fields
     ]
 
 
-def _related(
-    site: admin.AdminSite, request: HttpRequest, field: ForeignKey[Any, Any]
-) -> Callable[[Any], str]:
+def _related(site: admin.AdminSite, request: HttpRequest, field: ForeignKey) -> Column:
     target = field.related_model._meta
     page = site._registry.get(field.related_model)
     allowed = page is not None and page.has_view_permission(request)
 
     @admin.display(description=field.verbose_name)
-    def related(row: Any) -> str:
+    def related(row: Model) -> str:
         other = getattr(row, field.name)
         if other is None or not allowed:
             return str(other or "—")

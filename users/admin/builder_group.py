@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import uuid
+from collections.abc import Sequence
+from typing import Protocol
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet
@@ -10,9 +12,16 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from users.admin.base import SafeAdmin, opens_users
+from users.admin.base import Column, Deletable, SafeAdmin, opens_users
 from users.models import BuilderGroup
 from users.sync.operations import references
+
+
+class _Counted(Protocol):
+    """A group with the number of its members."""
+
+    pk: uuid.UUID
+    member_count: int
 
 
 @admin.register(BuilderGroup)
@@ -30,12 +39,12 @@ class BuilderGroupAdmin(SafeAdmin):
         """Count the members."""
         return super().get_queryset(request).annotate(member_count=Count("users"))
 
-    def get_list_display(self, request: HttpRequest) -> Any:
+    def get_list_display(self, request: HttpRequest) -> tuple[str | Column, ...]:
         """Add the number of members, as a link to them if this person may open users."""
         opens, users = opens_users(request), reverse("admin:users_builderuser_changelist")
 
         @admin.display(description="builder users", ordering="member_count")
-        def members(group: Any) -> str:
+        def members(group: _Counted) -> str:
             if not opens:
                 return str(group.member_count)
             return format_html(
@@ -45,9 +54,11 @@ class BuilderGroupAdmin(SafeAdmin):
                 group.member_count,
             )
 
-        return [*super().get_list_display(request), members]
+        return (*super().get_list_display(request), members)
 
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+    def get_deleted_objects(
+        self, objs: Sequence[BuilderGroup] | QuerySet[BuilderGroup], request: HttpRequest
+    ) -> Deletable:
         """Also name what other applications have in the group."""
         found, count, perms_needed, protected = super().get_deleted_objects(objs, request)
         referring = [*filter(None, (references.to_group(group.pk) for group in objs))]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
+from django.db.models.expressions import Combinable
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -23,7 +24,7 @@ from django.views.decorators.http import require_GET
 from users.admin import again, django_views
 from users.admin.account_pages import AccountPages
 from users.admin.actions import AccountActions
-from users.admin.base import CappedPaginator, say, send_export
+from users.admin.base import CappedPaginator, Deletable, say, send_export
 from users.admin.clerk_panel import account_of
 from users.admin.one_time import token_of
 from users.admin.pending_pages import PendingPages
@@ -70,11 +71,11 @@ class BuilderUserAdmin(UserAdmin):
         users = super().get_queryset(request).select_related("builder_group", "account")
         return listing.with_entry(users) if _is_list(request) else users
 
-    def get_ordering(self, request: HttpRequest) -> Any:
+    def get_ordering(self, request: HttpRequest) -> list[str | Combinable]:
         """Show the newest users first."""
         return ["-entry__created_at"] if _is_list(request) else ["-created_at"]
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[UserChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: object) -> type[UserChangeList]:
         """Use the list that is ordered by indexes."""
         return UserChangeList
 
@@ -128,12 +129,12 @@ class BuilderUserAdmin(UserAdmin):
         return badge + _not_lately(clerk_account)
 
     @admin.display(description="last sign-in", ordering="entry__last_sign_in_at")
-    def last_sign_in(self, user: BuilderUser) -> Any:
+    def last_sign_in(self, user: BuilderUser) -> str:
         """Return the day of the last sign-in that the mirror knows."""
         return _day(user.entry.last_sign_in_at)
 
     def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+        self, request: HttpRequest, extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
         """Add the number of changes that are not confirmed by Clerk."""
         unconfirmed = pending.not_confirmed().count()
@@ -156,7 +157,7 @@ class BuilderUserAdmin(UserAdmin):
     @csrf_protect_m
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+        extra_context: dict[str, object] | None = None,
     ) -> HttpResponse:  # fmt: skip
         """Show the form, or save it."""
         return form_page(
@@ -167,7 +168,7 @@ class BuilderUserAdmin(UserAdmin):
 
     @csrf_protect_m
     def delete_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
         """Run Django's view without its transaction. Show a refusal on the same page."""
         if deletion := self._deleted_before(request, unquote(object_id)):
@@ -195,17 +196,21 @@ class BuilderUserAdmin(UserAdmin):
         deleted = users.delete_user(obj, actor=request.user, token=token_of(request))
         unseen.mark_answered(request.user, deleted.attempt, again=again.again_of(request))
 
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[BuilderUser]) -> None:  # type: ignore[override]
         """Write nothing: the deletion writes the log entry."""
 
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+    def get_deleted_objects(
+        self, objs: Sequence[BuilderUser] | QuerySet[BuilderUser], request: HttpRequest
+    ) -> Deletable:
         """Require no permission for the user's invitations. Name what still refers to the user."""
         found, count, perms_needed, protected = super().get_deleted_objects(objs, request)
         referring = [*filter(None, (references.to_user(user.pk) for user in objs))]
         perms_needed -= {Invitation._meta.verbose_name}
         return found, count, perms_needed, [*protected, *referring]
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+    def get_actions(
+        self, request: HttpRequest
+    ) -> dict[str, tuple[Callable[..., str], str, str] | None]:
         """Remove Django's own deletion of several users."""
         actions = super().get_actions(request)
         actions.pop("delete_selected", None)  # it deletes here and not in Clerk

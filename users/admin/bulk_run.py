@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Protocol, cast
 
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
@@ -22,6 +22,15 @@ from users.sync.display import shown_changes, with_group_names
 
 PARTS = {"bulkrow": "its rows", "syncattempt": "its attempts"}
 """The models that a run links to, with the words for the links."""
+
+
+class _Counts(Protocol):
+    """What the list counts of a run."""
+
+    rows_done: int
+    rows_skipped: int
+    rows_failed: int
+    rows_waiting: int
 
 
 @admin.register(BulkRun)
@@ -49,18 +58,22 @@ class BulkRunAdmin(ReadOnlyAdmin):
         "message": attrgetter("message"),
     })  # fmt: skip
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, object] | None = None
+    ) -> HttpResponse:
         """Update all runs first: killed ones, and rows whose attempts were resolved meanwhile."""
         bring_up_to_date()
         return super().changelist_view(request, extra_context)
 
-    def get_object(self, request: HttpRequest, *which: Any) -> BulkRun | None:
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> BulkRun | None:
         """Update the run first: whether it was killed, and rows whose attempts were resolved."""
-        run = super().get_object(request, *which)
+        run = super().get_object(request, object_id, from_field)
         if run is None:
             return None
         bring_up_to_date(run)
-        return super().get_object(request, *which)
+        return super().get_object(request, object_id, from_field)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkRun]:
         """Count the rows of each run by status."""
@@ -74,7 +87,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
         models = [name for name in PARTS if request.user.has_perm(f"users.view_{name}")]
 
         @admin.display(description="look at")
-        def links(run: Any) -> str:
+        def links(run: BulkRun) -> str:
             query = urlencode({"run__id__exact": run.pk})
             pages = (
                 (reverse(f"admin:users_{model}_changelist"), query, PARTS[model])
@@ -85,32 +98,32 @@ class BulkRunAdmin(ReadOnlyAdmin):
         return {"links": links}
 
     @admin.display(description="done")
-    def done(self, run: Any) -> int:
+    def done(self, run: _Counts) -> int:
         """Return the number of rows that are done."""
         return int(run.rows_done)
 
     @admin.display(description="skipped or failed")
-    def not_done(self, run: Any) -> int:
+    def not_done(self, run: _Counts) -> int:
         """Return the number of rows that were skipped or failed."""
         return int(run.rows_skipped + run.rows_failed)
 
     @admin.display(description="waiting")
-    def waiting(self, run: Any) -> int:
+    def waiting(self, run: _Counts) -> int:
         """Return the number of rows that wait."""
         return int(run.rows_waiting)
 
     @admin.display(description="rows")
-    def counted(self, run: Any) -> str:
+    def counted(self, run: BulkRun) -> str:
         """Return the number of rows of each status."""
         counts = [(state.label, getattr(run, f"rows_{state.value}")) for state in RowStatus]
         return ", ".join(f"{count} {label.lower()}" for label, count in counts if count) or "—"
 
     @admin.display(description="for engineers")
-    def next_step(self, run: Any) -> str:
+    def next_step(self, run: BulkRun) -> str:
         """Return the command that resumes the run, or else undoes it."""
         if run.command == "scan":
             return "—"
-        if run.rows_waiting and run.state != RunStatus.RUNNING:
+        if cast("_Counts", run).rows_waiting and run.state != RunStatus.RUNNING:
             return format_html("<code>{}</code>", resume_command(run))
         if undo.is_possible(run):
             return format_html("<code>manage.py {} --undo {}</code>", run.command, run.pk)
@@ -138,7 +151,9 @@ class BulkRowAdmin(ReadOnlyAdmin):
         """Hide the rows from the home page: they mean nothing without their run."""
         return False
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, object] | None = None
+    ) -> HttpResponse:
         """Update all runs first: killed ones, and rows whose attempts were resolved meanwhile."""
         bring_up_to_date()
         return super().changelist_view(request, extra_context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TypedDict
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
@@ -78,7 +78,20 @@ class Attention:
     url: str
 
 
-def boxes(request: HttpRequest, apps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+class ListedModel(TypedDict):
+    """A model of Django's list, as far as it is read here."""
+
+    object_name: str
+
+
+class App(TypedDict):
+    """An app of Django's list, as far as it is read here."""
+
+    app_label: str
+    models: list[ListedModel]
+
+
+def boxes(request: HttpRequest, apps: Sequence[App]) -> dict[str, object]:
     """Return what the home page shows. Clerk is not asked.
 
     `apps` is Django's list of the models that this person may open.
@@ -105,7 +118,7 @@ def boxes(request: HttpRequest, apps: Sequence[Mapping[str, Any]]) -> dict[str, 
     }
 
 
-def _models(apps: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
+def _models(apps: Sequence[App], names: Sequence[str]) -> list[ListedModel]:
     found = {one["object_name"]: one for app in apps for one in app["models"]}
     return [found[name] for name in names if name in found]
 

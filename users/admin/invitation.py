@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -23,9 +22,10 @@ from users.admin.one_time import token_of
 from users.errors import ChangeFailed
 from users.models import Invitation, InvitationStatus, OperationKind
 from users.sync.access import permissions
+from users.sync.outbound.dual_write import Saved
 from users.sync.services import invitations, unseen
 
-ACTIONS: dict[str, tuple[str, Callable[..., Any], str, str]] = {
+ACTIONS: dict[str, tuple[str, Callable[..., Saved | invitations.Invited], str, str]] = {
     "resend": (
         "Send again",
         invitations.resend,
@@ -89,7 +89,7 @@ class InvitationAdmin(ReadOnlyAdmin):
             text = f"Waits until {_moment(invitation.send_after)} UTC"
         return format_html('<span class="state state-{}">{}</span>', invitation.status, text)
 
-    def get_list_display(self, request: HttpRequest) -> Any:
+    def get_list_display(self, request: HttpRequest) -> tuple[str | Column, ...]:
         """Add a column with the actions that this person may use."""
 
         @admin.display(description="")
@@ -97,7 +97,7 @@ class InvitationAdmin(ReadOnlyAdmin):
             may = permissions.may(request.user, OperationKind.INVITE, invitation.user)
             return _links(invitation) if may and opens_users(request) else ""
 
-        return [*super().get_list_display(request), what_now]
+        return (*super().get_list_display(request), what_now)
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages of the actions."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
+from django.db.models import Model
 from django.http import HttpRequest
 from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -21,7 +20,7 @@ class JobAdmin(SafeAdmin, ProcrastinateJobAdmin):  # type: ignore[misc]  # it ha
     Procrastinate's page lets everybody who can view jobs retry and cancel them too.
     """
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Let only superusers view jobs."""
         return bool(request.user.is_superuser)
 

@@ -6,7 +6,6 @@ The services decide. This module only removes from the page what they would refu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.http import HttpRequest
 
@@ -14,7 +13,7 @@ from users.forms import Offers
 from users.models import BuilderUser, InternalRole, OperationKind, Role
 from users.sync.access import permissions
 
-WANTED: Mapping[str, Any] = {
+WANTED: Mapping[str, object] = {
     "email": None,
     "role": Role.BUILDER,
     "internal_role": InternalRole.EMPLOYEE,
@@ -47,6 +46,9 @@ def of_add(request: HttpRequest) -> Offers:
 
 
 def _why_not(
-    request: HttpRequest, kind: OperationKind, user: BuilderUser | None, wanted: Mapping[str, Any]
+    request: HttpRequest,
+    kind: OperationKind,
+    user: BuilderUser | None,
+    wanted: Mapping[str, object],
 ) -> str:
     return permissions.explain(permissions.missing(request.user, kind, user, wanted=wanted))

@@ -5,6 +5,7 @@ Nobody edits a user or group with more rights than their own, or gives rights th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -15,12 +16,14 @@ from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import transaction
-from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.db.models import Field, ManyToManyField, Model, QuerySet
+from django.forms import Field as FormField
+from django.forms import ModelMultipleChoiceField
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from users import authors
-from users.admin.base import SafeAdmin
+from users.admin.base import Deletable, SafeAdmin
 from users.sync.access import groups, rank, superusers
 from users.sync.actors import SERVICE_USERNAME
 
@@ -40,11 +43,11 @@ company's sign-in provider fill."""
 class RankedAdmin(SafeAdmin):
     """Adds the rank to Django's permissions of `auth`."""
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Also require that the object is below this person."""
         return super().has_change_permission(request, obj) and self.is_below(request, obj)
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Also require that the object is below this person."""
         return super().has_delete_permission(request, obj) and self.is_below(request, obj)
 
@@ -52,14 +55,18 @@ class RankedAdmin(SafeAdmin):
         """Return whether this person may edit the object by its rank."""
         raise NotImplementedError
 
-    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+    def formfield_for_dbfield(
+        self, db_field: Field, request: HttpRequest, **kwargs: Any
+    ) -> FormField | None:
         """Let only superusers use names that give rights."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field and db_field.name in ("username", "name") and not request.user.is_superuser:
             field.validators = [*field.validators, _is_not_reserved]
         return field
 
-    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+    def formfield_for_manytomany(
+        self, db_field: ManyToManyField, request: HttpRequest, **kwargs: Any
+    ) -> ModelMultipleChoiceField | None:
         """Offer only permissions that mean something here, and that this person has."""
         if db_field.related_model is Permission:
             kwargs["queryset"] = rank.may_give(request.user, _offered())
@@ -71,12 +78,12 @@ class RankedAdmin(SafeAdmin):
 class StaffUserForm(UserChangeForm):
     """Edit a staff user; one superuser with a password must remain."""
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         """Refuse to take rights away from the last superuser with a password.
 
         Raises `ValidationError`.
         """
-        cleaned: dict[str, Any] = super().clean() or {}
+        cleaned: dict[str, object] = super().clean() or {}
         if not all(cleaned.get(right, getattr(self.instance, right)) for right in SIGN_IN_RIGHTS):
             _refuse_last(self.instance)
         return cleaned
@@ -85,12 +92,12 @@ class StaffUserForm(UserChangeForm):
 class StaffPasswordForm(AdminPasswordChangeForm):
     """Set a colleague's password, or take it away; one superuser with a password must remain."""
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         """Refuse to take the password of the last superuser away.
 
         Raises `ValidationError`.
         """
-        cleaned: dict[str, Any] = super().clean() or {}
+        cleaned: dict[str, object] = super().clean() or {}
         if not cleaned.get("set_usable_password", True):
             _refuse_last(self.user, field="usable_password")
         return cleaned
@@ -112,17 +119,21 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
         """Return whether this person may edit the staff user by its rank."""
         return not isinstance(obj, User) or rank.may_edit_user(request.user, obj)
 
-    def get_actions(self, request: HttpRequest) -> Any:
+    def get_actions(
+        self, request: HttpRequest
+    ) -> dict[str, tuple[Callable[..., str], str, str] | None]:
         """Remove the deletion of several users: Django's page gives no reason for a refusal."""
         actions = super().get_actions(request)
         return {name: one for name, one in actions.items() if name != "delete_selected"}
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Let only superusers delete staff users, and not themselves."""
         allowed = super().has_delete_permission(request, obj)
         return allowed and bool(request.user.is_superuser) and obj != request.user
 
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+    def get_deleted_objects(
+        self, objs: Sequence[User] | QuerySet[User], request: HttpRequest
+    ) -> Deletable:
         """Say why an author, or the last superuser with a password, cannot be deleted."""
         if last := superusers.last_among(objs):
             return [], {}, set(), [superusers.why_needed(last)]
@@ -130,7 +141,9 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
             return [], {}, set(), kept
         return super().get_deleted_objects(objs, request)
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Model | None = None
+    ) -> list[str] | tuple[str, ...]:
         """Make the fields that only superusers may change read-only for all others."""
         fields = super().get_readonly_fields(request, obj)
         if request.user.is_superuser:
@@ -139,14 +152,16 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
         bound_by = ("email",) if settings.OIDC_ISSUER else ()
         return [*fields, *POWERS, *bound_by, *(OWN if obj == request.user else ())]
 
-    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> HttpResponse:
         """Set a colleague's password. Redirect for one's own, which needs the old password."""
         if id == str(request.user.pk):
             return redirect("admin:password_change")
         with transaction.atomic():
             return super().user_change_password(request, id, form_url)
 
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         """Remove the password field for people who may not change it: it links to its own page."""
         fieldsets: Any = super().get_fieldsets(request, obj)
         if obj is None or self.has_change_permission(request, obj):
@@ -158,17 +173,19 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
 
 
 @admin.register(Group)
-class GroupAdmin(RankedAdmin, DjangoGroupAdmin):  # type: ignore[misc]  # its stub names no `Any`
+class GroupAdmin(RankedAdmin, DjangoGroupAdmin):  # type: ignore[misc]  # its stub has another type
     """Groups of staff users."""
 
     def is_below(self, request: HttpRequest, obj: Model | None) -> bool:
         """Return whether this person may edit the group by its rank."""
         return not isinstance(obj, Group) or rank.may_edit_group(request.user, obj)
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Model | None = None
+    ) -> list[str] | tuple[str, ...]:
         """Make the name of a reserved group read-only, except for superusers."""
         fields = super().get_readonly_fields(request, obj)
-        kept = obj is not None and _is_reserved(obj.name) and not request.user.is_superuser
+        kept = isinstance(obj, Group) and _is_reserved(obj.name) and not request.user.is_superuser
         return [*fields, "name"] if kept else fields
 
 

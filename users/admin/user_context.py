@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
 from django.http import HttpRequest
 
@@ -24,7 +22,7 @@ from users.sync.services import invitations
 
 def context_of(
     request: HttpRequest, user: BuilderUser, *, may_change: bool, may_delete: bool
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the context of the templates beside the form. `user` is as stored now."""
     opens_changes = request.user.has_perm("users.view_syncattempt")
     return {
@@ -41,7 +39,7 @@ def context_of(
     }
 
 
-def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> dict[str, Any]:
+def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> dict[str, object]:
     """Return the context of the panel and of the sign-in."""
     return {
         "stored": user,
@@ -68,7 +66,7 @@ def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> di
     }
 
 
-def _pending_of(user: BuilderUser) -> list[dict[str, Any]]:
+def _pending_of(user: BuilderUser) -> list[dict[str, object]]:
     """List the pending changes of a user: who wanted what, and when Clerk is asked again."""
     attempts = SyncAttempt.objects.pending().filter(user=user).select_related("actor")
     checks = pending.next_checks(attempts.order_by("id"))

@@ -9,7 +9,10 @@ from typing import Any, cast
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
-from django.db.models import QuerySet
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
+from django.db.models import Field, QuerySet
+from django.db.models.options import Options
+from django.forms import Field as FormField
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -97,18 +100,21 @@ class UserFormAdmin(UserAdmin):
             email_refused=why_not(request, user, *CHANGES_OF_EMAIL),
         )
 
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str | list[str]]:
         """Return what this person typed into a new user who was not saved."""
         create = again.again_of(request, again.CREATES)
         return again.typed(create) | ({"account": create.details["account"]} if create else {})
 
-    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+    def formfield_for_dbfield(
+        self, db_field: Field, request: HttpRequest, **kwargs: Any
+    ) -> FormField | None:
         """Let people view and add a group beside its field, but not change or delete one."""
         if db_field.name == "builder_group":
             kwargs["widget"] = GroupSelect(db_field, self.admin_site)
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "builder_group" and field:
-            widget: Any = field.widget
+            widget = field.widget
+            assert isinstance(widget, RelatedFieldWidgetWrapper)
             widget.can_change_related = widget.can_delete_related = False
         return field
 
@@ -127,13 +133,15 @@ class UserFormAdmin(UserAdmin):
         profile = [name for name in fields if name not in SIGN_IN]
         return [("Profile", {"fields": profile}), ("Sign-in", {"fields": sign_in})]
 
-    def save_model(self, request: HttpRequest, obj: BuilderUser, form: Any, change: bool) -> None:
+    def save_model(
+        self, request: HttpRequest, obj: BuilderUser, form: BuilderUserForm, change: bool
+    ) -> None:
         """Save through the services, which write to Clerk first and then to the database.
 
         Raises `ChangeFailed`.
         """
         actor, token = request.user, token_of(request)
-        if change:
+        if isinstance(form, ChangeForm):
             self.save.result = users.save_user(
                 form.stored,
                 actor=actor,
@@ -218,32 +226,34 @@ class UserFormAdmin(UserAdmin):
             page = reverse("admin:users_builderuser_add")
         else:
             return self.response_post_save_change(request, user)
-        filters: Any = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
+        filters: dict[str, Options | str] = {
+            "preserved_filters": self.get_preserved_filters(request),
+            "opts": self.opts,
+        }
         return HttpResponseRedirect(add_preserved_filters(filters, page))
 
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+    def log_addition(self, request: HttpRequest, obj: BuilderUser, message: object) -> None:  # type: ignore[override]
         """Write nothing: the save writes the log entry, for all sources of changes."""
 
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+    def log_change(self, request: HttpRequest, obj: BuilderUser, message: object) -> None:  # type: ignore[override]
         """Write nothing: the save writes the log entry."""
 
 
 def form_page(
     admin_site: admin.AdminSite, request: HttpRequest, object_id: str | None, *,
-    form_url: str, extra_context: dict[str, Any] | None,
+    form_url: str, extra_context: dict[str, object] | None,
 ) -> HttpResponse:  # fmt: skip
     """Run Django's view of the form.
 
     If the save is refused, the view runs a second time and shows the form with the failure and with
     everything that the person typed.
     """
-    arguments: dict[str, Any] = {"form_url": form_url, "extra_context": extra_context}
+    show = partial(django_views.change_form, form_url=form_url, extra_context=extra_context)
     try:
-        page = UserFormAdmin(admin_site, save=SaveContext())
-        return django_views.change_form(page, request, object_id, **arguments)
+        return show(UserFormAdmin(admin_site, save=SaveContext()), request, object_id)
     except ChangeFailed as failure:
         page = UserFormAdmin(admin_site, save=SaveContext(failure=failure))
-    return django_views.change_form(page, request, object_id, **arguments)
+    return show(page, request, object_id)
 
 
 def _edit_again(request: HttpRequest, user: BuilderUser) -> SyncAttempt | None:

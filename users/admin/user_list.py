@@ -9,11 +9,13 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
-from django.db.models import F, Q, QuerySet
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import F, Model, Q, QuerySet
+from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -30,13 +32,15 @@ NOT_LATELY = "Not checked lately"
 class UserChangeList(CountedChangeList):
     """The list, ordered so that an index gives each page in its order."""
 
-    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
+    def get_queryset(
+        self, request: HttpRequest, exclude_parameters: list[str | None] | None = None
+    ) -> Any:
         """Prepare the same selection of entries, which are counted and paged without a join.
 
         A few entries are sorted after they were found, see `sorted_afterwards`.
         """
         users: Any = super().get_queryset(request, exclude_parameters)
-        specs: list[Any] = self.filter_specs
+        specs = cast("list[EntryFilter]", self.filter_specs)
         conditions = [spec.condition() for spec in specs]
         conditions += listing.search(self.query.replace("\0", ""))
         entries = ListEntry.objects.filter(*map(listing.of_entry, conditions))
@@ -57,13 +61,15 @@ class UserChangeList(CountedChangeList):
             start = (self.page_num - 1) * self.list_per_page
             entries = entries[start : start + self.list_per_page]
         ids = list(entries)
-        users: dict[Any, Any] = self.queryset.in_bulk(ids)
+        users = self.queryset.in_bulk(ids)
         since = listing.written_since(ids)
         self.result_list = [users[pk] for pk in ids if pk in users]
         for user in self.result_list:
             user.written_since = user.pk in since
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+    def get_ordering(
+        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
+    ) -> list[str | Combinable]:
         """Break ties by the id, in the direction of the first column. Never signed in comes last.
 
         An index can be read in both directions, but only in one at a time.
@@ -78,18 +84,20 @@ class UserChangeList(CountedChangeList):
 _PK = ("pk", "-pk")
 
 
-def _nulls(field: Any) -> Any:
+def _nulls(field: str | Combinable) -> str | Combinable:
     """Order missing sign-ins as the oldest ones, as the index does."""
     if str(field).lstrip("-") != "entry__last_sign_in_at":
         return field
     moment = F("entry__last_sign_in_at")
-    return moment.desc(nulls_last=True) if field[0] == "-" else moment.asc(nulls_first=True)
+    return (
+        moment.desc(nulls_last=True) if str(field).startswith("-") else moment.asc(nulls_first=True)
+    )
 
 
 class EntryFilter(admin.SimpleListFilter):
     """A filter by a condition on users. Those on the entry have an index."""
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         """List the choices."""
         return [(value, label) for value, (label, _) in self.conditions().items()]
 
@@ -181,10 +189,13 @@ class GroupFilter(EntryFilter):
     parameter_name = "builder_group__id__exact"
     template = "admin/users/builderuser/group_filter.html"
 
-    def __init__(self, request: HttpRequest, params: dict[str, Any], *model: Any) -> None:
+    def __init__(
+        self, request: HttpRequest, params: dict[str, list[str]],
+        model: type[Model], model_admin: admin.ModelAdmin,
+    ) -> None:  # fmt: skip
         """Prepare the field, which keeps the other filters in hidden inputs."""
-        super().__init__(request, params, *model)
-        self.site = model[1].admin_site
+        super().__init__(request, params, model, model_admin)
+        self.site = model_admin.admin_site
         self.kept = {
             name: value
             for name, value in request.GET.items()
@@ -205,7 +216,7 @@ class GroupFilter(EntryFilter):
         """Show the filter, although it has no fixed choices."""
         return True
 
-    def choices(self, changelist: Any) -> Iterator[Any]:
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
         """Yield the way back to all groups, and the chosen group."""
         everything = changelist.get_query_string(remove=[self.parameter_name])
         yield {"selected": self.group is None, "query_string": everything, "display": "All"}
@@ -225,9 +236,9 @@ def group_select(site: admin.AdminSite) -> GroupSelect:
     return GroupSelect(BuilderUser._meta.get_field("builder_group"), site)
 
 
-FILTERS: list[Any] = [
+FILTERS: tuple[type[EntryFilter], ...] = (
     GroupFilter, RoleFilter, StateFilter, InvitationFilter, LastSignInFilter, CheckedFilter,
-]  # fmt: skip
+)  # fmt: skip
 
 
 # --- Export --------------------------------------------------------------------------------------
@@ -240,7 +251,7 @@ def lines(users: QuerySet[BuilderUser]) -> Iterator[str]:
     """
     ambiguous = _ambiguous_groups()
 
-    def group(user: BuilderUser) -> Any:
+    def group(user: BuilderUser) -> object:
         one = user.builder_group
         return one.pk if one and one.name.casefold() in ambiguous else one
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -30,7 +29,7 @@ Result = Saved | Invited
 
 def why_not(
     request: HttpRequest, user: BuilderUser | None, *kinds: OperationKind,
-    wanted: Mapping[str, Any] = NOTHING,
+    wanted: Mapping[str, object] = NOTHING,
 ) -> str:  # fmt: skip
     """Say why this person may make none of these kinds of change; "" if one is allowed."""
     lacking = [permissions.missing(request.user, kind, user, wanted=wanted) for kind in kinds]
@@ -83,7 +82,7 @@ class UserPages:
 
     def user_of_page(
         self, request: HttpRequest, object_id: str, *kinds: OperationKind,
-        wanted: Mapping[str, Any] = NOTHING,
+        wanted: Mapping[str, object] = NOTHING,
     ) -> BuilderUser | None:  # fmt: skip
         """Return the user of a page that makes these kinds of change, or None if there is none.
 
@@ -98,7 +97,7 @@ class UserPages:
 
     def render(
         self, request: HttpRequest, user: BuilderUser, title: str, template: str,
-        context: Mapping[str, Any], *, failure: ChangeFailed | None = None,
+        context: Mapping[str, object], *, failure: ChangeFailed | None = None,
     ) -> HttpResponse:  # fmt: skip
         """Render a page about a user, with the failure of the change that it asked for."""
         return TemplateResponse(

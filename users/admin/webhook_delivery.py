@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote
@@ -25,7 +24,7 @@ class StateFilter(admin.SimpleListFilter):
 
     title, parameter_name = "status", "status"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         """List all statuses of a delivery."""
         return DeliveryStatus.choices
 

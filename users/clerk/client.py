@@ -8,10 +8,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from clerk_backend_api import Clerk as ClerkSDK
+from clerk_backend_api.models import CreateInvitationRequestBodyTypedDict, IdentificationStatus
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
+from pydantic import BaseModel
 
 from users.clerk import clock, emails
 from users.clerk.deadline import Deadline
@@ -160,7 +163,7 @@ class Clerk:
         email: str,
         first_name: str,
         last_name: str,
-        public_metadata: Mapping[str, Any],
+        public_metadata: Mapping[str, object],
         deadline: Deadline,
     ) -> ClerkUser:
         """Create a user with a verified address and without a password."""
@@ -215,7 +218,7 @@ class Clerk:
             lambda sdk: sdk.email_addresses.replace_for_user(
                 user_id=clerk_id,
                 email_address=email,
-                identification_status="verified",
+                identification_status=IdentificationStatus.VERIFIED,
                 notify_primary_email_address_changed=True,
             ),
             ClerkEmail.parse,
@@ -256,7 +259,7 @@ class Clerk:
         )
 
     def merge_metadata(
-        self, clerk_id: str, *, public_metadata: Mapping[str, Any], deadline: Deadline
+        self, clerk_id: str, *, public_metadata: Mapping[str, object], deadline: Deadline
     ) -> ClerkUser:
         """Merge into the public metadata. Keys that are not named stay as they are."""
         return self._write_user(
@@ -273,12 +276,12 @@ class Clerk:
         self,
         *,
         email: str,
-        public_metadata: Mapping[str, Any],
+        public_metadata: Mapping[str, object],
         expires_in_days: int,
         deadline: Deadline,
     ) -> ClerkInvitation:
         """Create an invitation, which Clerk mails."""
-        request = {
+        request: CreateInvitationRequestBodyTypedDict = {
             "email_address": email,
             "public_metadata": dict(public_metadata),
             "expires_in_days": expires_in_days,
@@ -336,7 +339,7 @@ class Clerk:
 
         # --- Requests ----------------------------------------------------------------------------
 
-    def _get(self, path: str, params: Params = (), *, deadline: Deadline) -> Any:
+    def _get(self, path: str, params: Params = (), *, deadline: Deadline) -> object:
         return self._reader.get(path, params, deadline=deadline, pace=self._pace)
 
     def _get_page(self, params: Params, deadline: Deadline) -> UserPage:
@@ -347,12 +350,12 @@ class Clerk:
         return UserPage(data, call.asked_at())
 
     def _write_user(
-        self, clerk_id: str, call: Callable[[Any], Any], deadline: Deadline
+        self, clerk_id: str, call: Callable[[ClerkSDK], BaseModel], deadline: Deadline
     ) -> ClerkUser:
         _checked(clerk_id, USER_ID)
         asked = clock.Call()
 
-        def parse(data: Any) -> ClerkUser:
+        def parse(data: object) -> ClerkUser:
             user = ClerkUser.parse(data, asked_at=asked.asked_at())
             if user.id != clerk_id:
                 raise ValueError("another user than the one that was written")
@@ -362,8 +365,8 @@ class Clerk:
 
     def _write(
         self,
-        call: Callable[[Any], Any],
-        parse: Callable[[Any], T],
+        call: Callable[[ClerkSDK], BaseModel],
+        parse: Callable[[object], T],
         deadline: Deadline,
     ) -> T:
         try:
@@ -374,13 +377,13 @@ class Clerk:
             raise
 
 
-def _saying(**wanted: Any) -> Callable[[Any], None]:
+def _saying(**wanted: object) -> Callable[[object], None]:
     """Return a parser that checks values of an answer which has no other use.
 
     A proxy's page with status 200 does not prove that anything was done.
     """
 
-    def parse(data: Any) -> None:
+    def parse(data: object) -> None:
         if not isinstance(data, dict) or any(data.get(key) != wanted[key] for key in wanted):
             raise ValueError("not what Clerk answers")
 
@@ -397,7 +400,7 @@ def _checked(value: str, pattern: re.Pattern[str]) -> str:
     return value
 
 
-def _parsed(parse: Callable[[Any], T], data: Any) -> T:
+def _parsed(parse: Callable[[object], T], data: object) -> T:
     try:
         return parse(data)
     except ValueError:
@@ -407,7 +410,7 @@ def _parsed(parse: Callable[[Any], T], data: Any) -> T:
 # --- The one client of this process ----------------------------------------------------------
 
 _lock = threading.Lock()
-_current: tuple[tuple[Any, ...], Clerk] | None = None
+_current: tuple[tuple[object, ...], Clerk] | None = None
 
 
 def clerk() -> Clerk:

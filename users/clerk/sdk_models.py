@@ -6,22 +6,22 @@ type alone, so each is made once here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 from clerk_backend_api.utils import serializers
 from pydantic import ConfigDict
 
-_create_model: Any = getattr(serializers, "create_model")  # noqa: B009
+_create_model: Callable[..., object] = getattr(serializers, "create_model")  # noqa: B009
 
 
 @lru_cache(maxsize=256)
-def _made(name: str, body: Any) -> Any:
+def _made(name: str, body: object) -> object:
     config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
     return _create_model(name, body=(body, ...), __config__=config)
 
 
-def _made_once(name: str, *, body: tuple[Any, Any], __config__: Any) -> Any:
+def _made_once(name: str, *, body: tuple[object, object], __config__: object) -> object:
     try:
         return _made(name, body[0])
     except TypeError:  # a type that cannot be hashed

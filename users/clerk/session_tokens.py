@@ -6,8 +6,7 @@ takes up to a minute until a ban, which ends the sessions, takes effect here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict, cast
 
 from clerk_backend_api.security.authenticaterequest import authenticate_request
 from clerk_backend_api.security.types import AuthenticateRequestOptions
@@ -52,7 +51,18 @@ def clerk_id_of(authorization: str) -> str:
     return str(claims["sub"])
 
 
-def _claims(token: str) -> Mapping[str, Any]:
+class _Claims(TypedDict, total=False):
+    """The claims of a session token that are read here."""
+
+    sid: object
+    sub: object
+    sts: object
+    act: object
+    iat: float
+    exp: float
+
+
+def _claims(token: str) -> _Claims:
     """Verify the signature, the times and the origin, and return the claims.
 
     Raises `NotSignedIn`.
@@ -69,13 +79,13 @@ def _claims(token: str) -> Mapping[str, Any]:
             "This session is not valid. Sign in again.", reason=type(error).__name__
         ) from None
     if state.is_signed_in and state.payload is not None:
-        return state.payload
+        return cast(_Claims, state.payload)
     reason = state.reason.value[0] if state.reason else "unknown"
     ended = "has expired" if reason == EXPIRED else "is not valid"
     raise NotSignedIn(f"This session {ended}. Sign in again.", reason=reason)
 
 
-def _refusal(claims: Mapping[str, Any]) -> str:
+def _refusal(claims: _Claims) -> str:
     """Say why a token that Clerk signed is refused; "" if it is accepted.
 
     The SDK does not check these claims.
@@ -90,7 +100,7 @@ def _refusal(claims: Mapping[str, Any]) -> str:
         return "the sign-in is not finished"
     if "act" in claims:
         return "somebody else acts as this person"
-    if not isinstance(claims.get("sub"), str) or not USER_ID.match(claims["sub"]):
+    if not isinstance(subject := claims.get("sub"), str) or not USER_ID.match(subject):
         return "it names no user"
     return ""
 

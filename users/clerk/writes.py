@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 from clerk_backend_api import Clerk as ClerkSDK
 from clerk_backend_api.models import ClerkBaseError
 from django.views.decorators.debug import sensitive_variables
+from pydantic import BaseModel
 
 from users.clerk import sdk_models
 from users.clerk.answers import error_of
@@ -57,7 +58,10 @@ class Writer:
 
     @sensitive_variables()
     def write(
-        self, call: Callable[[ClerkSDK], Any], parse: Callable[[Any], T], deadline: Deadline
+        self,
+        call: Callable[[ClerkSDK], BaseModel],
+        parse: Callable[[object], T],
+        deadline: Deadline,
     ) -> T:
         """Make one call of the SDK and parse Clerk's answer.
 
@@ -85,14 +89,14 @@ class Writer:
         raise error_of(status, body, headers) from None
 
 
-def _json(body: str) -> Any:
+def _json(body: str) -> object:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
 
 
-def _read(parse: Callable[[Any], T], data: Any) -> T:
+def _read(parse: Callable[[object], T], data: object) -> T:
     try:
         return parse(data)
     except ValueError:

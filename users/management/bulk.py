@@ -8,16 +8,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Generic, NotRequired, TypeVar, Unpack, cast
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandParser, OutputWrapper
 from django.db import transaction
 from rich.table import Table
 
 from users.clerk import clerk
 from users.errors import BulkRefused
 from users.management import report
-from users.management.command import Interrupted, JsonCommand
+from users.management.command import Interrupted, JsonCommand, JsonOptions
 from users.management.options import (
     actor_of,
     call_rate,
@@ -44,7 +45,35 @@ from users.sync.mirror.scan import scan
 SHOWN = 100
 
 
-class BulkCommand(JsonCommand):
+class BulkOptions(JsonOptions):
+    """The options of all bulk commands, and those that a bulk command may have."""
+
+    apply: bool
+    limit: int | None
+    actor: str | None
+    plan_out: Path | None
+    plan_file: Path | None
+    resume: int | None
+    retry_failed: bool
+    undo: int | None
+    no_refresh: bool
+    max_changes: int | None
+    keep_going: bool
+    accept_missing: bool
+    rate: float | None
+    sort: str | None
+    quiet: bool
+
+    confirm: NotRequired[int | None]
+    file: NotRequired[Path | None]
+    ids_from: NotRequired[Path | None]
+    result: NotRequired[Path | None]
+
+
+BulkOptionsT = TypeVar("BulkOptionsT", bound=BulkOptions)
+
+
+class BulkCommand(JsonCommand, Generic[BulkOptionsT]):
     """Without --apply, nothing is changed: the command shows its plan.
 
     Exit codes: 0 nothing to do, or all done; 2 a plan that was not applied, or rows that failed
@@ -61,26 +90,26 @@ class BulkCommand(JsonCommand):
 
     _quiet = False
 
-    def read(self, options: dict[str, Any]) -> None:
+    def read(self, options: BulkOptionsT) -> None:
         """Read the input of the plan, before Clerk is asked.
 
         Raises `BulkRefused`.
         """
 
-    def plan(self, options: dict[str, Any]) -> Plan:
+    def plan(self, options: BulkOptionsT) -> Plan:
         """Plan the changes of the selected users.
 
         Raises `BulkRefused`.
         """
         raise NotImplementedError
 
-    def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
+    def begin(self, run: BulkRun, options: BulkOptionsT) -> None:
         """Do what must succeed before the first change.
 
         Raises `BulkRefused`. The run is not stored then.
         """
 
-    def nothing_to_do(self, options: dict[str, Any]) -> None:
+    def nothing_to_do(self, options: BulkOptionsT) -> None:
         """Finish a command with --apply whose plan is empty.
 
         Raises `BulkRefused`.
@@ -146,19 +175,20 @@ class BulkCommand(JsonCommand):
         )
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Unpack[BulkOptions]) -> None:
         """Run the command under the lock that admits only one bulk command at a time."""
         self._quiet = options["quiet"] or options["json"]
         with one_at_a_time() as lease:
-            self._handle(lease, options)
+            self._handle(lease, cast("BulkOptionsT", options))
 
-    def _handle(self, lease: Lease, options: dict[str, Any]) -> None:
+    def _handle(self, lease: Lease, options: BulkOptionsT) -> None:
         _refuse_combinations(options, self.plan_options)
         actor, rate = actor_of(options["actor"]), call_rate(options["rate"])
         choice = choice_of(options)
         choice.users()  # refuses users that do not exist, before Clerk is asked
-        if options["resume"] is not None:
-            self._resume(lease, rate, choice, options)
+        if (number := options["resume"]) is not None:
+            run = runs.find(number, command=self.name)
+            self._resume(run, lease, rate, choice, options)
             return
         plan = self._plan(rate, choice, options)
         self._tell_plan(plan, rate, options)
@@ -166,7 +196,7 @@ class BulkCommand(JsonCommand):
             plan_file.write(plan, options["plan_out"])
         if options["apply"]:
             check_size(plan, options["max_changes"])
-            check_deletions(plan, options.get("confirm"))
+            _check_confirmed(plan, options)
             if plan.rows:
                 with transaction.atomic():
                     run = runs.start(plan, actor=actor)
@@ -176,21 +206,22 @@ class BulkCommand(JsonCommand):
             self.nothing_to_do(options)
         self._end_without_run(plan, options)
 
-    def _resume(self, lease: Lease, rate: float, choice: Choice, options: dict[str, Any]) -> None:
-        run = runs.find(options["resume"], command=self.name)
-        users = choice.among(run.rows.values("user_id")) if choice.given else None
+    def _resume(
+        self, run: BulkRun, lease: Lease, rate: float, choice: Choice, options: BulkOptionsT
+    ) -> None:
+        users = choice.among(run.rows.values_list("user_id", flat=True)) if choice.given else None
         portion = Portion(users, options["limit"], options["retry_failed"])
         plan = runs.plan_rest(run, portion).with_names()
         self._tell_plan(plan, rate, options)
         if options["apply"]:
-            check_deletions(plan, options.get("confirm"))
+            _check_confirmed(plan, options)
             self._begin(run)
             runs.resume(run, portion)
             self._carry_out(run, lease, rate, portion, options)
         else:
             self._end_without_run(plan, options)
 
-    def _plan(self, rate: float, choice: Choice, options: dict[str, Any]) -> Plan:
+    def _plan(self, rate: float, choice: Choice, options: BulkOptionsT) -> Plan:
         if not options["plan_file"] and options["undo"] is None:
             self.read(options)
         if not options["no_refresh"]:
@@ -211,13 +242,13 @@ class BulkCommand(JsonCommand):
             plan = plan.sorted_by(options["sort"])
         return plan.with_names()
 
-    def _end_without_run(self, plan: Plan, options: dict[str, Any]) -> None:
+    def _end_without_run(self, plan: Plan, options: BulkOptionsT) -> None:
         if not self._quiet:
             self._say_how_to_apply(plan, options)
         if plan.rows:
             sys.exit(2)
 
-    def _say_how_to_apply(self, plan: Plan, options: dict[str, Any]) -> None:
+    def _say_how_to_apply(self, plan: Plan, options: BulkOptionsT) -> None:
         if not plan.rows:
             self.stdout.write("Nothing to do.")
             return
@@ -242,7 +273,7 @@ class BulkCommand(JsonCommand):
         lease: Lease,
         rate: float,
         portion: Portion,
-        options: dict[str, Any],
+        options: BulkOptionsT,
     ) -> None:
         self._begin(run)
         with interruptible() as stop:
@@ -267,7 +298,7 @@ class BulkCommand(JsonCommand):
         if set(result["counts"]) - {"Done"}:
             sys.exit(2)
 
-    def _show_result(self, run: BulkRun, result: dict[str, Any]) -> None:
+    def _show_result(self, run: BulkRun, result: report.RunResult) -> None:
         for row in result["not_done"][:SHOWN]:
             self.stdout.write(visible(f"{row['state']}: {row['label']}. {row['reason']}"))
         if (more := len(result["not_done"]) - SHOWN) > 0:
@@ -293,7 +324,7 @@ class BulkCommand(JsonCommand):
 
     # --- Showing ---------------------------------------------------------------------------
 
-    def _tell_plan(self, plan: Plan, rate: float, options: dict[str, Any]) -> None:
+    def _tell_plan(self, plan: Plan, rate: float, options: BulkOptionsT) -> None:
         if options["json"]:
             self.known["plan"] = report.plan_of(plan, would_stop=_would_stop(plan, options))
         elif not self._quiet:
@@ -320,7 +351,7 @@ class BulkCommand(JsonCommand):
         self.stdout.write(plan.summary(rate))
 
 
-def _would_stop(plan: Plan, options: dict[str, Any]) -> str:
+def _would_stop(plan: Plan, options: BulkOptions) -> str:
     """Say which limit would stop --apply; "" for none. A resumed run has no limit."""
     if options["resume"] is not None:
         return ""
@@ -331,7 +362,11 @@ def _would_stop(plan: Plan, options: dict[str, Any]) -> str:
     return ""
 
 
-def _refuse_combinations(options: dict[str, Any], plan_options: Sequence[str]) -> None:
+def _check_confirmed(plan: Plan, options: BulkOptions) -> None:
+    check_deletions(plan, options.get("confirm"))
+
+
+def _refuse_combinations(options: BulkOptions, plan_options: Sequence[str]) -> None:
     """Refuse options that would be ignored, or would overwrite a file.
 
     Raises `BulkRefused`.
@@ -359,7 +394,9 @@ def _refuse_combinations(options: dict[str, Any], plan_options: Sequence[str]) -
     )
 
 
-def refresh(stderr: Any, *, rate: float, accept_missing: bool, quiet: bool = False) -> None:
+def refresh(
+    stderr: OutputWrapper, *, rate: float, accept_missing: bool, quiet: bool = False
+) -> None:
     """Read all users of the instance into the mirror.
 
     Raises `ClerkError` and `BulkRefused`.
@@ -383,15 +420,13 @@ def interruptible() -> Iterator[threading.Event]:
     """
     stop = threading.Event()
 
-    def ask(number: int, frame: Any) -> None:
+    def ask(number: int, frame: FrameType | None) -> None:
         stop.set()
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before: dict[int, Any] = {
-        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

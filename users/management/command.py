@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn, TextIO, TypedDict
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -60,10 +60,14 @@ class EngineerCommand(BaseCommand):
     begun = ""
     """What the command has changed so far, and how to go on; "" while nothing is changed."""
 
-    def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
-        super().__init__(stdout or steady(sys.stdout), stderr or steady(sys.stderr), **options)
+    def __init__(
+        self, stdout: TextIO | None = None, stderr: TextIO | None = None,
+        no_color: bool = False, force_color: bool = False,
+    ) -> None:  # fmt: skip
+        out, err = stdout or steady(sys.stdout), stderr or steady(sys.stderr)
+        super().__init__(out, err, no_color, force_color)
 
-    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+    def create_parser(self, prog_name: str, subcommand: str, **options: object) -> CommandParser:
         """Add the examples, and refuse shortened options: --app must not mean --apply."""
         epilog = "\n  manage.py ".join([EXAMPLES, *self.examples])
         return super().create_parser(
@@ -87,7 +91,7 @@ class EngineerCommand(BaseCommand):
         self.stderr.write(reason)
         sys.exit(1)
 
-    def execute(self, *args: Any, **options: Any) -> str | None:
+    def execute(self, *args: object, **options: object) -> str | None:
         """Report an interruption and known failures in one line.
 
         Raises `CommandError`, and any other exception unchanged.
@@ -110,6 +114,12 @@ class EngineerCommand(BaseCommand):
         return "Interrupted before anything was changed."
 
 
+class JsonOptions(TypedDict):
+    """The options of a command with --json."""
+
+    json: bool
+
+
 class JsonCommand(EngineerCommand):
     """A command with --json. Stdout then holds exactly one JSON document, however it ends.
 
@@ -122,9 +132,12 @@ class JsonCommand(EngineerCommand):
     keys: tuple[str, ...] = ()
     """The keys of the document apart from `version`, `command` and `error`."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.known: dict[str, Any] = {}
+    def __init__(
+        self, stdout: TextIO | None = None, stderr: TextIO | None = None,
+        no_color: bool = False, force_color: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(stdout, stderr, no_color, force_color)
+        self.known: dict[str, object] = {}
         """The values of `keys` that are known so far. The others are null in the document."""
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -137,7 +150,7 @@ class JsonCommand(EngineerCommand):
             self._write_document(reason)
         super().refuse_options(argv, reason)
 
-    def execute(self, *args: Any, **options: Any) -> str | None:
+    def execute(self, *args: object, **options: object) -> str | None:
         """With --json, write the document at the end, also after a failure."""
         if not options["json"]:
             return super().execute(*args, **options)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeGuard
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -46,12 +46,28 @@ def add_choice(parser: CommandParser, *, otherwise: str = "nothing given is ever
     )  # fmt: skip
 
 
-def choice_of(options: dict[str, Any]) -> Choice:
+class ChoiceOptions(TypedDict):
+    """The options that select users."""
+
+    id: list[str]
+    ids_from: Path | None
+    email: list[str]
+    group: list[str]
+    role: list[str]
+    drift: list[str]
+
+
+def _selects(options: Mapping[str, object]) -> TypeGuard[ChoiceOptions]:
+    """Return whether the command has the options that select users."""
+    return "ids_from" in options
+
+
+def choice_of(options: Mapping[str, object]) -> Choice:
     """Return the selection: everybody for a command without these options.
 
     Raises `BulkRefused`.
     """
-    if "ids_from" not in options:
+    if not _selects(options):
         return Choice()
     ids = list(options["id"])
     if file := options["ids_from"]:
@@ -88,7 +104,14 @@ def add_defaults(parser: CommandParser, whose: str) -> None:
     parser.add_argument("--group", help=f"name or id; {whose}; default: none")
 
 
-def defaults_of(options: dict[str, Any]) -> Defaults:
+class DefaultsOptions(TypedDict):
+    """The options for the role and the group of new users."""
+
+    role: str | None
+    group: str | None
+
+
+def defaults_of(options: DefaultsOptions) -> Defaults:
     """Return the role and the group of new users.
 
     Raises `BulkRefused` for a group that does not exist.
@@ -144,7 +167,7 @@ def positive_number(text: str) -> int:
     return number
 
 
-def refuse_together(options: dict[str, Any], one: str, others: Sequence[str]) -> None:
+def refuse_together(options: Mapping[str, object], one: str, others: Sequence[str]) -> None:
     """Refuse option `one` together with any of the others.
 
     Raises `BulkRefused`.
@@ -156,7 +179,7 @@ def refuse_together(options: dict[str, Any], one: str, others: Sequence[str]) ->
     raise BulkRefused(f"{_spelled(one)} cannot be combined with {named}. Nothing was changed.")
 
 
-def _is_given(value: Any) -> bool:
+def _is_given(value: object) -> bool:
     """Return whether a value is not the default of its option. A 0 is given."""
     return value is not None and value is not False and value not in ("", [])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TypedDict
 
 from users.models import BulkRun, RowStatus, RunStatus
 from users.sync.bulk.plan import Plan
@@ -11,7 +11,7 @@ from users.sync.bulk.spreadsheet.reading import FileRefused
 from users.sync.inbound.deliveries import Outcome, Received
 
 
-def plan_of(plan: Plan, *, would_stop: str = "") -> dict[str, Any]:
+def plan_of(plan: Plan, *, would_stop: str = "") -> dict[str, object]:
     """Describe a plan. `would_stop` names the limit that would stop --apply."""
     return {
         "command": plan.command,
@@ -22,13 +22,13 @@ def plan_of(plan: Plan, *, would_stop: str = "") -> dict[str, Any]:
     }
 
 
-def faults_of(refused: FileRefused) -> dict[str, Any]:
+def faults_of(refused: FileRefused) -> dict[str, object]:
     """Describe how a spreadsheet was read, with all its errors."""
     errors = [asdict(fault) for fault in refused.faults]
     return {"notes": list(refused.notes), "errors": errors}
 
 
-def event_of(received: Received) -> dict[str, Any]:
+def event_of(received: Received) -> dict[str, object]:
     """Describe the outcome of an event from Clerk."""
     return {
         "svix_id": received.svix_id,
@@ -44,7 +44,7 @@ def counts_of(run: BulkRun) -> dict[str, int]:
     return {state: count for state, count in counts.items() if count}
 
 
-def cut_off(run: BulkRun) -> dict[str, Any]:
+def cut_off(run: BulkRun) -> dict[str, object]:
     """Describe a run whose rows cannot be read any more, as the database does not answer."""
     return {
         "id": run.pk,
@@ -58,7 +58,31 @@ def cut_off(run: BulkRun) -> dict[str, Any]:
     }
 
 
-def result_of(run: BulkRun) -> dict[str, Any]:
+class NotDone(TypedDict):
+    """A row of a run that is not done."""
+
+    line: int | None
+    user: str
+    label: str
+    operation: str
+    state: str
+    reason: str
+
+
+class RunResult(TypedDict):
+    """The state of a run; `counts` holds the numbers of rows by the label of their status."""
+
+    id: int
+    command: str
+    state: str
+    message: str
+    started_at: str
+    finished_at: str | None
+    counts: dict[str, int]
+    not_done: list[NotDone]
+
+
+def result_of(run: BulkRun) -> RunResult:
     """Describe the state of a run. `message` names what stopped it."""
     not_done = run.rows.exclude(state=RowStatus.DONE)
     return {

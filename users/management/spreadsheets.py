@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from django.core.management.base import CommandParser
 
 from users.errors import BulkRefused
 from users.management import report
-from users.management.bulk import SHOWN, BulkCommand
+from users.management.bulk import SHOWN, BulkCommand, BulkOptions
 from users.models import BulkRun, OperationKind
 from users.sync.bulk import results
 from users.sync.bulk.results import Result
@@ -26,7 +26,17 @@ ABOUT_FILES = (
 )
 
 
-def refuse_result(options: dict[str, Any]) -> None:
+class FileOptions(BulkOptions):
+    """The options of a command whose plan comes from a spreadsheet."""
+
+    encoding: str
+    ignore_unknown_columns: bool
+
+
+FileOptionsT = TypeVar("FileOptionsT", bound=FileOptions)
+
+
+def refuse_result(options: BulkOptions) -> None:
     """Refuse a result file for a plan that does not come from a spreadsheet.
 
     Raises `BulkRefused`.
@@ -38,7 +48,7 @@ def refuse_result(options: dict[str, Any]) -> None:
         )
 
 
-def refuse_reading(options: dict[str, Any]) -> None:
+def refuse_reading(options: FileOptions) -> None:
     """Refuse options for reading a spreadsheet where there is none.
 
     Raises `BulkRefused`.
@@ -50,7 +60,7 @@ def refuse_reading(options: dict[str, Any]) -> None:
             )
 
 
-class SpreadsheetCommand(BulkCommand):
+class SpreadsheetCommand(BulkCommand[FileOptionsT]):
     """A bulk command whose plan comes from a file."""
 
     keys = (*BulkCommand.keys, "notes", "errors")
@@ -71,7 +81,7 @@ class SpreadsheetCommand(BulkCommand):
         parser.add_argument("--result", type=Path, help="a new file; default: FILE.result.RUN.csv")
         super().add_arguments(parser)
 
-    def read(self, options: dict[str, Any]) -> None:
+    def read(self, options: FileOptionsT) -> None:
         """Read the file, and report all its errors at once.
 
         Raises `FileRefused` and `BulkRefused`.
@@ -86,14 +96,14 @@ class SpreadsheetCommand(BulkCommand):
             self._tell(refused, options["result"] or results.path_for(file), options)
             raise
 
-    def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
+    def read_file(self, file: Path, how: Options, options: FileOptionsT) -> None:
         """Read the file.
 
         Raises `FileRefused` with all errors of the file, and `BulkRefused`.
         """
         raise NotImplementedError
 
-    def _tell(self, refused: FileRefused, file: Path, options: dict[str, Any]) -> None:
+    def _tell(self, refused: FileRefused, file: Path, options: FileOptionsT) -> None:
         """Report all errors: in the result file, and in the document or on the terminal."""
         wrong: dict[int, Result] = {}
         for fault in refused.faults:
@@ -111,7 +121,7 @@ class SpreadsheetCommand(BulkCommand):
             self.stderr.write(f"… and {more} more.")
         self.stderr.write(f"All of it stands in {file}.")
 
-    def begin(self, run: BulkRun, options: dict[str, Any]) -> None:
+    def begin(self, run: BulkRun, options: FileOptionsT) -> None:
         """Write the result file before the first change, to prove that it can be written.
 
         There is no result file for a plan that came from no file.
@@ -129,7 +139,7 @@ class SpreadsheetCommand(BulkCommand):
         run.options["result"] = str(file.resolve())
         run.save(update_fields=["options"])
 
-    def nothing_to_do(self, options: dict[str, Any]) -> None:
+    def nothing_to_do(self, options: FileOptionsT) -> None:
         """Write the result file of a plan without changes."""
         if options["file"]:
             results.write(options["result"] or results.path_for(options["file"]), self.lines)

@@ -1,6 +1,6 @@
 """The output of commands: progress of long work, and tables.
 
-A terminal shows a bar. Any other output gets a line every ten seconds.
+A terminal shows a bar. object other output gets a line every ten seconds.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
+from django.core.management.base import OutputWrapper
 from rich import progress
 from rich.console import Console
 from rich.table import Table
@@ -28,10 +29,10 @@ class Steady:
     The reader may go away (`| head`), the disk may be full, and the encoding may lack a character.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> None:
@@ -65,11 +66,11 @@ def steady(stream: TextIO) -> TextIO:
 
 
 @contextmanager
-def watching(what: str, stream: Any, *, quiet: bool = False) -> Iterator[Tell]:
+def watching(what: str, stream: OutputWrapper, *, quiet: bool = False) -> Iterator[Tell]:
     """Show the progress of `what` on `stream`."""
     if quiet:
         yield lambda done, total, note: None
-    elif getattr(stream, "isatty", lambda: False)():
+    elif stream.isatty():
         with _bar(stream) as bar:
             task = bar.add_task(what, total=None, note="")
 
@@ -81,7 +82,7 @@ def watching(what: str, stream: Any, *, quiet: bool = False) -> Iterator[Tell]:
         yield _Lines(what, stream)
 
 
-def _bar(stream: Any) -> progress.Progress:
+def _bar(stream: OutputWrapper) -> progress.Progress:
     return progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
@@ -90,7 +91,7 @@ def _bar(stream: Any) -> progress.Progress:
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[note]}"),
         # Django's wrapper ends every write with a newline, even one that only moves the cursor.
-        console=Console(file=getattr(stream, "_out", stream)),
+        console=Console(file=cast(TextIO, stream._out)),
     )
 
 
@@ -100,7 +101,7 @@ class _Rate(progress.ProgressColumn):
 
 
 class _Lines:
-    def __init__(self, what: str, stream: Any) -> None:
+    def __init__(self, what: str, stream: OutputWrapper) -> None:
         self._what = what
         self._stream = stream
         self._started = self._last = time.monotonic()
@@ -121,12 +122,12 @@ class _Lines:
         self._stream.flush()
 
 
-def print_table(stdout: Any, table: Table) -> None:
+def print_table(stdout: OutputWrapper, table: Table) -> None:
     """Print a table as wide as the terminal.
 
     Elsewhere it is wide enough that no value is broken.
     """
-    terminal = getattr(stdout, "isatty", lambda: False)()
+    terminal = stdout.isatty()
     console = Console(
         file=steady(sys.stdout),  # rich flushes this file even while the output is captured
         width=None if terminal else 200,

@@ -10,7 +10,6 @@ import json
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
@@ -92,8 +91,9 @@ class Records:
             counts = self.counts()
             ids = list(self.attempts.values_list("pk", flat=True))
             with connection.cursor() as cursor:
-                parameters: dict[str, Any] = {"erased": ERASED, "kept": KEPT_DETAILS, "ids": ids}
-                cursor.execute(_ERASE_ATTEMPTS, parameters)
+                cursor.execute(
+                    _ERASE_ATTEMPTS, {"erased": ERASED, "kept": KEPT_DETAILS, "ids": ids}
+                )
             self.rows.update(label=ERASED, changes={}, reason="")
             self.deliveries.delete()
             self.log.update(object_repr=ERASED, change_message="")

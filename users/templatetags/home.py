@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django import template
+from django.template import Context
 
 from users.admin.home import boxes
 
@@ -12,6 +11,6 @@ register = template.Library()
 
 
 @register.simple_tag(takes_context=True)
-def home_boxes(context: dict[str, Any]) -> dict[str, Any]:
+def home_boxes(context: Context) -> dict[str, object]:
     """Return what the home page shows to this person."""
     return boxes(context["request"], context["app_list"])

@@ -6,19 +6,28 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Unpack
 
 import psycopg
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
-from users.management.command import JsonCommand
+from users.management.command import JsonCommand, JsonOptions
 from users.sync.adoption import run
 from users.sync.adoption.run import State
 
 OWNER_URL = "CASCADE_OWNER_URL"
 LOCK_TIMEOUT = 2.0
 """Seconds. Other clients of the table wait as long, and no longer."""
+
+
+class AdoptOptions(JsonOptions):
+    """The options of the command."""
+
+    apply: bool
+    owner_url: str
+    clear_passwords: bool
+    lock_timeout: float
 
 
 class Command(JsonCommand):
@@ -55,7 +64,7 @@ class Command(JsonCommand):
         )  # fmt: skip
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Unpack[AdoptOptions]) -> None:
         """Report or apply. It exits with code 2 if something is found, or left to do."""
         if not settings.CASCADE_SCHEMA:
             raise CommandError(
@@ -84,11 +93,11 @@ class Command(JsonCommand):
         if left or (state.findings and not options["apply"]):
             sys.exit(2)
 
-    def _look(self, url: str, options: dict[str, Any]) -> State:
+    def _look(self, url: str, options: AdoptOptions) -> State:
         with run.owner_of(url) as owner:
             return run.look(owner, clear_passwords=options["clear_passwords"])
 
-    def _apply(self, url: str, options: dict[str, Any]) -> State:
+    def _apply(self, url: str, options: AdoptOptions) -> State:
         def tell(line: str) -> None:
             self.begun = "What was done stays. Run the same again: it goes on."
             if not options["json"]:
@@ -102,7 +111,7 @@ class Command(JsonCommand):
         )
 
 
-def _document(state: State, *, applied: bool) -> dict[str, Any]:
+def _document(state: State, *, applied: bool) -> dict[str, object]:
     return {
         "rows": [asdict(finding) for finding in state.findings],
         "obstacles": state.obstacles,

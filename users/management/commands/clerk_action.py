@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandParser
 
@@ -12,6 +12,7 @@ from users.management.bulk import BulkCommand
 from users.management.options import FROM_FILE, add_choice, choice_of, refuse_together, whole_number
 from users.management.spreadsheets import (
     ABOUT_FILES,
+    FileOptions,
     SpreadsheetCommand,
     refuse_reading,
     refuse_result,
@@ -25,7 +26,14 @@ from users.sync.bulk.spreadsheet.reading import Options
 CHOOSERS = ("id", "ids_from", "email", "group", "role", "drift")
 
 
-class Command(SpreadsheetCommand):
+class ActionOptions(FileOptions):
+    """The options of the plan."""
+
+    action: str | None
+    all: bool
+
+
+class Command(SpreadsheetCommand[ActionOptions]):
     """Act on the users of a spreadsheet, or on selected users."""
 
     name = actions.COMMAND
@@ -60,26 +68,28 @@ class Command(SpreadsheetCommand):
         )  # fmt: skip
         super().add_arguments(parser)
 
-    def read(self, options: dict[str, Any]) -> None:
+    def read(self, options: ActionOptions) -> None:
         """Require an action, and a file, a selection or --all.
 
         Raises `BulkRefused`.
         """
         if options["action"] is None:
             raise BulkRefused(f"Say what to do: {', '.join(actions.ACTIONS)}.")
+        self._action = options["action"]
         refuse_together(options, "all", ["file", *CHOOSERS])
         if options["file"]:
             super().read(options)
             return
         refuse_result(options)
         refuse_reading(options)
-        if not options["all"] and not any(options[chooser] for chooser in CHOOSERS):
+        given: Mapping[str, object] = options
+        if not options["all"] and not any(given[chooser] for chooser in CHOOSERS):
             raise BulkRefused(
                 "Name the users: a spreadsheet, --id, --ids-from, --email, --group, --role or "
                 "--drift. --all means every user. Nothing was planned."
             )
 
-    def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
+    def read_file(self, file: Path, how: Options, options: ActionOptions) -> None:
         """Read the file of people.
 
         Raises `FileRefused`.
@@ -87,7 +97,7 @@ class Command(SpreadsheetCommand):
         self._people = people.read(file, options=how)
         self.lines = self._people.results
 
-    def plan(self, options: dict[str, Any]) -> Plan:
+    def plan(self, options: ActionOptions) -> Plan:
         """Plan the action for the selected users who are also in the file, if there is one."""
         chosen = choice_of(options).users()
-        return actions.plan_action(options["action"], chosen, self._people)
+        return actions.plan_action(self._action, chosen, self._people)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Unpack
 
 from django.conf import settings
 from django.core.management.base import CommandParser
 from rich.table import Table
 
 from users.clerk import Deadline, clerk
-from users.management.command import JsonCommand
+from users.management.command import JsonCommand, JsonOptions
 from users.management.terminal import print_table
 from users.sync.diagnostics import Finding, Level, check
 from users.sync.mirror import instance
+
+
+class CheckOptions(JsonOptions):
+    """The options of the command."""
+
+    accept_instance: str | None
 
 
 class Command(JsonCommand):
@@ -39,7 +45,7 @@ class Command(JsonCommand):
         )  # fmt: skip
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Unpack[CheckOptions]) -> None:
         """Accept the instance if asked to, then report all findings.
 
         It exits with code 1 if anything is broken.

@@ -6,7 +6,7 @@ import csv
 import io
 import sys
 from collections import Counter
-from typing import Any
+from typing import Unpack
 
 from django.core.management.base import CommandParser
 from django.utils import timezone
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from users.errors import BulkRefused
 from users.management.bulk import refresh
-from users.management.command import JsonCommand
+from users.management.command import JsonCommand, JsonOptions
 from users.management.options import call_rate, refuse_together
 from users.management.terminal import print_table
 from users.models import BulkRun
@@ -25,6 +25,17 @@ from users.sync.display import visible
 from users.sync.messages import age
 from users.sync.mirror import scan
 from users.sync.mirror.report import Difference, Kind, find
+
+
+class DiffOptions(JsonOptions):
+    """The options of the command."""
+
+    refresh: bool
+    kind: list[str] | None
+    format: str | None
+    quiet: bool
+    rate: float | None
+    accept_missing: bool
 
 
 class Command(JsonCommand):
@@ -54,7 +65,7 @@ class Command(JsonCommand):
                             help="accept that very many accounts are gone from Clerk")  # fmt: skip
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Unpack[DiffOptions]) -> None:
         """Scan Clerk if asked to, then list the differences.
 
         It exits with code 2 if there are any.
@@ -74,7 +85,7 @@ class Command(JsonCommand):
         if found:
             sys.exit(2)
 
-    def _tell(self, found: list[Difference], look: BulkRun | None, options: dict[str, Any]) -> None:
+    def _tell(self, found: list[Difference], look: BulkRun | None, options: DiffOptions) -> None:
         if options["json"]:
             self.known = _document(found, look)
         elif not found and options["quiet"]:
@@ -119,7 +130,7 @@ class Command(JsonCommand):
         self.stdout.write(text.getvalue())
 
 
-def _document(found: list[Difference], look: BulkRun | None) -> dict[str, Any]:
+def _document(found: list[Difference], look: BulkRun | None) -> dict[str, object]:
     return {
         "looked_at": look.started_at.isoformat() if look else None,
         "summary": _summary(found),
@@ -127,7 +138,7 @@ def _document(found: list[Difference], look: BulkRun | None) -> dict[str, Any]:
     }
 
 
-def _rate_of(options: dict[str, Any]) -> float:
+def _rate_of(options: DiffOptions) -> float:
     """Return the number of calls to Clerk a second.
 
     Raises `BulkRefused` for a wrong rate, and for options that need --refresh.

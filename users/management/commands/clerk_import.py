@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.management.base import CommandParser
 
 from users.clerk import clerk
 from users.errors import BulkRefused
-from users.management.bulk import BulkCommand
-from users.management.options import add_defaults, call_rate, defaults_of
+from users.management.bulk import BulkCommand, BulkOptions
+from users.management.options import DefaultsOptions, add_defaults, call_rate, defaults_of
 from users.slots import shared_pace
 from users.sync.bulk.accounts import INCLUDED, AccountChoice, plan_import
 from users.sync.bulk.plan import Plan
 
 
-class Command(BulkCommand):
+class ImportOptions(BulkOptions, DefaultsOptions):
+    """The options of the plan."""
+
+    email: list[str]
+    domain: list[str]
+    metadata: list[str]
+    all: bool
+    include: list[str]
+    keep_ids: bool
+
+
+class Command(BulkCommand[ImportOptions]):
     """Create a row for each selected account of Clerk. Nothing is sent to Clerk."""
 
     name = "clerk_import"
@@ -51,7 +60,7 @@ class Command(BulkCommand):
         )  # fmt: skip
         super().add_arguments(parser)
 
-    def plan(self, options: dict[str, Any]) -> Plan:
+    def plan(self, options: ImportOptions) -> Plan:
         """Plan one new user for each selected account.
 
         Raises `BulkRefused`.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.management.base import CommandParser
 
-from users.management.bulk import BulkCommand
+from users.management.bulk import BulkCommand, BulkOptions
 from users.management.options import add_choice, choice_of
 from users.sync.bulk.choosing import plan_link
 from users.sync.bulk.plan import Plan
 
 
-class Command(BulkCommand):
+class Command(BulkCommand[BulkOptions]):
     """Link the selected users that have no account."""
 
     name = "clerk_link"
@@ -28,6 +26,6 @@ class Command(BulkCommand):
         add_choice(parser)
         super().add_arguments(parser)
 
-    def plan(self, options: dict[str, Any]) -> Plan:
+    def plan(self, options: BulkOptions) -> Plan:
         """Plan a link for each selected user whose account is certain."""
         return plan_link(choice_of(options).users())

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.management.base import CommandParser
 
-from users.management.bulk import BulkCommand
+from users.management.bulk import BulkCommand, BulkOptions
 from users.management.options import add_choice, choice_of
 from users.sync.bulk.choosing import FIELDS, plan_pull
 from users.sync.bulk.plan import Plan
 
 
-class Command(BulkCommand):
+class PullOptions(BulkOptions):
+    """The options of the plan."""
+
+    field: list[str] | None
+
+
+class Command(BulkCommand[PullOptions]):
     """Copy names and emails from Clerk where the two sides differ."""
 
     name = "clerk_pull"
@@ -30,6 +34,6 @@ class Command(BulkCommand):
         )
         super().add_arguments(parser)
 
-    def plan(self, options: dict[str, Any]) -> Plan:
+    def plan(self, options: PullOptions) -> Plan:
         """Plan to copy both fields, or the named ones."""
         return plan_pull(choice_of(options).users(), options["field"] or FIELDS)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.management.base import CommandParser
 
-from users.management.bulk import BulkCommand
+from users.management.bulk import BulkCommand, BulkOptions
 from users.management.options import add_choice, choice_of
 from users.sync.bulk.choosing import FIELDS, plan_push
 from users.sync.bulk.plan import Plan
 
 
-class Command(BulkCommand):
+class PushOptions(BulkOptions):
+    """The options of the plan."""
+
+    field: list[str] | None
+
+
+class Command(BulkCommand[PushOptions]):
     """Copy names or emails to Clerk where the two sides differ."""
 
     name = "clerk_push"
@@ -32,6 +36,6 @@ class Command(BulkCommand):
         )
         super().add_arguments(parser)
 
-    def plan(self, options: dict[str, Any]) -> Plan:
+    def plan(self, options: PushOptions) -> Plan:
         """Plan to copy names, or the named fields."""
         return plan_push(choice_of(options).users(), options["field"] or ["name"])

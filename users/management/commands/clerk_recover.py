@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Unpack
 
 from django.core.management.base import CommandParser
 
-from users.management.command import JsonCommand
+from users.management.command import JsonCommand, JsonOptions
 from users.management.report import event_of
 from users.sync import maintenance
 from users.sync.display import visible
 from users.sync.inbound.deliveries import Received
 from users.sync.outbound.recovery import RecoveryResult
+
+
+class RecoverOptions(JsonOptions):
+    """The options of the command."""
+
+    quiet: bool
 
 
 class Command(JsonCommand):
@@ -37,7 +43,7 @@ class Command(JsonCommand):
         )
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Unpack[RecoverOptions]) -> None:
         """Run maintenance and report it. It exits with code 2 if a change stays pending."""
         self.begun = "What it did is kept. Run it again to do the rest."
         report = maintenance.run()
@@ -71,7 +77,7 @@ def _event_line(event: Received) -> str:
     return f"Event {event.svix_id}: {event.error or 'done'}"
 
 
-def _document(report: maintenance.Report) -> dict[str, Any]:
+def _document(report: maintenance.Report) -> dict[str, object]:
     return {
         "left": report.left,
         "attempts": [

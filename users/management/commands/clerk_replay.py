@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Unpack
 
 from django.core.management.base import CommandError, CommandParser
 
-from users.management.command import JsonCommand
+from users.management.command import JsonCommand, JsonOptions
 from users.management.report import event_of
 from users.models import WebhookDelivery
 from users.sync.display import visible
 from users.sync.inbound import deliveries
 from users.sync.inbound.deliveries import Outcome, Received
+
+
+class ReplayOptions(JsonOptions):
+    """The options of the command."""
+
+    svix_id: list[str]
 
 
 class Command(JsonCommand):
@@ -33,7 +39,7 @@ class Command(JsonCommand):
         parser.add_argument("svix_id", nargs="*", help="ids of deliveries; default: all that wait")
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Unpack[ReplayOptions]) -> None:
         """Apply the events and report each. It exits with code 2 if one was not applied."""
         named = options["svix_id"] or None
         self.begun = "What it did is kept. Run it again to do the rest."

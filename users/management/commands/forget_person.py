@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.management.base import CommandParser
 
 from users.management.command import EngineerCommand
@@ -26,13 +24,13 @@ class Command(EngineerCommand):
         parser.add_argument("who", help="an email, the id of a builder user or a Clerk id")
         parser.add_argument("--apply", action="store_true", help="erase, instead of counting")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, who: str, apply: bool, **options: object) -> None:
         """Find the person, and count or erase."""
-        records = retention.records_of(retention.person_named(options["who"]))
-        counts = records.erase() if options["apply"] else records.counts()
+        records = retention.records_of(retention.person_named(who))
+        counts = records.erase() if apply else records.counts()
         for kind, count in counts.items():
             self.stdout.write(f"{count} {kind}")
-        if options["apply"]:
+        if apply:
             self.stdout.write("Their names and addresses are erased.")
         else:
             self.stdout.write("Nothing was changed. Use --apply to erase names and addresses.")

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandParser
 
 from users.errors import BulkRefused
 from users.management.bulk import BulkCommand
-from users.management.options import FROM_FILE, add_defaults, defaults_of
-from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand
+from users.management.options import FROM_FILE, DefaultsOptions, add_defaults, defaults_of
+from users.management.spreadsheets import ABOUT_FILES, FileOptions, SpreadsheetCommand
 from users.sync.bulk.creating import WAYS
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet import newcomers
 from users.sync.bulk.spreadsheet.reading import Options
 
 
-class Command(SpreadsheetCommand):
+class NewcomersOptions(FileOptions, DefaultsOptions):
+    """The options of the plan."""
+
+    sign_in: str | None
+
+
+class Command(SpreadsheetCommand[NewcomersOptions]):
     """Create a user for each new person in a spreadsheet."""
 
     name = "import_users"
@@ -43,16 +48,17 @@ class Command(SpreadsheetCommand):
         add_defaults(parser, "of people whose line names none")
         super().add_arguments(parser)
 
-    def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
+    def read_file(self, file: Path, how: Options, options: NewcomersOptions) -> None:
         """Read the new people, with the defaults for their empty cells.
 
         Raises `FileRefused`, and `BulkRefused` without --sign-in.
         """
         if options["sign_in"] is None:
             raise BulkRefused("Say how they sign in: --sign-in invite, create or none.")
+        self._sign_in = options["sign_in"]
         self._newcomers = newcomers.read(file, options=how, defaults=defaults_of(options))
 
-    def plan(self, options: dict[str, Any]) -> Plan:
+    def plan(self, options: NewcomersOptions) -> Plan:
         """Plan one new user for each person who is not here yet."""
-        plan, self.lines = self._newcomers.plan(sign_in=options["sign_in"])
+        plan, self.lines = self._newcomers.plan(sign_in=self._sign_in)
         return plan

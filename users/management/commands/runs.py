@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from django.core.management.base import CommandParser
 from rich.table import Table
 
 from users.errors import BulkRefused
 from users.management import report
-from users.management.command import JsonCommand
+from users.management.command import JsonCommand, JsonOptions
 from users.management.options import whole_number
 from users.management.terminal import print_table
 from users.models import BulkRun
@@ -22,6 +22,14 @@ from users.sync.bulk.run import bring_up_to_date
 from users.sync.display import visible
 
 LISTED = 20
+
+
+class RunsOptions(JsonOptions):
+    """The options of the command."""
+
+    action: str
+    run: int | None
+    out: Path | None
 
 
 class Command(JsonCommand):
@@ -45,7 +53,7 @@ class Command(JsonCommand):
         )
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Unpack[RunsOptions]) -> None:
         """Update the runs from their attempts, then do the action."""
         _refuse_ignored(options)
         bring_up_to_date()
@@ -56,7 +64,7 @@ class Command(JsonCommand):
         else:
             self._export(_find(options["run"]), options["out"])
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list(self, options: RunsOptions) -> None:
         newest = list(BulkRun.objects.select_related("actor").order_by("-pk")[:LISTED])
         if options["json"]:
             self.known["runs"] = [report.result_of(run) for run in newest]
@@ -71,7 +79,7 @@ class Command(JsonCommand):
             )  # fmt: skip
         print_table(self.stdout, table)
 
-    def _show(self, run: BulkRun, options: dict[str, Any]) -> None:
+    def _show(self, run: BulkRun, options: RunsOptions) -> None:
         result = self.known["run"] = report.result_of(run)
         if options["json"]:
             return
@@ -95,7 +103,7 @@ class Command(JsonCommand):
             file.write(text.getvalue())
 
 
-def _refuse_ignored(options: dict[str, Any]) -> None:
+def _refuse_ignored(options: RunsOptions) -> None:
     """Refuse options that the action would ignore, and a file that exists.
 
     Raises `BulkRefused`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from django.core.management.base import CommandParser
 
@@ -25,13 +24,13 @@ class Command(EngineerCommand):
         """Add --apply."""
         parser.add_argument("--apply", action="store_true", help="change the groups")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, apply: bool, **options: object) -> None:
         """Report the differences. It exits with code 2 if any remains."""
         found = groups.differences()
-        if options["apply"]:
+        if apply:
             groups.apply()
-        self._report(found, applied=options["apply"])
-        if found and not options["apply"]:
+        self._report(found, applied=apply)
+        if found and not apply:
             sys.exit(2)
 
     def _report(self, found: list[groups.Difference], *, applied: bool) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandParser
 
 from users.management.bulk import BulkCommand
 from users.management.options import FROM_FILE, add_choice, choice_of
-from users.management.spreadsheets import ABOUT_FILES, SpreadsheetCommand
+from users.management.spreadsheets import ABOUT_FILES, FileOptions, SpreadsheetCommand
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet import updates
 from users.sync.bulk.spreadsheet.reading import Options
 
 
-class Command(SpreadsheetCommand):
+class UpdateOptions(FileOptions):
+    """The options of the plan."""
+
+    new_address: str
+
+
+class Command(SpreadsheetCommand[UpdateOptions]):
     """Change each user to what their line of a spreadsheet says."""
 
     name = "update_users"
@@ -40,13 +45,13 @@ class Command(SpreadsheetCommand):
         add_choice(parser)
         super().add_arguments(parser)
 
-    def read_file(self, file: Path, how: Options, options: dict[str, Any]) -> None:
+    def read_file(self, file: Path, how: Options, options: UpdateOptions) -> None:
         """Read the file, and plan the change of each line.
 
         Raises `FileRefused`.
         """
         self._read, self.lines = updates.read(file, options=how, new_address=options["new_address"])
 
-    def plan(self, options: dict[str, Any]) -> Plan:
+    def plan(self, options: UpdateOptions) -> Plan:
         """Return the plan of the file for the selected users."""
         return choice_of(options).only(self._read)

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import cast
+
+from django.contrib.auth.models import AnonymousUser, User
 
 from users.errors import NotAllowed
 from users.models import BuilderUser, OperationKind, Role, Source, Status
@@ -63,7 +65,7 @@ FREE_AT_THE_FRONT_END = frozenset(
 
 SYSTEM = frozenset({Source.COMMAND, Source.TASK, Source.WEBHOOK})
 NO_PERMISSION = "You don't have permission for this. Ask an administrator."
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 def may(
@@ -71,7 +73,7 @@ def may(
     kind: OperationKind,
     user: BuilderUser | None = None,
     *,
-    wanted: Mapping[str, Any] = NOTHING,
+    wanted: Mapping[str, object] = NOTHING,
     account: str = "",
 ) -> bool:
     """Tell whether a person may make a change of a user.
@@ -87,7 +89,7 @@ def missing(
     kind: OperationKind,
     user: BuilderUser | None = None,
     *,
-    wanted: Mapping[str, Any] = NOTHING,
+    wanted: Mapping[str, object] = NOTHING,
     account: str = "",
 ) -> list[str]:
     """List the codenames of the permissions that a person lacks for a change of a user.
@@ -96,13 +98,13 @@ def missing(
     """
     if actor is None:
         return []
-    holds: Any = actor
+    holds = cast("User | AnonymousUser", actor)
     needed = _needed(kind, user, wanted, account)
     return [codename for codename in needed if not holds.has_perm(f"users.{codename}")]
 
 
 def _needed(
-    kind: OperationKind, user: BuilderUser | None, wanted: Mapping[str, Any], account: str
+    kind: OperationKind, user: BuilderUser | None, wanted: Mapping[str, object], account: str
 ) -> list[str]:
     needed = list(NEEDED[kind])
     if account == "create":
@@ -115,7 +117,7 @@ def _needed(
 
 
 def _needs_manage_admins(
-    kind: OperationKind, user: BuilderUser | None, wanted: Mapping[str, Any]
+    kind: OperationKind, user: BuilderUser | None, wanted: Mapping[str, object]
 ) -> bool:
     if wanted.get("role") == Role.ADMIN or wanted.get("internal_role"):
         return True
@@ -223,7 +225,7 @@ def _not_allowed(lacking: list[str], fields: list[str]) -> NotAllowed:
 
 
 def _fields_at_fault(
-    kind: OperationKind, lacking: list[str], wanted: Mapping[str, Any]
+    kind: OperationKind, lacking: list[str], wanted: Mapping[str, object]
 ) -> list[str]:
     """List the fields of the form that the missing permissions concern."""
     if kind in (OperationKind.CREATE, OperationKind.CREATE_INVITED):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from django.apps import apps
 from django.conf import settings
@@ -84,13 +84,26 @@ class Catalog:
     """Migrations that are not recorded in our schema."""
 
 
+class Cursor(Protocol):
+    """What the cursors of psycopg and of Django have in common."""
+
+    def execute(self, query: str, values: Any = None, /) -> object:
+        """Run a statement."""
+
+    def fetchone(self) -> Any:
+        """Return the next row."""
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+
+
 def our_tables() -> list[str]:
     """List the tables that our migrations make, apart from the shared ones."""
     made = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
     return sorted((made | {"django_migrations"}) - set(SHARED_TABLES))
 
 
-def read(owner: Any, application: Any) -> Catalog:
+def read(owner: Cursor, application: Cursor) -> Catalog:
     """Read the catalogue through a cursor of the owner and one of the application."""
     schema = settings.CASCADE_SCHEMA
     application.execute(_APPLICATION)
@@ -202,16 +215,16 @@ FROM unnest(%(privileges)s::text[]) AS privilege
 """
 
 
-def _rows(cursor: Any, query: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+def _rows(cursor: Cursor, query: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
     cursor.execute(query, values)
     return list(cursor.fetchall())
 
 
-def _column(cursor: Any, query: str, values: Mapping[str, Any]) -> list[str]:
+def _column(cursor: Cursor, query: str, values: Mapping[str, object]) -> list[str]:
     return [value for (value,) in _rows(cursor, query, values)]
 
 
-def _tables(cursor: Any, role: str) -> dict[str, Table]:
+def _tables(cursor: Cursor, role: str) -> dict[str, Table]:
     columns: dict[str, dict[str, Column]] = {name: {} for name in SHARED_TABLES}
     cursor.execute(_COLUMNS, [list(SHARED_TABLES)])
     for table, name, *column in cursor.fetchall():
@@ -223,7 +236,7 @@ def _tables(cursor: Any, role: str) -> dict[str, Table]:
     }
 
 
-def _lacking(cursor: Any, schema: str, role: str, referring: Sequence[str]) -> list[str]:
+def _lacking(cursor: Cursor, schema: str, role: str, referring: Sequence[str]) -> list[str]:
     """Return a GRANT for each privilege that the role of the application lacks."""
     quoted_role = sql.Identifier(role).as_string()
     cursor.execute(_MAY, {"role": role, "schema": schema})
@@ -241,7 +254,7 @@ def _lacking(cursor: Any, schema: str, role: str, referring: Sequence[str]) -> l
     return grants
 
 
-def _unapplied(application: Any, schema: str) -> int:
+def _unapplied(application: Cursor, schema: str) -> int:
     """Count the migrations that are not recorded as applied in our schema."""
     known = set(MigrationLoader(None).disk_migrations)
     application.execute(_HAS_JOURNAL, {"schema": schema})

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from users.ids import USER_ID
 from users.models import InternalRole
+from users.sync.adoption.catalog import Cursor
 from users.validation import EMAIL_LENGTH, NAME_LENGTH
 
 EXAMPLES = 5
@@ -84,7 +84,7 @@ count(*) FILTER (WHERE {condition}),
 """
 
 
-def find(cursor: Any, *, has_password: bool) -> list[Finding]:
+def find(cursor: Cursor, *, has_password: bool) -> list[Finding]:
     """Count the rows of each kind, through a cursor that may read both tables."""
     kinds = [*KINDS, PASSWORDS] if has_password else [*KINDS]
     columns = ", ".join(

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
@@ -32,9 +31,9 @@ TRIES = 30
 PAUSE = 1.0
 """Seconds between two tries. Without a pause, other clients would queue behind the next one."""
 
-_QUIETLY: dict[str, Any] = {"interactive": False, "verbosity": 0, "skip_checks": True}
+_QUIETLY: dict[str, object] = {"interactive": False, "verbosity": 0, "skip_checks": True}
 
-Connection = psycopg.Connection[Any]
+Connection = psycopg.Connection[object]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from django.db.models.functions import Coalesce, NullIf
 from users.changes import Change, Changes
 from users.clerk import names
 from users.errors import BulkRefused
-from users.models import LINKED, BuilderGroup, BuilderUser, OperationKind, Role
+from users.models import LINKED, BuilderGroup, BuilderUser, BulkRow, OperationKind, Role
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.inbound import reconcile
 from users.sync.inbound.facts import unfit_name
@@ -84,7 +84,9 @@ class Choice:
             raise BulkRefused(f"Not found: {shown}{more}. Nothing was planned.")
         return chosen
 
-    def among(self, user_ids: Collection[uuid.UUID] | QuerySet[Any, Any]) -> frozenset[uuid.UUID]:
+    def among(
+        self, user_ids: Collection[uuid.UUID] | QuerySet[BulkRow, uuid.UUID]
+    ) -> frozenset[uuid.UUID]:
         """Return the ids of those of the users that are selected. Raises `BulkRefused`."""
         return frozenset(self.users().filter(pk__in=user_ids).values_list("pk", flat=True))
 

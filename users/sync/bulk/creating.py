@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from users.changes import Change, Changes
 from users.clerk import Clerk
-from users.models import BuilderGroup, BuilderUser, BulkRow, OperationKind, Role, Source
+from users.models import BuilderGroup, BuilderUser, BulkRow, BulkRun, OperationKind, Role, Source
 from users.sync import messages
+from users.sync.actors import Actor
 from users.sync.bulk.plan import SIGN_IN, Planned, counted
 from users.sync.operations import CreateFromClerk
 from users.sync.outbound import pending
@@ -74,7 +75,7 @@ def new_user(row: BulkRow) -> BuilderUser | None:
     """Return the user that a row creates, not stored yet; None for a row of another kind."""
     if row.operation not in KINDS:
         return None
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         field: after for field, (_, after) in row.changes.items() if field != SIGN_IN
     }
     values["builder_group_id"] = values.pop("builder_group", None)
@@ -84,6 +85,14 @@ def new_user(row: BulkRow) -> BuilderUser | None:
 def asks_clerk(row: BulkRow) -> bool:
     """Return whether creating the user makes requests to Clerk."""
     return bool(row.changes.get(SIGN_IN, [None, "none"])[1] != "none")
+
+
+class _Origin(TypedDict):
+    """Who creates the user, and in which run."""
+
+    actor: Actor
+    source: Source
+    run: BulkRun
 
 
 def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
@@ -97,7 +106,7 @@ def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tup
     earlier = pending.create_of(user.email)
     if earlier is not None and earlier.user_id != user.pk:
         raise messages.must_wait(earlier)
-    origin: dict[str, Any] = {"actor": row.run.actor, "source": Source.COMMAND, "run": row.run}
+    origin: _Origin = {"actor": row.run.actor, "source": Source.COMMAND, "run": row.run}
     if user.linked:
         return dual_write(CreateFromClerk.of_account(user), user, **origin).warnings
     if row.operation == OperationKind.CREATE_INVITED:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from django.utils import timezone
 
@@ -47,7 +46,7 @@ class Planned:
         return uuid.UUID(self.user_id)
 
 
-ORDERS: Mapping[str, Callable[[Planned], Any]] = {
+ORDERS: Mapping[str, Callable[[Planned], tuple[str, str] | int]] = {
     "kind": lambda row: (row.operation, row.label.casefold()),
     "line": lambda row: row.line or 0,
     "user": lambda row: (row.label.casefold(), row.user_id),
@@ -101,7 +100,7 @@ class Plan:
     rows: tuple[Planned, ...]
     notes: tuple[str, ...] = ()
     undo_of: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     made_at: datetime = field(default_factory=timezone.now)
 
     def only(self, user_ids: Collection[uuid.UUID]) -> Plan:

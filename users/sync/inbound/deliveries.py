@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import cast
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import QuerySet
@@ -129,7 +129,7 @@ def _no_number(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 
-def _check_instance(payloads: Iterable[Any]) -> None:
+def _check_instance(payloads: Iterable[object]) -> None:
     """Raise `OtherInstance` unless all events name the remembered instance."""
     ours = _our_instance()
     for payload in payloads:
@@ -157,12 +157,12 @@ class _Delivery:
 
     svix_id: str
     type: str
-    payload: Any
+    payload: object
     effect: events.Effect
     stored: bool
 
 
-def _apply(svix_id: str, payload: Any, *, stored: bool) -> Received:
+def _apply(svix_id: str, payload: object, *, stored: bool) -> Received:
     try:
         return _applied(svix_id, payload, stored=stored)
     except OtherInstance as reason:
@@ -170,10 +170,14 @@ def _apply(svix_id: str, payload: Any, *, stored: bool) -> Received:
         raise
 
 
-def _applied(svix_id: str, payload: Any, *, stored: bool) -> Received:
+def _applied(svix_id: str, payload: object, *, stored: bool) -> Received:
     try:
         event = _type_of(payload)
-        effect = events.EFFECTS[event](payload) if event in events.EFFECTS else None
+        effect = (
+            events.EFFECTS[event](cast("events.Payload", payload))
+            if event in events.EFFECTS
+            else None
+        )
     except Unusable as reason:
         if not stored:
             _check_instance([payload])
@@ -217,7 +221,7 @@ arriving = GroupCommit(_process, alone=_is_of_one_delivery)
 """The deliveries that arrive at this process."""
 
 
-def _type_of(payload: Any) -> str:
+def _type_of(payload: object) -> str:
     """Return the type of an event. Raises `Unusable` for a payload without type or data."""
     if not isinstance(payload, dict) or not isinstance(payload.get("type"), str):
         raise Unusable("it is not an event: it has no type")
@@ -226,7 +230,7 @@ def _type_of(payload: Any) -> str:
     return str(payload["type"])
 
 
-def _keep_unusable(svix_id: str, payload: Any, reason: str) -> Received:
+def _keep_unusable(svix_id: str, payload: object, reason: str) -> Received:
     event = payload.get("type") if isinstance(payload, dict) else None
     known = event if isinstance(event, str) and event in events.EFFECTS else ""
     _keep(svix_id, known, "null" if payload is None else payload, reason, again=False)
@@ -266,7 +270,7 @@ def _record(types: Mapping[str, str]) -> set[str]:
         return {svix_id for svix_id, _ in cursor.fetchall()}
 
 
-def _keep(svix_id: str, event: str, payload: Any, error: str, *, again: bool) -> None:
+def _keep(svix_id: str, event: str, payload: object, error: str, *, again: bool) -> None:
     """Store a delivery that was not applied; `again` says whether it is tried again."""
     try:
         _store(svix_id, event, _storable(payload), error, again=again)
@@ -274,7 +278,7 @@ def _keep(svix_id: str, event: str, payload: Any, error: str, *, again: bool) ->
         _store(svix_id, event, "nested too deeply to be kept", error, again=again)
 
 
-def _store(svix_id: str, event: str, payload: Any, error: str, *, again: bool) -> None:
+def _store(svix_id: str, event: str, payload: object, error: str, *, again: bool) -> None:
     delivery, created = WebhookDelivery.objects.get_or_create(
         pk=svix_id,
         defaults={
@@ -292,7 +296,7 @@ def _store(svix_id: str, event: str, payload: Any, error: str, *, again: bool) -
         delivery.save(update_fields=["payload", "error", "processed_at", "attempts"])
 
 
-def _storable(payload: Any) -> Any:
+def _storable(payload: object) -> object:
     """Replace the values that JSON allows and PostgreSQL's `jsonb` does not.
 
     These are NUL, half a surrogate pair, and numbers that are infinite in Python.

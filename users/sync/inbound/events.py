@@ -88,7 +88,7 @@ The functions raise `Unusable`.
 """
 
 
-def _effect_of(data: Any, payload: Payload) -> Effect:
+def _effect_of(data: object, payload: Payload) -> Effect:
     try:
         account = ClerkUser.parse(data)
     except ValueError as error:

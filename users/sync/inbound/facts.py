@@ -187,7 +187,7 @@ def _unless_answered(gone_at: datetime | None, answered_at: datetime | None) -> 
     return None if gone_at and answered_at and answered_at > gone_at else gone_at
 
 
-def _columns_of(user: ClerkUser, updated_at: datetime) -> dict[str, Any]:
+def _columns_of(user: ClerkUser, updated_at: datetime) -> dict[str, object]:
     return {
         "email": user.email,
         "email_verified": user.email_verified,
@@ -205,7 +205,7 @@ def _columns_of(user: ClerkUser, updated_at: datetime) -> dict[str, Any]:
     }
 
 
-def _version(updated_at: datetime, observed_at: datetime, columns: Mapping[str, Any]) -> str:
+def _version(updated_at: datetime, observed_at: datetime, columns: Mapping[str, object]) -> str:
     """Return a text that orders states by their own time, then by the time of observation.
 
     Versions compare as the times do. The digest of the columns orders states that are equal in
@@ -219,7 +219,7 @@ def _number(moment: datetime) -> int:
     return max(0, (moment - _EPOCH) // _MICROSECOND)
 
 
-def _uuid(value: Any) -> uuid.UUID | None:
+def _uuid(value: object) -> uuid.UUID | None:
     try:
         return uuid.UUID(str(value)) if value else None
     except ValueError:

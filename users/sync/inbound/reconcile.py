@@ -9,7 +9,7 @@ import json
 import logging
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -294,7 +294,7 @@ class _Loader:
         return _Loaded(group, self.users, waiting, {record.pk: record for record in self.records})
 
     @property
-    def _keys(self) -> dict[str, Any]:
+    def _keys(self) -> dict[str, _Ids]:
         return {
             "rows": list(self.rows),
             "accounts": list(self.accounts),
@@ -346,9 +346,10 @@ class _Loader:
 
 
 _M = TypeVar("_M", bound=Model)
+_Ids = list[str] | list[uuid.UUID]
 
 
-def _models(model: type[_M], sql: str, parameters: Any) -> list[_M]:
+def _models(model: type[_M], sql: str, parameters: Mapping[str, _Ids] | Sequence[_Ids]) -> list[_M]:
     """Return what `raw` returns, which takes longer than the query: events come by the thousand."""
     stored = model._meta.concrete_fields
     documents = [field.column for field in stored if isinstance(field, JSONField)]
@@ -409,7 +410,7 @@ def _decided_link(stored: str | None) -> DecidedLink | None:
     return DecidedLink(**fields, linked_since=since and datetime.fromisoformat(since))
 
 
-def _stored(link: DecidedLink | None) -> dict[str, Any] | None:
+def _stored(link: DecidedLink | None) -> dict[str, object] | None:
     since = link and link.linked_since and link.linked_since.isoformat()
     return asdict(link) | {"linked_since": since} if link else None
 
@@ -564,7 +565,7 @@ class _Apply:
         )
 
 
-def _agreement(row: Row) -> dict[str, Any]:
+def _agreement(row: Row) -> dict[str, object]:
     """Return the columns of the row's agreement."""
     return {
         "user_id": row.id,
@@ -586,7 +587,7 @@ def _agreement(row: Row) -> dict[str, Any]:
 
 def _operations(
     user: BuilderUser, before: Row, row: Row
-) -> Iterator[tuple[Follow | Link | Unlink, dict[str, Any]]]:
+) -> Iterator[tuple[Follow | Link | Unlink, dict[str, object]]]:
     """Yield the operations to record for a row that changed, each with its reason."""
     followed = {
         column: Change(getattr(before, column), getattr(row, column))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from django.db import connection
 from django.db.models.functions import Now
@@ -241,7 +240,7 @@ def would_agree(facts: Mapping[str, Facts]) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def _told(facts: Mapping[str, Facts]) -> list[Any]:
+def _told(facts: Mapping[str, Facts]) -> list[str | list[str]]:
     states = [fact.snapshot.value or {} for fact in facts.values()]
     return [
         list(facts),

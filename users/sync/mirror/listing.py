@@ -92,16 +92,16 @@ def of_entry(condition: Q) -> Q:
     return Q(*children, _connector=condition.connector, _negated=condition.negated)
 
 
-def order_of_entries(field: Any) -> Any:
+def order_of_entries(field: Any) -> str | OrderBy:
     """Return an order of users as one of their entries."""
     if isinstance(field, str):
         return ("-" if field.startswith("-") else "") + _of_entry(field.removeprefix("-"))
-    order = field.copy()
+    order: OrderBy = field.copy()
     order.set_source_expressions([F(_of_entry(field.expression.name))])
     return order
 
 
-def sorted_afterwards(field: Any) -> OrderBy:
+def sorted_afterwards(field: str | OrderBy) -> OrderBy:
     """Return an order that no index gives, so that the rows are found first and then sorted.
 
     The planner may else walk the index of the order until it has met a page of rows that fit. That
@@ -110,7 +110,7 @@ def sorted_afterwards(field: Any) -> OrderBy:
     if isinstance(field, str):
         named = F(field.removeprefix("-"))
         field = named.desc() if field.startswith("-") else named.asc()
-    order: OrderBy = field.copy()
+    order = field.copy()
     order.set_source_expressions([Func(field.expression, template="(SELECT %(expressions)s)")])
     return order
 

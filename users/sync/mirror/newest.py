@@ -17,7 +17,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
@@ -175,7 +174,7 @@ def _is_missed(account: ClerkUser, known: ClerkAccount | None) -> bool:
     return known is None or _told(account) != _told(known)
 
 
-def _told(state: ClerkUser | ClerkAccount) -> tuple[Any, ...]:
+def _told(state: ClerkUser | ClerkAccount) -> tuple[object, ...]:
     """Return the values that an event reports.
 
     A lock is not one of them: it ends by itself, without an event.
@@ -206,7 +205,7 @@ def _record(check: EventCheck, found: Found, last_scan: BulkRun) -> None:
     # A difference that remains after a complete scan is not about events.
     lost = since is not None and not in_doubt and last_scan.started_at < since
     missing = found.missed > 0 or lost
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "next_at": found.at + (TOLD_WITHIN if in_doubt else EVERY),
         "checked_at": found.at,
         "problem": "",

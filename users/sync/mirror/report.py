@@ -9,14 +9,16 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django.db.models import (
     Case,
     DateTimeField,
     Exists,
     F,
+    Field,
     IntegerField,
+    Model,
     OuterRef,
     Q,
     QuerySet,
@@ -26,6 +28,7 @@ from django.db.models import (
     Value,
     When,
 )
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Coalesce
 
 from users.models import LINKED, BuilderUser, BulkRun, ClerkAccount, RunStatus, Status, SyncAttempt
@@ -48,6 +51,8 @@ class Kind(TextChoices):
     TWINS = "twins", "Duplicates: one email, several Clerk accounts"
     TWIN_ROWS = "twin_rows", "Duplicates: one email, several builder users"
 
+
+_R = TypeVar("_R")
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -94,13 +99,13 @@ def counts() -> dict[str, int]:
     return {kind.value: _QUERIES[kind]().order_by().count() for kind in Kind}
 
 
-def statement(kinds: Sequence[Kind] = ()) -> QuerySet[Any, Any]:
+def statement(kinds: Sequence[Kind] = ()) -> QuerySet[Model, tuple[Any, ...]]:
     """Build one statement for all differences, with a part for each kind."""
     parts = [_rows_of(kind) for kind in Kind if not kinds or kind in kinds]
     return _union(parts).order_by("rank", "label_")
 
 
-def user_ids(kinds: Sequence[Kind]) -> QuerySet[Any, Any]:
+def user_ids(kinds: Sequence[Kind]) -> QuerySet[Model, object]:
     """Select the ids of the users who have a difference of one of these kinds, as a subquery.
 
     The id is NULL for a difference that does not belong to a user.
@@ -108,13 +113,13 @@ def user_ids(kinds: Sequence[Kind]) -> QuerySet[Any, Any]:
     return _union([_QUERIES[kind]().order_by().values_list("user_id_") for kind in kinds])
 
 
-def matches(users: QuerySet[BuilderUser]) -> QuerySet[Any, tuple[str, uuid.UUID]]:
+def matches(users: QuerySet[BuilderUser]) -> QuerySet[Model, tuple[str, uuid.UUID]]:
     """Select the accounts of the kind MATCH, each with the one of these users that it matches."""
     found = _match().filter(fits__in=users.values("pk"))
     return found.order_by("pk").values_list("pk", "fits")
 
 
-def _union(parts: Sequence[QuerySet[Any, Any]]) -> QuerySet[Any, Any]:
+def _union(parts: Sequence[QuerySet[Model, _R]]) -> QuerySet[Model, _R]:
     first, *others = parts
     return first.union(*others, all=True)
 
@@ -159,7 +164,7 @@ UNVERIFIED = "Its email is not verified, so clerk_link leaves it: link it on the
 # --- Conditions of rows --------------------------------------------------------------------------
 
 
-def _last_look() -> Any:
+def _last_look() -> Coalesce:
     """Build the time at which the newest complete scan began; long ago if there is none."""
     looks = BulkRun.objects.filter(command="scan", state=RunStatus.FINISHED)
     newest = looks.order_by("-started_at").values("started_at")[:1]
@@ -189,13 +194,17 @@ The plans of push and pull use the same conditions, so that they always match `c
 _COLUMNS = ("rank", "user_id_", "label_", "clerk_id_", "ours", "theirs", "note_", "agreed")
 
 
-def _rows_of(kind: Kind) -> QuerySet[Any, Any]:
+def _rows_of(kind: Kind) -> QuerySet[Model, tuple[Any, ...]]:
     rank = Value(list(Kind).index(kind), output_field=IntegerField())
     return _QUERIES[kind]().annotate(rank=rank).values_list(*_COLUMNS)
 
 
 def _of_users(
-    users: QuerySet[BuilderUser], *, ours: Any = None, theirs: Any = None, field: str = ""
+    users: QuerySet[BuilderUser],
+    *,
+    ours: Combinable | None = None,
+    theirs: Combinable | None = None,
+    field: str = "",
 ) -> QuerySet[BuilderUser]:
     return users.annotate(
         user_id_=F("pk"),
@@ -211,10 +220,10 @@ def _of_users(
 def _of_accounts(
     accounts: QuerySet[ClerkAccount],
     *,
-    user: Any = None,
-    label: Any = None,
-    ours: Any = None,
-    note: Any = None,
+    user: Combinable | None = None,
+    label: Combinable | None = None,
+    ours: Combinable | None = None,
+    note: Combinable | None = None,
 ) -> QuerySet[ClerkAccount]:
     return accounts.annotate(
         user_id_=user or F("user_id"),
@@ -231,13 +240,17 @@ def _text(value: str) -> Value:
     return Value(value, output_field=TextField())
 
 
-def _none(output_field: Any) -> Cast:
+def _none(output_field: Field) -> Cast:
     """Build a typed NULL: the parts of a union must agree in their types."""
     return Cast(Value(None), output_field=output_field)
 
 
-def _where(kind: Kind, **columns: Any) -> Callable[[], QuerySet[BuilderUser]]:
-    return lambda: _of_users(BuilderUser.objects.filter(WHERE[kind]), **columns)
+def _where(
+    kind: Kind, *, ours: Combinable | None = None, theirs: Combinable | None = None, field: str = ""
+) -> Callable[[], QuerySet[BuilderUser]]:
+    return lambda: _of_users(
+        BuilderUser.objects.filter(WHERE[kind]), ours=ours, theirs=theirs, field=field
+    )
 
 
 def _unfinished() -> QuerySet[SyncAttempt]:
@@ -272,7 +285,7 @@ def _fitting(field: str) -> Coalesce:
     return Coalesce(Subquery(mailed.values(field)[:1]), Subquery(claimed.values(field)[:1]))
 
 
-def _match() -> QuerySet[Any, Any]:
+def _match() -> QuerySet[Any]:
     """Select the accounts that seem to belong to an unlinked row.
 
     Banned accounts are left out, as nothing links them.
@@ -309,7 +322,7 @@ def _twin_rows() -> QuerySet[BuilderUser]:
     return _of_users(comparison.rows_sharing_an_email(), ours=F("email"))
 
 
-_QUERIES: dict[Kind, Callable[[], QuerySet[Any, Any]]] = {
+_QUERIES: dict[Kind, Callable[[], QuerySet[Model]]] = {
     Kind.NAME: _where(Kind.NAME, ours=F("name"), theirs=status.clerk_name(), field="name"),
     Kind.EMAIL: _where(Kind.EMAIL, ours=F("email"), theirs=F("account__email"), field="email"),
     Kind.MISSING: _where(Kind.MISSING),

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from django.db import OperationalError, connection
 from django.db.models import QuerySet
@@ -129,7 +128,7 @@ def last_finished() -> BulkRun | None:
     return done.order_by("-finished_at").first()
 
 
-def _close(run: BulkRun, state: str, **fields: Any) -> None:
+def _close(run: BulkRun, state: str, **fields: object) -> None:
     BulkRun.objects.filter(pk=run.pk).update(state=state, finished_at=timezone.now(), **fields)
 
 

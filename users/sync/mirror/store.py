@@ -317,7 +317,7 @@ def _matters(before: Facts | None, after: Facts) -> bool:
     return before is None or _decisive(before) != _decisive(after)
 
 
-def _decisive(known: Facts) -> tuple[Any, ...]:
+def _decisive(known: Facts) -> tuple[object, ...]:
     columns = known.snapshot.value or {}
     return (
         known.name.value,
@@ -384,7 +384,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
     )
 
 
-def _loaded(value: Any) -> Any:
+def _loaded(value: object) -> Any:
     """Return parsed JSON: raw SQL returns text, a model returns parsed values."""
     return orjson.loads(value) if isinstance(value, str) else value
 
@@ -397,8 +397,8 @@ _NOTHING = dict.fromkeys(SNAPSHOT) | {
 """Columns of an account for which no state is known."""
 
 
-def _record(clerk_id: str, known: Facts) -> dict[str, Any]:
-    record: dict[str, Any] = {
+def _record(clerk_id: str, known: Facts) -> dict[str, object]:
+    record: dict[str, object] = {
         "clerk_id": clerk_id,
         **(known.snapshot.value or _NOTHING),
         "version": known.snapshot.version,

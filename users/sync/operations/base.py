@@ -80,7 +80,7 @@ class Operation(ABC):
     decided_at: datetime | None = None
     """When a person decided it, if that is recorded. Recovery may finish it much later."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         if "kind" in cls.__dict__:
             Operation.kinds[cls.kind] = cls
@@ -101,7 +101,7 @@ class Operation(ABC):
         self.details = details or {}
 
     @classmethod
-    def on(cls, user: BuilderUser, changes: Changes, **details: Any) -> Self:
+    def on(cls, user: BuilderUser, changes: Changes, **details: object) -> Self:
         """Build the change of a user, with the id, label and account that the user has now."""
         return cls(
             user_id=user.pk,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -25,6 +25,15 @@ from users.sync.operations.edits import Create
 EXPIRES_IN_DAYS = 30
 
 
+class WantedInvitation(TypedDict):
+    """The invitation that an attempt wants, as `details["invitation"]` stores it."""
+
+    reference: str
+    purpose: str
+    email: str
+    invited_by: int | None
+
+
 class _Inviting(Operation):
     """Base of the changes that send an invitation.
 
@@ -39,8 +48,8 @@ class _Inviting(Operation):
         return True
 
     @property
-    def _wanted(self) -> dict[str, Any]:
-        wanted: dict[str, Any] = self.details["invitation"]
+    def _wanted(self) -> WantedInvitation:
+        wanted: WantedInvitation = self.details["invitation"]
         return wanted
 
     @property
@@ -107,7 +116,9 @@ class _Inviting(Operation):
             )
 
 
-def wanted(email: str, purpose: str, *, invited_by: int | None, reference: str = "") -> Any:
+def wanted(
+    email: str, purpose: str, *, invited_by: int | None, reference: str = ""
+) -> WantedInvitation:
     """Return the content of `details["invitation"]`. `reference` is by default a random one."""
     return {
         "reference": reference or str(uuid.uuid4()),
@@ -124,7 +135,7 @@ class Invite(_Inviting):
     changes_row = False
 
     @classmethod
-    def of(cls, user: BuilderUser, invitation: Any) -> Invite:
+    def of(cls, user: BuilderUser, invitation: WantedInvitation) -> Invite:
         """Build the invitation of a user. `invitation` is made by `wanted`."""
         changes: Changes = {"invitation": Change(None, invitation["email"])}
         return cls.on(user, changes, invitation=invitation)
@@ -151,7 +162,7 @@ class CreateInvited(_Inviting, Create):
     kind = OperationKind.CREATE_INVITED
 
     @classmethod
-    def of_new(cls, user: BuilderUser, invitation: Any) -> CreateInvited:
+    def of_new(cls, user: BuilderUser, invitation: WantedInvitation) -> CreateInvited:
         """Build the change from a user who is not stored yet.
 
         `invitation` is made by `wanted`.
@@ -184,7 +195,7 @@ class Revoke(Operation):
         permission to delete the user.
         """
         changes: Changes = {"invitation": Change(invitation.email, None)}
-        details: dict[str, Any] = {
+        details: dict[str, object] = {
             "deletes_user": deletes_user,
             "reference": str(invitation.reference),
             "clerk_invitation_id": invitation.clerk_invitation_id,

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TypedDict
 
 from django.conf import settings
 from django.db import transaction
@@ -85,7 +85,7 @@ def dual_write(
     if first and repeats.is_repeated(first, operation):
         return repeats.outcome_of(first, deadline)
     unused = None if first else token  # a token belongs to one attempt only
-    origin = {"actor": actor, "source": source, "run": run, "token": unused}
+    origin: _Origin = {"actor": actor, "source": source, "run": run, "token": unused}
     write = _Write(operation, user, base, origin, gateway, deadline, fresh)
     try:
         return write.on_both_sides() if operation.asks_clerk else write.here()
@@ -107,6 +107,23 @@ def refuse(
     return failure
 
 
+class _Origin(TypedDict):
+    """Who wants a change, from where, and the one-time token of their page."""
+
+    actor: Actor
+    source: Source
+    run: BulkRun | None
+    token: uuid.UUID | None
+
+
+class _Ending(TypedDict):
+    """How a change failed, as its attempt stores it."""
+
+    error_code: str
+    message: str
+    trace_id: str
+
+
 @dataclass
 class _Write:
     """One change with all that its steps need. `attempt` is set once it is recorded."""
@@ -114,7 +131,7 @@ class _Write:
     operation: Operation
     user: BuilderUser
     base: Base
-    origin: dict[str, Any]
+    origin: _Origin
     gateway: Gateway
     deadline: Deadline
     fresh: timedelta
@@ -216,7 +233,7 @@ class _Write:
         )
 
     def _resolve_failed(self, attempt: SyncAttempt, failure: ChangeFailed) -> None:
-        details: dict[str, Any] = {
+        details: _Ending = {
             "error_code": failure.code,
             "message": failure.full_message,
             "trace_id": failure.trace_id,

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
@@ -44,7 +43,7 @@ FRESH = timedelta(seconds=5)
 
 Gateway = Callable[[], Clerk]
 """Returns the client; raises `ClerkNotConfigured`."""
-Base = dict[str, Any] | None
+Base = dict[str, object] | None
 """The shown values that the form was opened with."""
 Authorize = Callable[[BuilderUser], None]
 
@@ -82,8 +81,11 @@ class MovedInClerk(Conflict):
     change already.
     """
 
-    def __init__(self, account: ClerkUser | None, **details: Any) -> None:
-        super().__init__(**details)
+    def __init__(
+        self, account: ClerkUser | None, message: str, *,
+        conflicts: tuple[FieldConflict, ...], who: str, when: datetime | None,
+    ) -> None:  # fmt: skip
+        super().__init__(message, conflicts=conflicts, who=who, when=when)
         self.account = account
 
 

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.contrib.admin.models import ADDITION, DELETION, LogEntry
@@ -65,7 +64,7 @@ def record(
         return attempt
 
 
-def _attempt(operation: Operation, **values: Any) -> SyncAttempt:
+def _attempt(operation: Operation, **values: object) -> SyncAttempt:
     return SyncAttempt(
         user_id=operation.user_id,
         label=operation.label,
@@ -105,7 +104,7 @@ def record_sending_again(attempt: SyncAttempt, deadline: Deadline) -> bool:
     return recorded == 1
 
 
-def _late_after(deadline: Deadline) -> Any:
+def _late_after(deadline: Deadline) -> object:
     """Return the time after which nothing that is sent before `deadline` can arrive."""
     return Now() + timedelta(seconds=deadline.remaining() + settings.CLERK_SETTLE_SECONDS)
 
@@ -144,7 +143,7 @@ def resolve(
     """
     attempt.settled_at = timezone.now()
     attempt.unseen = unseen
-    ends: dict[str, Any] = {
+    ends: dict[str, object] = {
         "settled_at": attempt.settled_at,
         "unseen": unseen,
         "changes": attempt.changes,
@@ -175,7 +174,7 @@ def _update(
     error_code: str,
     message: str,
     trace_id: str,
-    **ends: Any,
+    **ends: object,
 ) -> bool:
     attempt.status = status
     attempt.error_code = error_code

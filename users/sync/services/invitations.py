@@ -51,7 +51,7 @@ from users.sync.actors import Actor
 from users.sync.inbound import reconcile
 from users.sync.mirror.comparison import same_email, taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
-from users.sync.operations.inviting import wanted
+from users.sync.operations.inviting import WantedInvitation, wanted
 from users.sync.outbound import constraints, holders, journal, locks, pending, repeats, revocation
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 
@@ -490,7 +490,7 @@ def _told_to_wait(failure: ChangeFailed) -> datetime:
     return _now() + timedelta(seconds=max(1.0, failure.retry_after))
 
 
-def _wait(user: BuilderUser, details: dict, until: datetime) -> Invitation:
+def _wait(user: BuilderUser, details: WantedInvitation, until: datetime) -> Invitation:
     """Store an invitation that is sent later, unless the same one waits already."""
     locks.prepare_transaction(wait=settings.CLERK_EDIT_DEADLINE)
     invitation, _ = Invitation.objects.get_or_create(

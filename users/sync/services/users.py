@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import TypedDict
 
 from django.conf import settings
 
@@ -17,7 +17,7 @@ from users.errors import (
     NothingToChange,
     NotKnown,
 )
-from users.models import BuilderUser, BulkRun, Invitation, Source
+from users.models import BuilderGroup, BuilderUser, BulkRun, Invitation, Source
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
@@ -34,7 +34,7 @@ def save_user(
     user: BuilderUser,
     *,
     actor: Actor,
-    changes: dict[str, Any],
+    changes: dict[str, object],
     version: str | None = None,
     source: Source = Source.ADMIN,
     token: uuid.UUID | None = None,
@@ -87,7 +87,7 @@ def save_user(
         return Saved(user)
 
 
-def _changes(base: dict[str, Any], wanted: dict[str, Any]) -> Changes:
+def _changes(base: dict[str, object], wanted: dict[str, object]) -> Changes:
     return {
         field: Change(base[field], after)
         for field, after in wanted.items()
@@ -107,7 +107,7 @@ def _email_guarded() -> EmailGuarded:
     )
 
 
-def _base(user: BuilderUser, version: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
+def _base(user: BuilderUser, version: str | None, wanted: dict[str, object]) -> dict[str, object]:
     """Return the values that the change starts from.
 
     Raises `Conflict` if the edit token cannot be read and a wanted value is not stored yet.
@@ -144,6 +144,15 @@ def create_user(
     )
 
 
+class _Origin(TypedDict):
+    """Who deletes a user, from where, and by which client."""
+
+    actor: Actor
+    source: Source
+    run: BulkRun | None
+    gateway: Gateway
+
+
 def delete_user(
     user: BuilderUser,
     *,
@@ -160,7 +169,7 @@ def delete_user(
     revoked.
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
-    origin: dict[str, Any] = {"actor": actor, "source": source, "run": run, "gateway": gateway}
+    origin: _Origin = {"actor": actor, "source": source, "run": run, "gateway": gateway}
     operation = Delete.of(user)
     permissions.authorize(operation, user, actor=actor, source=source)
     if pending.in_the_way(operation, pending.in_flight(user.pk)):
@@ -186,7 +195,7 @@ def delete_user(
 
 def _revoke_first(
     invitation: Invitation,
-    origin: dict[str, Any],
+    origin: _Origin,
     token: uuid.UUID | None,
     deadline: Deadline,
 ) -> bool:
@@ -214,8 +223,9 @@ def _revoke_first(
     return True
 
 
-def _stored(value: Any) -> Any:
+def _stored(value: object) -> object:
     """Return a wanted value in the form that JSON and the column hold: a group as its id."""
     if value is None or isinstance(value, str):
         return value
+    assert isinstance(value, BuilderGroup)
     return str(value.pk)

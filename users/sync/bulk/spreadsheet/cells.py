@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.db.models import TextChoices
 
 from users.clerk import names
 from users.models import InternalRole, Role
@@ -39,7 +39,7 @@ class Cells:
     def __init__(self) -> None:
         self._groups = Groups()
 
-    def value(self, field: str, cells: Mapping[str, str]) -> Any:
+    def value(self, field: str, cells: Mapping[str, str]) -> str | None:
         """Return the value for the cell of a field, which is not empty.
 
         Raises `ValidationError`.
@@ -131,7 +131,7 @@ def _refuse_formula(cell: str) -> None:
         )
 
 
-def _choice(choices: Any, cell: str) -> str:
+def _choice(choices: type[TextChoices], cell: str) -> str:
     """Return the choice with this value or label, ignoring case.
 
     Raises `ValidationError`.

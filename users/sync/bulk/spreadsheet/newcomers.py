@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import Q
@@ -130,8 +129,8 @@ class _Reader:
         for line in lines:
             faults: list[Fault] = []
             values = dict(self._values(header, line, faults))
-            if "email" in values:
-                self._emails.append((line.number, values["email"]))
+            if (email := values.get("email")) is not None:
+                self._emails.append((line.number, email))
             if faults:
                 self._newcomers.sheet.add(*faults)
                 continue
@@ -140,8 +139,10 @@ class _Reader:
             user = BuilderUser(pk=uuid.uuid4(), **values)
             self._newcomers.people.append(Newcomer(line.number, user, keys))
 
-    def _values(self, header: Header, line: Line, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
-        values: dict[str, Any] = {
+    def _values(
+        self, header: Header, line: Line, faults: list[Fault]
+    ) -> Iterator[tuple[str, str | None]]:
+        values: dict[str, str | None] = {
             "internal_role": None,
             "role": self._defaults.role,
             "builder_group": str(self._defaults.group.pk) if self._defaults.group else None,

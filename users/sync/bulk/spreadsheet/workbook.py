@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, time
-from typing import Any, BinaryIO
+from typing import BinaryIO, Protocol
 from xml.etree.ElementTree import ParseError
 from zipfile import BadZipFile, ZipFile
 from zlib import error as ZlibError
@@ -74,7 +74,15 @@ def _has_formulas(raw: BinaryIO) -> bool:
     return False
 
 
-def _rows(values: Any, formulas: Any) -> Iterator[Row]:
+class _Sheet(Protocol):
+    """What is used of a worksheet of openpyxl."""
+
+    def reset_dimensions(self) -> None: ...
+
+    def iter_rows(self, *, values_only: bool) -> Iterable[tuple[object, ...]]: ...
+
+
+def _rows(values: _Sheet, formulas: _Sheet | None) -> Iterator[Row]:
     line = 0
     try:
         for line, (shown, written) in enumerate(_both(values, formulas), start=1):
@@ -83,7 +91,9 @@ def _rows(values: Any, formulas: Any) -> Iterator[Row]:
         raise Unreadable(line + 1, "the workbook is broken from here on") from None
 
 
-def _both(values: Any, formulas: Any) -> Iterator[tuple[Any, Any]]:
+def _both(
+    values: _Sheet, formulas: _Sheet | None
+) -> Iterator[tuple[tuple[object, ...], tuple[object, ...]]]:
     """Yield the values of each row beside its formulas; without formulas, both are the values."""
     values.reset_dimensions()  # other programs write wrong ones, which would hide rows
     if formulas is None:
@@ -95,7 +105,7 @@ def _both(values: Any, formulas: Any) -> Iterator[tuple[Any, Any]]:
     )
 
 
-def _text(shown: Any, written: Any) -> str:
+def _text(shown: object, written: object) -> str:
     """Return what Excel shows in a cell, in a form that does not depend on the cell's format.
 
     If no result of a formula is stored, return the formula itself.
@@ -114,7 +124,7 @@ def _text(shown: Any, written: Any) -> str:
     return str(shown)
 
 
-def _formula(written: Any) -> str:
+def _formula(written: object) -> str:
     if written is None:
         return ""
     return str(getattr(written, "text", None) or written)  # an array formula holds its text

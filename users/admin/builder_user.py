@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.timezone import localtime
@@ -24,6 +24,7 @@ from users.admin import again, django_views
 from users.admin.account_pages import AccountPages
 from users.admin.actions import AccountActions
 from users.admin.base import CappedPaginator, say, send_export
+from users.admin.bulk_pages import BulkPages
 from users.admin.clerk_panel import account_of
 from users.admin.one_time import token_of
 from users.admin.pending_pages import PendingPages
@@ -61,7 +62,7 @@ class BuilderUserAdmin(UserAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     search_fields = ["name", "email", "=id", "=clerk_id"]
-    actions = ["delete_users"]
+    actions = ["change_many", "delete_users"]
 
     # --- The list --------------------------------------------------------------------------
 
@@ -140,6 +141,7 @@ class BuilderUserAdmin(UserAdmin):
         context = {
             **(extra_context or {}),
             "unconfirmed": unconfirmed,
+            "has_change_permission": self.has_change_permission(request),
             "media": self.media + group_select(self.admin_site).media,
         }
         return super().changelist_view(request, context)
@@ -211,6 +213,15 @@ class BuilderUserAdmin(UserAdmin):
         actions.pop("delete_selected", None)  # it deletes here and not in Clerk
         return actions
 
+    @admin.action(description="Change the selected people…", permissions=["change"])
+    def change_many(self, request: HttpRequest, queryset: QuerySet[BuilderUser]) -> HttpResponse:
+        """Ask what to do to the selected users, or to all that the filter finds."""
+        if request.POST.get("select_across") == "1":
+            page = reverse("admin:users_builderuser_bulk")
+            return HttpResponseRedirect(f"{page}?{request.GET.urlencode()}")
+        pages = BulkPages(UserPages(self))
+        return pages.choose(request, pages.selected(request.POST.getlist(ACTION_CHECKBOX_NAME)))
+
     @admin.action(description="Delete the selected users, in Clerk too", permissions=["delete"])
     def delete_users(
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
@@ -261,7 +272,7 @@ class BuilderUserAdmin(UserAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the pages beside the form."""
         pages = UserPages(self)
-        beside = (AccountActions(pages), PendingPages(pages), AccountPages(pages))
+        beside = (BulkPages(pages), AccountActions(pages), PendingPages(pages), AccountPages(pages))
         export = require_GET(self.admin_site.admin_view(self.export_view))
         return [
             path("export/", export, name="users_builderuser_export"),
@@ -275,7 +286,7 @@ def _tell_deleted(request: HttpRequest, name: str, *, in_clerk: bool) -> None:
     messages.success(request, f"{name}: deleted, {where}.")
 
 
-_LISTS = ("users_builderuser_changelist", "users_builderuser_export")
+_LISTS = ("users_builderuser_changelist", "users_builderuser_export", "users_builderuser_bulk")
 
 
 def _is_list(request: HttpRequest) -> bool:

@@ -71,7 +71,7 @@ def test_selected_people_get_a_role_after_the_plan_was_shown(client, sandbox, st
     assert {stored(user).role for user in users} == {"BUILDER"}
     press(client, address, "begin")
     work()
-    assert "Finished: 3 of 3 done." in re.sub(r"<[^>]+>", "", text_of(client.get(address)))
+    assert "Finished: 3 of 3 processed." in re.sub(r"<[^>]+>", "", text_of(client.get(address)))
     assert {stored(user).role for user in users} == {"HOMEOWNER"}
     assert stored(other).role == "BUILDER"
     attempts = SyncAttempt.objects.all()

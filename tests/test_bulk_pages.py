@@ -8,10 +8,11 @@ import re
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
+from playwright.sync_api import expect
 
 from tests.support.change_form import in_clerk, stored, text_of
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
-from tests.support.interruptions import at_step
+from tests.support.interruptions import at_step, in_thread
 from tests.support.personas import browser_of, client_who_may, staff_who_may
 from tests.support.user_list import LIST
 from tests.support.workers import heartbeat
@@ -340,3 +341,25 @@ def test_an_unknown_column_is_left_out_if_the_page_says_so(client, sandbox):
     text = "email,name,shoe\nb@example.com,Bob Jones,44\n"
     assert "“Leave out unknown columns” leaves it out" in text_of(upload(client, text))
     assert upload(client, text, ignore_unknown="on").status_code == 302
+
+
+# --- In the browser ------------------------------------------------------------------------------
+
+
+def test_people_are_selected_planned_and_followed_by_keyboard_and_eye(page, sandbox):
+    users = [linked(sandbox, name=f"Mary Smith{n}") for n in range(2)]
+    heartbeat()
+    page.goto(LIST)
+    for user in users:
+        page.get_by_label(f"Select this object for an action - {user}").check()
+    page.get_by_label("Action:").select_option("change_many")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("Ban", exact=True).check()
+    page.get_by_label("Ban", exact=True).press("Enter")
+    expect(page.get_by_text("2 to change, 0 to delete")).to_be_visible()
+    page.get_by_role("button", name="Ban: 2 changes").press("Enter")
+    expect(page.get_by_role("status").first).to_contain_text("Waiting for the worker")
+    in_thread(work)
+    expect(page.get_by_text("Finished: 2 of 2 processed.")).to_be_visible()  # without a reload
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    assert all(account["banned"] for account in sandbox.users())

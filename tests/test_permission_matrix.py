@@ -106,6 +106,7 @@ URLS: dict[str, tuple[Any, Any]] = {
         both(SEE, "users.view_bulkrun"), [{"users.change_builderuser", "users.view_bulkrun"}],
     ),
     "users_builderuser_bulk_result": (both(SEE, "users.view_bulkrun"), OTHER_METHOD),
+    "users_builderuser_quick": (OTHER_METHOD, CHANGE),
     "users_builderuser_push": same(CHANGE),
     "users_builderuser_pull": same(CHANGE),
     "users_builderuser_check": same(CHANGE),

@@ -195,6 +195,28 @@ def copy_an_email(page, sandbox, staff):
     page.goto(reverse("admin:users_builderuser_push", args=[user.pk, "email"]))
 
 
+def people(page, sandbox, staff):
+    user = person(sandbox)
+    BuilderUserFactory(name="No Account")
+    page.goto("/admin/users/builderuser/")
+    page.get_by_role("button", name=f"Edit the name of {user.name}").wait_for()
+
+
+def people_with_a_cell_open(page, sandbox, staff):
+    people(page, sandbox, staff)
+    page.get_by_role("button", name="Edit the group of Mary").click()
+    page.get_by_role("button", name="Edit the name of No").click()
+
+
+def people_with_a_cell_that_went_back(page, sandbox, staff):
+    sandbox.fault("PATCH /users/{user_id}", "status", status=503)
+    people(page, sandbox, staff)
+    page.get_by_role("button", name="Edit the name of Mary").click()
+    page.get_by_label("New name").fill("Mary Ann Jones")
+    page.get_by_label("New name").press("Enter")
+    page.get_by_role("alert").wait_for()
+
+
 def bulk(page, sandbox, staff):
     for name in ("Mary Smith", "Noor Patel"):
         linked(sandbox, name=name)
@@ -249,7 +271,7 @@ STATES = (
     form_that_does_not_match, form_of_a_banned_person, form_with_pending_changes, form_refused,
     form_that_clerk_did_not_answer, form_in_conflict, form_that_cannot_be_compared, add,
     add_refused, change_email, change_email_refused, set_password_refused, ban, delete,
-    copy_an_email, bulk, bulk_refused, bulk_plan, bulk_run, upload, upload_refused,
+    copy_an_email, people, people_with_a_cell_open, people_with_a_cell_that_went_back, bulk, bulk_refused, bulk_plan, bulk_run, upload, upload_refused,
     staff_user_refused,
 )  # fmt: skip
 

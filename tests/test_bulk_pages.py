@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import csv
 import re
+from datetime import timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
+from django.utils import timezone
 from playwright.sync_api import expect
 
 from tests.support.change_form import in_clerk, stored, text_of
+from tests.support.commands import run as command
+from tests.support.commands import start
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
 from tests.support.interruptions import at_step, in_thread
+from tests.support.killed_runs import ended
+from tests.support.patience import wait_until
 from tests.support.personas import browser_of, client_who_may, staff_who_may
 from tests.support.user_list import LIST
 from tests.support.workers import heartbeat
+from users import tasks
 from users.models import BuilderUser, BulkRun, SyncAttempt
-from users.sync.bulk import background
+from users.sync.bulk.lock import mark_killed_runs
 from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -265,15 +272,39 @@ def test_a_run_at_work_ends_between_two_rows(client, sandbox, do, state):
         assert BulkRun.objects.get().state == "finished"
 
 
-def test_a_run_whose_worker_was_killed_goes_on_with_the_next_one(client, sandbox):
-    users, _ = begun(client, sandbox)
-    BulkRun.objects.update(state="running")
+def test_a_run_whose_worker_is_killed_goes_on_with_the_next_one(client, sandbox, monkeypatch):
+    users, address = begun(client, sandbox, number=12)
+    monkeypatch.setenv("CLERK_SCAN_AT", "")
+    process = start(sandbox, "procrastinate", "worker", "--one-shot")
+    wait_until(lambda: ended() > 1 or process.poll() is not None, "the run does not begin")
+    process.kill()
+    process.wait()
     run = BulkRun.objects.get()
-    run.rows.filter(user=users[0]).update(state="done")
-    background.carry_out_queued()
-    run.refresh_from_db()
-    assert run.state == "finished"
-    assert [sandbox.user(user.clerk_id)["banned"] for user in users] == [False, True, True]
+    assert run.rows.filter(state="waiting").exists()
+    wait_until(mark_killed_runs, "the lock of the killed worker is not released")
+    assert "Its process was killed." in text_of(client.get(address))
+    tasks.carry_out_bulk_run(timestamp=0)
+    assert BulkRun.objects.get().state == "finished"
+    assert set(states(run)) == {user.pk for user in users}
+    assert all(account["banned"] for account in sandbox.users())
+    applied = SyncAttempt.objects.filter(status="applied").exclude(error_code="repeated")
+    assert applied.count() == len(users)
+
+
+def test_a_plan_that_nobody_started_is_no_run_for_the_command_line(client, sandbox):
+    plan(client, [linked(sandbox)], action="ban")
+    run = BulkRun.objects.get()
+    code, out = command("clerk_action", "--resume", str(run.pk))
+    assert (code, out) == (1, f"Run {run.pk} is planned, not started. Plan it again.")
+
+
+def test_a_plan_that_nobody_starts_is_forgotten(client, sandbox):
+    address = plan(client, [linked(sandbox)], action="ban")
+    BulkRun.objects.update(started_at=timezone.now() - timedelta(hours=25))
+    assert "older than 24 hours" in text_of(press(client, address, "begin"))
+    BulkRun.objects.update(started_at=timezone.now() - timedelta(days=3))
+    tasks.forget_unstarted_plans(timestamp=0)
+    assert not BulkRun.objects.exists()
 
 
 def test_the_page_says_that_no_worker_runs(client, sandbox):
@@ -296,6 +327,14 @@ def test_the_result_file_has_the_outcome_of_each_row(client, sandbox):
     assert {row["user_id"]: row["state"] for row in rows} == {
         str(users[0].pk): "done", str(users[1].pk): "failed",
     }  # fmt: skip
+
+
+def test_the_selected_people_are_exported_alone(client, sandbox):
+    users = [BuilderUserFactory() for _ in range(3)]
+    chosen = {"action": "export_selected", "_selected_action": [user.pk for user in users[:2]]}
+    text = client.post(LIST, chosen).getvalue().decode("utf-8-sig")
+    rows = csv.DictReader(text.splitlines())
+    assert {row["email"] for row in rows} == {user.email for user in users[:2]}
 
 
 # --- A spreadsheet -------------------------------------------------------------------------------

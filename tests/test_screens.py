@@ -271,7 +271,8 @@ STATES = (
     form_that_does_not_match, form_of_a_banned_person, form_with_pending_changes, form_refused,
     form_that_clerk_did_not_answer, form_in_conflict, form_that_cannot_be_compared, add,
     add_refused, change_email, change_email_refused, set_password_refused, ban, delete,
-    copy_an_email, people, people_with_a_cell_open, people_with_a_cell_that_went_back, bulk, bulk_refused, bulk_plan, bulk_run, upload, upload_refused,
+    copy_an_email, people, people_with_a_cell_open, people_with_a_cell_that_went_back, bulk,
+    bulk_refused, bulk_plan, bulk_run, upload, upload_refused,
     staff_user_refused,
 )  # fmt: skip
 

@@ -302,10 +302,15 @@ def send_export(
         chosen = model_admin.get_changelist_instance(request).queryset
     except IncorrectLookupParameters:
         return HttpResponseRedirect(reverse(page))
+    return send_csv(model_admin, lines(chosen))
+
+
+def send_csv(model_admin: SafeAdmin, lines: Iterator[str]) -> HttpResponseBase:
+    """Stream the lines of a CSV file that is named for its records and the day."""
     name = slugify(str(model_admin.opts.verbose_name_plural))
     file = f"{name}-{timezone.now():%Y-%m-%d}.csv"
     return StreamingHttpResponse(
-        lines(chosen),
+        lines,
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{file}"'},
     )

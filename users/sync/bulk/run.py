@@ -50,6 +50,7 @@ Later rounds try the rows again that still wait: somebody is saving the user, Cl
 requests, or Clerk has not confirmed the change yet.
 """
 LEASE_CHECKED_EVERY = 100
+NOT_RESUMED = (RunStatus.PLANNED, RunStatus.CANCELLED)
 ENDS: Mapping[str, RunStatus] = {
     RunRequest.PAUSE: RunStatus.PAUSED,
     RunRequest.CANCEL: RunStatus.CANCELLED,
@@ -164,8 +165,6 @@ def find(pk: int, *, command: str) -> BulkRun:
     run = BulkRun.objects.filter(pk=pk).first()
     if run is None:
         raise BulkRefused(f"There is no run {pk}.")
-    if run.state in (RunStatus.PLANNED, RunStatus.CANCELLED):
-        raise BulkRefused(f"Run {pk} is {run.get_state_display().lower()}. Make the plan again.")
     if run.command != command:
         if not run.rows.exists():
             raise BulkRefused(f"Run {pk} ({run.command}) changed nothing. See: manage.py runs")
@@ -192,7 +191,12 @@ def bring_up_to_date(run: BulkRun | None = None) -> None:
 
 
 def plan_rest(run: BulkRun, portion: Portion) -> Plan:
-    """Plan what is left to do of a run. Raises `BulkRefused` when nothing is left."""
+    """Plan what is left to do of a run.
+
+    Raises `BulkRefused` when nothing is left, and for a run that was cancelled or never started.
+    """
+    if run.state in NOT_RESUMED:
+        raise BulkRefused(f"Run {run.pk} is {run.get_state_display().lower()}. Plan it again.")
     left = portion.left_of(run).order_by("position")
     planned = tuple(
         Planned(

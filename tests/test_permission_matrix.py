@@ -100,6 +100,13 @@ URLS: dict[str, tuple[Any, Any]] = {
     **pages_of("procrastinate.procrastinatejob", edited=False, seen_by=[{SUPERUSERS}]),
     **pages_of("users.buildergroup", edited=True),
     **pages_of("users.builderuser", edited=True, exported=True),
+    "users_builderuser_bulk": same(CHANGE),
+    "users_builderuser_bulk_upload": same(CHANGE),
+    "users_builderuser_bulk_run": (  # of another person; one's own run is open to its author
+        both(SEE, "users.view_bulkrun"), [{"users.change_builderuser", "users.view_bulkrun"}],
+    ),
+    "users_builderuser_bulk_result": (both(SEE, "users.view_bulkrun"), OTHER_METHOD),
+    "users_builderuser_quick": (OTHER_METHOD, CHANGE),
     "users_builderuser_push": same(CHANGE),
     "users_builderuser_pull": same(CHANGE),
     "users_builderuser_check": same(CHANGE),
@@ -157,6 +164,8 @@ URLS: dict[str, tuple[Any, Any]] = {
 """Name of the URL, or its pattern if it has no name → who may GET it, and who may POST."""
 
 ACTIONS: dict[tuple[str, str], str] = {
+    ("users.builderuser", "change_many"): "users.change_builderuser",
+    ("users.builderuser", "export_selected"): "users.view_builderuser",
     ("users.builderuser", "delete_users"): "users.delete_builderuser",
     ("users.buildergroup", "delete_selected"): "users.delete_buildergroup",
     ("users.webhookdelivery", "replay"): "users.replay_webhook",

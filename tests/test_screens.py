@@ -22,12 +22,13 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.personas import staff_who_may
-from users.models import ClerkAccount, Invitation, OperationKind, Source
+from users.models import BulkRow, ClerkAccount, Invitation, OperationKind, Source
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 FOLDER = os.environ.get("SCREENSHOTS")
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
+BULK = "/admin/users/builderuser/bulk/"
 ADD = "/admin/users/builderuser/add/"
 
 
@@ -194,6 +195,71 @@ def copy_an_email(page, sandbox, staff):
     page.goto(reverse("admin:users_builderuser_push", args=[user.pk, "email"]))
 
 
+def people(page, sandbox, staff):
+    user = person(sandbox)
+    BuilderUserFactory(name="No Account")
+    page.goto("/admin/users/builderuser/")
+    page.get_by_role("button", name=f"Edit the name of {user.name}").wait_for()
+
+
+def people_with_a_cell_open(page, sandbox, staff):
+    people(page, sandbox, staff)
+    page.get_by_role("button", name="Edit the group of Mary").click()
+    page.get_by_role("button", name="Edit the name of No").click()
+
+
+def people_with_a_cell_that_went_back(page, sandbox, staff):
+    sandbox.fault("PATCH /users/{user_id}", "status", status=503)
+    people(page, sandbox, staff)
+    page.get_by_role("button", name="Edit the name of Mary").click()
+    page.get_by_label("New name").fill("Mary Ann Jones")
+    page.get_by_label("New name").press("Enter")
+    page.get_by_role("alert").wait_for()
+
+
+def bulk(page, sandbox, staff):
+    for name in ("Mary Smith", "Noor Patel"):
+        linked(sandbox, name=name)
+    page.goto(f"{BULK}?role=BUILDER")
+
+
+def bulk_refused(page, sandbox, staff):
+    bulk(page, sandbox, staff)
+    page.get_by_label("Set group").check()
+    page.get_by_role("button", name="Show the plan").click()
+    page.get_by_role("alert").wait_for()
+
+
+def bulk_plan(page, sandbox, staff):
+    BuilderUserFactory(name="No Account")
+    bulk(page, sandbox, staff)
+    page.get_by_label("Delete").check()
+    page.get_by_role("button", name="Show the plan").click()
+    page.get_by_label("To confirm").wait_for()
+
+
+def bulk_run(page, sandbox, staff):
+    bulk(page, sandbox, staff)
+    page.get_by_label("Ban", exact=True).check()
+    page.get_by_role("button", name="Show the plan").click()
+    page.get_by_role("button", name="Ban: 2 changes").click()
+    page.get_by_role("button", name="Pause").wait_for()
+    BulkRow.objects.filter(position=0).update(state="failed", reason="Clerk refused it.")
+    page.goto(page.url)
+
+
+def upload(page, sandbox, staff):
+    page.goto(f"{BULK}upload/")
+
+
+def upload_refused(page, sandbox, staff):
+    upload(page, sandbox, staff)
+    file = {"name": "fixes.csv", "mimeType": "text/csv", "buffer": b"email,role\na@b.c,BOSS\n"}
+    page.get_by_label("Spreadsheet").set_input_files(file)
+    page.get_by_role("button", name="Show the plan").click()
+    page.get_by_role("alert").wait_for()
+
+
 def staff_user_refused(page, sandbox, staff):
     page.goto("/admin/auth/user/add/")
     page.get_by_role("button", name="Save", exact=True).click()
@@ -205,7 +271,9 @@ STATES = (
     form_that_does_not_match, form_of_a_banned_person, form_with_pending_changes, form_refused,
     form_that_clerk_did_not_answer, form_in_conflict, form_that_cannot_be_compared, add,
     add_refused, change_email, change_email_refused, set_password_refused, ban, delete,
-    copy_an_email, staff_user_refused,
+    copy_an_email, people, people_with_a_cell_open, people_with_a_cell_that_went_back, bulk,
+    bulk_refused, bulk_plan, bulk_run, upload, upload_refused,
+    staff_user_refused,
 )  # fmt: skip
 
 

@@ -822,16 +822,30 @@ class WebhookRefusal(models.Model):
 class RunStatus(models.TextChoices):
     """How far a bulk run is."""
 
+    PLANNED = "planned", "Planned, not started"
+    QUEUED = "queued", "Waiting for the worker"
     RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"
     FINISHED = "finished", "Finished"
     STOPPED = "stopped", "Stopped by a brake"
     INTERRUPTED = "interrupted", "Interrupted"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+class RunRequest(models.TextChoices):
+    """What a person asks of a run that is at work."""
+
+    PAUSE = "pause", "Pause"
+    CANCEL = "cancel", "Cancel"
 
 
 class BulkRun(models.Model):
-    """One run of a bulk command: its options and its progress.
+    """One run of a bulk command, or of a plan that was made on the pages.
 
-    Its rows are both its plan and its result, so that a killed run can continue.
+    Its rows are both its plan and its result, so that a killed run can continue. `source` is
+    `ADMIN` for a plan of the pages: each of its rows needs the permissions of its author. The
+    process that carries out the run reads `requested` before each row. `notes` say what the plan
+    leaves out, and `summary` how much it does.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -844,7 +858,21 @@ class BulkRun(models.Model):
     undo_of = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="undone_by"
     )
+    source = models.CharField(
+        max_length=20,
+        choices=Source.choices,
+        default=Source.COMMAND,
+        db_default=Source.COMMAND,
+        editable=False,
+    )
+    notes = models.JSONField(
+        default=list, db_default=models.Value([], models.JSONField()), blank=True
+    )
+    summary = models.TextField(blank=True, default="", db_default="")
     state = models.CharField(max_length=20, choices=RunStatus.choices, default=RunStatus.RUNNING)
+    requested = models.CharField(
+        max_length=20, choices=RunRequest.choices, blank=True, default="", db_default=""
+    )
     message = models.TextField(blank=True, default="")
     started_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)

@@ -15,7 +15,7 @@ from procrastinate.jobs import Status
 
 from users import throttle
 from users.sync import alerts, maintenance, retention
-from users.sync.bulk import nightly
+from users.sync.bulk import background, control, nightly
 from users.sync.inbound import deliveries
 from users.sync.mirror import newest
 
@@ -49,6 +49,16 @@ def keep_mirror_current(timestamp: int) -> None:
 
 
 @app.periodic(cron="* * * * *")
+@app.task(queueing_lock="bulk")
+def carry_out_bulk_run(timestamp: int) -> None:
+    """Carry out the runs that were started on the pages. The pages wake the worker for this.
+
+    A run may take much longer than a minute. The next jobs then see that it is at work.
+    """
+    background.carry_out_queued()
+
+
+@app.periodic(cron="* * * * *")
 @app.task(queueing_lock="alerts")
 def mail_alerts(timestamp: int) -> None:
     """Mail what needs people, every minute. It is a job of its own: the others may be slow."""
@@ -60,6 +70,13 @@ def mail_alerts(timestamp: int) -> None:
 def forget_old_deliveries(timestamp: int) -> None:
     """Delete old webhook deliveries, once a night."""
     deliveries.forget_old()
+
+
+@app.periodic(cron="23 3 * * *")
+@app.task(queueing_lock="plans")
+def forget_unstarted_plans(timestamp: int) -> None:
+    """Delete plans of the pages that nobody has started, once a night."""
+    control.forget_unstarted()
 
 
 @app.periodic(cron="31 3 * * *")

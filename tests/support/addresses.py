@@ -78,6 +78,7 @@ class World:
         values = {
             "<path:content_type_id>": ContentType.objects.get_for_model(BuilderUser).pk,
             "<str:field>": "name",
+            "<int:run>": self.objects["users.bulkrun"].pk,
             **dict.fromkeys(
                 ("<path:object_id>", "<int:pk>", "<path:pk>", "<id>"),
                 quote(about.pk) if about else user.pk,

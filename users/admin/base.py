@@ -288,10 +288,11 @@ class AuthorFilter(admin.SimpleListFilter):
 CHUNK = 2000
 
 
-class _Line:
+class Line:
     """A file that gives back what is written: `csv` makes one line at a time of it."""
 
     def write(self, text: str) -> str:
+        """Return the text."""
         return text
 
 
@@ -309,10 +310,15 @@ def send_export(
         chosen = model_admin.get_changelist_instance(request).queryset
     except IncorrectLookupParameters:
         return HttpResponseRedirect(reverse(page))
+    return send_csv(model_admin, lines(chosen))
+
+
+def send_csv(model_admin: SafeAdmin, lines: Iterator[str]) -> HttpResponseBase:
+    """Stream the lines of a CSV file that is named for its records and the day."""
     name = slugify(str(model_admin.opts.verbose_name_plural))
     file = f"{name}-{timezone.now():%Y-%m-%d}.csv"
     return StreamingHttpResponse(
-        lines(chosen),
+        lines,
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{file}"'},
     )
@@ -322,7 +328,7 @@ def lines_of(
     records: QuerySet[Model], columns: Mapping[str, Callable[[Any], object]]
 ) -> Iterator[str]:
     """Yield the lines of a CSV file of these records, in the order of their keys."""
-    writer = csv.writer(_Line())
+    writer = csv.writer(Line())
     yield "\ufeff" + writer.writerow(columns)  # without it, Excel reads Windows-1252
     records, last = records.order_by("pk"), None
     while page := list((records if last is None else records.filter(pk__gt=last))[:CHUNK]):

@@ -14,7 +14,7 @@ from django.db.models.expressions import Combinable
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.timezone import localtime
@@ -24,10 +24,12 @@ from django.views.decorators.http import require_GET
 from users.admin import again, django_views
 from users.admin.account_pages import AccountPages
 from users.admin.actions import AccountActions
-from users.admin.base import CappedPaginator, Deletable, say, send_export
+from users.admin.base import CappedPaginator, Deletable, say, send_csv, send_export
+from users.admin.bulk_pages import BulkPages
 from users.admin.clerk_panel import account_of
 from users.admin.one_time import token_of
 from users.admin.pending_pages import PendingPages
+from users.admin.quick_edit import QuickEdit, cell_data
 from users.admin.user_form import UserAdmin, form_page
 from users.admin.user_list import FILTERS, NOT_LATELY, UserChangeList, group_select, lines
 from users.admin.user_pages import UserPages
@@ -62,7 +64,7 @@ class BuilderUserAdmin(UserAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     search_fields = ["name", "email", "=id", "=clerk_id"]
-    actions = ["delete_users"]
+    actions = ["change_many", "export_selected", "delete_users"]
 
     # --- The list --------------------------------------------------------------------------
 
@@ -108,9 +110,11 @@ class BuilderUserAdmin(UserAdmin):
         return user.email
 
     @admin.display(description="group", ordering="entry__group_key")
-    def group(self, user: BuilderUser) -> BuilderGroup | None:
-        """Return the group."""
-        return user.builder_group
+    def group(self, user: BuilderUser) -> BuilderGroup | str | None:
+        """Return the group, for people who may edit it with what the script of the list needs."""
+        if not user.quick:  # type: ignore[attr-defined]
+            return user.builder_group
+        return format_html("<span>{}</span>{}", user.builder_group or EMPTY, cell_data(user))
 
     @admin.display(description="role", ordering="entry__role")
     def shown_role(self, user: BuilderUser) -> str:
@@ -141,6 +145,7 @@ class BuilderUserAdmin(UserAdmin):
         context = {
             **(extra_context or {}),
             "unconfirmed": unconfirmed,
+            "has_change_permission": self.has_change_permission(request),
             "media": self.media + group_select(self.admin_site).media,
         }
         return super().changelist_view(request, context)
@@ -216,6 +221,26 @@ class BuilderUserAdmin(UserAdmin):
         actions.pop("delete_selected", None)  # it deletes here and not in Clerk
         return actions
 
+    @admin.action(description="Change the selected people…", permissions=["change"])
+    def change_many(self, request: HttpRequest, queryset: QuerySet[BuilderUser]) -> HttpResponse:
+        """Ask what to do to the selected users, or to all that the filter finds."""
+        if request.POST.get("select_across") == "1":
+            page = reverse("admin:users_builderuser_bulk")
+            return HttpResponseRedirect(f"{page}?{request.GET.urlencode()}")
+        pages = BulkPages(UserPages(self))
+        return pages.choose(request, pages.selected(request.POST.getlist(ACTION_CHECKBOX_NAME)))
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        """Return whether this person may export what they select."""
+        return request.user.has_perm("users.view_builderuser")
+
+    @admin.action(description="Export the selected people as CSV", permissions=["export"])
+    def export_selected(
+        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
+    ) -> HttpResponseBase:
+        """Send the selected users as CSV, in the columns of the export of the whole list."""
+        return send_csv(self, lines(queryset))
+
     @admin.action(description="Delete the selected users, in Clerk too", permissions=["delete"])
     def delete_users(
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
@@ -266,7 +291,13 @@ class BuilderUserAdmin(UserAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the pages beside the form."""
         pages = UserPages(self)
-        beside = (AccountActions(pages), PendingPages(pages), AccountPages(pages))
+        beside = (
+            BulkPages(pages),
+            QuickEdit(pages),
+            AccountActions(pages),
+            PendingPages(pages),
+            AccountPages(pages),
+        )
         export = require_GET(self.admin_site.admin_view(self.export_view))
         return [
             path("export/", export, name="users_builderuser_export"),
@@ -280,7 +311,7 @@ def _tell_deleted(request: HttpRequest, name: str, *, in_clerk: bool) -> None:
     messages.success(request, f"{name}: deleted, {where}.")
 
 
-_LISTS = ("users_builderuser_changelist", "users_builderuser_export")
+_LISTS = ("users_builderuser_changelist", "users_builderuser_export", "users_builderuser_bulk")
 
 
 def _is_list(request: HttpRequest) -> bool:

@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from users.admin.base import AuthorFilter, Column, ReadOnlyAdmin, user_column
 from users.models import BulkRow, BulkRun, RowStatus, RunStatus
 from users.sync.bulk import undo
-from users.sync.bulk.run import bring_up_to_date, resume_command
+from users.sync.bulk.run import NOT_RESUMED, bring_up_to_date, resume_command
 from users.sync.display import shown_changes, with_group_names
 
 PARTS = {"bulkrow": "its rows", "syncattempt": "its attempts"}
@@ -84,6 +84,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
 
     def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
         """Link the rows and attempts of the run, if this person may see them."""
+        follows = request.user.has_perm("users.view_builderuser")
         models = [name for name in PARTS if request.user.has_perm(f"users.view_{name}")]
 
         @admin.display(description="look at")
@@ -93,7 +94,9 @@ class BulkRunAdmin(ReadOnlyAdmin):
                 (reverse(f"admin:users_{model}_changelist"), query, PARTS[model])
                 for model in models
             )
-            return format_html_join(" · ", '<a href="{}?{}">{}</a>', pages) or "—"
+            own = [(reverse("admin:users_builderuser_bulk_run", args=[run.pk]), "", "its progress")]
+            listed = [*(own if follows else ()), *pages]
+            return format_html_join(" · ", '<a href="{}?{}">{}</a>', listed) or "—"
 
         return {"links": links}
 
@@ -123,7 +126,8 @@ class BulkRunAdmin(ReadOnlyAdmin):
         """Return the command that resumes the run, or else undoes it."""
         if run.command == "scan":
             return "—"
-        if cast("_Counts", run).rows_waiting and run.state != RunStatus.RUNNING:
+        resumable = run.state not in (RunStatus.RUNNING, *NOT_RESUMED)
+        if cast("_Counts", run).rows_waiting and resumable:
             return format_html("<code>{}</code>", resume_command(run))
         if undo.is_possible(run):
             return format_html("<code>manage.py {} --undo {}</code>", run.command, run.pk)

@@ -53,7 +53,7 @@ class UserChangeList(CountedChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """Find the page among the entries, and then read its users alone.
 
-        Each user of the page gets `written_since`.
+        Each user of the page gets `written_since`, and `quick`: whether its cells can be edited.
         """
         super().get_results(request)
         entries = counted(self.queryset).values_list("pk", flat=True)
@@ -66,6 +66,7 @@ class UserChangeList(CountedChangeList):
         self.result_list = [users[pk] for pk in ids if pk in users]
         for user in self.result_list:
             user.written_since = user.pk in since
+            user.quick = self.model_admin.has_change_permission(request, user) and not self.is_popup
 
     def get_ordering(
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]

@@ -17,7 +17,6 @@ from users.management.options import whole_number
 from users.management.terminal import print_table
 from users.models import BulkRun
 from users.sync.bulk import files, results
-from users.sync.bulk.exports import RUN_COLUMNS
 from users.sync.bulk.run import bring_up_to_date
 from users.sync.display import visible
 
@@ -92,10 +91,7 @@ class Command(JsonCommand):
 
     def _export(self, run: BulkRun, out: Path | None) -> None:
         text = StringIO()
-        writer = csv.writer(text)
-        writer.writerow(RUN_COLUMNS)
-        for row in run.rows.order_by("position").values_list(*RUN_COLUMNS).iterator():
-            writer.writerow(results.safe("" if cell is None else str(cell)) for cell in row)
+        csv.writer(text).writerows(results.export(run))
         if out is None:
             self.stdout.write(text.getvalue())
             return

@@ -106,7 +106,11 @@ def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tup
     earlier = pending.create_of(user.email)
     if earlier is not None and earlier.user_id != user.pk:
         raise messages.must_wait(earlier)
-    origin: _Origin = {"actor": row.run.actor, "source": Source.COMMAND, "run": row.run}
+    origin: _Origin = {
+        "actor": row.run.actor,
+        "source": Source(row.run.source),
+        "run": row.run,
+    }
     if user.linked:
         return dual_write(CreateFromClerk.of_account(user), user, **origin).warnings
     if row.operation == OperationKind.CREATE_INVITED:

@@ -15,12 +15,14 @@ SHARE, AT_LEAST = 0.05, 50
 IN_A_ROW, FAILED_SHARE, SHARE_COUNTS_FROM = 20, 0.10, 100
 
 
-def check_size(plan: Plan, limit: int | None = None) -> None:
-    """Raise `BulkRefused` for more than `limit` changes of one type.
+def most_changes() -> int:
+    """Return how many changes of one type a plan may have: 5 % of the users, or 50 if more."""
+    return max(AT_LEAST, int(BuilderUser.objects.count() * SHARE))
 
-    The default limit is 5 % of the users, or 50, whichever is more.
-    """
-    most = limit if limit is not None else max(AT_LEAST, int(BuilderUser.objects.count() * SHARE))
+
+def check_size(plan: Plan, limit: int | None = None) -> None:
+    """Raise `BulkRefused` for more than `limit` changes of one type, by default `most_changes`."""
+    most = limit if limit is not None else most_changes()
     over = {kind: count for kind, count in plan.counts().items() if count > most}
     if over:
         named = ", ".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, count
@@ -14,7 +14,7 @@ from users.errors import BulkRefused
 from users.models import BulkRun, RowStatus
 from users.sync.bulk import files
 from users.sync.bulk.attempts import follow_attempts
-from users.sync.bulk.exports import RESULT_COLUMNS
+from users.sync.bulk.exports import RESULT_COLUMNS, RUN_COLUMNS
 from users.sync.display import visible
 
 FORMULA = ("=", "+", "-", "@", "\t")
@@ -93,6 +93,13 @@ def of_run(results: Mapping[int, Result], run: BulkRun) -> dict[int, Result]:
         reason = " ".join(filter(None, [result.reason, row.reason]))
         merged[line] = replace(result, outcome=outcome, reason=reason)
     return merged
+
+
+def export(run: BulkRun) -> Iterator[Sequence[str]]:
+    """Yield the cells of a CSV file of a run, with the outcome of each row; the header first."""
+    yield RUN_COLUMNS
+    for row in run.rows.order_by("position").values_list(*RUN_COLUMNS).iterator():
+        yield [safe("" if cell is None else str(cell)) for cell in row]
 
 
 def safe(cell: str) -> str:

@@ -153,14 +153,14 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
         return _invite(row, user)
     if row.operation == OperationKind.DELETE:
         return users.delete_user(
-            user, actor=run.actor, source=Source.COMMAND, run=run, gateway=gateway
+            user, actor=run.actor, source=Source(run.source), run=run, gateway=gateway
         ).warnings
     operation = _operation(row)
     saved = dual_write(
         operation,
         user,
         actor=run.actor,
-        source=Source.COMMAND,
+        source=Source(run.source),
         run=run,
         gateway=gateway,
         fresh=OLDEST,
@@ -184,7 +184,7 @@ def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
             user,
             actor=row.run.actor,
             email=wanted[1],
-            source=Source.COMMAND,
+            source=Source(row.run.source),
             run=row.run,
             reference=actions.reference_of(row),
         )

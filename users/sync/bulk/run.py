@@ -7,9 +7,10 @@ that was killed continues where it stopped.
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from django.db import transaction
@@ -19,7 +20,16 @@ from django.utils import timezone
 from users.changes import changes_of
 from users.clerk import Pace
 from users.errors import BulkRefused
-from users.models import BulkRow, BulkRun, OperationKind, RowStatus, RunStatus, Status
+from users.models import (
+    BulkRow,
+    BulkRun,
+    OperationKind,
+    RowStatus,
+    RunRequest,
+    RunStatus,
+    Source,
+    Status,
+)
 from users.slots import shared_pace
 from users.sync.actors import Actor, service_user
 from users.sync.bulk import plan_file, results, rows
@@ -40,6 +50,12 @@ Later rounds try the rows again that still wait: somebody is saving the user, Cl
 requests, or Clerk has not confirmed the change yet.
 """
 LEASE_CHECKED_EVERY = 100
+NOT_RESUMED = (RunStatus.PLANNED, RunStatus.CANCELLED)
+ENDS: Mapping[str, RunStatus] = {
+    RunRequest.PAUSE: RunStatus.PAUSED,
+    RunRequest.CANCEL: RunStatus.CANCELLED,
+}
+"""How a run ends that a person asks to end, if rows are left."""
 
 
 @dataclass
@@ -58,7 +74,10 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
-def start(plan: Plan, *, actor: Actor) -> BulkRun:
+def start(
+    plan: Plan, *, actor: Actor, state: RunStatus = RunStatus.RUNNING,
+    source: Source = Source.COMMAND, summary: str = "",
+) -> BulkRun:  # fmt: skip
     """Store the plan as a run; nothing is changed yet."""
     with transaction.atomic():
         run = BulkRun.objects.create(
@@ -67,6 +86,10 @@ def start(plan: Plan, *, actor: Actor) -> BulkRun:
             actor_id=(actor or service_user()).pk,
             plan_hash=plan_file.hash_of(plan),
             undo_of_id=plan.undo_of,
+            state=state,
+            source=source,
+            notes=list(plan.notes),
+            summary=summary,
         )
         waiting = (
             BulkRow(
@@ -168,7 +191,12 @@ def bring_up_to_date(run: BulkRun | None = None) -> None:
 
 
 def plan_rest(run: BulkRun, portion: Portion) -> Plan:
-    """Plan what is left to do of a run. Raises `BulkRefused` when nothing is left."""
+    """Plan what is left to do of a run.
+
+    Raises `BulkRefused` when nothing is left, and for a run that was cancelled or never started.
+    """
+    if run.state in NOT_RESUMED:
+        raise BulkRefused(f"Run {run.pk} is {run.get_state_display().lower()}. Plan it again.")
     left = portion.left_of(run).order_by("position")
     planned = tuple(
         Planned(
@@ -272,12 +300,20 @@ class _Execution:
 
     @property
     def _over(self) -> bool:
-        return self.stop.is_set() or bool(self.breaker.reason)
+        """Return whether no row may start any more. A page may ask for that at any time."""
+        return self.stop.is_set() or bool(self.breaker.reason) or _request_of(self.run) != ""
+
+    def _rest(self, seconds: float) -> None:
+        """Wait, but at most a second after the run must end."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self._over:
+            self.stop.wait(min(left, 1.0))
 
     def all_rounds(self) -> None:
         """Try the waiting rows in rounds until none waits, or the run must stop."""
         for pause in ROUND_PAUSES:
-            if self.stop.wait(pause):
+            self._rest(pause)
+            if self._over:
                 return
             self._round()
             if self._over or not self._rows.filter(state=RowStatus.WAITING).exists():
@@ -321,7 +357,7 @@ class _Execution:
             return
         self._collect(all_of_them=True)
         if self.breaker.is_open and not self._over:
-            self.stop.wait(self.breaker.next_pause())
+            self._rest(self.breaker.next_pause())
 
     def _collect(self, *, all_of_them: bool = False) -> None:
         for number, result in self.workers.finished(all_of_them=all_of_them):
@@ -341,14 +377,23 @@ def _close(run: BulkRun, message: str, *, stopped: str) -> None:
     # Update the rows before the run counts as ended: after a kill nobody checks an ended run again.
     results.follow(run)
     left = run.rows.filter(state=RowStatus.WAITING).count()
-    if not left:
-        run.state, run.message = RunStatus.FINISHED, ""
-    elif stopped:
-        run.state, run.message = RunStatus.STOPPED, stopped
-    else:
-        run.state, run.message = RunStatus.INTERRUPTED, message or _waiting_message(run)
-    run.finished_at = timezone.now()
-    run.save(update_fields=["state", "message", "finished_at"])
+    with transaction.atomic():
+        requested = _request_of(run, locked=True)
+        if not left:
+            run.state, run.message = RunStatus.FINISHED, ""
+        elif stopped:
+            run.state, run.message = RunStatus.STOPPED, stopped
+        elif requested:
+            run.state, run.message = ENDS[requested], ""
+        else:
+            run.state, run.message = RunStatus.INTERRUPTED, message or _waiting_message(run)
+        run.finished_at, run.requested = timezone.now(), ""
+        run.save(update_fields=["state", "message", "finished_at", "requested"])
+
+
+def _request_of(run: BulkRun, *, locked: bool = False) -> str:
+    runs = BulkRun.objects.select_for_update() if locked else BulkRun.objects
+    return runs.values_list("requested", flat=True).get(pk=run.pk)
 
 
 def _waiting_message(run: BulkRun) -> str:

@@ -138,7 +138,14 @@ def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -
 
 def _waits_for_word(attempt: SyncAttempt, by: SyncAttempt) -> bool:
     """Tell whether its author is another person, who is not told how `by` ended."""
-    return attempt.source == Source.ADMIN and attempt.actor_id not in (None, by.actor_id)
+    return has_author(attempt) and attempt.actor_id != by.actor_id
+
+
+def has_author(attempt: SyncAttempt) -> bool:
+    """Tell whether a person must be told how it ended. A bulk run shows the end of its rows."""
+    return (
+        attempt.source == Source.ADMIN and attempt.actor_id is not None and attempt.run_id is None
+    )
 
 
 def is_over(attempt: SyncAttempt) -> bool:

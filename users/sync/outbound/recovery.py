@@ -271,7 +271,7 @@ def _apply(
         seen.account,
         attempt,
         still_late=not pending.has_landed(operation, attempt),
-        unseen=_has_author(attempt),
+        unseen=pending.has_author(attempt),
     )
     pending.supersede(same, attempt, Status.APPLIED)
     logger.info("Recovery found attempt %s in Clerk", attempt.pk)
@@ -313,15 +313,10 @@ def _end(
     attempt: SyncAttempt, status: Status, message: str, *, error_code: str = ""
 ) -> RecoveryResult:
     journal.resolve(
-        attempt, status, error_code=error_code, message=message, unseen=_has_author(attempt)
+        attempt, status, error_code=error_code, message=message, unseen=pending.has_author(attempt)
     )
     logger.info("Recovery resolved attempt %s as %s", attempt.pk, status)
     return RecoveryResult(attempt, status, message)
-
-
-def _has_author(attempt: SyncAttempt) -> bool:
-    """Tell whether its author must be told how it ended: they have left the page."""
-    return attempt.source == Source.ADMIN and attempt.actor_id is not None
 
 
 # --- Sending again ---------------------------------------------------------------------------
@@ -350,7 +345,7 @@ def _send_again(
         raise StaysPending(failure.message) from None
     except ChangeFailed as failure:
         raise StaysPending(f"It could not be sent again. {failure.full_message}") from None
-    SyncAttempt.objects.filter(pk=attempt.pk).update(unseen=_has_author(attempt))
+    SyncAttempt.objects.filter(pk=attempt.pk).update(unseen=pending.has_author(attempt))
     return RecoveryResult(attempt, Status.APPLIED, "It was sent again, and Clerk has it now.")
 
 
@@ -392,7 +387,7 @@ def take_over(
                 )
                 journal.resolve(
                     attempt, Status.DROPPED, error_code="taken_over", message=message,
-                    unseen=_has_author(attempt) and attempt.actor != actor,
+                    unseen=pending.has_author(attempt) and attempt.actor != actor,
                 )  # fmt: skip
         if account is not None:
             operation = Follow.on(row, changes_from(row, account))

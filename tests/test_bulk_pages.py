@@ -1,0 +1,404 @@
+"""Changes of many people from the list: the plan, the run in the worker, and its page."""
+
+from __future__ import annotations
+
+import csv
+import re
+from datetime import timedelta
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.utils import timezone
+from playwright.sync_api import expect
+
+from tests.support.change_form import in_clerk, stored, text_of
+from tests.support.commands import run as command
+from tests.support.commands import start
+from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
+from tests.support.interruptions import at_step, in_thread
+from tests.support.killed_runs import ended
+from tests.support.patience import wait_until
+from tests.support.personas import browser_of, client_who_may, staff_who_may
+from tests.support.user_list import LIST
+from tests.support.workers import heartbeat
+from users import tasks
+from users.models import BuilderUser, BulkRun, SyncAttempt
+from users.sync.bulk.lock import mark_killed_runs
+from users.sync.outbound import checkpoints
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BULK = "/admin/users/builderuser/bulk/"
+UPLOAD = f"{BULK}upload/"
+
+
+@pytest.fixture(autouse=True)
+def no_scan(settings):
+    """No scan is due that would hold the lock of bulk work."""
+    settings.CLERK_SCAN_AT = None
+
+
+def planned(client, users=None, query="", **fields):
+    """Send the form of the page *Change many people*; return the answer."""
+    chosen = {"all": "1"} if users is None else {"user": [str(user.pk) for user in users]}
+    return client.post(f"{BULK}{query}", {"action_of_page": "1", **chosen, **fields})
+
+
+def plan(client, users=None, query="", **fields):
+    """Make a plan; return the address of its page."""
+    answer = planned(client, users, query, **fields)
+    assert answer.status_code == 302, text_of(answer)
+    return answer.url
+
+
+def press(client, page, do, **fields):
+    return client.post(page, {"do": do, **fields}, follow=True)
+
+
+def work():
+    """Let the worker do what waits, as procrastinate's own process does."""
+    call_command("procrastinate", "worker", "--one-shot")
+
+
+def states(run):
+    return dict(run.rows.values_list("user_id", "state"))
+
+
+# --- Plan and run --------------------------------------------------------------------------------
+
+
+def test_selected_people_get_a_role_after_the_plan_was_shown(client, sandbox, staff):
+    users, other = [BuilderUserFactory(name=f"Mary {n}") for n in range(3)], BuilderUserFactory()
+    page = client.post(LIST, {"action": "change_many", "_selected_action": [u.pk for u in users]})
+    assert "3 people" in text_of(page)
+    address = plan(client, users, action="set_role", role="HOMEOWNER")
+    shown = text_of(client.get(address))
+    for words in ("3 to change, 0 to delete", "Mary 0", "role: BUILDER → HOMEOWNER"):
+        assert words in shown
+    assert {stored(user).role for user in users} == {"BUILDER"}
+    press(client, address, "begin")
+    work()
+    assert "Finished: 3 of 3 processed." in re.sub(r"<[^>]+>", "", text_of(client.get(address)))
+    assert {stored(user).role for user in users} == {"HOMEOWNER"}
+    assert stored(other).role == "BUILDER"
+    attempts = SyncAttempt.objects.all()
+    assert {(one.source, one.actor, one.status) for one in attempts} == {
+        ("admin", staff, "applied")
+    }
+    assert sandbox.requests() == []
+
+
+def test_all_that_is_filtered_is_what_was_filtered_at_the_time_of_the_plan(client, sandbox):
+    group = BuilderGroupFactory(name="Oak Hill")
+    users = [BuilderUserFactory(role="HOMEOWNER") for _ in range(3)]
+    query = "?role=HOMEOWNER"
+    assert "3 people: all that the list shows" in re.sub(
+        r"<[^>]+>", "", text_of(client.get(BULK + query))
+    )
+    address = plan(client, None, query, action="set_group", builder_group=str(group.pk))
+    late = BuilderUserFactory(role="HOMEOWNER")
+    press(client, address, "begin")
+    work()
+    assert {stored(user).builder_group for user in users} == {group}
+    assert stored(late).builder_group is None
+
+
+def test_select_all_of_the_list_leads_to_the_page_of_all_that_is_filtered(client, sandbox):
+    user = BuilderUserFactory()
+    answer = client.post(
+        f"{LIST}?role=BUILDER",
+        {"action": "change_many", "_selected_action": [user.pk], "select_across": "1"},
+    )
+    assert answer.url == f"{BULK}?role=BUILDER"
+
+
+def test_people_are_banned_in_clerk_by_the_worker(client, sandbox):
+    users = [linked(sandbox) for _ in range(2)]
+    without = BuilderUserFactory(name="No Account")
+    address = plan(client, [*users, without], action="ban")
+    assert "Left out: 1 user without a Clerk account" in text_of(client.get(address))
+    press(client, address, "begin")
+    work()
+    assert {account["banned"] for account in sandbox.users()} == {True}
+    assert stored(without).clerk_id is None
+
+
+def test_names_are_copied_to_and_from_clerk(client, sandbox):
+    ours, theirs = linked(sandbox), linked(sandbox)
+    change_here(ours, name="Mary Ann Jones")
+    change_here(theirs, name="Mary Ann Brown")
+    for users, action in (([ours], "copy_to"), ([theirs], "copy_from")):
+        press(client, plan(client, users, action=action), "begin")
+        work()
+    assert (in_clerk(sandbox, ours), stored(ours).name) == (("Mary Ann", "Jones"), "Mary Ann Jones")
+    assert (in_clerk(sandbox, theirs), stored(theirs).name) == (
+        ("Mary Ann", "Smith"), "Mary Ann Smith",
+    )  # fmt: skip
+
+
+def test_deleting_needs_the_number_typed(client, sandbox):
+    users = [linked(sandbox) for _ in range(2)]
+    address = plan(client, users, action="delete")
+    for typed in ("", "1", "two"):
+        answer = press(client, address, "begin", count=typed)
+        assert "Type the number of changes, 2. Nothing was changed." in text_of(answer)
+        assert answer.context["run"].state == "planned"
+    press(client, address, "begin", count="2")
+    work()
+    assert (BuilderUser.objects.count(), sandbox.users()) == (0, [])
+
+
+def test_more_changes_than_a_plan_may_have_need_their_number_typed(client, sandbox):
+    users = BuilderUser.objects.bulk_create(BuilderUserFactory.build_batch(51))
+    address = plan(client, users, action="set_role", role="HOMEOWNER")
+    assert "type the number of changes (51)" in text_of(client.get(address))
+    assert "Nothing was changed" in text_of(press(client, address, "begin"))
+    press(client, address, "begin", count="51")
+    work()
+    assert not BuilderUser.objects.exclude(role="HOMEOWNER").exists()
+
+
+def test_a_plan_with_nothing_to_do_says_so(client, sandbox):
+    answer = planned(client, [BuilderUserFactory()], action="set_role", role="BUILDER")
+    assert "There is nothing to do. Left out: 1 person with this value already." in text_of(answer)
+    assert not BulkRun.objects.exists()
+
+
+def test_an_action_needs_its_value(client, sandbox):
+    answer = planned(client, [BuilderUserFactory()], action="set_group")
+    assert "Choose the group." in text_of(answer)
+    assert text_of(answer).count("<title>Error:") == 1
+
+
+def test_starting_a_plan_twice_runs_it_once(client, sandbox):
+    user = linked(sandbox)
+    address = plan(client, [user], action="ban")
+    press(client, address, "begin")
+    press(client, address, "begin")
+    work()
+    press(client, address, "begin")
+    work()
+    assert SyncAttempt.objects.count() == 1
+
+
+# --- Who may -------------------------------------------------------------------------------------
+
+
+def test_a_person_is_offered_what_they_may_do(sandbox, db):
+    editor = client_who_may("view_builderuser", "change_builderuser")
+    page = text_of(editor.get(BULK))
+    assert "Set group" in page
+    for label in ("Set role", "Ban", "Delete", "Invite"):
+        assert f"> {label}</label>" not in page
+    user = BuilderUserFactory()
+    answer = planned(editor, [user], action="delete")
+    assert "Select a valid choice" in text_of(answer)
+    assert not BulkRun.objects.exists()
+
+
+def test_administrators_are_left_out_without_the_permission_for_them(sandbox, db):
+    client = client_who_may("view_builderuser", "change_builderuser", "change_role")
+    admin, builder = BuilderUserFactory(role="ADMIN"), BuilderUserFactory()
+    address = plan(client, [admin, builder], action="set_role", role="HOMEOWNER")
+    page = text_of(client.get(address))
+    assert "Left out: 1 change. You don't have permission for this." in page
+    press(client, address, "begin")
+    work()
+    assert (stored(admin).role, stored(builder).role) == ("ADMIN", "HOMEOWNER")
+
+
+def test_a_permission_that_is_taken_away_meanwhile_counts_when_the_row_is_carried_out(sandbox, db):
+    somebody = staff_who_may("users.view_builderuser", "users.change_builderuser", "users.ban")
+    client, user = browser_of(somebody), linked(sandbox)
+    address = plan(client, [user], action="ban")
+    press(client, address, "begin")
+    somebody.user_permissions.clear()
+    work()
+    run = BulkRun.objects.get()
+    assert states(run) == {user.pk: "failed"}
+    assert "You don't have permission" in run.rows.get().reason
+    assert sandbox.user(user.clerk_id)["banned"] is False
+
+
+def test_only_its_author_starts_a_plan(client, sandbox, staff):
+    address = plan(client, [BuilderUserFactory()], action="set_role", role="HOMEOWNER")
+    names = ("users.view_builderuser", "users.change_builderuser", "users.view_bulkrun")
+    other = browser_of(staff_who_may(*names))
+    answer = press(other, address, "begin")
+    assert "Only the person who made this plan can start it." in text_of(answer)
+    assert BulkRun.objects.get().state == "planned"
+
+
+# --- Pause, go on, cancel ------------------------------------------------------------------------
+
+
+def begun(client, sandbox, number=3):
+    users = [linked(sandbox) for _ in range(number)]
+    address = plan(client, users, action="ban")
+    press(client, address, "begin")
+    return users, address
+
+
+def test_a_run_that_waits_is_paused_continued_and_cancelled(client, sandbox):
+    _, address = begun(client, sandbox)
+    press(client, address, "pause")
+    work()
+    assert "Paused" in text_of(client.get(address))
+    assert not any(account["banned"] for account in sandbox.users())
+    press(client, address, "go_on")
+    press(client, address, "cancel")
+    work()
+    assert "Cancelled" in text_of(client.get(address))
+    assert not any(account["banned"] for account in sandbox.users())
+    press(client, address, "go_on")
+    assert BulkRun.objects.get().state == "cancelled"
+
+
+@pytest.mark.parametrize(("do", "state"), [("pause", "paused"), ("cancel", "cancelled")])
+def test_a_run_at_work_ends_between_two_rows(client, sandbox, do, state):
+    users, address = begun(client, sandbox, number=30)
+    with at_step(checkpoints.AFTER_COMMIT, lambda: press(client, address, do)):
+        work()
+    run = BulkRun.objects.get()
+    left = run.rows.filter(state="waiting").count()
+    assert (run.state, run.requested, 0 < left < len(users)) == (state, "", True)
+    banned = sum(account["banned"] for account in sandbox.users())
+    assert banned == run.rows.filter(state="done").count() == len(users) - left
+    if do == "pause":
+        press(client, address, "go_on")
+        work()
+        assert all(account["banned"] for account in sandbox.users())
+        assert BulkRun.objects.get().state == "finished"
+
+
+def test_a_run_whose_worker_is_killed_goes_on_with_the_next_one(client, sandbox, monkeypatch):
+    users, address = begun(client, sandbox, number=12)
+    monkeypatch.setenv("CLERK_SCAN_AT", "")
+    process = start(sandbox, "procrastinate", "worker", "--one-shot")
+    wait_until(lambda: ended() > 1 or process.poll() is not None, "the run does not begin")
+    process.kill()
+    process.wait()
+    run = BulkRun.objects.get()
+    assert run.rows.filter(state="waiting").exists()
+    wait_until(mark_killed_runs, "the lock of the killed worker is not released")
+    assert "Its process was killed." in text_of(client.get(address))
+    tasks.carry_out_bulk_run(timestamp=0)
+    assert BulkRun.objects.get().state == "finished"
+    assert set(states(run)) == {user.pk for user in users}
+    assert all(account["banned"] for account in sandbox.users())
+    applied = SyncAttempt.objects.filter(status="applied").exclude(error_code="repeated")
+    assert applied.count() == len(users)
+
+
+def test_a_plan_that_nobody_started_is_no_run_for_the_command_line(client, sandbox):
+    plan(client, [linked(sandbox)], action="ban")
+    run = BulkRun.objects.get()
+    code, out = command("clerk_action", "--resume", str(run.pk))
+    assert (code, out) == (1, f"Run {run.pk} is planned, not started. Plan it again.")
+
+
+def test_a_plan_that_nobody_starts_is_forgotten(client, sandbox):
+    address = plan(client, [linked(sandbox)], action="ban")
+    BulkRun.objects.update(started_at=timezone.now() - timedelta(hours=25))
+    assert "older than 24 hours" in text_of(press(client, address, "begin"))
+    BulkRun.objects.update(started_at=timezone.now() - timedelta(days=3))
+    tasks.forget_unstarted_plans(timestamp=0)
+    assert not BulkRun.objects.exists()
+
+
+def test_the_page_says_that_no_worker_runs(client, sandbox):
+    _, address = begun(client, sandbox)
+    assert "The worker does not run" in text_of(client.get(address))
+    heartbeat()
+    assert "The worker does not run" not in text_of(client.get(address))
+
+
+def test_the_result_file_has_the_outcome_of_each_row(client, sandbox):
+    users, address = begun(client, sandbox, number=2)
+    sandbox.fault("POST /users/{user_id}/ban", "status", status=409, code="user_managed_by_scim",
+                  user_id=users[1].clerk_id, times=None)  # fmt: skip
+    work()
+    page = text_of(client.get(address))
+    assert "Failed" in page
+    assert "SCIM" in page
+    answer = client.get(f"{address}result/")
+    rows = list(csv.DictReader(answer.getvalue().decode().splitlines()))
+    assert {row["user_id"]: row["state"] for row in rows} == {
+        str(users[0].pk): "done", str(users[1].pk): "failed",
+    }  # fmt: skip
+
+
+def test_the_selected_people_are_exported_alone(client, sandbox):
+    users = [BuilderUserFactory() for _ in range(3)]
+    chosen = {"action": "export_selected", "_selected_action": [user.pk for user in users[:2]]}
+    text = client.post(LIST, chosen).getvalue().decode("utf-8-sig")
+    rows = csv.DictReader(text.splitlines())
+    assert {row["email"] for row in rows} == {user.email for user in users[:2]}
+
+
+# --- A spreadsheet -------------------------------------------------------------------------------
+
+
+def upload(client, text, **fields):
+    file = SimpleUploadedFile("fixes.csv", text.encode())
+    return client.post(UPLOAD, {"file": file, **fields})
+
+
+def test_an_uploaded_spreadsheet_is_planned_cell_by_cell_and_carried_out(client, sandbox):
+    user, same = (
+        linked(sandbox, email="mary@example.com"),
+        BuilderUserFactory(email="b@example.com"),
+    )
+    answer = upload(
+        client,
+        f"email,name,role\nmary@example.com,Mary Ann Jones,ADMIN\nb@example.com,{same.name},\n",
+    )
+    page = text_of(client.get(answer.url))
+    for words in ("name: Mary Ann Smith → Mary Ann Jones", "role: BUILDER → ADMIN",
+                  "Lines that change nothing: 1."):  # fmt: skip
+        assert words in page
+    assert stored(user).name == "Mary Ann Smith"
+    press(client, answer.url, "begin")
+    work()
+    assert (stored(user).name, stored(user).role) == ("Mary Ann Jones", "ADMIN")
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+
+
+def test_everything_wrong_with_a_spreadsheet_is_said_with_its_place(client, sandbox):
+    BuilderUserFactory(email="b@example.com")
+    page = text_of(upload(client, "email,role\nnobody@example.com,\nb@example.com,BOSS\n"))
+    assert "2 things are wrong with fixes.csv. Nothing was changed." in page
+    assert "No user has the email “nobody@example.com”" in page
+    assert "“BOSS” is none of ADMIN, HOMEOWNER, BUILDER" in page
+    assert "--" not in re.sub(r"<!--.*?-->", "", page.split("<table", 1)[1].split("</table>")[0])
+    assert not BulkRun.objects.exists()
+
+
+def test_an_unknown_column_is_left_out_if_the_page_says_so(client, sandbox):
+    BuilderUserFactory(email="b@example.com")
+    text = "email,name,shoe\nb@example.com,Bob Jones,44\n"
+    assert "“Leave out unknown columns” leaves it out" in text_of(upload(client, text))
+    assert upload(client, text, ignore_unknown="on").status_code == 302
+
+
+# --- In the browser ------------------------------------------------------------------------------
+
+
+def test_people_are_selected_planned_and_followed_by_keyboard_and_eye(page, sandbox):
+    users = [linked(sandbox, name=f"Mary Smith{n}") for n in range(2)]
+    heartbeat()
+    page.goto(LIST)
+    for user in users:
+        page.get_by_label(f"Select this object for an action - {user}").check()
+    page.get_by_label("Action:").select_option("change_many")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("Ban", exact=True).check()
+    page.get_by_label("Ban", exact=True).press("Enter")
+    expect(page.get_by_text("2 to change, 0 to delete")).to_be_visible()
+    page.get_by_role("button", name="Ban: 2 changes").press("Enter")
+    expect(page.get_by_role("status").first).to_contain_text("Waiting for the worker")
+    in_thread(work)
+    expect(page.get_by_text("Finished: 2 of 2 processed.")).to_be_visible()  # without a reload
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    assert all(account["banned"] for account in sandbox.users())

@@ -1,0 +1,344 @@
+"""The pages that change many users: choose what to do, look at the plan, follow the run."""
+
+from __future__ import annotations
+
+import csv
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django import forms
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.http import require_GET
+
+from users.admin.base import Line, counted
+from users.admin.user_list import group_select
+from users.admin.user_pages import UserPages
+from users.errors import BulkRefused
+from users.models import BuilderGroup, BuilderUser, BulkRun, Role, RowStatus, RunStatus
+from users.sync.bulk import control, results
+from users.sync.bulk.list_actions import LIST_ACTIONS, MOST, offered_to, plan_list_action
+from users.sync.bulk.run import bring_up_to_date
+from users.sync.bulk.spreadsheet.reading import Options
+from users.sync.bulk.uploads import UploadRefused, plan_upload
+from users.sync.display import shown_changes, with_group_names
+from users.sync.mirror import worker
+
+SHOWN = 50
+NAMED = 10
+LIST = "admin:users_builderuser_changelist"
+STEPS: Mapping[str, Callable[[BulkRun], None]] = {
+    "pause": control.pause,
+    "cancel": control.cancel,
+    "go_on": control.go_on,
+}
+
+
+class ActionForm(forms.Form):
+    """What to do to many users."""
+
+    action = forms.ChoiceField(widget=forms.RadioSelect)
+    role = forms.ChoiceField(choices=[("", "---------"), *Role.choices], required=False)
+
+    def __init__(self, *args: Any, offered: Mapping[str, Any], site: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.offered = offered
+        action: Any = self.fields["action"]
+        action.choices = [(name, one.label) for name, one in offered.items()]
+        self.fields["builder_group"] = forms.ModelChoiceField(
+            BuilderGroup.objects.all(), required=False, label="Group", widget=group_select(site)
+        )
+
+    def clean(self) -> dict[str, Any]:
+        """Require the value that the action sets."""
+        cleaned = super().clean() or self.cleaned_data
+        action = self.offered.get(cleaned.get("action", ""))
+        field = action.field if action else ""
+        if field and field not in self.errors and not cleaned.get(field):
+            label = self.fields[field].label or field
+            self.add_error(field, f"Choose the {str(label).lower()}.")
+        return cleaned
+
+    @property
+    def value(self) -> Any:
+        """Return the value for the field of the action, in the form that JSON holds."""
+        field = self.offered[self.cleaned_data["action"]].field
+        value = self.cleaned_data.get(field) if field else None
+        return str(value.pk) if isinstance(value, BuilderGroup) else value
+
+
+class UploadForm(forms.Form):
+    """A spreadsheet of corrections."""
+
+    file = forms.FileField(label="Spreadsheet", help_text="CSV or Excel (.xlsx), at most 1 MB.")
+    new_address = forms.ChoiceField(
+        label="New emails",
+        required=False,
+        choices=[
+            ("", "Refuse lines that change the email of a sign-in"),
+            ("invite", "Invite people to their new email"),
+            (
+                "replace",
+                "Replace the email at once; I have confirmed that the addresses are theirs",
+            ),
+        ],
+    )
+    ignore_unknown = forms.BooleanField(label="Leave out unknown columns", required=False)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The users that a page is about: selected ones, or all that a filter finds.
+
+    `ids` holds one more than `MOST` if there are more.
+    """
+
+    ids: Sequence[uuid.UUID]
+    selected: bool
+
+    @property
+    def text(self) -> str:
+        """Return how many they are."""
+        if len(self.ids) > MOST:
+            return f"More than {MOST:,} people"
+        return "1 person" if len(self.ids) == 1 else f"{len(self.ids):,} people"
+
+    @property
+    def sample(self) -> list[BuilderUser]:
+        """Return some of the users."""
+        return list(BuilderUser.objects.filter(pk__in=self.ids[:NAMED]).order_by("name", "pk"))
+
+    @property
+    def more(self) -> int:
+        """Return how many users the sample leaves out."""
+        return max(min(len(self.ids), MOST) - NAMED, 0)
+
+
+@dataclass(frozen=True)
+class BulkPages:
+    """The pages about many users, in the name of the admin of builder users."""
+
+    pages: UserPages
+
+    def urls(self) -> list[URLPattern]:
+        """List the addresses of the pages."""
+        view = self.pages.admin.admin_site.admin_view
+        return [
+            path("bulk/", view(self.choose_view), name="users_builderuser_bulk"),
+            path("bulk/upload/", view(self.upload_view), name="users_builderuser_bulk_upload"),
+            path("bulk/<int:run>/", view(self.run_view), name="users_builderuser_bulk_run"),
+            path(
+                "bulk/<int:run>/result/",
+                require_GET(view(self.result_view)),
+                name="users_builderuser_bulk_result",
+            ),
+        ]
+
+    # --- The plan ----------------------------------------------------------------------------
+
+    @method_decorator(csrf_protect)
+    def choose_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask what to do to all that the filter finds, or plan it for the chosen users."""
+        self._require_change(request)
+        try:
+            chosen = self._chosen(request)
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(reverse(LIST))
+        return self.choose(request, chosen)
+
+    def choose(self, request: HttpRequest, chosen: Chosen) -> HttpResponse:
+        """Show what can be done to these users; plan it if the form of this page was sent."""
+        sent = request.method == "POST" and "action_of_page" in request.POST
+        form = ActionForm(
+            request.POST if sent else None,
+            offered=offered_to(request.user),
+            site=self.pages.admin.admin_site,
+        )
+        failure = None
+        if sent and form.is_valid():
+            try:
+                return self._plan(request, form, chosen)
+            except BulkRefused as refused:
+                failure = refused
+        context = {"form": form, "chosen": chosen, "media": self.pages.admin.media + form.media}
+        return self._render(request, "Change many people", "bulk.html", context, failure=failure)
+
+    def _plan(self, request: HttpRequest, form: ActionForm, chosen: Chosen) -> HttpResponse:
+        name = form.cleaned_data["action"]
+        plan = plan_list_action(name, chosen.ids, actor=request.user, value=form.value)
+        options = {**plan.options, "list_action": name}
+        run = control.store(replace(plan, options=options), actor=request.user)
+        return _to(run)
+
+    def _chosen(self, request: HttpRequest) -> Chosen:
+        if request.method == "POST" and "all" not in request.POST:
+            return self.selected(request.POST.getlist("user"))
+        cl = self.pages.admin.get_changelist_instance(request)
+        return Chosen(list(counted(cl.queryset).values_list("pk", flat=True)[: MOST + 1]), False)
+
+    def selected(self, ids: Sequence[str]) -> Chosen:
+        """Return the users with these ids, without ids that are not valid."""
+        valid = [pk for one in ids if (pk := _uuid(one))]
+        return Chosen(
+            list(BuilderUser.objects.filter(pk__in=valid).values_list("pk", flat=True)), True
+        )
+
+    @method_decorator(csrf_protect)
+    def upload_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask for a spreadsheet, and plan what it changes."""
+        self._require_change(request)
+        form = UploadForm(request.POST or None, request.FILES or None)
+        failure = None
+        if request.method == "POST" and form.is_valid():
+            file = form.cleaned_data["file"]
+            try:
+                plan = plan_upload(
+                    file.name,
+                    file.chunks(),
+                    options=Options(ignore_unknown=form.cleaned_data["ignore_unknown"]),
+                    new_address=form.cleaned_data["new_address"],
+                    actor=request.user,
+                )
+                return _to(control.store(plan, actor=request.user))
+            except BulkRefused as refused:
+                failure = refused
+        faults = failure.faults if isinstance(failure, UploadRefused) else ()
+        context = {"form": form, "faults": faults[:SHOWN], "more": max(len(faults) - SHOWN, 0)}
+        return self._render(
+            request, "Upload a spreadsheet", "upload.html", context, failure=failure
+        )
+
+    # --- The run -----------------------------------------------------------------------------
+
+    @method_decorator(csrf_protect)
+    def run_view(self, request: HttpRequest, run: int) -> HttpResponse:
+        """Show the plan of a run, or how far it is; start, pause, continue or cancel it."""
+        found = self._run(request, run)
+        failure = None
+        if request.method == "POST":
+            self._require_change(request)
+            try:
+                self._step(request, found)
+            except BulkRefused as refused:
+                failure = refused
+            else:
+                return _to(found)
+        action = LIST_ACTIONS.get(found.options.get("list_action", ""))
+        title = action.label if action else found.options.get("file") or found.command
+        context = {
+            **_progress(found),
+            "run": found,
+            "action": action,
+            "count_to_type": control.count_to_type(found)
+            if found.state == RunStatus.PLANNED
+            else None,
+            "is_author": found.actor_id == request.user.pk,
+            "may_change": self.pages.admin.has_change_permission(request),
+            "worker_runs": worker.status().alive > 0,
+        }
+        return self._render(request, str(title), "bulk_run.html", context, failure=failure)
+
+    def _step(self, request: HttpRequest, run: BulkRun) -> None:
+        wanted = request.POST.get("do", "")
+        if wanted == "begin":
+            if run.actor_id != request.user.pk:
+                raise BulkRefused("Only the person who made this plan can start it.")
+            typed = request.POST.get("count", "").strip()
+            control.begin(run, typed=int(typed) if typed.isascii() and typed.isdecimal() else None)
+        elif step := STEPS.get(wanted):
+            step(run)
+
+    def result_view(self, request: HttpRequest, run: int) -> HttpResponseBase:
+        """Send the outcome of each row as CSV, as `runs export` does."""
+        found = self._run(request, run)
+        writer = csv.writer(Line())
+        lines = (writer.writerow(cells) for cells in results.export(found))
+        return StreamingHttpResponse(
+            lines,
+            content_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="run-{found.pk}.csv"'},
+        )
+
+    # --- What they share ---------------------------------------------------------------------
+
+    def _run(self, request: HttpRequest, pk: int) -> BulkRun:
+        """Return a run of this person, or any run for people who may look at runs.
+
+        Raises `PermissionDenied` and `Http404`.
+        """
+        if not self.pages.admin.has_view_permission(request):
+            raise PermissionDenied
+        run = BulkRun.objects.filter(pk=pk).first()
+        sees_runs = request.user.has_perm("users.view_bulkrun")
+        if not sees_runs and (run is None or run.actor_id != request.user.pk):
+            raise PermissionDenied
+        run = get_object_or_404(BulkRun, pk=pk)
+        bring_up_to_date(run)
+        run.refresh_from_db()
+        return run
+
+    def _require_change(self, request: HttpRequest) -> None:
+        if not self.pages.admin.has_change_permission(request):
+            raise PermissionDenied
+
+    def _render(
+        self, request: HttpRequest, title: str, template: str, context: Mapping[str, Any], *,
+        failure: BulkRefused | None,
+    ) -> HttpResponse:  # fmt: skip
+        return TemplateResponse(
+            request,
+            f"admin/users/builderuser/{template}",
+            {
+                **self.pages.admin.admin_site.each_context(request),
+                "title": title,
+                "opts": self.pages.admin.opts,
+                "media": self.pages.admin.media,
+                **context,
+                "failure": {"full_message": str(failure)} if failure else None,
+            },
+        )
+
+
+def _to(run: BulkRun) -> HttpResponse:
+    return HttpResponseRedirect(reverse("admin:users_builderuser_bulk_run", args=[run.pk]))
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+def _progress(run: BulkRun) -> dict[str, Any]:
+    """Return how far a run is, and some of its rows: of a plan the first, else those not done."""
+    counts = dict(run.rows.order_by().values_list("state").annotate(Count("pk")))
+    total = sum(counts.values())
+    planned = run.state == RunStatus.PLANNED
+    rows = run.rows.order_by("position") if planned else _not_done(run)
+    return {
+        "total": total,
+        "ended": total - counts.get(RowStatus.WAITING, 0),
+        "waiting": counts.get(RowStatus.WAITING, 0),
+        "counts": [(state.label, counts[state]) for state in RowStatus if state in counts],
+        "rows": [(row, shown_changes(row)) for row in with_group_names(rows)[:SHOWN]],
+        "rows_left": max(rows.count() - SHOWN, 0),
+        "going": run.state in (RunStatus.QUEUED, RunStatus.RUNNING),
+        "resumable": run.state in control.RESUMABLE and RowStatus.WAITING in counts,
+        "cancellable": run.state in control.UNFINISHED,
+    }
+
+
+def _not_done(run: BulkRun) -> Any:
+    """Select the rows that people must look at: failed, skipped, or tried and still waiting."""
+    return run.rows.exclude(state=RowStatus.DONE).exclude(reason="").order_by("position")

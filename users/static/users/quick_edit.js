@@ -1,0 +1,139 @@
+/* Edit a name or a group in its cell. The cell shows the new value at once, and goes back with the
+   reason if it was not saved. Without script, the name leads to the form. */
+"use strict";
+{
+  const csrf = document.querySelector("#changelist-form [name=csrfmiddlewaretoken]");
+  const filter = document.getElementById("group-filter");
+
+  const element = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
+  const button = (text, label) => {
+    const made = element("button", { type: "button", className: "quick-button", textContent: text });
+    if (label) made.setAttribute("aria-label", label);
+    return made;
+  };
+
+  /* A field that finds a group as a person types, as the filter beside the list does. */
+  const groupField = (value, text) => {
+    const select = element("select");
+    for (const { name, value: held } of filter.attributes) {
+      if (name === "class" || name.startsWith("data-")) select.setAttribute(name, held);
+    }
+    select.classList.remove("select2-hidden-accessible");
+    select.removeAttribute("data-select2-id");
+    select.add(new Option("", ""));
+    if (value) select.add(new Option(text, value, true, true));
+    return select;
+  };
+
+  class Cell {
+    constructor(data, cell, field, label, shown) {
+      Object.assign(this, { data, cell, field, label, shown });
+      this.opener = button("✎", `Edit the ${label} of ${this.person}`);
+      this.opener.addEventListener("click", () => this.open());
+      this.note = element("span", { className: "quick-note" });
+      this.note.setAttribute("role", "status");
+      cell.append(" ", this.opener, this.note);
+    }
+
+    get person() {
+      return this.data.closest("tr").querySelector(".field-shown_name a").textContent;
+    }
+
+    open() {
+      this.note.replaceChildren();
+      this.note.className = "quick-note";
+      const before = this.shown.textContent;
+      const isGroup = this.field === "builder_group";
+      const input = isGroup
+        ? groupField(this.data.dataset.group, before)
+        : element("input", { type: "text", value: before, maxLength: 200 });
+      input.setAttribute("aria-label", `New ${this.label}`);
+      const editor = element("span", { className: "quick-editor" });
+      const save = button("Save");
+      const cancel = button("Cancel");
+      editor.append(input, save, cancel);
+      this.shown.hidden = this.opener.hidden = true;
+      this.cell.prepend(editor);
+      if (isGroup) window.django.jQuery(input).djangoAdminSelect2();
+      const close = () => {
+        if (isGroup) window.django.jQuery(input).select2("destroy");
+        editor.remove();
+        this.shown.hidden = this.opener.hidden = false;
+        this.opener.focus();
+      };
+      const done = () => {
+        const option = isGroup && input.selectedOptions[0];
+        const text = isGroup ? (option && option.textContent) || "—" : input.value;
+        const { value } = input;
+        close();
+        if (text !== before) this.save(value, text, before);
+      };
+      save.addEventListener("click", done);
+      cancel.addEventListener("click", close);
+      editor.addEventListener("keydown", (event) => {
+        if (event.key === "Escape") close();
+        if (event.key !== "Enter" || event.target !== input) return;
+        event.preventDefault();
+        done();
+      });
+      input.focus();
+    }
+
+    async save(value, text, before) {
+      const { dataset } = this.data;
+      const row = this.data.closest("tr");
+      const openers = [...row.querySelectorAll(".quick-button")];
+      const asks = dataset.linked && this.field === "name";
+      this.shown.textContent = text;
+      this.note.textContent = asks ? "Saving… asking Clerk" : "Saving…";
+      for (const one of openers) one.disabled = true;
+      let refused = null;
+      try {
+        const body = new URLSearchParams({
+          csrfmiddlewaretoken: csrf.value, field: this.field, value,
+          version: dataset.version, token: dataset.token,
+        });
+        const answer = await fetch(`${dataset.user}/quick/`, { method: "POST", body });
+        const type = answer.headers.get("Content-Type") || "";
+        if (answer.redirected) {
+          refused = { message: "You are signed out. Sign in again, and repeat the change." };
+        } else if (!type.startsWith("application/json")) {
+          refused = { message: "The change was not saved. Reload the page and try again." };
+        } else if (answer.ok) {
+          this.saved(await answer.json());
+        } else {
+          refused = await answer.json();
+        }
+      } catch {
+        refused = { message: "The server did not answer. Reload the page to see what is stored." };
+      }
+      for (const one of openers) one.disabled = false;
+      if (refused) this.goBack(before, refused);
+    }
+
+    saved(now) {
+      const { dataset } = this.data;
+      this.shown.textContent = this.field === "name" ? now.name : now.group;
+      dataset.version = now.version;
+      dataset.token = now.token;
+      dataset.group = now.group_id;
+      this.note.textContent = "Saved.";
+      this.note.classList.add("good");
+    }
+
+    goBack(before, refused) {
+      this.shown.textContent = before;
+      this.note.classList.add("bad");
+      this.note.setAttribute("role", "alert");
+      this.note.replaceChildren(refused.message, " ");
+      if (refused.form) this.note.append(element("a", { href: refused.form, textContent: "Open the form" }));
+    }
+  }
+
+  for (const data of document.querySelectorAll("#result_list .quick")) {
+    const row = data.closest("tr");
+    const name = row.querySelector(".field-shown_name");
+    new Cell(data, name, "name", "name", name.querySelector("a"));
+    if (filter) new Cell(data, data.parentElement, "builder_group", "group", data.previousElementSibling);
+  }
+}

@@ -1,0 +1,59 @@
+"""Carry out the runs that were started on the pages, in the worker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from users.errors import BulkRefused
+from users.models import BulkRun, RunStatus, Source
+from users.sync.bulk import control
+from users.sync.bulk import run as runs
+from users.sync.bulk.circuit import CircuitBreaker
+from users.sync.bulk.lock import KILLED, Lease, one_at_a_time
+
+logger = logging.getLogger(__name__)
+
+
+def carry_out_queued() -> None:
+    """Carry out the runs that wait, one after another.
+
+    While other bulk work holds the lock, they go on waiting. A run whose worker was killed
+    continues.
+    """
+    _queue_killed()
+    if not _next():
+        return
+    try:
+        with one_at_a_time() as lease:
+            _queue_killed()
+            while run := _next():
+                _carry_out(run, lease)
+    except BulkRefused as taken:
+        logger.info("The bulk run waits: %s", taken)
+
+
+def _queue_killed() -> None:
+    runs.follow_killed()
+    BulkRun.objects.filter(source=Source.ADMIN, state=RunStatus.INTERRUPTED, message=KILLED).update(
+        state=RunStatus.QUEUED, message="", finished_at=None
+    )
+
+
+def _next() -> BulkRun | None:
+    return BulkRun.objects.filter(state=RunStatus.QUEUED).order_by("started_at", "pk").first()
+
+
+def _carry_out(run: BulkRun, lease: Lease) -> None:
+    taken = BulkRun.objects.filter(pk=run.pk, state=RunStatus.QUEUED)
+    if not taken.update(state=RunStatus.RUNNING, requested=""):
+        return  # it was paused or cancelled meanwhile
+    runs.resume(run, runs.ALL)
+    runs.carry_out(
+        run,
+        rate=control.call_rate(),
+        lease=lease,
+        stop=threading.Event(),
+        breaker=CircuitBreaker(),
+        watch=lambda progress: None,
+    )

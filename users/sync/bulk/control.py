@@ -1,0 +1,147 @@
+"""Store, start, pause, continue and cancel the runs of plans that are made on the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.exceptions import AlreadyEnqueued
+
+from users.clerk import BULK_SHARE
+from users.errors import BulkRefused
+from users.models import (
+    BulkRow,
+    BulkRun,
+    OperationKind,
+    RowStatus,
+    RunRequest,
+    RunStatus,
+    Source,
+)
+from users.sync.actors import Actor
+from users.sync.bulk import run as runs
+from users.sync.bulk.limits import most_changes
+from users.sync.bulk.plan import Plan
+from users.sync.bulk.plan_file import MAX_AGE
+
+JOB = "users.tasks.carry_out_bulk_run"
+RESUMABLE = frozenset({RunStatus.PAUSED, RunStatus.STOPPED, RunStatus.INTERRUPTED})
+UNFINISHED = RESUMABLE | {RunStatus.QUEUED, RunStatus.RUNNING}
+KEPT_PLANNED = timedelta(days=1) + MAX_AGE
+"""How long a plan is stored that nobody starts."""
+
+
+def call_rate() -> float:
+    """Return the number of calls to Clerk a second that bulk work may make."""
+    return settings.CLERK_RATE_LIMIT * BULK_SHARE
+
+
+def store(plan: Plan, *, actor: Actor) -> BulkRun:
+    """Store a plan of the pages. Its rows stay the same, whoever matches the filter later.
+
+    Raises `BulkRefused` for an empty plan.
+    """
+    if not plan.rows:
+        raise BulkRefused(" ".join(["There is nothing to do.", *plan.notes]))
+    return runs.start(
+        plan,
+        actor=actor,
+        state=RunStatus.PLANNED,
+        source=Source.ADMIN,
+        summary=plan.summary(call_rate()),
+    )
+
+
+def count_to_type(run: BulkRun) -> int | None:
+    """Return the number that must be typed before the run starts, None if none is needed.
+
+    It is needed for deletions, and for more changes of one type than a plan may have.
+    """
+    counts = dict(run.rows.order_by().values_list("operation").annotate(Count("pk")))
+    over = max(counts.values(), default=0) > most_changes()
+    return sum(counts.values()) if over or OperationKind.DELETE in counts else None
+
+
+def begin(run: BulkRun, *, typed: int | None) -> None:
+    """Give a stored plan to the worker. A second call changes nothing.
+
+    Raises `BulkRefused` for a plan that is too old, and for a wrong number.
+    """
+    needed = count_to_type(run)
+    if needed is not None and typed != needed:
+        raise BulkRefused(f"Type the number of changes, {needed}. Nothing was changed.")
+
+    def start(run: BulkRun) -> None:
+        if run.state != RunStatus.PLANNED:
+            return
+        if timezone.now() - run.started_at > MAX_AGE:
+            raise BulkRefused("This plan is older than 24 hours. Make the plan again.")
+        # The notes name people; nothing erases names from them.
+        run.state, run.notes, run.started_at = RunStatus.QUEUED, [], timezone.now()
+
+    _change(run, start)
+
+
+def pause(run: BulkRun) -> None:
+    """Ask a run to pause. Rows in flight finish first."""
+    _ask(run, RunRequest.PAUSE)
+
+
+def cancel(run: BulkRun) -> None:
+    """Ask a run to end. What is done stays done, and the other rows are never carried out."""
+    _ask(run, RunRequest.CANCEL)
+
+
+def _ask(run: BulkRun, request: RunRequest) -> None:
+    def ask(run: BulkRun) -> None:
+        waits = run.state in UNFINISHED or run.state == RunStatus.PLANNED
+        if run.state == RunStatus.RUNNING:
+            run.requested = request
+        elif waits and (request == RunRequest.CANCEL or run.state == RunStatus.QUEUED):
+            run.state, run.finished_at = runs.ENDS[request], timezone.now()
+
+    _change(run, ask)
+
+
+def go_on(run: BulkRun) -> None:
+    """Give a run that ended before its last row back to the worker."""
+
+    def resume(run: BulkRun) -> None:
+        if run.state == RunStatus.RUNNING:
+            run.requested = ""
+        elif run.state in RESUMABLE and run.rows.filter(state=RowStatus.WAITING).exists():
+            run.state, run.message, run.finished_at = RunStatus.QUEUED, "", None
+
+    _change(run, resume)
+
+
+def _change(run: BulkRun, change: Callable[[BulkRun], None]) -> None:
+    with transaction.atomic():
+        locked = BulkRun.objects.select_for_update().get(pk=run.pk)
+        change(locked)
+        locked.save()
+        if locked.state == RunStatus.QUEUED:
+            wake_worker()
+    run.refresh_from_db()
+
+
+def wake_worker() -> None:
+    """Tell the worker that a run waits. Without this it finds the run within a minute."""
+    job = app.configure_task(JOB, queueing_lock="bulk")
+    with suppress(AlreadyEnqueued), transaction.atomic():
+        job.defer(timestamp=0)
+
+
+def forget_unstarted() -> None:
+    """Delete plans that nobody has started for some days: they name people."""
+    old = BulkRun.objects.filter(
+        state=RunStatus.PLANNED, started_at__lt=timezone.now() - KEPT_PLANNED
+    )
+    BulkRow.objects.filter(run__in=old).delete()
+    old.delete()

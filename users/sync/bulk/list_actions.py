@@ -1,0 +1,139 @@
+"""What staff can do to many users from the list. The commands make the same plans."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from django.db.models import QuerySet
+
+from users.errors import BulkRefused
+from users.models import BuilderUser, OperationKind
+from users.sync.access import permissions
+from users.sync.access.permissions import NOTHING
+from users.sync.actors import Actor
+from users.sync.bulk import actions, edits
+from users.sync.bulk.allowed import only_allowed
+from users.sync.bulk.choosing import FIELDS, plan_pull, plan_push
+from users.sync.bulk.plan import Plan
+
+MOST = 20_000
+"""The most users of one plan from the list: a request makes it, and holds it in memory."""
+
+
+@dataclass(frozen=True)
+class ListAction:
+    """One thing to do to many users.
+
+    `effect` says what it does to the people, and `field` is set if it needs a value of that field.
+    """
+
+    label: str
+    effect: str
+    kind: OperationKind
+    plan: Callable[..., Plan]
+    field: str = ""
+    danger: bool = False
+
+    def may(self, actor: Actor) -> bool:
+        """Tell whether a person may do this to users who are not administrators."""
+        wanted = {self.field: None} if self.field else NOTHING
+        return permissions.may(actor, self.kind, wanted=wanted)
+
+
+def _edit(field: str) -> Callable[..., Plan]:
+    return partial(edits.plan_edit, field=field)
+
+
+def _action(name: str) -> Callable[..., Plan]:
+    return partial(_plan_action, name)
+
+
+def _plan_action(name: str, users: QuerySet[BuilderUser]) -> Plan:
+    return actions.plan_action(name, users)
+
+
+LIST_ACTIONS: Mapping[str, ListAction] = {
+    "set_group": ListAction(
+        "Set group",
+        "They belong to this group from then on. Their sign-in stays as it is.",
+        OperationKind.UPDATE,
+        _edit("builder_group"),
+        "builder_group",
+    ),
+    "set_role": ListAction(
+        "Set role",
+        "They have this role from then on. Their sign-in stays as it is.",
+        OperationKind.UPDATE,
+        _edit("role"),
+        "role",
+    ),
+    "invite": ListAction(
+        "Invite",
+        "Clerk mails an invitation to each of them. Who accepts it makes an account, which is "
+        "connected to their record here.",
+        OperationKind.INVITE,
+        _action("invite"),
+    ),
+    "copy_to": ListAction(
+        "Copy names to Clerk",
+        "Where the names differ, Clerk takes the name that is stored here.",
+        OperationKind.PUSH_NAME,
+        partial(plan_push, fields=["name"]),
+    ),
+    "copy_from": ListAction(
+        "Copy names and emails from Clerk",
+        "Where they differ, the record here takes the name and email that Clerk has.",
+        OperationKind.FOLLOW,
+        partial(plan_pull, fields=FIELDS),
+    ),
+    "ban": ListAction(
+        "Ban",
+        "Every session of these people ends, and they cannot sign in until somebody unbans them. "
+        "Their records here stay as they are.",
+        OperationKind.BAN,
+        _action("ban"),
+        danger=True,
+    ),
+    "unban": ListAction(
+        "Unban",
+        "These people can sign in again, as before the ban.",
+        OperationKind.UNBAN,
+        _action("unban"),
+    ),
+    "delete": ListAction(
+        "Delete",
+        "These people are deleted one by one, in Clerk first and then here. They can no longer "
+        "sign in. This cannot be undone.",
+        OperationKind.DELETE,
+        _action("delete"),
+        danger=True,
+    ),
+}
+
+
+def offered_to(actor: Actor) -> dict[str, ListAction]:
+    """Return the actions that a person may use, by their names."""
+    return {name: action for name, action in LIST_ACTIONS.items() if action.may(actor)}
+
+
+def plan_list_action(
+    name: str, user_ids: Collection[uuid.UUID], *, actor: Actor, value: Any = None
+) -> Plan:
+    """Plan an action for these users, as far as the actor may do it.
+
+    `value` is the value for the field of the action, in the form that JSON holds. Raises
+    `BulkRefused` for too many users.
+    """
+    if len(user_ids) > MOST:
+        raise BulkRefused(
+            f"Choose at most {MOST:,} people at once. Nothing was changed. For more, ask an "
+            "engineer: the command line has no such limit."
+        )
+    action = LIST_ACTIONS[name]
+    users = BuilderUser.objects.select_related("account").filter(pk__in=user_ids).order_by("pk")
+    plan = action.plan(users, value=value) if action.field else action.plan(users)
+    return only_allowed(plan, actor=actor)

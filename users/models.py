@@ -413,6 +413,8 @@ class OperationKind(models.TextChoices):
     UNLOCK = "unlock", "Unlock"
     RESET_MFA = "reset_mfa", "Reset two-factor sign-in"
     SIGN_OUT = "sign_out", "Sign out everywhere"
+    END_SESSION = "end_session", "Sign out one device"
+    CREATE_ACCOUNT = "create_account", "Create the Clerk account"
     LINK = "link", "Link"
     UNLINK = "unlink", "Unlink"
     INVITE = "invite", "Invite"

@@ -27,6 +27,7 @@ from users.admin.base import CappedPaginator, say, send_export
 from users.admin.clerk_panel import account_of
 from users.admin.one_time import token_of
 from users.admin.pending_pages import PendingPages
+from users.admin.session_pages import SessionPages
 from users.admin.user_form import UserAdmin, form_page
 from users.admin.user_list import FILTERS, NOT_LATELY, UserChangeList, group_select, lines
 from users.admin.user_pages import UserPages
@@ -261,7 +262,12 @@ class BuilderUserAdmin(UserAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the pages beside the form."""
         pages = UserPages(self)
-        beside = (AccountActions(pages), PendingPages(pages), AccountPages(pages))
+        beside = (
+            AccountActions(pages),
+            PendingPages(pages),
+            AccountPages(pages),
+            SessionPages(pages),
+        )
         export = require_GET(self.admin_site.admin_view(self.export_view))
         return [
             path("export/", export, name="users_builderuser_export"),

@@ -203,10 +203,13 @@ class Sandbox(Instance):
         with self.state.lock:
             return invitations.accept(self.state, invitation_id, **answers)
 
-    def sign_in(self, clerk_id: str) -> Json:
-        """Sign the person in, and return a copy of the new session."""
+    def sign_in(self, clerk_id: str, **activity: Any) -> Json:
+        """Sign the person in, and return a copy of the new session.
+
+        `activity` replaces fields of its `latest_activity`, such as `city`.
+        """
         with self.state.lock:
-            return copy.deepcopy(sessions.sign_in(self.state, clerk_id))
+            return copy.deepcopy(sessions.sign_in(self.state, clerk_id, **activity))
 
     def session_token(
         self, clerk_id: str, *, azp: str | None = None, lifetime: int = tokens.LIFETIME

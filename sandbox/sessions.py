@@ -10,6 +10,17 @@ from sandbox.state import Json, State
 
 QUERY = frozenset({"client_id", "user_id", "status", "limit", "offset", "paginated"})
 
+ACTIVITY: Json = {
+    "object": "session_activity",
+    "device_type": "Macintosh",
+    "is_mobile": False,
+    "browser_name": "Chrome",
+    "browser_version": "140.0.0.0",
+    "ip_address": "203.0.113.7",
+    "city": "Denver",
+    "country": "US",
+}
+
 
 def list_sessions(state: State, request: Request) -> Any:
     """Return a page of sessions, newest first (`GET /sessions`).
@@ -54,8 +65,11 @@ def end_sessions(state: State, user_id: str, status: str) -> None:
             _end(state, session, status)
 
 
-def sign_in(state: State, user_id: str) -> Json:
-    """Sign the person in: create an active session, and emit the event."""
+def sign_in(state: State, user_id: str, **activity: Any) -> Json:
+    """Sign the person in: create an active session, and emit the event.
+
+    `activity` replaces fields of the session's `latest_activity`: the device and the place.
+    """
     user = state.user(user_id)
     now = state.now()
     session: Json = {
@@ -67,6 +81,7 @@ def sign_in(state: State, user_id: str) -> Json:
         "status": "active",
         "last_active_organization_id": None,
         "last_active_at": now,
+        "latest_activity": ACTIVITY | {"id": state.new_id("sess_activity")} | activity,
         "expire_at": now + 7 * 86_400_000,
         "abandon_at": now + 30 * 86_400_000,
         "created_at": now,

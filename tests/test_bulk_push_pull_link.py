@@ -81,7 +81,7 @@ def test_a_plan_says_who_which_field_from_what_to_what_and_changes_nothing(sandb
     [user] = differing(sandbox)
     code, out = push()
     assert code == 2
-    for text in ("Mary Ann Jones0", "Push the name to Clerk", "Mary Ann Smith0", "--apply"):
+    for text in ("Mary Ann Jones0", "Copy the name to Clerk", "Mary Ann Smith0", "--apply"):
         assert text in out
     assert clerk_name(sandbox, user) == "Mary Ann Smith0"
     assert not sandbox.writes()

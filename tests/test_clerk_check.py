@@ -199,3 +199,21 @@ def test_what_is_unfinished_is_told_with_its_fix(sandbox):
 def test_users_without_accounts_are_no_finding(sandbox):
     BuilderUserFactory()
     assert levels()["Duplicates"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("table", "trigger"), [("users", "users_list_update"), ("builder_groups", "users_list_update")]
+)
+def test_a_trigger_of_the_list_that_another_tool_removed_is_found(sandbox, table, trigger):
+    found = findings()
+    assert found["List of users"]["level"] == "ok"
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
+    try:
+        finding = findings(1)["List of users"]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER {trigger}")
+    assert finding["level"] == "broken"
+    assert f"Missing: {trigger} on {table}." in finding["meaning"]
+    assert "sqlmigrate users 0018" in finding["fix"]

@@ -59,6 +59,23 @@ class TestHome:
             assert "1 result" in words(client.get(link)) or " 1 " in words(client.get(link)), link
         assert sandbox.requests() == []
 
+    def test_links_that_moved_are_counted_and_listed(self, client, sandbox):
+        now, fields = timezone.now(), {"operation": OperationKind.LINK, "status": "applied"}
+        moved = {"clerk_id": ["user_before", "user_after"]}
+        first = {"clerk_id": [None, "user_after"]}
+        for label, source, changes in (
+            ("Moved", Source.WEBHOOK, moved),
+            ("By staff", Source.ADMIN, moved),
+            ("First link", Source.WEBHOOK, first),
+        ):
+            SyncAttemptFactory(
+                label=label, source=source, changes=changes, settled_at=now, **fields
+            )
+        page = client.get(HOME)
+        assert "1 link moved to another Clerk account in the last 7 days" in words(page)
+        listed = client.get("/admin/users/syncattempt/?link=moved").context["cl"].result_list
+        assert [one.label for one in listed] == ["Moved"]
+
     def test_nothing_needs_a_person(self, client, sandbox):
         linked(sandbox)
         assert "Nothing needs you now." in words(client.get(HOME))

@@ -69,7 +69,7 @@ def test_the_export_of_changes_has_what_the_list_shows(client, two):
     answer = client.get(f"{ATTEMPTS}export/", {"source__exact": "admin"})
 
     rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig"))))
-    assert [(row["name"], row["status"]) for row in rows] == [("Mary", "Open")]
+    assert [(row["name"], row["status"]) for row in rows] == [("Mary", "Waiting for Clerk")]
     assert rows[0]["changes"] == "name: =Mary → Mary Ann Smith"
 
 

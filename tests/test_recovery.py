@@ -41,7 +41,7 @@ class TestTheCommand:
         attempt.changes["builder_group"] = [None, str(group.pk)]
         attempt.save()
         sandbox.edit(user.clerk_id, last_name="Jones")
-        assert "Applied" in recover(capsys)
+        assert "Saved" in recover(capsys)
         assert (stored(user).name, stored(user).builder_group) == ("Mary Ann Jones", group)
         assert stored(user).account.last_name == "Jones"
         attempt.refresh_from_db()

@@ -404,8 +404,8 @@ class OperationKind(models.TextChoices):
     CREATE = "create", "Create"
     UPDATE = "update", "Edit"
     DELETE = "delete", "Delete"
-    PUSH_NAME = "push_name", "Push the name to Clerk"
-    PUSH_EMAIL = "push_email", "Push the email to Clerk"
+    PUSH_NAME = "push_name", "Copy the name to Clerk"
+    PUSH_EMAIL = "push_email", "Copy the email to Clerk"
     REPLACE_EMAIL = "replace_email", "Replace email"
     SET_PASSWORD = "set_password", "Set password"
     BAN = "ban", "Ban"
@@ -413,12 +413,14 @@ class OperationKind(models.TextChoices):
     UNLOCK = "unlock", "Unlock"
     RESET_MFA = "reset_mfa", "Reset two-factor sign-in"
     SIGN_OUT = "sign_out", "Sign out everywhere"
+    END_SESSION = "end_session", "Sign out one device"
+    CREATE_ACCOUNT = "create_account", "Create the Clerk account"
     LINK = "link", "Link"
     UNLINK = "unlink", "Unlink"
     INVITE = "invite", "Invite"
     CREATE_INVITED = "create_invited", "Create and invite"
     REVOKE = "revoke_invitation", "Revoke invitation"
-    FOLLOW = "follow", "Follow a change in Clerk"
+    FOLLOW = "follow", "Copy from Clerk"
     MERGE_METADATA = "merge_metadata", "Change metadata"
 
 
@@ -435,10 +437,10 @@ class Source(models.TextChoices):
 class Status(models.TextChoices):
     """How far an attempt is. Only `STARTED` is pending."""
 
-    STARTED = "started", "Open"
-    APPLIED = "applied", "Applied"
+    STARTED = "started", "Waiting for Clerk"
+    APPLIED = "applied", "Saved"
     REFUSED = "refused", "Refused"
-    DROPPED = "dropped", "Dropped"
+    DROPPED = "dropped", "Not saved"
     UNPROVEN = "unproven", "Not certain"
 
 
@@ -522,7 +524,7 @@ class SyncAttempt(models.Model):
     objects = SyncAttemptQuerySet.as_manager()
 
     class Meta:
-        verbose_name = "sync attempt"
+        verbose_name = "change"
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["user", "-id"], name="syncattempt_user"),

@@ -16,11 +16,11 @@ from django.views.decorators.csrf import csrf_protect
 from users.admin.again import again_of, typed
 from users.admin.base import say
 from users.admin.one_time import token_of
-from users.admin.user_pages import Result, UserPages, back, tell
+from users.admin.user_pages import Result, UserPages, back, tell, why_not
 from users.errors import ChangeFailed
 from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.access import permissions
-from users.sync.services import invitations, linking, sign_in, transfer
+from users.sync.services import invitations, linking, sign_in, transfer, users
 
 PUSHES = {"name": OperationKind.PUSH_NAME, "email": OperationKind.PUSH_EMAIL}
 PULLS = {"name": OperationKind.FOLLOW, "email": OperationKind.FOLLOW}
@@ -46,13 +46,17 @@ COPIES = (
         {"email": "Clerk takes the address that is stored here. From then on the person signs in "
                   "with {user.email}; the address that Clerk has now stops working."},
     ),
-    Copy("pull", transfer.pull, PULLS, "The {field} was copied from Clerk.", "Copy from Clerk", {}),
+    Copy(
+        "pull", transfer.pull, PULLS, "The {field} was copied from Clerk.", "Copy from Clerk",
+        {"email": "The address that Clerk has is stored here in place of {user.email}. The person "
+                  "signs in as before: nothing changes in Clerk."},
+    ),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Action:
-    """One action. `shown` says whether it makes sense for a user and the mirror of the account."""
+    """One action. `unfit` says why it makes no sense for a user and the mirror of the account."""
 
     slug: str
     label: str
@@ -60,7 +64,7 @@ class Action:
     run: Callable[..., Result]
     effect: str
     done: str
-    shown: Callable[[BuilderUser, ClerkAccount | None], bool]
+    unfit: Callable[[BuilderUser, ClerkAccount | None], str]
     danger: bool = False
 
     @property
@@ -69,8 +73,26 @@ class Action:
         return f"users_builderuser_{self.slug.replace('-', '_')}"
 
 
-def _lives(user: BuilderUser, known: ClerkAccount | None) -> bool:
-    return user.linked and not (known and known.deleted_at)
+def _gone(user: BuilderUser, known: ClerkAccount | None) -> str:
+    if not user.linked:
+        return "Not connected to a Clerk account."
+    return "The account is deleted in Clerk." if known and known.deleted_at else ""
+
+
+def _unless(holds: Callable[[ClerkAccount], bool], why: str) -> Callable[..., str]:
+    """Return why an action is unfit for an account that does not have what it is about."""
+
+    def unfit(user: BuilderUser, known: ClerkAccount | None) -> str:
+        return _gone(user, known) or ("" if known and holds(known) else why)
+
+    return unfit
+
+
+def _has_a_way(user: BuilderUser, known: ClerkAccount | None) -> str:
+    """Return why a user needs no first account: there is one, or an invitation to one."""
+    if user.linked:
+        return "This person has a Clerk account."
+    return "An invitation is open. Revoke it first." if invitations.open_of(user) else ""
 
 
 ACTIONS = (
@@ -78,14 +100,14 @@ ACTIONS = (
         "sign-out", "Sign out everywhere", OperationKind.SIGN_OUT, sign_in.sign_out,
         "Every session of the person ends, on all devices. They can sign in again at once.",
         "{user} is signed out everywhere.",
-        _lives,
+        _gone,
     ),
     Action(
         "unlock", "Unlock", OperationKind.UNLOCK, sign_in.unlock,
         "Clerk locked the account after too many wrong passwords. The person can try again at "
         "once.",
         "{user} can sign in again.",
-        lambda user, known: _lives(user, known) and bool(known and known.locked),
+        _unless(lambda known: known.locked, "The account is not locked."),
     ),
     Action(
         "reset-mfa", "Reset two-factor sign-in", OperationKind.RESET_MFA, sign_in.reset_mfa,
@@ -93,21 +115,23 @@ ACTIONS = (
         "without one until they set it up again. Make sure that the request really comes from "
         "them.",
         "{user} signs in without a second factor now.",
-        lambda user, known: _lives(user, known) and bool(known and known.two_factor_enabled),
+        _unless(lambda known: known.two_factor_enabled, "Two-factor sign-in is off."),
         danger=True,
     ),
     Action(
         "unban", "Unban", OperationKind.UNBAN, sign_in.unban,
         "The person can sign in again, as before the ban.",
         "{user} can sign in again.",
-        lambda user, known: _lives(user, known) and bool(known and known.banned),
+        _unless(lambda known: known.banned, "The account is not banned."),
     ),
     Action(
         "ban", "Ban", OperationKind.BAN, sign_in.ban,
         "Every session of the person ends, and they cannot sign in until somebody unbans them. "
         "The record here stays as it is.",
         "{user} is banned.",
-        lambda user, known: _lives(user, known) and not (known and known.banned),
+        lambda user, known: (
+            _gone(user, known) or ("The account is banned." if known and known.banned else "")
+        ),
         danger=True,
     ),
     Action(
@@ -116,7 +140,7 @@ ACTIONS = (
         "can still sign in there, but nothing that is edited here reaches it, and it is not "
         "linked again by itself.",
         "{user} is no longer linked.",
-        lambda user, known: user.linked or user.has_invalid_id,
+        lambda user, known: "" if user.clerk_id is not None else _gone(user, known),
         danger=True,
     ),
     Action(
@@ -124,7 +148,20 @@ ACTIONS = (
         "Clerk mails an invitation to the user's address. Who accepts it makes an account, which "
         "is linked to this user then.",
         "{user} is invited.",
-        lambda user, known: not user.linked and invitations.open_of(user) is None,
+        _has_a_way,
+    ),
+    Action(
+        "create-account", "Create the account now", OperationKind.CREATE_ACCOUNT,
+        users.create_account,
+        "Clerk makes an account with this email at once, without a password. No mail is sent: tell "
+        "the person that they can sign in with a code by email. Confirm that the address is "
+        "theirs.",
+        "{user} has a Clerk account now.",
+        lambda user, known: (
+            "Unlink clears the invalid Clerk id first."
+            if user.has_invalid_id
+            else _has_a_way(user, known)
+        ),
     ),
 )  # fmt: skip
 
@@ -135,8 +172,18 @@ def actions_for(request: HttpRequest, user: BuilderUser) -> list[tuple[Action, s
     return [
         (action, reverse(f"admin:{action.url_name}", args=[user.pk]))
         for action in ACTIONS
-        if permissions.may(request.user, action.kind, user) and action.shown(user, known)
+        if permissions.may(request.user, action.kind, user) and not action.unfit(user, known)
     ]
+
+
+def withheld_from(request: HttpRequest, user: BuilderUser) -> list[tuple[str, str]]:
+    """List the actions that are not offered to this person for this user now, and why."""
+    known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
+    reasons = [
+        (action.label, action.unfit(user, known) or why_not(request, user, action.kind))
+        for action in ACTIONS
+    ]
+    return [(label, why) for label, why in reasons if why]
 
 
 @dataclass(frozen=True)

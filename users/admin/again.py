@@ -27,6 +27,8 @@ PAGES: dict[str, str] = {
     OperationKind.UNLOCK: "unlock",
     OperationKind.RESET_MFA: "reset_mfa",
     OperationKind.SIGN_OUT: "sign_out",
+    OperationKind.END_SESSION: "sessions",
+    OperationKind.CREATE_ACCOUNT: "create_account",
     OperationKind.LINK: "link",
     OperationKind.UNLINK: "unlink",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from operator import attrgetter
 from types import MappingProxyType
+from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -20,6 +21,7 @@ from users.models import SyncAttempt
 from users.sync.actors import name_of
 from users.sync.display import NOTHING, shown_changes, with_group_names
 from users.sync.mirror import listing
+from users.sync.mirror.overview import moved_links
 from users.sync.outbound import recovery
 from users.sync.services import unseen
 
@@ -34,6 +36,22 @@ def _before_and_after(attempt: SyncAttempt) -> str:
     )
 
 
+class LinkFilter(admin.SimpleListFilter):
+    """Filter for links that moved without a decision of staff."""
+
+    title, parameter_name = "link", "link"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the one choice."""
+        return [("moved", "Moved to another account in the last 7 days")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[SyncAttempt]
+    ) -> QuerySet[SyncAttempt]:
+        """Select these links. Ignore an unknown value."""
+        return queryset & moved_links() if self.value() == "moved" else queryset
+
+
 @admin.register(SyncAttempt)
 class SyncAttemptAdmin(ReadOnlyAdmin):
     """The list of attempts, read-only. A pending attempt can be checked with Clerk."""
@@ -41,7 +59,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
     list_display = ["started_at", "operation", "user", "before_and_after", "status", "source",
                     "by", "message"]  # fmt: skip
     list_display_links = ["started_at"]
-    list_filter = ["status", "operation", "source", AuthorFilter, "started_at"]
+    list_filter = ["status", "operation", "source", AuthorFilter, LinkFilter, "started_at"]
     list_select_related = ["user", "actor"]
     linked_lookups = ("user__id__exact", "run__id__exact")
     search_fields = ["label", "=clerk_id", "=trace_id"]

@@ -30,6 +30,7 @@ from users.admin.clerk_panel import account_of
 from users.admin.one_time import token_of
 from users.admin.pending_pages import PendingPages
 from users.admin.quick_edit import QuickEdit, cell_data
+from users.admin.session_pages import SessionPages
 from users.admin.user_form import UserAdmin, form_page
 from users.admin.user_list import FILTERS, NOT_LATELY, UserChangeList, group_select, lines
 from users.admin.user_pages import UserPages
@@ -297,6 +298,7 @@ class BuilderUserAdmin(UserAdmin):
             AccountActions(pages),
             PendingPages(pages),
             AccountPages(pages),
+            SessionPages(pages),
         )
         export = require_GET(self.admin_site.admin_view(self.export_view))
         return [

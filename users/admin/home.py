@@ -21,7 +21,7 @@ from users.admin.wanted import groups_of, wanted_of
 from users.models import Agreement, BuilderUser, ClerkAccount, Status, SyncAttempt
 from users.sync.mirror import worker
 from users.sync.mirror.health import MirrorStatus, status
-from users.sync.mirror.overview import edits_by_day, users_by_state
+from users.sync.mirror.overview import edits_by_day, moved_links, users_by_state
 from users.sync.mirror.status import UserStatus
 from users.sync.outbound import pending
 from users.sync.services import unseen
@@ -138,6 +138,12 @@ def _attention(
             "change",
             "not confirmed by Clerk yet",
             f"{changes}?status__exact=started",
+        )
+        yield Attention(
+            moved_links().count(),
+            "link",
+            "moved to another Clerk account in the last 7 days",
+            f"{changes}?link=moved",
         )
     for state, text in USER_STATES.items():
         yield Attention(states.get(state, 0), "person", text, _users(state))

@@ -13,13 +13,6 @@ from users.sync.display import shown_changes, with_group_names
 
 MOST = 20
 IN_CLERK = "In Clerk, by the person or in Clerk's dashboard"
-OUTCOMES = {
-    Status.STARTED: "Waiting for Clerk",
-    Status.APPLIED: "Saved",
-    Status.REFUSED: "Refused",
-    Status.DROPPED: "Not saved",
-    Status.UNPROVEN: "Not certain",
-}
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,7 @@ class Entry:
     @property
     def outcome(self) -> str:
         """Return how the change ended, for people."""
-        return OUTCOMES[self.status]
+        return str(self.status.label)
 
 
 def timeline_of(user: BuilderUser, *, linked: bool) -> list[Entry]:

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from users.admin.account_pages import CHANGES_OF_EMAIL
-from users.admin.actions import PULLS, PUSHES, actions_for
+from users.admin.actions import PULLS, PUSHES, actions_for, withheld_from
 from users.admin.clerk_panel import doubt_of, panel
 from users.admin.timeline import timeline_of
 from users.admin.user_pages import why_not
@@ -60,10 +60,22 @@ def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> di
         "sign_in_actions": [
             (action, url) for action, url in actions_for(request, user) if not action.danger
         ],
+        "withheld": _withheld(request, user),
         "may_link": permissions.may(request.user, OperationKind.LINK, user),
         "invitation": invitations.open_of(user),
         "may_invite": permissions.may(request.user, OperationKind.INVITE, user),
     }
+
+
+def _withheld(request: HttpRequest, user: BuilderUser) -> list[tuple[str, str]]:
+    """List what the sign-in and the danger zone do not offer to this person, and why."""
+    own = {
+        "Change email": why_not(request, user, *CHANGES_OF_EMAIL),
+        "Set password": why_not(request, user, OperationKind.SET_PASSWORD),
+        "Link to a Clerk account": why_not(request, user, OperationKind.LINK),
+        "Delete": why_not(request, user, OperationKind.DELETE),
+    }
+    return [*((label, why) for label, why in own.items() if why), *withheld_from(request, user)]
 
 
 def _pending_of(user: BuilderUser) -> list[dict[str, object]]:

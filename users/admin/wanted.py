@@ -15,6 +15,7 @@ LABELS = {
     "builder_group": "Builder group",
     "invitation": "Invitation to",
     "clerk_id": "Clerk account",
+    "account": "Clerk account with",
 }
 """The fields that people type or choose. Other changes are described by their kind alone."""
 

@@ -38,6 +38,14 @@ class ClerkEmail:
 
 
 @dataclass(frozen=True, slots=True)
+class ClerkPhone:
+    """A phone number of a Clerk user."""
+
+    number: str
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ClerkUser:
     """A Clerk user.
 
@@ -49,6 +57,7 @@ class ClerkUser:
     email: str = ""
     email_verified: bool = False
     emails: tuple[ClerkEmail, ...] = ()
+    phones: tuple[ClerkPhone, ...] = ()
     first_name: str = ""
     last_name: str = ""
     image_url: str = ""
@@ -89,6 +98,7 @@ class ClerkUser:
             email=primary.address if primary else "",
             email_verified=primary.verified if primary else False,
             emails=emails,
+            phones=tuple(_phone(entry) for entry in _list(mapping, "phone_numbers")),
             first_name=_text(mapping, "first_name"),
             last_name=_text(mapping, "last_name"),
             image_url=_text(mapping, "image_url"),
@@ -141,11 +151,28 @@ class ClerkInvitation:
 
 @dataclass(frozen=True, slots=True)
 class ClerkSession:
-    """A session of a user."""
+    """A session of a user, with what Clerk tells of its last use. Any of that may be unknown."""
 
     id: str
     user_id: str
     status: str
+    browser: str = ""
+    system: str = ""
+    ip_address: str = ""
+    city: str = ""
+    country: str = ""
+    created_at: datetime | None = None
+    last_active_at: datetime | None = None
+
+    @property
+    def device(self) -> str:
+        """Return the browser and the system, as far as they are known."""
+        return " on ".join(filter(None, (self.browser, self.system))) or "Unknown device"
+
+    @property
+    def place(self) -> str:
+        """Return the city and the country, as far as they are known."""
+        return ", ".join(filter(None, (self.city, self.country)))
 
     @classmethod
     def parse(cls, data: object) -> ClerkSession:
@@ -154,10 +181,18 @@ class ClerkSession:
         Raises `ValueError` if it is not one.
         """
         mapping = _mapping(data)
+        activity = _dict(mapping, "latest_activity")
         return cls(
             id=_id(mapping, SESSION_ID),
             user_id=_text(mapping, "user_id"),
             status=_text(mapping, "status"),
+            browser=_text(activity, "browser_name"),
+            system=_text(activity, "device_type"),
+            ip_address=_text(activity, "ip_address"),
+            city=_text(activity, "city"),
+            country=_text(activity, "country"),
+            created_at=_time(mapping, "created_at"),
+            last_active_at=_time(mapping, "last_active_at"),
         )
 
 
@@ -289,9 +324,17 @@ def time_from(value: object) -> datetime | None:
 
 
 def _email(entry: object) -> ClerkEmail:
-    verification = entry.get("verification") if isinstance(entry, dict) else None
     return ClerkEmail(
         id=_text(entry, "id"),
         address=emails.normalized(_text(entry, "email_address")),
-        verified=_text(verification, "status") == "verified",
+        verified=_verified(entry),
     )
+
+
+def _phone(entry: object) -> ClerkPhone:
+    return ClerkPhone(number=_text(entry, "phone_number"), verified=_verified(entry))
+
+
+def _verified(entry: object) -> bool:
+    verification = entry.get("verification") if isinstance(entry, dict) else None
+    return _text(verification, "status") == "verified"

@@ -101,6 +101,7 @@ def _stored() -> Findings:
     for findings in (
         _instance,
         _indexes,
+        _list_triggers,
         _twins,
         _attempts,
         _deliveries,
@@ -273,6 +274,39 @@ def _missing() -> Iterator[str]:
             for field in options.local_fields:
                 if field.unique and [field.column] not in unique:
                     yield f"unique {options.db_table}.{field.column}"
+
+
+LIST_TRIGGERS = (
+    ("users", "users_list_insert"),
+    ("users", "users_list_update"),
+    ("users", "users_list_delete"),
+    ("builder_groups", "users_list_update"),
+)
+"""The triggers that keep the list of users, on the tables that another application may rebuild."""
+
+_TRIGGERS_THERE = """
+SELECT relname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE tgrelid IN (to_regclass('users'), to_regclass('builder_groups')) AND tgenabled <> 'D'
+"""
+
+
+def _list_triggers() -> Findings:
+    """Check that each change of a user or a group still reaches the list of users."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TRIGGERS_THERE)
+        there = set(cursor.fetchall())
+    missing = [f"{name} on {table}" for table, name in LIST_TRIGGERS if (table, name) not in there]
+    if missing:
+        meaning = (
+            f"Missing: {', '.join(missing)}. The list, its search and its counts are out of date. "
+            "A schema tool of another application may have removed them."
+        )
+        fix = "manage.py sqlmigrate users 0018 shows how they are made"
+        if settings.CASCADE_SCHEMA:
+            fix = "manage.py adopt_database"
+        yield _broken("List of users", meaning, fix)
+    else:
+        yield _ok("List of users", "Every change of a user or group reaches it.")
 
 
 # --- Unfinished work ------------------------------------------------------------------------------

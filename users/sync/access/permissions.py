@@ -39,6 +39,8 @@ NEEDED: Mapping[OperationKind, tuple[str, ...]] = {
     OperationKind.UNLOCK: ("unlock",),
     OperationKind.RESET_MFA: ("reset_mfa",),
     OperationKind.SIGN_OUT: ("sign_out",),
+    OperationKind.END_SESSION: ("sign_out",),
+    OperationKind.CREATE_ACCOUNT: (CREATE_ACCOUNT,),
     OperationKind.LINK: ("link",),
     OperationKind.UNLINK: ("link",),
     OperationKind.INVITE: ("invite",),
@@ -51,7 +53,14 @@ NEEDED: Mapping[OperationKind, tuple[str, ...]] = {
 }
 """The permissions of the app `users` that each kind of change needs, for every user."""
 
-FREE_OF_ADMINS = frozenset({OperationKind.PUSH_NAME, OperationKind.UNLOCK, OperationKind.SIGN_OUT})
+FREE_OF_ADMINS = frozenset(
+    {
+        OperationKind.PUSH_NAME,
+        OperationKind.UNLOCK,
+        OperationKind.SIGN_OUT,
+        OperationKind.END_SESSION,
+    }
+)
 """Changes of administrators that need no `manage_admins`: they let nobody else sign in."""
 FREE_FIELDS = frozenset({"name", "builder_group"})
 """Fields of an administrator that may be edited without `manage_admins`."""

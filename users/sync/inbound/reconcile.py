@@ -215,7 +215,7 @@ SELECT {", ".join(f'users."{field.column}"' for field in BuilderUser._meta.concr
     ) AS touched,
     users.clerk_id IS NULL AND EXISTS (
         SELECT FROM users_syncattempt AS attempt
-        WHERE attempt.user_id = users.id AND attempt.operation = 'create'
+        WHERE attempt.user_id = users.id AND attempt.operation IN ('create', 'create_account')
             AND attempt.details ->> 'account' = 'create'
     ) AS created_here
 FROM users JOIN users_agreement AS agreement ON agreement.user_id = users.id

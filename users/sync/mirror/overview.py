@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from users.models import BuilderUser, ListEntry, OperationKind, Status, SyncAttempt
+from users.models import BuilderUser, ListEntry, OperationKind, Source, Status, SyncAttempt
 from users.sync.mirror import listing
 from users.sync.mirror.status import UserStatus
 
@@ -27,6 +27,23 @@ def users_by_state() -> dict[UserStatus, int]:
     states = ListEntry.objects.order_by().values("state").annotate(users=Count("pk"))
     counts = {row["state"]: row["users"] for row in states}
     return {state: counts.get(state, 0) for state in UserStatus}
+
+
+MOVED_LATELY = timedelta(days=7)
+
+
+def moved_links() -> QuerySet[SyncAttempt]:
+    """Select the links that lately moved from one account to another without a decision of staff.
+
+    An earlier claim or an accepted invitation moves a link.
+    """
+    return SyncAttempt.objects.filter(
+        operation=OperationKind.LINK,
+        status=Status.APPLIED,
+        source__in=[Source.WEBHOOK, Source.TASK],
+        started_at__gte=timezone.now() - MOVED_LATELY,
+        changes__clerk_id__0__startswith="user_",
+    )
 
 
 @dataclass(frozen=True)

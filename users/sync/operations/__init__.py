@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from users.models import SyncAttempt
-from users.sync.operations.actions import AccountAction, Ban, ResetMfa, SignOut, Unban, Unlock
+from users.sync.operations.actions import (
+    AccountAction,
+    Ban,
+    EndSession,
+    ResetMfa,
+    SignOut,
+    Unban,
+    Unlock,
+)
 from users.sync.operations.base import Operation, Seen, Verdict
 from users.sync.operations.edits import (
     Create,
+    CreateAccount,
     CreateFromClerk,
     Delete,
     Edit,
@@ -23,10 +32,12 @@ __all__ = [
     "AccountAction",
     "Ban",
     "Create",
+    "CreateAccount",
     "CreateFromClerk",
     "CreateInvited",
     "Delete",
     "Edit",
+    "EndSession",
     "Follow",
     "Invite",
     "Link",

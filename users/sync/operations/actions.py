@@ -175,3 +175,54 @@ class SignOut(AccountAction):
         if clerk.list_sessions(self.clerk_id, deadline=deadline):
             return Seen(Verdict.HAS_NOT, why="The person still has active sessions.")
         return self.not_listed(Verdict.HAS_IT, clerk, deadline)
+
+
+class EndSession(AccountAction):
+    """End one session, so that the person is signed out on one device.
+
+    `details["session"]` is its id. The changes name the device, once Clerk has told it.
+    """
+
+    kind = OperationKind.END_SESSION
+    effect = {"session": Change("active", "ended")}
+
+    @classmethod
+    def of_session(cls, user: BuilderUser, session_id: str) -> EndSession:
+        """Build the end of a session of a user."""
+        return cls.on(user, dict(cls.effect), session=session_id)
+
+    @property
+    def claims(self) -> Claims:
+        """Return the id of the session: the ends of two sessions do not conflict."""
+        return {f"session {self.session_id}": "ended"}
+
+    @property
+    def session_id(self) -> str:
+        """Return Clerk's id of the session."""
+        return str(self.details["session"])
+
+    def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """End the session if the account has it. A session that is not listed has ended already.
+
+        The id comes from a page, so it may be of another person's session.
+        """
+        sessions = clerk.list_sessions(self.clerk_id, deadline=deadline)
+        session = next((one for one in sessions if one.id == self.session_id), None)
+        if session is None:
+            clerk.get_user(self.clerk_id, deadline=deadline)  # nobody's list is empty too
+            return Seen(Verdict.HAS_IT)
+        self.changes["session"] = Change(session.device, "ended")
+        with suppress(ClerkNotFound):  # it has ended meanwhile
+            clerk.revoke_session(session.id, deadline=deadline)
+        return Seen(Verdict.HAS_IT)
+
+    def judge(self, account: ClerkUser) -> Verdict:
+        """Return `CANNOT_TELL`: an account does not show its sessions."""
+        return Verdict.CANNOT_TELL
+
+    def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
+        """Look for the session among the active ones."""
+        sessions = clerk.list_sessions(self.clerk_id, deadline=deadline)
+        if any(session.id == self.session_id for session in sessions):
+            return Seen(Verdict.HAS_NOT, why="The session is still active.")
+        return self.not_listed(Verdict.HAS_IT, clerk, deadline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from django.contrib.admin.models import ADDITION, DELETION
+from django.contrib.admin.models import ADDITION, CHANGE, DELETION
 from django.utils.dateparse import parse_datetime
 
 from users import guard
@@ -301,8 +301,7 @@ class Create(Operation):
     @property
     def claims(self) -> Claims:
         """Return the email and name of the new account, normalized."""
-        name = normalized_name(str(self.changes["name"].after))
-        return {"account": ("create", normalized_email(self.email), name)}
+        return {"account": ("create", normalized_email(self.email), normalized_name(self.name))}
 
     @property
     def creates_row(self) -> bool:
@@ -313,6 +312,11 @@ class Create(Operation):
     def email(self) -> str:
         """Return the email of the new user."""
         return str(self.changes["email"].after)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the new user."""
+        return str(self.changes["name"].after)
 
     def new_row(self) -> BuilderUser:
         """Build the row from the recorded values, with the recorded id."""
@@ -335,7 +339,7 @@ class Create(Operation):
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """Create the account, or find the one that an earlier request has created."""
-        first, last = names.split(str(self.changes["name"].after))
+        first, last = names.split(self.name)
         try:
             return self.seen_in(
                 clerk.create_user(
@@ -372,6 +376,69 @@ class Create(Operation):
             with guard.synchronized():
                 row.save(update_fields=["clerk_id", "updated_at"])
             agreements.decide(row, account.id, at=self.decided_at)
+
+
+class CreateAccount(Create):
+    """Create the Clerk account of a user whose row exists, with the name and email of the row."""
+
+    kind = OperationKind.CREATE_ACCOUNT
+    log_flag = CHANGE
+    changes_row = False
+
+    @classmethod
+    def of_row(cls, user: BuilderUser) -> Self:
+        """Build the creation of the account of a user."""
+        changes: Changes = {"account": Change(None, user.email)}
+        return cls.on(user, changes, account="create", email=user.email, name=user.name)
+
+    @property
+    def claims(self) -> Claims:
+        """Also exclude invitations: a late one would be to an address that has an account."""
+        return super().claims | {"invitation": None}
+
+    @property
+    def concerns_others(self) -> bool:
+        """Return True: another row or account may have claimed the address."""
+        return True
+
+    @property
+    def addresses(self) -> list[str]:
+        """Return the email of the new account."""
+        return [self.email]
+
+    @property
+    def creates_row(self) -> bool:
+        """Return False: the row exists."""
+        return False
+
+    @property
+    def email(self) -> str:
+        """Return the email of the row when this was decided."""
+        return str(self.details["email"])
+
+    @property
+    def name(self) -> str:
+        """Return the name of the row when this was decided."""
+        return str(self.details["name"])
+
+    def stale_fields(self, row: BuilderUser) -> list[str]:
+        """List what the row has no more as it was sent. An account of its own counts too."""
+        sent = {"name": self.name, "email": self.email}
+        stale = [field for field, value in sent.items() if value_of(row, field) != value]
+        return [*stale, "clerk_id"] if row.linked else stale
+
+    def written(self, row: BuilderUser) -> bool:
+        """Tell whether the row has an account: an event may have linked it."""
+        return row.linked
+
+    def write(self, row: BuilderUser) -> BuilderUser:
+        """Return the row as it is: `finish` links it to the account."""
+        return row
+
+    def finish(self, row: BuilderUser, account: ClerkUser | None) -> None:
+        """Link the row to the new account, unless it has another one by now."""
+        if account is not None and row.account_id in ("", account.id):
+            super().finish(row, account)
 
 
 class CreateFromClerk(Create):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
 from users.changes import Change
-from users.clerk import Deadline, clerk
+from users.clerk import ClerkSession, ClerkUser, Deadline, clerk
 from users.errors import ClerkError, Refused
 from users.models import BuilderUser, Source
+from users.sync import messages
 from users.sync.actors import Actor
+from users.sync.inbound import reconcile
 from users.sync.mirror import comparison
 from users.sync.operations import (
     AccountAction,
     Ban,
+    EndSession,
     ReplaceEmail,
     ResetMfa,
     SetPassword,
@@ -131,6 +135,43 @@ def sign_out(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None)
     Raises the `ChangeFailed` family.
     """
     return _act(SignOut, user, actor, token)
+
+
+@dataclass(frozen=True)
+class SignInNow:
+    """How a person signs in, as Clerk tells it now: the account, and its active sessions."""
+
+    account: ClerkUser
+    sessions: list[ClerkSession]
+
+
+def read_now(user: BuilderUser) -> SignInNow:
+    """Read the account and its sessions from Clerk, and store the account in the mirror.
+
+    Sessions and phone numbers are stored nowhere. Raises the `ChangeFailed` family.
+    """
+    accounts.require_account(user)
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    account = accounts.read(user.account_id, deadline)
+    try:
+        sessions = clerk().list_sessions(account.id, deadline=deadline)
+    except ClerkError as error:
+        raise messages.refused(error) from None
+    reconcile.take(account, source=Source.ADMIN)
+    return SignInNow(account, sessions)
+
+
+def end_session(
+    user: BuilderUser, *, actor: Actor, session_id: str, token: uuid.UUID | None = None
+) -> Saved:
+    """End one session of the account: the person is signed out on that device.
+
+    Raises the `ChangeFailed` family.
+    """
+    accounts.require_account(user)
+    operation = EndSession.of_session(user, session_id)
+    token = repeats.part_of(token, session_id)
+    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
 def _act(

@@ -16,12 +16,13 @@ from users.errors import (
     InvitationAccepted,
     NothingToChange,
     NotKnown,
+    Refused,
 )
 from users.models import BuilderGroup, BuilderUser, BulkRun, Invitation, Source
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
-from users.sync.operations import Create, Delete, Edit
+from users.sync.operations import Create, CreateAccount, Delete, Edit
 from users.sync.outbound import conflicts, pending, recovery, repeats
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.services import invitations
@@ -142,6 +143,27 @@ def create_user(
     return dual_write(
         operation, user, actor=actor, source=source, run=run, token=token, gateway=gateway
     )
+
+
+def create_account(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
+    """Create the Clerk account of a user whose row has none. No mail is sent.
+
+    Raises the `ChangeFailed` family.
+    """
+    operation = CreateAccount.of_row(user)
+    permissions.authorize(operation, user, actor=actor, source=Source.ADMIN)
+    if token and (first := repeats.first_of(token, operation)):
+        return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
+    if user.clerk_id is not None:
+        taken = Refused("This user has a Clerk id already. Unlink the user first.", code="linked")
+        raise refuse(operation, taken, actor=actor, source=Source.ADMIN)
+    if invitation := invitations.open_of(user):
+        invited = Refused(
+            f"The invitation to {invitation.email} is still open. Revoke it first.",
+            code="still_invited",
+        )
+        raise refuse(operation, invited, actor=actor, source=Source.ADMIN)
+    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
 class _Origin(TypedDict):

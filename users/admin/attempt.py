@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -41,7 +40,9 @@ class LinkFilter(admin.SimpleListFilter):
 
     title, parameter_name = "link", "link"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(
+        self, request: HttpRequest, model_admin: admin.ModelAdmin[SyncAttempt]
+    ) -> list[tuple[str, str]]:
         """Offer the one choice."""
         return [("moved", "Moved to another account in the last 7 days")]
 

@@ -6,12 +6,13 @@ import csv
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 from django import forms
+from django.contrib.admin import AdminSite
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
@@ -25,9 +26,15 @@ from users.admin.base import Line, counted
 from users.admin.user_list import group_select
 from users.admin.user_pages import UserPages
 from users.errors import BulkRefused
-from users.models import BuilderGroup, BuilderUser, BulkRun, Role, RowStatus, RunStatus
+from users.models import BuilderGroup, BuilderUser, BulkRow, BulkRun, Role, RowStatus, RunStatus
 from users.sync.bulk import control, results
-from users.sync.bulk.list_actions import LIST_ACTIONS, MOST, offered_to, plan_list_action
+from users.sync.bulk.list_actions import (
+    LIST_ACTIONS,
+    MOST,
+    ListAction,
+    offered_to,
+    plan_list_action,
+)
 from users.sync.bulk.run import bring_up_to_date
 from users.sync.bulk.spreadsheet.reading import Options
 from users.sync.bulk.uploads import UploadRefused, plan_upload
@@ -50,19 +57,25 @@ class ActionForm(forms.Form):
     action = forms.ChoiceField(widget=forms.RadioSelect)
     role = forms.ChoiceField(choices=[("", "---------"), *Role.choices], required=False)
 
-    def __init__(self, *args: Any, offered: Mapping[str, Any], site: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        data: Mapping[str, object] | None = None,
+        *,
+        offered: Mapping[str, ListAction],
+        site: AdminSite,
+    ) -> None:
+        super().__init__(data)
         self.offered = offered
-        action: Any = self.fields["action"]
+        action = cast("forms.ChoiceField", self.fields["action"])
         action.choices = [(name, one.label) for name, one in offered.items()]
         self.fields["builder_group"] = forms.ModelChoiceField(
             BuilderGroup.objects.all(), required=False, label="Group", widget=group_select(site)
         )
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         """Require the value that the action sets."""
         cleaned = super().clean() or self.cleaned_data
-        action = self.offered.get(cleaned.get("action", ""))
+        action = self.offered.get(str(cleaned.get("action", "")))
         field = action.field if action else ""
         if field and field not in self.errors and not cleaned.get(field):
             label = self.fields[field].label or field
@@ -70,7 +83,7 @@ class ActionForm(forms.Form):
         return cleaned
 
     @property
-    def value(self) -> Any:
+    def value(self) -> object:
         """Return the value for the field of the action, in the form that JSON holds."""
         field = self.offered[self.cleaned_data["action"]].field
         value = self.cleaned_data.get(field) if field else None
@@ -292,7 +305,7 @@ class BulkPages:
             raise PermissionDenied
 
     def _render(
-        self, request: HttpRequest, title: str, template: str, context: Mapping[str, Any], *,
+        self, request: HttpRequest, title: str, template: str, context: Mapping[str, object], *,
         failure: BulkRefused | None,
     ) -> HttpResponse:  # fmt: skip
         return TemplateResponse(
@@ -320,7 +333,7 @@ def _uuid(text: str) -> uuid.UUID | None:
         return None
 
 
-def _progress(run: BulkRun) -> dict[str, Any]:
+def _progress(run: BulkRun) -> dict[str, object]:
     """Return how far a run is, and some of its rows: of a plan the first, else those not done."""
     counts = dict(run.rows.order_by().values_list("state").annotate(Count("pk")))
     total = sum(counts.values())
@@ -339,6 +352,6 @@ def _progress(run: BulkRun) -> dict[str, Any]:
     }
 
 
-def _not_done(run: BulkRun) -> Any:
+def _not_done(run: BulkRun) -> QuerySet[BulkRow]:
     """Select the rows that people must look at: failed, skipped, or tried and still waiting."""
     return run.rows.exclude(state=RowStatus.DONE).exclude(reason="").order_by("position")

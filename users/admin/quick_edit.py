@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, JsonResponse
@@ -45,7 +44,7 @@ def _group(text: str) -> BuilderGroup | None:
         raise ValidationError("This group does not exist any more.") from None
 
 
-FIELDS: Mapping[str, Callable[[str], Any]] = {"name": clean_name, "builder_group": _group}
+FIELDS: Mapping[str, Callable[[str], object]] = {"name": clean_name, "builder_group": _group}
 """The fields that can be edited in a cell, each with the check of what was typed."""
 
 
@@ -105,7 +104,7 @@ class QuickEdit:
         )
 
     def _save(
-        self, request: HttpRequest, user: BuilderUser, clean: Callable[[str], Any]
+        self, request: HttpRequest, user: BuilderUser, clean: Callable[[str], object]
     ) -> BuilderUser | Refusal:
         try:
             users.save_user(

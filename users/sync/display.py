@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Protocol, TypeVar, cast
 
-from django.db.models import CharField, OuterRef, QuerySet, Subquery
+from django.db.models import CharField, Model, OuterRef, QuerySet, Subquery
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 
+from users.changes import StoredChanges
 from users.models import BuilderGroup
 from users.validation import CONTROL
 
@@ -43,25 +44,38 @@ def group_names(ids: Collection[str]) -> Mapping[str, str]:
     }
 
 
-def with_group_names(rows: QuerySet[Any]) -> QuerySet[Any]:
+_Row = TypeVar("_Row", bound=Model)
+
+
+class _Changed(Protocol):
+    """A row of `with_group_names`."""
+
+    changes: StoredChanges
+    group_before: str | None
+    group_after: str | None
+
+
+def with_group_names(rows: QuerySet[_Row]) -> QuerySet[_Row]:
     """Add `group_before` and `group_after` to rows that have `changes`.
 
     Both are names of builder groups; None for no group and for a deleted one.
     """
     groups = BuilderGroup.objects.annotate(text_id=Cast("id", CharField()))
-    return rows.annotate(
+    named = rows.annotate(
         group_before_id=KT("changes__builder_group__0"),
         group_after_id=KT("changes__builder_group__1"),
         group_before=Subquery(groups.filter(text_id=OuterRef("group_before_id")).values("name")),
         group_after=Subquery(groups.filter(text_id=OuterRef("group_after_id")).values("name")),
     )
+    return cast("QuerySet[_Row]", named)
 
 
-def shown_changes(row: Any) -> list[tuple[str, str, str]]:
+def shown_changes(changed: Model) -> list[tuple[str, str, str]]:
     """List field, before and after of each change, as people read them.
 
-    `row` must come from `with_group_names`.
+    The row must come from `with_group_names`.
     """
+    row = cast("_Changed", changed)
     return [
         (
             field.replace("_", " "),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -18,7 +17,7 @@ CHUNK = 1000
 HAVE_IT = "with this value already"
 
 
-def plan_edit(users: QuerySet[BuilderUser], *, field: str, value: Any) -> Plan:
+def plan_edit(users: QuerySet[BuilderUser], *, field: str, value: object) -> Plan:
     """Plan to set one field of the users to a value, in the form that JSON holds."""
     rows: list[Planned] = []
     left_out: Counter[str] = Counter()
@@ -38,12 +37,12 @@ def _people(count: int) -> str:
     return "1 person" if count == 1 else f"{count:,} people"
 
 
-def _unfit(user: BuilderUser, field: str, value: Any) -> str:
+def _unfit(user: BuilderUser, field: str, value: object) -> str:
     """Return why the user cannot have the value, as a phrase about several; "" if they can."""
     if field != "role":
         return ""
     try:
-        clean_roles(value, user.internal_role)
+        clean_roles(value if isinstance(value, str) else None, user.internal_role)
     except ValidationError:
         return "with an internal role, which only the role Admin may have"
     return ""

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from django.db.models import QuerySet
 
@@ -121,7 +120,7 @@ def offered_to(actor: Actor) -> dict[str, ListAction]:
 
 
 def plan_list_action(
-    name: str, user_ids: Collection[uuid.UUID], *, actor: Actor, value: Any = None
+    name: str, user_ids: Collection[uuid.UUID], *, actor: Actor, value: object = None
 ) -> Plan:
     """Plan an action for these users, as far as the actor may do it.
 

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import os
 import random
-import threading
+import re
+import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from django.db import connection
 
-from tests.support.adopted import APPLICATION, SCHEMA, Original, original
+from tests.support.adopted import APPLICATION, OWNER, SCHEMA, Original, original, url_of
 from tests.support.documents import read_document
 from tests.support.patience import wait_until
+from tests.support.pgbouncer import CONSOLE, pooling
+from tests.support.react import React, read
+from users.sync.adoption.run import KEY
 
 pytestmark = pytest.mark.django_db
 
 KILLS = int(os.environ.get("ADOPTION_KILLS", "3"))
+ROWS = int(os.environ.get("ADOPTION_ROWS", "300"))
+"""The long form: 20 kills, 5,000 rows."""
 
-HASHES = """
-SELECT id::text, md5((to_jsonb(users) - 'updated_at' - 'clerk_id')::text), nullif(clerk_id, '')
-FROM public.users ORDER BY id
-"""
-OTHERS = """
-SELECT md5(to_jsonb(one)::text) FROM {} AS one ORDER BY 1
-"""
+ROOT = Path(__file__).parents[1]
+STEPS = 13
+"""As many as a plan has."""
 CATALOGUE = """
 SELECT 'column ' || table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable
     || ' ' || coalesce(column_default, '')
@@ -64,7 +67,7 @@ ADDED = {
 @pytest.fixture
 def live() -> Iterator[Original]:
     """The tables of the other application, with rows of every awkward kind."""
-    with original(f"adoption_{uuid.uuid4().hex[:8]}", rows=300) as database:
+    with original(f"adoption_{uuid.uuid4().hex[:8]}", rows=ROWS) as database:
         yield database
 
 
@@ -79,87 +82,72 @@ def catalogue(database: Original) -> set[str]:
         return {line for (line,) in client.execute(CATALOGUE)}
 
 
-def content(database: Original) -> list[list[tuple]]:
-    tables = ("public.builder_groups", "public.homeowners", "public.appointments")
+def times(database: Original) -> list[tuple]:
     with database.react() as client:
-        return [client.execute(query).fetchall() for query in (HASHES, *map(OTHERS.format, tables))]
+        return client.execute("SELECT id, updated_at FROM users ORDER BY id").fetchall()
 
 
-class React(threading.Thread):
-    """The other application at work: it inserts, updates and deletes until it is told to stop.
+def waits_for_a_table(database: Original) -> bool:
+    with database.everything() as server:
+        waiting = server.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'",
+            [database.name],
+        ).fetchone()
+    return waiting != (0,)
 
-    Each statement must succeed within a second: an adoption must not stop it.
-    """
 
-    def __init__(self, database: Original) -> None:
-        super().__init__(daemon=True)
-        self.database = database
-        self.stopped = threading.Event()
-        self.failures: list[str] = []
-        self.rounds = 0
+def go_back(database: Original) -> None:
+    """Run what docs/adopting.md says under "The way back"."""
+    _, _, rest = (ROOT / "docs" / "adopting.md").read_text().partition("\n## The way back\n")
+    [statements] = re.findall(r"```sql\n(.*?)```", rest, re.DOTALL)
+    with database.react() as owner, database.everything() as server:
+        for statement in statements.replace('"app"', f'"{database.name}"').splitlines():
+            client = server if statement.startswith("ALTER ROLE") else owner
+            client.execute(statement)
 
-    def run(self) -> None:
-        chosen = random.Random(1)
-        with self.database.react() as client:
-            while not self.stopped.wait(0.02):
-                number = self.rounds
-                try:
-                    client.execute(
-                        "INSERT INTO users (name, email) VALUES ('React', %s)",
-                        [f"react{number}@example.com"],
-                    )
-                    client.execute(
-                        "UPDATE users SET notify_tasks = NOT notify_tasks WHERE email = %s",
-                        [f"react{chosen.randint(0, number)}@example.com"],
-                    )
-                    if number % 3 == 0:
-                        client.execute(
-                            "DELETE FROM users WHERE email = %s", [f"react{number}@example.com"]
-                        )
-                except psycopg.Error as error:
-                    self.failures.append(str(error))
-                self.rounds += 1
 
-    def stop(self) -> None:
-        self.stopped.set()
-        self.join(60)
-        with self.database.react() as client:
-            client.execute("DELETE FROM users WHERE name = 'React'")
+@pytest.fixture
+def react(prepared: Original) -> Iterator[React]:
+    """The other application, which is at work until the test stops it."""
+    thread = React(prepared)
+    thread.start()
+    wait_until(
+        lambda: thread.rounds > 10 or thread.failures, "the other application does not write"
+    )
+    yield thread
+    thread.stop()
 
 
 def test_the_report_writes_nothing_and_the_plan_says_what_the_owner_runs(live):
-    before = catalogue(live), content(live)
+    before = catalogue(live), read(live)
     code, out = live.run("adopt_database", "--json")
     assert code == 2, out
     document = read_document("adopt_database", out)
     kinds = {finding["kind"]: finding["rows"] for finding in document["rows"]}
-    assert kinds["no_role"] == 75
+    assert kinds["no_role"] == ROWS // 4
     assert kinds["empty_clerk_id"] == 1
-    assert kinds["plain_password"] == 100
+    assert kinds["plain_password"] == ROWS // 3
     assert {"invalid_clerk_id", "other_internal_role", "name_not_valid", "email_not_valid"} <= {
         *kinds
     }
     assert document["by_hand"] == [
         f'ALTER ROLE "{APPLICATION}" IN DATABASE "{live.name}" SET search_path = "cascade", public'
     ]
-    assert (catalogue(live), content(live)) == before
+    assert (catalogue(live), read(live)) == before
     code, out = live.run("adopt_database", "--apply")
     assert code == 1
     assert "Nothing was changed." in out
     assert "ALTER ROLE" in out
-    assert (catalogue(live), content(live)) == before
+    assert (catalogue(live), read(live)) == before
 
 
-def test_an_adoption_changes_what_the_plan_says_while_another_client_writes(prepared):
-    before, listing = content(prepared), catalogue(prepared)
-    react = React(prepared)
-    react.start()
-    wait_until(lambda: react.rounds > 5 or react.failures, "the other application does not write")
+def test_an_adoption_changes_what_the_plan_says_while_another_client_writes(prepared, react):
+    listing = catalogue(prepared)
     code, out = prepared.run("adopt_database", "--apply")
     react.stop()
     assert code == 0, out
     assert react.failures == []
-    assert content(prepared) == before
+    assert read(prepared) == react.rows
     assert catalogue(prepared) - listing == ADDED
     assert listing - catalogue(prepared) == set()
     with prepared.ours() as ours:
@@ -167,31 +155,140 @@ def test_an_adoption_changes_what_the_plan_says_while_another_client_writes(prep
             "SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = %s",
             [SCHEMA, "users_agreement"],
         ).fetchone()
+        listed = ours.execute("SELECT count(*) FROM users_listentry").fetchone()
     assert made == (1,)
-
-    adopted, again = (
-        (catalogue(prepared), content(prepared)),
-        prepared.run("adopt_database", "--apply"),
-    )
-    assert again[0] == 0
-    assert "Everything is adopted." in again[1]
-    assert (catalogue(prepared), content(prepared)) == adopted
+    assert listed == (len(react.rows["users"]),)
 
 
-def test_a_killed_adoption_goes_on_when_it_is_run_again(prepared):
-    before = content(prepared)
-    chosen = random.Random(KILLS)
-    for _ in range(KILLS):
+def test_a_second_adoption_changes_nothing(prepared):
+    assert prepared.run("adopt_database", "--apply")[0] == 0
+    adopted = catalogue(prepared), read(prepared), times(prepared)
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    assert out.splitlines()[-1] == "Everything is adopted."
+    assert (catalogue(prepared), read(prepared), times(prepared)) == adopted
+
+
+def test_a_killed_adoption_goes_on_when_it_is_run_again(prepared, react):
+    """Each kill meets a run that is at work: when one has ended, everything is taken back."""
+    chosen, kills = random.Random(KILLS), 0
+    while kills < KILLS:
         process = prepared.start("adopt_database", "--apply")
         assert process.stdout is not None
-        for _ in range(chosen.randint(1, 11)):  # it writes a line before each of its steps
+        for _ in range(chosen.randint(1, STEPS)):  # it writes a line before each of its steps
+            process.stdout.readline()
+        try:
+            process.wait(chosen.random() / 2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        else:
+            assert process.returncode == 0, process.stdout.read()
+            go_back(prepared)
+            prepared.prepare_role()
+    code, out = prepared.run("adopt_database", "--apply")
+    react.stop()
+    assert code == 0, out
+    assert react.failures == []
+    assert read(prepared) == react.rows
+    assert catalogue(prepared) >= ADDED
+
+
+def test_the_way_back_leaves_what_was_there_before(prepared, react):
+    before = catalogue(prepared)
+    assert prepared.run("adopt_database", "--apply")[0] == 0
+    go_back(prepared)
+    react.stop()
+    assert react.failures == []
+    assert read(prepared) == react.rows
+    assert catalogue(prepared) - before == {line for line in ADDED if "column users.upd" in line}
+    assert before - catalogue(prepared) == set()
+    prepared.prepare_role()
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+
+
+def test_an_adoption_never_waits_for_one_table_while_it_holds_another(prepared):
+    """Else a client that locks them the other way round would fail by a deadlock."""
+    assert prepared.run("adopt_database", "--apply")[0] == 0
+    with prepared.react() as client:
+        client.execute("DROP TRIGGER users_list_update ON builder_groups")
+        client.execute("DROP TRIGGER users_list_insert ON users")
+        with client.transaction():
+            client.execute("UPDATE builder_groups SET name = 'Elm'")
+            process = prepared.start("adopt_database", "--apply", "--lock-timeout", "300")
+            wait_until(
+                lambda: process.poll() is not None or waits_for_a_table(prepared),
+                "the adoption does not wait for the groups",
+            )
+            client.execute("INSERT INTO users (name, email) VALUES ('Mary', 'mary@example.com')")
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
+    assert catalogue(prepared) >= ADDED
+
+
+def test_behind_a_pooler_each_transaction_may_go_through_another_connection(prepared, react):
+    listing = catalogue(prepared)
+    with pooling(prepared.name, OWNER, APPLICATION) as port:
+        process = prepared.start("adopt_database", "--apply", **prepared.through(port))
+        assert process.stdout is not None
+        for _ in range(7):
             process.stdout.readline()
         process.kill()
         process.wait()
-    code, out = prepared.run("adopt_database", "--apply")
+        code, out = prepared.run("adopt_database", "--apply", **prepared.through(port))
+    react.stop()
     assert code == 0, out
-    assert content(prepared) == before
-    assert catalogue(prepared) >= ADDED
+    assert react.failures == []
+    assert read(prepared) == react.rows
+    assert catalogue(prepared) - listing == ADDED
+
+
+def test_behind_a_pooler_only_one_adoption_is_at_work(prepared):
+    with (
+        pooling(prepared.name, OWNER, APPLICATION) as port,
+        prepared.react() as other,
+        other.transaction(),
+    ):
+        other.execute(f"SELECT pg_advisory_xact_lock({KEY})")
+        code, out = prepared.run("adopt_database", "--apply", **prepared.through(port))
+    assert code == 1
+    assert "Another adopt_database is at work." in out
+    assert not any("django_migrations" in line for line in catalogue(prepared))
+
+
+def test_a_connection_of_a_pooler_that_is_older_than_the_search_path_is_refused(live):
+    with pooling(live.name, OWNER, APPLICATION, size=1) as port:
+        way = live.through(port)
+        code, out = live.run("adopt_database", "--json", CASCADE_OWNER_URL=url_of(OWNER, live.name),
+                             DATABASE_URL=way["DATABASE_URL"])  # fmt: skip
+        assert len(read_document("adopt_database", out)["by_hand"]) == 1
+        live.prepare_role()
+        before = catalogue(live)
+        code, out = live.run("adopt_database", "--apply", DATABASE_URL=way["DATABASE_URL"])
+        assert code == 1
+        assert "run RECONNECT in the console of pgbouncer" in out
+        assert catalogue(live) == before
+        with psycopg.connect(url_of(CONSOLE, CONSOLE, port=port), autocommit=True) as console:
+            psycopg.ClientCursor(console).execute("RECONNECT")
+        code, out = live.run("adopt_database", "--apply", DATABASE_URL=way["DATABASE_URL"])
+        assert code == 0, out
+
+
+def test_a_pooler_that_knows_no_transactions_is_refused(prepared):
+    with pooling(prepared.name, OWNER, APPLICATION, mode="statement") as port:
+        code, out = prepared.run("adopt_database", "--apply", **prepared.through(port))
+    assert code == 1
+    assert "transaction blocks not allowed in statement pooling mode. Nothing was changed." in out
+
+
+def test_a_time_limit_of_the_database_is_named(prepared):
+    with prepared.everything() as server:
+        server.execute(f"ALTER ROLE {OWNER} IN DATABASE {prepared.name} SET statement_timeout = 1")
+    code, out = prepared.run("adopt_database")
+    assert code == 1
+    assert "canceling statement due to statement timeout. Nothing was changed." in out
 
 
 def test_the_time_of_a_change_is_kept_in_utc_whoever_writes(prepared):
@@ -232,7 +329,7 @@ def test_passwords_are_emptied_only_when_asked(prepared):
     assert prepared.run("adopt_database", "--apply")[0] == 0
     with prepared.react() as client:
         assert client.execute("SELECT count(*) FROM users WHERE password <> ''").fetchone() == (
-            100,
+            ROWS // 3,
         )
         code, out = prepared.run("adopt_database", "--apply", "--clear-passwords")
         assert code == 0, out

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
 import pytest
 from django.core.signing import BadSignature, Signer
+from django.db import connection, connections
 
+from tests.support.adopted import connect
 from tests.support.change_form import form_of, page_of, stored, submit, text_of
+from tests.support.commands import ROOT
 from tests.support.events import happened, post
-from tests.support.factories import linked
+from tests.support.factories import StaffFactory, linked
+from tests.support.production import PRODUCTION, manage
+from tests.support.sign_in import is_signed_in
+from tests.test_company_sign_in import DID_NOT_WORK, sign_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -66,3 +77,109 @@ def test_the_old_token_of_the_metrics_is_refused(client, settings):
     assert "cascade_" not in text_of(
         client.get("/metrics/", headers={"Authorization": "Bearer old"})
     )
+
+
+# --- The address of the database -----------------------------------------------------------------
+
+PAGE = ROOT / "docs" / "deploying.md"
+SHOW_SETTING = "from django.conf import settings; print('is', {})"
+
+
+@pytest.fixture
+def database() -> Iterator[dict[str, Any]]:
+    """The settings of Django's connection. They are as before afterwards."""
+    ours = connection.settings_dict
+    before = dict(ours)
+    yield ours
+    use(ours, before["USER"])
+    with connection.cursor() as cursor:
+        cursor.execute("DROP ROLE IF EXISTS rotation_2")
+        cursor.execute("DROP OWNED BY rotation_1; DROP ROLE rotation_1")
+
+
+def use(database: dict[str, Any], role: str) -> None:
+    """Let all later connections be of this role, as after a restart."""
+    connection.close()
+    connections["default"].close_pool()
+    database["USER"] = role
+
+
+def statements_of(database: dict[str, Any], heading: str) -> list[str]:
+    """Return the SQL under a heading of the page, for the names of the test."""
+    _, _, rest = PAGE.read_text().partition(f"\n### {heading}\n")
+    blocks = re.findall(r"```sql\n(.*?)```", rest.partition("\n## ")[0], re.DOTALL)
+    names = {
+        '"cascade"': "rotation_1",
+        '"cascade_2"': "rotation_2",
+        '"app"': f'"{database["NAME"]}"',
+    }
+    text = "".join(blocks)
+    for name, ours in names.items():
+        text = text.replace(name, ours)
+    return text.splitlines()
+
+
+def test_a_second_role_takes_over_while_people_work(client, sandbox, database):
+    user, superuser = linked(sandbox), database["USER"]
+    make, act, take = statements_of(database, "A second role for the database")
+    with connection.cursor() as cursor:
+        cursor.execute("DROP ROLE IF EXISTS rotation_2, rotation_1")  # of a run that was killed
+        cursor.execute("CREATE ROLE rotation_1 LOGIN")
+        cursor.execute("GRANT ALL ON SCHEMA public TO rotation_1")
+        cursor.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO rotation_1")
+        cursor.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO rotation_1")
+        cursor.execute(make)
+        cursor.execute(act)
+    for role, name in (("rotation_1", "Mary Ann Jones"), ("rotation_2", "Mary Ann Brown")):
+        use(database, role)
+        assert submit(client, stored(user), name=name).status_code == 302
+        assert stored(user).name == name
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE made_by_migrate (id int)")
+        cursor.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'made_by_migrate'")
+        assert cursor.fetchone() == ("rotation_1",)
+    use(database, superuser)
+    with connection.cursor() as cursor:
+        cursor.execute(take)
+    with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+        connect("rotation_1", database["NAME"])
+    use(database, "rotation_2")
+    assert submit(client, stored(user), name="Mary Ann Green").status_code == 302
+    assert stored(user).name == "Mary Ann Green"
+
+
+@pytest.mark.parametrize(
+    ("variable", "shown", "values"),
+    [
+        ("DATABASE_URL", "settings.DATABASES['default']['USER']",
+         {"first": "postgres://first@127.0.0.1:9/none", "second": "postgres://second@127.0.0.1:9/none"}),
+        ("OIDC_CLIENT_SECRET", "settings.OIDC_CLIENT_SECRET", {"old": "old", "new": "new"}),
+    ],
+    ids=["DATABASE_URL", "OIDC_CLIENT_SECRET"],
+)  # fmt: skip
+def test_a_restart_reads_what_a_file_says_now(tmp_path, variable, shown, values):
+    file = tmp_path / "secret"
+    environment = {name: value for name, value in PRODUCTION.items() if name != variable}
+    for expected, value in values.items():
+        file.write_text(f"{value}\n")
+        ended = manage(
+            "shell", "--no-imports", "--command", SHOW_SETTING.format(shown),
+            **environment, **{f"{variable}_FILE": str(file)},
+        )  # fmt: skip
+        assert ended.stdout == f"is {expected}\n", ended.stderr
+
+
+# --- The secret at the company's provider ---------------------------------------------------------
+
+
+def test_a_session_outlives_the_secret_of_the_provider_and_the_next_one_works(company, settings):
+    StaffFactory(username="sam", email="sam@example.com")
+    signed_in, _ = sign_in(company)
+    assert is_signed_in(signed_in)
+    company.secrets = {"the-next-secret"}  # the old one is revoked too early
+    refused, page = sign_in(company)
+    assert not is_signed_in(refused)
+    assert DID_NOT_WORK in text_of(page).replace("&#x27;", "'")
+    settings.OIDC_CLIENT_SECRET = "the-next-secret"
+    assert is_signed_in(sign_in(company)[0])
+    assert signed_in.get("/admin/").status_code == 200

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 
-from tests.support.change_form import stored, submit
-from tests.support.commands import run
+from tests.support.change_form import in_clerk, stored, submit, text_of
+from tests.support.commands import run, start
 from tests.support.factories import change_here, linked
 from tests.support.patience import PATIENCE
+from users import slots
 from users.clerk import Deadline, clerk
 from users.errors import ClerkRateLimited
 from users.models import ClerkRate
@@ -38,6 +39,55 @@ def test_a_pause_after_a_429_is_everybodys(sandbox):
         )
     [slot] = SharedSlots(RATE).lease(1)
     assert 900 < slot <= 1000
+
+
+def test_a_429_that_a_form_meets_pauses_bulk_work_and_no_form(client, sandbox):
+    user = linked(sandbox)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=429, retry_after=1000, times=1)
+    answer = submit(client, user, name="Mary Ann Jones")
+    assert answer.status_code == 200
+    assert stored(user).name == "Mary Ann Smith"
+    [slot] = SharedSlots(RATE).lease(1)
+    assert 900 < slot <= 1000
+    assert submit(client, user, name="Mary Ann Jones").status_code == 302
+    assert stored(user).name == "Mary Ann Jones"
+
+
+def test_a_429_of_a_read_for_a_form_pauses_bulk_work(sandbox):
+    user = linked(sandbox)
+    sandbox.fault("GET /users/{user_id}", "status", status=429, retry_after=1000, times=1)
+    with pytest.raises(ClerkRateLimited):
+        clerk().get_user(user.clerk_id, deadline=Deadline(PATIENCE))
+    assert SharedSlots(RATE).lease(1)[0] > 900
+
+
+def test_a_bulk_run_of_another_process_begins_after_the_pause_of_a_form(client, sandbox):
+    user, other = linked(sandbox), linked(sandbox, name="Tom Miller")
+    change_here(other, name="Tom Brown")
+    sandbox.fault("PATCH /users/{user_id}", "status", status=429, retry_after=10, times=1)
+    assert submit(client, user, name="Mary Ann Jones").status_code == 200
+    until = ClerkRate.objects.get().next_at
+    process = start(sandbox, "clerk_push", "--apply", "--no-refresh")
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
+    assert in_clerk(sandbox, other) == ("Tom", "Brown")
+    assert sandbox.user(other.clerk_id)["updated_at"] >= until.timestamp() * 1000 - 1
+    statuses = [request.status for request in sandbox.requests() if request.method == "PATCH"]
+    assert statuses == [429, 200]
+
+
+def test_a_form_tells_of_the_429_although_the_pause_cannot_be_stored(client, sandbox, monkeypatch):
+    def refuse(statement: str, seconds: float) -> float:
+        raise OperationalError("no connection is left")
+
+    user = linked(sandbox)
+    monkeypatch.setattr(slots, "_execute", refuse)
+    sandbox.fault("PATCH /users/{user_id}", "status", status=429, retry_after=1000, times=1)
+    answer = submit(client, user, name="Mary Ann Jones")
+    assert answer.status_code == 200
+    assert "Clerk" in text_of(answer)
+    assert stored(user).name == "Mary Ann Smith"
+    assert not ClerkRate.objects.exists()
 
 
 def test_a_form_does_not_wait_for_bulk_work(client, sandbox):

@@ -10,5 +10,5 @@ class UsersConfig(AppConfig):
     verbose_name = "Builders"
 
     def ready(self) -> None:
-        """Import `users.authors`, so that its signal receiver is registered."""
-        from users import authors  # noqa: F401 — the import registers a receiver
+        """Import the modules that have receivers of signals, so that these are registered."""
+        from users import authors, slots  # noqa: F401 — the imports register receivers

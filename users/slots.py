@@ -9,8 +9,9 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connections
+from django.dispatch import receiver
 
-from users.clerk import BULK_SHARE, Pace
+from users.clerk import BULK_SHARE, Pace, rate_limited
 from users.clerk.pace import MADE_UP_FOR
 
 # By the clock of the database, since those of the hosts differ.
@@ -53,7 +54,13 @@ class SharedSlots:
 
     def pause(self, seconds: float) -> None:
         """Let no slot be earlier than `seconds` from now, for anybody."""
-        _execute(_PAUSE, seconds)
+        pause_all(seconds=seconds)
+
+
+@receiver(rate_limited)
+def pause_all(*, seconds: float, **kwargs: Any) -> None:
+    """Let bulk work of all processes and hosts wait after a 429 that a form met."""
+    _execute(_PAUSE, seconds)
 
 
 def _execute(statement: str, seconds: float) -> float:

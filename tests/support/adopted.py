@@ -42,9 +42,11 @@ INSERT INTO appointments (created_by_id) SELECT id FROM users ORDER BY email LIM
 """
 
 
-def url_of(role: str, name: str) -> str:
-    """Return the address of a database on the server of the tests."""
+def url_of(role: str, name: str, *, port: int | None = None) -> str:
+    """Return the address of a database on the server of the tests, or of a pooler at `port`."""
     database = connection.settings_dict
+    if port is not None:
+        return f"postgres://{quote(role)}@127.0.0.1:{port}/{name}"
     where = urlencode(
         {
             key: value
@@ -113,6 +115,13 @@ class Original:
             "CASCADE_OWNER_URL": url_of(OWNER, self.name),
             "CASCADE_SCHEMA": SCHEMA,
             **more,
+        }
+
+    def through(self, port: int) -> dict[str, str]:
+        """Return the addresses of both roles by a pooler, for `run` and `start`."""
+        return {
+            "DATABASE_URL": url_of(APPLICATION, self.name, port=port),
+            "CASCADE_OWNER_URL": url_of(OWNER, self.name, port=port),
         }
 
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:

@@ -48,6 +48,7 @@ class Provider:
         self.key: Any = self.published
         self.algorithm, self.kid = "RS256", "first"
         self.named_issuer = self.issuer
+        self.secrets = {CLIENT_SECRET}
         self.down = False
         self.codes: dict[str, dict[str, str]] = {}
         self.requests: list[str] = []
@@ -117,8 +118,10 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
                 .decode()
                 .partition(":")
             )
-            assert (name, password) == (CLIENT_ID, CLIENT_SECRET)
-            if sent.get("code") not in provider.codes:
+            assert name == CLIENT_ID
+            if password not in provider.secrets:
+                self._answer(lambda: {"error": "invalid_client"}, 401)
+            elif sent.get("code") not in provider.codes:
                 self._answer(lambda: {"error": "invalid_grant"}, 400)
             else:
                 self._answer(lambda: provider.token(sent))

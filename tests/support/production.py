@@ -19,8 +19,13 @@ PRODUCTION = {
 
 def check(**environment):
     """`manage.py check` in an environment of its own."""
+    return manage("check", **environment)
+
+
+def manage(*arguments, **environment):
+    """A command of `manage.py` in an environment of its own."""
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "manage.py", "check"],
+        [sys.executable, "-W", "ignore", "manage.py", *arguments],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,

@@ -2,7 +2,7 @@
 
 from users.clerk.client import Clerk, clerk
 from users.clerk.deadline import Deadline
-from users.clerk.pace import BULK_SHARE, Pace
+from users.clerk.pace import BULK_SHARE, Pace, rate_limited
 from users.clerk.preload import warm_up
 from users.clerk.types import ClerkInstance, ClerkInvitation, ClerkSession, ClerkUser, UserPage
 
@@ -17,5 +17,6 @@ __all__ = [
     "Pace",
     "UserPage",
     "clerk",
+    "rate_limited",
     "warm_up",
 ]

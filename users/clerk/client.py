@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from users.clerk import clock, emails
 from users.clerk.deadline import Deadline
-from users.clerk.pace import Pace
+from users.clerk.pace import Pace, pause_bulk_work
 from users.clerk.reads import Params, Reader
 from users.clerk.types import (
     ClerkEmail,
@@ -46,8 +46,9 @@ class Clerk:
     Every method takes a `deadline` for all that it does and raises `ClerkError`. It raises
     `ClerkInvalidId` before anything is sent.
 
-    With `pace`, the rate limiter of bulk work, a read waits for its slot, and a 429 makes all
-    threads pause. A write does not wait: its caller takes the slot before it locks a row.
+    With `pace`, the rate limiter of bulk work, a read waits for its slot. A write does not wait:
+    its caller takes the slot before it locks a row. A 429 makes all bulk work pause, with `pace` or
+    without.
     """
 
     def __init__(self, reader: Reader, writer: Writer, pace: Pace | None = None) -> None:
@@ -372,8 +373,8 @@ class Clerk:
         try:
             return self._writer.write(call, parse, deadline)
         except ClerkError as error:
-            if self._pace is not None and error.retry_after is not None:
-                self._pace.pause(error.retry_after)
+            if error.retry_after is not None:
+                pause_bulk_work(self._pace, error.retry_after)
             raise
 
 

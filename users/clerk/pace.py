@@ -1,7 +1,7 @@
 """The rate limiter of bulk work: it stays within Clerk's limits and leaves room for the forms.
 
 All processes and hosts take slots from one source (`Slots`), a quarter of a second's worth at a
-time. Forms take none and never wait.
+time. Forms take none and never wait. A 429 that anybody meets pauses all bulk work.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Protocol
 
+from django.dispatch import Signal
+
+rate_limited = Signal()
+"""Sent with `seconds` when Clerk answers 429 to a request without a rate limiter."""
+
 USER_WRITES, USER_SECONDS = 10, 10.0
 """Clerk accepts 10 writes in 10 seconds for one user."""
 KEPT_USERS = 5000
@@ -21,6 +26,17 @@ LEASE_SECONDS = 0.25
 """A process leases the slots of this time at once. It learns of a pause with its next lease."""
 MADE_UP_FOR = 0.5
 """Burst allowance in seconds. The average rate stays the same; Clerk counts over ten seconds."""
+
+
+def pause_bulk_work(pace: Pace | None, seconds: float) -> None:
+    """After a 429, stop bulk work everywhere. A form has no `pace`, and does not wait itself.
+
+    A form does not fail if the database cannot store the pause: it has Clerk's refusal to show.
+    """
+    if pace is not None:
+        pace.pause(seconds)
+    else:
+        rate_limited.send_robust(Pace, seconds=seconds)
 
 
 class Slots(Protocol):

@@ -16,7 +16,7 @@ import requests
 
 from users.clerk.answers import error_of, http_date
 from users.clerk.deadline import Deadline
-from users.clerk.pace import Pace
+from users.clerk.pace import Pace, pause_bulk_work
 from users.clerk.transport import DeadlineAdapter, DeadlineTransport, until
 from users.errors import ClerkError, ClerkRateLimited, ClerkUnknown, ClerkUnreachable
 
@@ -76,8 +76,7 @@ class Reader:
                 failure: ClerkError = error
             if failure.retry_after is not None:
                 pause = max(pause, failure.retry_after)
-                if pace is not None:
-                    pace.pause(failure.retry_after)
+                pause_bulk_work(pace, failure.retry_after)
             if attempt == ATTEMPTS or pause >= deadline.remaining():
                 raise failure
             time.sleep(pause)

@@ -75,16 +75,8 @@ class Command(JsonCommand):
         url = options["owner_url"] or os.environ.get(OWNER_URL, "")
         try:
             state = self._apply(url, options) if options["apply"] else self._look(url, options)
-        except psycopg.OperationalError as error:
-            raise CommandError(
-                f"The database does not answer ({type(error).__name__}). Check DATABASE_URL and "
-                f"{OWNER_URL}. {self.begun or 'Nothing was changed.'}"
-            ) from None
         except psycopg.Error as error:
-            raise CommandError(
-                f"The database refused a statement ({type(error).__name__}): "
-                f"{error.diag.message_primary}. {self.begun or 'Nothing was changed.'}"
-            ) from None
+            raise CommandError(f"{_told(error)} {self.begun or 'Nothing was changed.'}") from None
         self.known = _document(state, applied=options["apply"])
         if not options["json"]:
             for line in _lines(state, applied=options["apply"]):
@@ -109,6 +101,14 @@ class Command(JsonCommand):
             lock_timeout=options["lock_timeout"],
             tell=tell,
         )
+
+
+def _told(error: psycopg.Error) -> str:
+    """Say what the database or a pooler answered, such as the end of a time limit."""
+    kind = type(error).__name__
+    if error.diag.message_primary:
+        return f"The database refused a statement ({kind}): {error.diag.message_primary}."
+    return f"The database does not answer ({kind}). Check DATABASE_URL and {OWNER_URL}."
 
 
 def _document(state: State, *, applied: bool) -> dict[str, object]:

@@ -63,6 +63,9 @@ class Catalog:
     may_create_schema: bool
     may_create_in_schema: bool
     search_path: Sequence[str]
+    """Of the connection that was read. Behind a pooler it may be older than the next one."""
+    stored_path: Sequence[str]
+    """What the role has in this database. New connections get it."""
     tables: Mapping[str, Table]
     shadows: Sequence[str]
     ours_in_public: Sequence[str]
@@ -107,7 +110,7 @@ def read(owner: Cursor, application: Cursor) -> Catalog:
     """Read the catalogue through a cursor of the owner and one of the application."""
     schema = settings.CASCADE_SCHEMA
     application.execute(_APPLICATION)
-    role, database, version, search_path = application.fetchone()
+    role, database, version, search_path, stored_path = application.fetchone()
     owner.execute(_SCHEMA, {"schema": schema})
     owner_role, has_schema, may_create_schema, may_create_in = owner.fetchone()
     names = {"schema": schema, "shared": list(SHARED_TABLES), "ours": our_tables()}
@@ -121,7 +124,8 @@ def read(owner: Cursor, application: Cursor) -> Catalog:
         has_schema=has_schema,
         may_create_schema=may_create_schema,
         may_create_in_schema=may_create_in,
-        search_path=[part.strip().strip('"') for part in search_path.split(",")],
+        search_path=_schemas_of(search_path),
+        stored_path=_schemas_of(stored_path),
         tables=_tables(owner, role),
         shadows=_column(owner, _IN_SCHEMA, {"schema": schema, "names": list(SHARED_TABLES)}),
         ours_in_public=_column(owner, _IN_SCHEMA, {"schema": PUBLIC, "names": names["ours"]}),
@@ -138,7 +142,14 @@ def read(owner: Cursor, application: Cursor) -> Catalog:
 
 _APPLICATION = """
 SELECT current_user, current_database(), current_setting('server_version_num')::int,
-    (SELECT setting FROM pg_settings WHERE name = 'search_path')
+    (SELECT setting FROM pg_settings WHERE name = 'search_path'),
+    coalesce((
+        SELECT substr(setting, length('search_path=') + 1)
+        FROM pg_db_role_setting, unnest(setconfig) AS setting
+        WHERE setrole = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+            AND setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND setting LIKE 'search_path=%'
+    ), '')
 """
 _SCHEMA = """
 SELECT current_user, to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL,
@@ -213,6 +224,10 @@ _TABLE_PRIVILEGE = """
 SELECT bool_and(has_table_privilege(%(role)s, to_regclass(%(table)s)::oid, privilege))
 FROM unnest(%(privileges)s::text[]) AS privilege
 """
+
+
+def _schemas_of(search_path: str) -> list[str]:
+    return [part.strip().strip('"') for part in search_path.split(",")]
 
 
 def _rows(cursor: Cursor, query: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:

@@ -27,7 +27,7 @@ def by_hand(catalog: Catalog) -> list[str]:
 
     A role needs rights over another role to run them, which the owner of the tables may lack.
     """
-    if list(catalog.search_path) == [catalog.schema, PUBLIC]:
+    if [catalog.schema, PUBLIC] in (catalog.search_path, catalog.stored_path):
         return []
     return [set_search_path(catalog.role, catalog.database)]
 
@@ -40,11 +40,23 @@ def find(catalog: Catalog) -> list[str]:
     if missing:
         return [f"The schema public has no table {name}." for name in missing]
     return [
+        *_of_connection(catalog),
         *_of_tables(catalog),
         *_of_schemas(catalog),
         *_of_columns(catalog),
         *_of_names(catalog),
     ]
+
+
+def _of_connection(catalog: Catalog) -> Iterator[str]:
+    right = [catalog.schema, PUBLIC]
+    if catalog.stored_path == right != catalog.search_path:
+        yield (
+            f"The role {catalog.role} has the search path {catalog.schema}, public, but this "
+            "connection of it does not. Either a pooler opened the connection earlier: run "
+            "RECONNECT in the console of pgbouncer. Or DATABASE_URL sets another path: leave that "
+            "out."
+        )
 
 
 def _of_tables(catalog: Catalog) -> Iterator[str]:

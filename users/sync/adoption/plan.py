@@ -24,6 +24,16 @@ INDEXES = {
     "users_builder_group": f"CREATE INDEX users_builder_group {_ON} (builder_group_id)",
 }
 """The indexes that we may add to the table of the other application."""
+_CHANGED = {
+    "insert": "NEW TABLE AS new_rows",
+    "update": "OLD TABLE AS old_rows NEW TABLE AS new_rows",
+    "delete": "OLD TABLE AS old_rows",
+}
+_LISTED = (
+    ("users", "user", ("insert", "update", "delete")),
+    ("builder_groups", "group", ("update",)),
+)
+"""The triggers that keep the list: the table, the end of the function's name, and the events."""
 ALWAYS = ("users_created_at", "users_name_lower", "users_builder_group")
 
 
@@ -159,26 +169,19 @@ def _trigger(catalog: Catalog) -> Iterator[Step]:
 
 def _list(catalog: Catalog) -> Iterator[Step]:
     """Keep the list of users, after the migrations that make its functions."""
-    rows = {
-        "insert": "NEW TABLE AS new_rows",
-        "update": "OLD TABLE AS old_rows NEW TABLE AS new_rows",
-        "delete": "OLD TABLE AS old_rows",
-    }
-    wanted = [("users", "user", event) for event in rows] + [("builder_groups", "group", "update")]
-    if all((table, f"users_list_{event}") in catalog.list_triggers for table, _, event in wanted):
-        return
-    yield Step(
-        "Keep the list of users",
-        (
-            *(
+    refresh = f"SELECT {catalog.schema}.users_refresh_list(array_agg(id)) FROM public.users"
+    # One table in each transaction: who holds one and waits for the other ends in a deadlock with
+    # a client that does so the other way round.
+    for table, function, events in _LISTED:
+        if any((table, f"users_list_{event}") not in catalog.list_triggers for event in events):
+            triggers = [
                 f"CREATE OR REPLACE TRIGGER users_list_{event} AFTER {event.upper()} "
-                f"ON public.{table} REFERENCING {rows[event]} FOR EACH STATEMENT "
+                f"ON public.{table} REFERENCING {_CHANGED[event]} FOR EACH STATEMENT "
                 f"EXECUTE FUNCTION {catalog.schema}.users_list_{function}()"
-                for table, function, event in wanted
-            ),
-            f"SELECT {catalog.schema}.users_refresh_list(array_agg(id)) FROM public.users",
-        ),
-    )
+                for event in events
+            ]
+            title = f"Keep the list of users when {table} changes"
+            yield Step(title, (*triggers, refresh))
 
 
 def _body(catalog: Catalog) -> str:

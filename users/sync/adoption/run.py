@@ -23,6 +23,7 @@ from users.sync.adoption import catalog, findings, obstacles, plan
 from users.sync.adoption.catalog import Catalog
 from users.sync.adoption.findings import Finding
 from users.sync.adoption.plan import Plan, Step
+from users.sync.mirror import listing
 
 KEY = 4_317_288_202
 """Key of the advisory lock: one adoption at a time."""
@@ -102,6 +103,9 @@ def apply(
             if state.plan.steps == before:
                 titles = "; ".join(step.title for step in before)
                 raise BulkRefused(f"This had no effect: {titles}. Look at the table.")
+        # The other application may have deleted rows after the migrations filled the list, and
+        # before its triggers were there. Only our own role sees the entries of those.
+        listing.refresh_all()
         return state
 
 
@@ -113,6 +117,8 @@ def _run_first(statement: str) -> str:
 def _one_at_a_time(owner_url: str) -> Iterator[None]:
     """Hold a lock by a transaction that does nothing else: it also holds behind a pooler."""
     with owner_of(owner_url) as holder, holder.transaction():
+        # It is idle for as long as the adoption takes.
+        holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         # Without parameters: else the open portal would keep a snapshot, and an index built
         # concurrently would wait for it without end.
         taken = holder.execute(f"SELECT pg_try_advisory_xact_lock({KEY})").fetchone()
@@ -177,7 +183,9 @@ def _migrate() -> None:
             raise BulkRefused(why)
     try:
         call_command("migrate", "procrastinate", **_QUIETLY)
-        with transaction.atomic():
+        with transaction.atomic(), connections["default"].cursor() as cursor:
+            # Behind a pooler, this may be another connection than the one that was looked at.
+            schemas.refuse(cursor)
             call_command("migrate", **_QUIETLY)
     except ImproperlyConfigured as error:
         raise BulkRefused(str(error)) from None

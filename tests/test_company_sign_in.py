@@ -19,28 +19,27 @@ from staff.models import Outcome, ProviderAccount, SignInEvent, Step
 from staff.sessions import SEEN_AT
 from tests.support.commands import ROOT
 from tests.support.factories import StaffFactory
-from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, new_key
+from tests.support.oidc_provider import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    DID_NOT_WORK,
+    START,
+    Provider,
+    new_key,
+    sign_in,
+)
 from tests.support.patience import PATIENCE
 from tests.support.production import PRODUCTION, check
 from tests.support.sign_in import browser, is_signed_in, text_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-START, CALLBACK = "/oidc/start/", "/oidc/callback/"
-DID_NOT_WORK = "The company's sign-in did not work. Start it again from this page."
+CALLBACK = "/oidc/callback/"
 
 
 @pytest.fixture
 def sam(db):
     return StaffFactory(username="sam", email="Sam@Example.com", is_superuser=False)
-
-
-def sign_in(company: Provider, client: Client | None = None, **query):
-    """Follow the link on the login, agree at the provider, and come back."""
-    client = client or browser()
-    back = company.sign_in(client.get(START, query)["Location"])
-    parts = urlsplit(back)
-    return client, client.get(f"{parts.path}?{parts.query}", follow=True)
 
 
 def assert_refused(company: Provider, words: str = DID_NOT_WORK) -> str:

@@ -16,9 +16,9 @@ from tests.support.change_form import form_of, page_of, stored, submit, text_of
 from tests.support.commands import ROOT
 from tests.support.events import happened, post
 from tests.support.factories import StaffFactory, linked
+from tests.support.oidc_provider import DID_NOT_WORK, sign_in
 from tests.support.production import PRODUCTION, manage
 from tests.support.sign_in import is_signed_in
-from tests.test_company_sign_in import DID_NOT_WORK, sign_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -19,8 +19,13 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
+from django.test import Client
+
+from tests.support.sign_in import browser
 
 CLIENT_ID, CLIENT_SECRET = "cascade", "the-secret-of-the-client"
+START = "/oidc/start/"
+DID_NOT_WORK = "The company's sign-in did not work. Start it again from this page."
 
 
 def new_key() -> rsa.RSAPrivateKey:
@@ -136,3 +141,11 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
     return Handler
+
+
+def sign_in(company: Provider, client: Client | None = None, **query):
+    """Follow the link on the login, agree at the provider, and come back."""
+    client = client or browser()
+    back = company.sign_in(client.get(START, query)["Location"])
+    parts = urlsplit(back)
+    return client, client.get(f"{parts.path}?{parts.query}", follow=True)

@@ -88,7 +88,7 @@ def hash_of(plan: Plan) -> str:
     return salted_hmac(SALT, canonical, algorithm="sha256").hexdigest()
 
 
-def _document(plan: Plan) -> dict[str, Any]:
+def _document(plan: Plan) -> dict[str, object]:
     return {
         "command": plan.command,
         "made_at": plan.made_at.isoformat(),

@@ -31,7 +31,8 @@ SALT = "users.sync.bulk.plan_file"
 def write(plan: Plan, file: Path) -> None:
     """Write the plan. Raises `BulkRefused` when the file cannot be written."""
     document = _document(plan)
-    rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in document.pop("rows"))
+    del document["rows"]  # each on a line of its own
+    rows = ",\n  ".join(json.dumps(asdict(row), ensure_ascii=False) for row in plan.rows)
     head = "".join(
         f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},\n"
         for key, value in document.items()

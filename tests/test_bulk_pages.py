@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.core.management import call_command
 from django.utils import timezone
 from playwright.sync_api import expect
 
@@ -21,7 +20,7 @@ from tests.support.killed_runs import ended
 from tests.support.patience import wait_until
 from tests.support.personas import browser_of, client_who_may, staff_who_may
 from tests.support.user_list import LIST
-from tests.support.workers import heartbeat
+from tests.support.workers import heartbeat, work
 from users import tasks
 from users.models import BuilderUser, BulkRun, SyncAttempt
 from users.sync.bulk.lock import mark_killed_runs
@@ -54,11 +53,6 @@ def plan(client, users=None, query="", **fields):
 
 def press(client, page, do, **fields):
     return client.post(page, {"do": do, **fields}, follow=True)
-
-
-def work():
-    """Let the worker do what waits, as procrastinate's own process does."""
-    call_command("procrastinate", "worker", "--one-shot")
 
 
 def states(run):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from unittest import mock
 
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from staff.models import Outcome, SignInEvent, Step
@@ -26,6 +22,7 @@ from tests.support.sign_in import (
     text_of,
     turn_on,
 )
+from tests.support.workers import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -52,23 +49,6 @@ def link_in(mail) -> str:
 
 def ask(email="sam@example.com", client: Client | None = None):
     return (client or browser()).post(ASK, {"email": email}, follow=True)
-
-
-def work() -> None:
-    """Let a worker do what is deferred, without the jobs that it makes by the clock.
-
-    It has a thread of its own: the browser of other tests keeps an event loop in this one.
-    """
-    with (
-        mock.patch.object(app.periodic_registry, "periodic_tasks", {}),
-        ThreadPoolExecutor(1) as thread,
-    ):
-        thread.submit(_work).result()
-
-
-def _work() -> None:
-    call_command("procrastinate", "worker", "--one-shot")
-    connection.close()
 
 
 def jobs() -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import signal
 from datetime import timedelta
 
 import pytest
@@ -23,8 +24,8 @@ from tests.support.user_list import LIST
 from tests.support.workers import heartbeat, work
 from users import tasks
 from users.models import BuilderUser, BulkRun, SyncAttempt
-from users.sync.bulk.lock import mark_killed_runs
-from users.sync.outbound import checkpoints
+from users.sync.bulk.lock import end_killed_runs
+from users.sync.outbound import checkpoints, recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -266,16 +267,22 @@ def test_a_run_at_work_ends_between_two_rows(client, sandbox, do, state):
         assert BulkRun.objects.get().state == "finished"
 
 
+def worker_at_work(sandbox):
+    """Start a worker, and wait until the first rows of the run have ended."""
+    process = start(sandbox, "procrastinate", "worker", "--one-shot")
+    wait_until(lambda: ended() > 1 or process.poll() is not None, "the run does not begin")
+    return process
+
+
 def test_a_run_whose_worker_is_killed_goes_on_with_the_next_one(client, sandbox, monkeypatch):
     users, address = begun(client, sandbox, number=12)
     monkeypatch.setenv("CLERK_SCAN_AT", "")
-    process = start(sandbox, "procrastinate", "worker", "--one-shot")
-    wait_until(lambda: ended() > 1 or process.poll() is not None, "the run does not begin")
+    process = worker_at_work(sandbox)
     process.kill()
     process.wait()
     run = BulkRun.objects.get()
     assert run.rows.filter(state="waiting").exists()
-    wait_until(mark_killed_runs, "the lock of the killed worker is not released")
+    wait_until(end_killed_runs, "the lock of the killed worker is not released")
     assert "Its process was killed." in text_of(client.get(address))
     tasks.carry_out_bulk_run(timestamp=0)
     assert BulkRun.objects.get().state == "finished"
@@ -283,6 +290,41 @@ def test_a_run_whose_worker_is_killed_goes_on_with_the_next_one(client, sandbox,
     assert all(account["banned"] for account in sandbox.users())
     applied = SyncAttempt.objects.filter(status="applied").exclude(error_code="repeated")
     assert applied.count() == len(users)
+
+
+@pytest.mark.parametrize("when", ["before it is killed", "after it was killed"])
+@pytest.mark.parametrize(("do", "state"), [("pause", "paused"), ("cancel", "cancelled")])
+def test_a_worker_that_is_killed_forgets_no_pause_and_no_cancel(
+    client, sandbox, monkeypatch, do, state, when
+):
+    """What a person asked for stays asked, also if the worker never saw it."""
+    users, address = begun(client, sandbox, number=12)
+    monkeypatch.setenv("CLERK_SCAN_AT", "")
+    process = worker_at_work(sandbox)
+    process.send_signal(signal.SIGSTOP)  # it reads nothing any more
+    if when == "before it is killed":
+        press(client, address, do)
+        assert BulkRun.objects.get().requested == do
+    process.kill()
+    process.wait()
+    wait_until(end_killed_runs, "the lock of the killed worker is not released")
+    if when == "after it was killed":
+        press(client, address, do)
+    tasks.carry_out_bulk_run(timestamp=0)
+    run = BulkRun.objects.get()
+    assert (run.state, run.requested) == (state, "")
+    assert 0 < run.rows.filter(state="waiting").count() < len(users)
+    for attempt in SyncAttempt.objects.filter(status="started"):
+        recovery.recover(attempt)
+    client.get(address)
+    left = {str(pk) for pk, row in states(run).items() if row == "waiting"}
+    banned = {account["id"] for account in sandbox.users() if account["banned"]}
+    assert banned == {user.clerk_id for user in users if str(user.pk) not in left}
+    if do == "pause":
+        press(client, address, "go_on")
+        tasks.carry_out_bulk_run(timestamp=0)
+        assert all(account["banned"] for account in sandbox.users())
+        assert BulkRun.objects.get().state == "finished"
 
 
 def test_a_plan_that_nobody_started_is_no_run_for_the_command_line(client, sandbox):

@@ -6,11 +6,11 @@ import logging
 import threading
 
 from users.errors import BulkRefused
-from users.models import BulkRun, RunStatus, Source
+from users.models import BulkRun, RunStatus
 from users.sync.bulk import control
 from users.sync.bulk import run as runs
 from users.sync.bulk.circuit import CircuitBreaker
-from users.sync.bulk.lock import KILLED, Lease, one_at_a_time
+from users.sync.bulk.lock import Lease, one_at_a_time
 
 logger = logging.getLogger(__name__)
 
@@ -21,23 +21,15 @@ def carry_out_queued() -> None:
     While other bulk work holds the lock, they go on waiting. A run whose worker was killed
     continues.
     """
-    _queue_killed()
+    runs.follow_killed()
     if not _next():
         return
     try:
         with one_at_a_time() as lease:
-            _queue_killed()
             while run := _next():
                 _carry_out(run, lease)
     except BulkRefused as taken:
         logger.info("The bulk run waits: %s", taken)
-
-
-def _queue_killed() -> None:
-    runs.follow_killed()
-    BulkRun.objects.filter(source=Source.ADMIN, state=RunStatus.INTERRUPTED, message=KILLED).update(
-        state=RunStatus.QUEUED, message="", finished_at=None
-    )
 
 
 def _next() -> BulkRun | None:

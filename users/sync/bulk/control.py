@@ -27,6 +27,7 @@ from users.models import (
 from users.sync.actors import Actor
 from users.sync.bulk import run as runs
 from users.sync.bulk.limits import most_changes
+from users.sync.bulk.lock import ENDS
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.plan_file import MAX_AGE
 
@@ -104,7 +105,7 @@ def _ask(run: BulkRun, request: RunRequest) -> None:
         if run.state == RunStatus.RUNNING:
             run.requested = request
         elif waits and (request == RunRequest.CANCEL or run.state == RunStatus.QUEUED):
-            run.state, run.finished_at = runs.ENDS[request], timezone.now()
+            run.state, run.finished_at = ENDS[request], timezone.now()
 
     _change(run, ask)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from django.db import DatabaseError, connection, connections
+from django.db import DatabaseError, connection, connections, transaction
 from django.utils import timezone
 
 from users.errors import BulkRefused
-from users.models import BulkRun, RunStatus
+from users.models import BulkRun, RunRequest, RunStatus, Source
 from users.sync.bulk import results
 
 KEY = 4_317_288_201
@@ -18,16 +18,18 @@ KEY = 4_317_288_201
 
 KILLED = "Its process was killed."
 
-# A run takes the lock before its record is stored, and stores its end before it releases the lock.
-# So if a record says "running" while the lock is free, the process was killed.
-_MARK_KILLED = """
-UPDATE users_bulkrun SET state = %s, message = %s, finished_at = now()
-WHERE state = %s AND NOT EXISTS (
+ENDS: Mapping[str, RunStatus] = {
+    RunRequest.PAUSE: RunStatus.PAUSED,
+    RunRequest.CANCEL: RunStatus.CANCELLED,
+}
+"""How a run ends that a person asks to end, if rows are left."""
+
+_IS_HELD = """
+SELECT EXISTS (
     SELECT FROM pg_locks JOIN pg_database ON pg_locks.database = pg_database.oid
     WHERE datname = current_database() AND locktype = 'advisory' AND granted
         AND classid = %s AND objid = %s AND objsubid = 1
 )
-RETURNING id
 """
 
 
@@ -36,15 +38,47 @@ _NEVER_TOO_IDLE = "SET LOCAL idle_in_transaction_session_timeout = 0"
 _TRY_TO_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
 
 
-def mark_killed_runs() -> list[int]:
-    """Mark runs as interrupted whose process was killed; return their ids.
+def end_killed_runs() -> list[BulkRun]:
+    """End the runs whose process was killed, and return them.
 
     It does not take the lock, so that a command that starts at the same time is not refused.
     """
-    states = RunStatus.INTERRUPTED.value, KILLED, RunStatus.RUNNING.value
+    if _is_held():
+        return []
+    with transaction.atomic():
+        # A run takes the lock before its record is stored, and stores its end before it releases
+        # the lock. So if a record says "running", and the lock is free after that, the process was
+        # killed. The other order would end a run that has just begun.
+        running = _running()
+        return [] if _is_held() else _end(running)
+
+
+def _running() -> list[BulkRun]:
+    return list(BulkRun.objects.select_for_update().filter(state=RunStatus.RUNNING))
+
+
+def _is_held() -> bool:
     with connection.cursor() as cursor:
-        cursor.execute(_MARK_KILLED, [*states, KEY >> 32, KEY & 0xFFFFFFFF])
-        return [pk for (pk,) in cursor.fetchall()]
+        cursor.execute(_IS_HELD, [KEY >> 32, KEY & 0xFFFFFFFF])
+        return bool(cursor.fetchone()[0])
+
+
+def _end(killed: list[BulkRun]) -> list[BulkRun]:
+    """Store the end of killed runs: what a person asked for, else the worker goes on with its own.
+
+    A run of the command line waits for `--resume`.
+    """
+    for run in killed:
+        run.message, run.finished_at = KILLED, timezone.now()
+        if run.requested:
+            run.state = ENDS[run.requested]
+        elif run.source == Source.ADMIN:
+            run.state, run.finished_at = RunStatus.QUEUED, None
+        else:
+            run.state = RunStatus.INTERRUPTED
+        run.requested = ""
+        run.save(update_fields=["state", "message", "finished_at", "requested"])
+    return killed
 
 
 class Lease:
@@ -84,10 +118,9 @@ class Lease:
 
 @contextmanager
 def one_at_a_time() -> Iterator[Lease]:
-    """Hold the lock. Raises `BulkRefused` naming the run that holds it.
+    """Hold the lock; runs that were killed end first.
 
-    While it is held, no other run can be alive: a record that says "running" belongs to a killed
-    one.
+    Raises `BulkRefused` naming the run that holds it.
     """
     lease = Lease()
     try:
@@ -96,23 +129,14 @@ def one_at_a_time() -> Iterator[Lease]:
                 f"{_who_holds_it()} Only one runs at a time, so that Clerk's rate limit is kept. "
                 "Run this again when it has ended."
             )
-        _end_killed_runs()
+        # While the lock is held, no other run is alive.
+        with transaction.atomic():
+            killed = _end(_running())
+        for run in killed:
+            results.follow(run)
         yield lease
     finally:
         lease.release()
-
-
-def _end_killed_runs() -> None:
-    """Mark killed runs as interrupted, and write the result files that they could not write.
-
-    Only the holder of the lock may call this.
-    """
-    killed = list(BulkRun.objects.filter(state=RunStatus.RUNNING))
-    BulkRun.objects.filter(pk__in=[run.pk for run in killed]).update(
-        state=RunStatus.INTERRUPTED, message=KILLED, finished_at=timezone.now()
-    )
-    for run in killed:
-        results.follow(run)
 
 
 def _who_holds_it() -> str:

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from django.db import transaction
@@ -25,7 +25,6 @@ from users.models import (
     BulkRun,
     OperationKind,
     RowStatus,
-    RunRequest,
     RunStatus,
     Source,
     Status,
@@ -36,7 +35,7 @@ from users.sync.bulk import plan_file, results, rows
 from users.sync.bulk.attempts import follow_attempts
 from users.sync.bulk.circuit import CircuitBreaker
 from users.sync.bulk.limits import apply_flags
-from users.sync.bulk.lock import Lease, mark_killed_runs
+from users.sync.bulk.lock import ENDS, Lease, end_killed_runs
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.read_ahead import ReadAhead
 from users.sync.bulk.workers import Workers
@@ -51,11 +50,6 @@ requests, or Clerk has not confirmed the change yet.
 """
 LEASE_CHECKED_EVERY = 100
 NOT_RESUMED = (RunStatus.PLANNED, RunStatus.CANCELLED)
-ENDS: Mapping[str, RunStatus] = {
-    RunRequest.PAUSE: RunStatus.PAUSED,
-    RunRequest.CANCEL: RunStatus.CANCELLED,
-}
-"""How a run ends that a person asks to end, if rows are left."""
 
 
 @dataclass
@@ -175,15 +169,15 @@ def find(pk: int, *, command: str) -> BulkRun:
 
 
 def follow_killed() -> None:
-    """Mark runs whose process was killed, and write the result files that they could not write."""
-    for run in BulkRun.objects.filter(pk__in=mark_killed_runs()):
+    """End runs whose process was killed, and write the result files that they could not write."""
+    for run in end_killed_runs():
         results.follow(run)
 
 
 def bring_up_to_date(run: BulkRun | None = None) -> None:
     """Store what happened to runs since they ended. Call this before runs are shown.
 
-    Killed runs become interrupted, and rows and result files are updated with their attempts.
+    Killed runs end, and rows and result files are updated with their attempts.
     """
     follow_killed()
     for moved in BulkRun.objects.filter(pk__in=follow_attempts(run)):

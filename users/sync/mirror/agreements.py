@@ -208,14 +208,21 @@ RETURNING told.clerk_id
 """
 
 
-def follow(facts: Mapping[str, Facts]) -> set[str]:
+def follow(
+    facts: Mapping[str, Facts], *, after: Sequence[str] = (), params: Sequence[str] = ()
+) -> set[str]:
     """Assign accounts to the rows that have their ids, and record where rows agree with the facts.
 
-    Return the ids of the accounts that agree on something new.
+    The statements `after`, with their `params`, are executed before it in the same round trip.
+    Returns the ids of the accounts that agree on something new.
     """
     ids = list(facts)
     with connection.cursor() as cursor:
-        cursor.execute(f"{_AGREE}; {_MISASSIGNED}", [*_told(facts), ids, ids])
+        cursor.execute(
+            "; ".join([*after, _AGREE, _MISASSIGNED]), [*params, *_told(facts), ids, ids]
+        )
+        for _ in after:
+            cursor.nextset()
         agreed = {clerk_id for (clerk_id,) in cursor.fetchall()}
         cursor.nextset()
         if cursor.fetchone()[0]:

@@ -275,8 +275,7 @@ def _join_locked(page: Mapping[str, Facts], *, in_bulk: bool = False) -> dict[st
         for clerk_id, fact in page.items()
     }
     changed = [one for one in joined if one not in known or joined[one] != known[one]]
-    _write(joined, known, changed, in_bulk=in_bulk)
-    agreed = agreements.follow(page)
+    agreed = _write(joined, known, changed, page, in_bulk=in_bulk)
     mattering = {one for one in changed if _matters(known.get(one), joined[one])} | agreed
     due = _mark_due(sorted(mattering)) if mattering else set()
     return {
@@ -289,9 +288,14 @@ def _write(
     joined: Mapping[str, Facts],
     known: Mapping[str, Facts],
     changed: Sequence[str],
+    page: Mapping[str, Facts],
     *,
     in_bulk: bool,
-) -> None:
+) -> set[str]:
+    """Write the changed accounts, and make their rows follow the page, in one round trip.
+
+    Returns the ids of the accounts that agree on something new.
+    """
     new = [_record(one, joined[one]) for one in changed if one not in known]
     old = [_record(one, joined[one]) for one in changed if one in known]
     # Do not wait for the disk after each page. The next synchronous commit also saves the earlier
@@ -299,11 +303,8 @@ def _write(
     statements = ["SET LOCAL synchronous_commit = off"] if in_bulk else []
     statements += [_INSERT] if new else []
     statements += [_UPDATE] if old else []
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "; ".join(statements),
-            [orjson.dumps(records).decode() for records in (new, old) if records],
-        )
+    records = [orjson.dumps(records).decode() for records in (new, old) if records]
+    return agreements.follow(page, after=statements, params=records)
 
 
 def _mark_due(clerk_ids: Sequence[str]) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypedDict
 
@@ -22,7 +22,7 @@ from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
-from users.sync.operations import Operation
+from users.sync.operations import Delete, Operation
 from users.sync.outbound import (
     checkpoints,
     conflicts,
@@ -60,7 +60,6 @@ def dual_write(
     base: Base = None,
     run: BulkRun | None = None,
     token: uuid.UUID | None = None,
-    token_is_new: bool = False,
     gateway: Gateway = clerk,
     deadline: Deadline | None = None,
     fresh: timedelta = FRESH,
@@ -73,27 +72,29 @@ def dual_write(
 
     `base` holds the shown values that the form was opened with. Without it, the values that the
     change starts from are compared. `token` is the one-time token of a page: a repeated POST gets
-    the outcome of the first. `token_is_new` says that the caller has just found no first.
-    `gateway` returns the client; bulk work passes one with a rate limiter. Clerk is read before the
-    write if our mirror is older than `fresh`.
+    the outcome of the first. `gateway` returns the client; bulk work passes one with a rate
+    limiter. Clerk is read before the write if our mirror is older than `fresh`.
 
     Raises the `ChangeFailed` family.
     """
     permissions.authorize(operation, user, actor=actor, source=source)
     deadline = deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
-    first = None if token_is_new else repeats.attempt_of(token)
-    if first and repeats.is_repeated(first, operation):
+    if isinstance(operation, Delete) and (first := repeats.first_of(token, operation)):
+        # The row's deletion changes its attempts: until it is committed, recording another attempt
+        # with its token would wait.
         return repeats.outcome_of(first, deadline)
-    unused = None if first else token  # a token belongs to one attempt only
-    origin: _Origin = {"actor": actor, "source": source, "run": run, "token": unused}
+    origin: _Origin = {"actor": actor, "source": source, "run": run, "token": token}
     write = _Write(operation, user, base, origin, gateway, deadline, fresh)
     try:
-        return write.on_both_sides() if operation.asks_clerk else write.here()
-    except ChangeFailed:
-        # The first POST with this token may have been committed meanwhile.
-        if token and (first := repeats.first_of(token, operation, apart_from=write.attempt)):
+        return write.once()
+    except ChangeFailed as failure:
+        # A first POST with this token may have been committed meanwhile.
+        if first := repeats.first_of(token, operation, apart_from=write.attempt):
             return repeats.outcome_of(first, deadline)
-        raise
+        if not isinstance(failure, Repeated):
+            raise
+    # The page has made another change before. A token belongs to one attempt only.
+    return replace(write, origin={**origin, "token": None}).once()
 
 
 def refuse(
@@ -136,6 +137,10 @@ class _Write:
     deadline: Deadline
     fresh: timedelta
     attempt: SyncAttempt | None = None
+
+    def once(self) -> Saved:
+        """Make the change. Raises `Repeated` if the page has made one before."""
+        return self.on_both_sides() if self.operation.asks_clerk else self.here()
 
     def here(self) -> Saved:
         """Apply a database-only change in one transaction, including its journal."""

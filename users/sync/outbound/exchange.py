@@ -196,6 +196,26 @@ def lock_row(
     return row, pending.in_flight(user.pk)
 
 
+def _lock_both(
+    operation: Operation, user: BuilderUser, attempt: SyncAttempt, deadline: Deadline
+) -> tuple[BuilderUser, bool]:
+    """Lock the row and the attempt; return the row, and whether the attempt is locked.
+
+    Raises `Busy`, `Gone`, and `AlreadyApplied`.
+    """
+    wait = deadline.remaining()
+    if operation.creates_row:
+        locks.prepare_transaction(wait=wait)
+        return user, locks.lock_attempt(attempt)
+    try:
+        return locks.lock_both(user.pk, attempt, wait=wait)
+    except Gone:
+        attempt.refresh_from_db(fields=["status"])
+        if attempt.status == Status.APPLIED:  # recovery has finished this very deletion
+            raise AlreadyApplied from None
+        raise
+
+
 def _lock(
     operation: Operation,
     user: BuilderUser,
@@ -208,17 +228,11 @@ def _lock(
     Returns the row to write, and the pending attempts that want the same. Raises `InTheWay`,
     `AlreadyApplied`, and the `ChangeFailed` family.
     """
-    try:
-        row, others = lock_row(operation, user, deadline)
-    except Gone:
-        attempt.refresh_from_db(fields=["status"])
-        if attempt.status == Status.APPLIED:  # recovery has finished this very deletion
-            raise AlreadyApplied from None
-        raise
-    others = [other for other in others if other != attempt]
+    row, held = _lock_both(operation, user, attempt, deadline)
+    others = pending.in_flight(user.pk, apart_from=attempt)
     if blocking := pending.in_the_way(operation, others):
         raise InTheWay(blocking)
-    meanwhile = None if locks.lock_attempt(attempt) else _resolved_meanwhile(attempt)
+    meanwhile = None if held else _resolved_meanwhile(attempt)
     if isinstance(meanwhile, AlreadyApplied):
         raise meanwhile
     if not operation.creates_row:  # even then: show what changed before it is overwritten

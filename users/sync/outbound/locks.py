@@ -8,8 +8,10 @@ meets one reports it. A free lock says nothing about a request that its owner ma
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 from django.db import OperationalError, connection
+from django.db.backends.utils import CursorWrapper
 
 from users.errors import Busy, Gone
 from users.models import BuilderUser, SyncAttempt
@@ -23,19 +25,23 @@ def lock_user(pk: uuid.UUID, *, wait: float) -> BuilderUser:
     `wait` is that of `prepare_transaction`. Raises `Busy` if another transaction has the lock, and
     `Gone` if the row was deleted.
     """
-    try:
-        row = _locked(f"{_settings(wait)}; {_LOCKED} NOWAIT", pk)
-    except OperationalError as error:
-        raise_unless_locked(error)
-        raise busy() from None
-    if row is None:
-        raise Gone("This user was deleted in the meantime. Nothing was saved.")
+    row, _ = _lock(wait, f"{_LOCKED} NOWAIT", [pk])
     return row
+
+
+def lock_both(pk: uuid.UUID, attempt: SyncAttempt, *, wait: float) -> tuple[BuilderUser, bool]:
+    """Lock the row as `lock_user` does, and its attempt as `lock_attempt`, in one round trip.
+
+    Returns the row, and whether the attempt is locked. Raises `Busy` and `Gone`.
+    """
+    return _lock(wait, f"{_LOCKED} NOWAIT; {_LOCKED_ATTEMPT}", [pk, attempt.pk])
 
 
 def lock_free_user(pk: uuid.UUID) -> BuilderUser | None:
     """Lock the user's row. Return None if it is gone or another transaction has it."""
-    return _locked(f"{_LOCKED} SKIP LOCKED", pk)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_LOCKED} SKIP LOCKED", [pk])
+        return _row_of(cursor)
 
 
 # In SQL: saves and events come by the thousand, and Django took longer to build the query than
@@ -49,12 +55,24 @@ _LOCKED_ATTEMPT = (
 )
 
 
-def _locked(statements: str, pk: uuid.UUID) -> BuilderUser | None:
-    with connection.cursor() as cursor:
-        cursor.execute(statements, [pk])
-        while cursor.nextset():  # the last statement is the one that selects
-            pass
-        values = cursor.fetchone()
+def _lock(wait: float, locking: str, ids: Sequence[uuid.UUID | int]) -> tuple[BuilderUser, bool]:
+    """Prepare the transaction and lock; return the row, and whether its attempt is locked, too."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"{_settings(wait)}; {locking}", ids)
+            cursor.nextset(), cursor.nextset()  # the two settings have no rows
+            row = _row_of(cursor)
+            held = bool(cursor.nextset()) and cursor.rowcount == 1
+    except OperationalError as error:
+        raise_unless_locked(error)
+        raise busy() from None
+    if row is None:
+        raise Gone("This user was deleted in the meantime. Nothing was saved.")
+    return row, held
+
+
+def _row_of(cursor: CursorWrapper) -> BuilderUser | None:
+    values = cursor.fetchone()
     return BuilderUser.from_db(connection.alias, _NAMES, values) if values else None
 
 

@@ -32,8 +32,8 @@ def in_flight(user_id: uuid.UUID, *, apart_from: SyncAttempt | None = None) -> l
 
     The row may not exist yet, or no longer exist.
     """
-    attempts = SyncAttempt.objects.in_flight().filter(user=user_id)
-    return [attempt for attempt in attempts.order_by("id") if attempt != apart_from]
+    attempts = SyncAttempt.objects.in_flight().filter(user=user_id).order_by("id")
+    return list(attempts.exclude(pk=apart_from.pk) if apart_from else attempts)
 
 
 def not_confirmed() -> QuerySet[SyncAttempt]:

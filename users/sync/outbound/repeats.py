@@ -58,7 +58,7 @@ def attempt_of(token: uuid.UUID | None) -> SyncAttempt | None:
 
 
 def first_of(
-    token: uuid.UUID, operation: Operation, *, apart_from: SyncAttempt | None = None
+    token: uuid.UUID | None, operation: Operation, *, apart_from: SyncAttempt | None = None
 ) -> SyncAttempt | None:
     """Find the attempt that the same page has already made for the same change."""
     first = attempt_of(token)

@@ -26,7 +26,7 @@ from users.sync.operations import Create, CreateAccount, Delete, Edit
 from users.sync.outbound import conflicts, pending, recovery, repeats
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 from users.sync.services import invitations
-from users.version import UnreadableToken, base_of, same, value_of, values_of
+from users.version import UnreadableToken, base_of, differences, same, value_of, values_of
 
 EDITABLE = ("name", "email", "role", "internal_role", "builder_group")
 
@@ -56,10 +56,11 @@ def save_user(
     except Conflict as conflict:
         operation = Edit.on(user, _changes(values_of(user), wanted))
         raise refuse(operation, conflict, actor=actor, source=source) from None
-    first = repeats.attempt_of(token)
-    if first and repeats.is_repeated(first, Edit.on(user, _changes(base, wanted))):
-        return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
-    if version is not None:
+    if differences(user, base):
+        # The row has changed since the form was opened, perhaps by the first POST of this form.
+        first = repeats.attempt_of(token)
+        if first and repeats.is_repeated(first, Edit.on(user, _changes(base, wanted))):
+            return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
         base |= repeats.saved_by(first, user)
     # A value that is stored already is neither a change nor a conflict.
     base |= {
@@ -82,7 +83,6 @@ def save_user(
             source=source,
             base=base if version is not None else None,
             token=token,
-            token_is_new=first is None,
         )
     except NothingToChange:
         return Saved(user)

@@ -33,6 +33,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("cascade")
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest may run without xdist
 def pytest_xdist_auto_num_workers() -> int:
     """Run two workers more than there are cores: tests also wait for deadlines and processes."""
     return (os.cpu_count() or 1) + 2

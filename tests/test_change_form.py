@@ -55,7 +55,7 @@ class TestSaved:
         assert (entry.user, entry.object_id) == (staff, str(user.pk))
         assert entry.get_change_message() == "Changed Name."
 
-    def test_a_save_asks_clerk_twice_and_takes_at_most_24_statements(
+    def test_a_save_asks_clerk_twice_and_takes_at_most_20_statements(
         self, client, sandbox, django_assert_max_num_queries
     ):
         user = linked(sandbox)
@@ -63,7 +63,7 @@ class TestSaved:
         agreements.observe([user.pk])  # known after the first save of a user
         fields = fields_of(client.get(page_of(user)))
         ClerkAccount.objects.update(seen_at=Now() - timedelta(hours=1))
-        with django_assert_max_num_queries(24):
+        with django_assert_max_num_queries(20):
             response = client.post(page_of(user), fields | {"name": "Mary Ann Jones"})
         assert "Saved here and in Clerk." in said(response)[0]
         assert stored(user).name == "Mary Ann Jones"

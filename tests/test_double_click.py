@@ -339,10 +339,19 @@ class TestBackButton:
     def test_another_password_is_set(self, client, sandbox, settings):
         twice, words, _ = set_password(client, sandbox)
         client.post(twice.page, twice.data)
-        SyncAttempt.objects.update(started_at="2026-01-01T00:00Z")
+        long_ago = "2026-01-01T00:00Z"
+        SyncAttempt.objects.update(started_at=long_ago, settled_at=long_ago)
         sent = {"password1": "another horse 2", "password2": "another horse 2"}
         assert words in said(client.post(twice.page, twice.data | sent))
         assert len(sandbox.writes()) == 2
+
+
+def test_a_password_whose_first_click_took_long_is_set_once(client, sandbox):
+    twice, words, _ = set_password(client, sandbox)
+    client.post(twice.page, twice.data)
+    SyncAttempt.objects.update(started_at="2026-01-01T00:00Z")
+    assert words in said(client.post(twice.page, twice.data))
+    assert len(sandbox.writes()) == SyncAttempt.objects.count() == 1
 
 
 class TestDeletingMany:

@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import OperationalError, connection
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from users.changes import Changes, changes_of
@@ -71,18 +72,23 @@ def is_repeated(first: SyncAttempt, operation: Operation) -> bool:
     """Tell whether the operation is the change of this attempt of the same page.
 
     A page that was opened again from the browser's history has the old token and new values: that
-    is another change. Passwords cannot be compared, so only a repeat within the time of a save
-    counts for them.
+    is another change. Passwords cannot be compared, so for them only a repeat counts that comes
+    while the first is at work, or within the time of a save after that.
     """
     if first.operation != operation.kind:
         return False
-    if operation.has_secrets:
-        since = Now() - timedelta(seconds=settings.CLERK_EDIT_DEADLINE)
-        if not SyncAttempt.objects.filter(pk=first.pk, started_at__gt=since).exists():
-            return False
+    if operation.has_secrets and not _was_just_made(first):
+        return False
     if not operation.creates_row and first.user_id not in (operation.user_id, None):
         return False
     return _wanted(changes_of(first.changes)) == _wanted(operation.changes)
+
+
+def _was_just_made(first: SyncAttempt) -> bool:
+    since = Now() - timedelta(seconds=settings.CLERK_EDIT_DEADLINE)
+    at_work = Q(status=Status.STARTED, message="")
+    recent = Q(started_at__gt=since) | Q(settled_at__gt=since)
+    return SyncAttempt.objects.filter(at_work | recent, pk=first.pk).exists()
 
 
 def _wanted(changes: Changes) -> dict[str, object]:

@@ -18,7 +18,7 @@ admin.site.unregister([TOTPDevice, StaticDevice])
 
 
 @admin.register(SignInEvent)
-class SignInEventAdmin(ReadOnlyAdmin):
+class SignInEventAdmin(ReadOnlyAdmin[SignInEvent]):
     """Show who signed in and who was refused; a superuser can lift a limit."""
 
     list_display = ["at", "account", "address", "step", "outcome", "reason"]
@@ -52,7 +52,7 @@ class SignInEventAdmin(ReadOnlyAdmin):
 
 
 @admin.register(ProviderAccount)
-class ProviderAccountAdmin(ReadOnlyAdmin):
+class ProviderAccountAdmin(ReadOnlyAdmin[ProviderAccount]):
     """Show the bound company accounts; a superuser can remove a binding.
 
     The next sign-in with the account binds it again, by its email.

@@ -7,7 +7,6 @@ import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -19,24 +18,12 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger, SafeAtoms
 
 from tests.support import nginx
-from tests.support.patience import PATIENCE
+from tests.support.production import run_program
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yml").read_text())
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
-
-
-def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 def gunicorn(**environment: str) -> dict[str, object]:
@@ -51,7 +38,9 @@ def gunicorn(**environment: str) -> dict[str, object]:
 
 
 def test_gunicorn_accepts_its_settings():
-    ended = run(sys.executable, "-W", "ignore", "-m", "gunicorn", "--check-config", DEBUG="1")
+    ended = run_program(
+        sys.executable, "-W", "ignore", "-m", "gunicorn", "--check-config", DEBUG="1"
+    )
     assert ended.returncode == 0, ended.stderr
 
 
@@ -154,13 +143,13 @@ def test_systemd_accepts_its_units(unit, tmp_path):
     copy.write_text(unit.read_text().replace("/opt/cascade/.venv/bin/", "/bin/"))
     for name in ("gunicorn", "python"):
         copy.write_text(copy.read_text().replace(f"/bin/{name}", "/bin/true"))
-    ended = run(program, "verify", str(copy))
+    ended = run_program(program, "verify", str(copy))
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_nginx_accepts_its_configuration(tmp_path):
     program = nginx.found()
     main = nginx.configured(tmp_path, upstream=8000, plain=8080, secure=8443)
-    ended = run(program, "-t", "-c", str(main))
+    ended = run_program(program, "-t", "-c", str(main))
     assert ended.returncode == 0, ended.stderr
     assert "warn" not in ended.stderr

@@ -20,6 +20,7 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.personas import browser_of, staff_who_may
+from tests.support.sign_in import PASSWORD, with_password
 from users.models import Invitation, OperationKind, Source, WebhookDelivery
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -219,14 +220,7 @@ class TestTyping:
 
     def test_an_expired_session_keeps_the_typing(self, page, sandbox, staff):
         user = linked(sandbox)
-        staff.set_password("correct horse 1")
-        staff.save()
-        page.context.clear_cookies()
-        page.goto(page_of(user))
-        sign_in(page, staff)
-        page.get_by_label("Name:").fill("Mary Ann Jones")
-        Session.objects.all().delete()
-        page.get_by_role("button", name="Save and continue editing").click()
+        type_until_the_session_ends(page, user, staff)
         sign_in(page, staff)
         page.get_by_text("You were signed out before this was saved.").wait_for()
         assert page.get_by_label("Name:").input_value() == "Mary Ann Jones"
@@ -239,14 +233,7 @@ class TestTyping:
 
     def test_what_was_typed_before_the_session_ended_overwrites_nobody(self, page, sandbox, staff):
         user = linked(sandbox)
-        staff.set_password("correct horse 1")
-        staff.save()
-        page.context.clear_cookies()
-        page.goto(page_of(user))
-        sign_in(page, staff)
-        page.get_by_label("Name:").fill("Mary Ann Jones")
-        Session.objects.all().delete()
-        page.get_by_role("button", name="Save and continue editing").click()
+        type_until_the_session_ends(page, user, staff)
         page.get_by_label("Username:").wait_for()
         sandbox.edit(user.clerk_id, last_name="Brown")
         change_here(user, name="Mary Ann Brown")
@@ -259,16 +246,8 @@ class TestTyping:
 
     def test_what_was_typed_is_not_given_to_another_person(self, page, sandbox, staff):
         user = linked(sandbox)
-        colleague = StaffFactory()
-        for one in (staff, colleague):
-            one.set_password("correct horse 1")
-            one.save()
-        page.context.clear_cookies()
-        page.goto(page_of(user))
-        sign_in(page, staff)
-        page.get_by_label("Name:").fill("Mary Ann Jones")
-        Session.objects.all().delete()
-        page.get_by_role("button", name="Save and continue editing").click()
+        colleague = with_password(StaffFactory())
+        type_until_the_session_ends(page, user, staff)
         sign_in(page, colleague)
         page.get_by_role("button", name="Save and continue editing").wait_for()
         assert page.get_by_label("Name:").input_value() == "Mary Ann Smith"
@@ -292,8 +271,19 @@ class TestTyping:
         assert page.get_by_label("Name:").input_value() == "Mary Ann Jones"
 
 
+def type_until_the_session_ends(page, user, staff):
+    """Type another name into the form of a user; the save meets a session that is over."""
+    with_password(staff)
+    page.context.clear_cookies()
+    page.goto(page_of(user))
+    sign_in(page, staff)
+    page.get_by_label("Name:").fill("Mary Ann Jones")
+    Session.objects.all().delete()
+    page.get_by_role("button", name="Save and continue editing").click()
+
+
 def sign_in(page, somebody):
     page.get_by_label("Username:").fill(somebody.username)
-    page.get_by_label("Password:").fill("correct horse 1")
+    page.get_by_label("Password:").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     page.get_by_label("Name:").wait_for()

@@ -160,7 +160,7 @@ def _check_last_values(end: Facts, states: list[Fact]) -> None:
     ):
         full = [one for one in states if 0 < len(value_of(one.user)) <= longest]
         if not full:
-            assert told == facts.UNTOLD
+            assert told == facts.UNSET
             continue
         order = {id(one): (max(_sane(one.updated_at)), max(_sane(one.observed_at))) for one in full}
         newest = max(order.values())

@@ -246,16 +246,17 @@ def test_metadata_with_the_id_of_somebody_who_is_linked(sandbox):
     assert stored(third).clerk_id == account["id"]
 
 
+def invited_to(user, email: str) -> dict[str, str]:
+    """The metadata with which an account comes from an invitation to a new email of the user."""
+    invitation = Invitation.objects.create(user=user, email=email, purpose="email_change")
+    return {"cascade_user_id": str(user.pk), "cascade_invitation": str(invitation.reference)}
+
+
 @pytest.mark.parametrize("email", ["mallory@example.com", "other@example.com"])
 def test_metadata_of_an_invitation_to_another_address(sandbox, email):
     """Who was invited at one address does not become the user with another."""
     user = linked(sandbox, email="ann@example.com")
-    invitation = Invitation.objects.create(
-        user=user, email="ann.new@example.com", purpose="email_change"
-    )
-    metadata = {
-        "cascade_user_id": str(user.pk), "cascade_invitation": str(invitation.reference),
-    }  # fmt: skip
+    metadata = invited_to(user, "ann.new@example.com")
     account = sandbox.add_user(email=email, public_metadata=metadata)
     arrive(sandbox)
     assert stored(user).clerk_id == user.clerk_id
@@ -265,12 +266,7 @@ def test_metadata_of_an_invitation_to_another_address(sandbox, email):
 def test_an_invitation_is_accepted_once(sandbox):
     """A second account with the same metadata does not take the user from the first."""
     user = linked(sandbox, email="ann@example.com")
-    invitation = Invitation.objects.create(
-        user=user, email="ann.new@example.com", purpose="email_change"
-    )
-    metadata = {
-        "cascade_user_id": str(user.pk), "cascade_invitation": str(invitation.reference),
-    }  # fmt: skip
+    metadata = invited_to(user, "ann.new@example.com")
     first = sandbox.add_user(email="ann.new@example.com", public_metadata=metadata)
     arrive(sandbox)
     sandbox.edit(first["id"], email="ann.third@example.com")
@@ -283,12 +279,7 @@ def test_an_invitation_is_accepted_once(sandbox):
 def test_an_invitation_whose_address_is_not_verified(sandbox):
     """An expired link leads to an ordinary sign-up, which proves nothing of the address."""
     user = linked(sandbox, email="ann@example.com")
-    invitation = Invitation.objects.create(
-        user=user, email="ann.new@example.com", purpose="email_change"
-    )
-    metadata = {
-        "cascade_user_id": str(user.pk), "cascade_invitation": str(invitation.reference),
-    }  # fmt: skip
+    metadata = invited_to(user, "ann.new@example.com")
     account = sandbox.add_user(
         email="ann.new@example.com", verified=False, public_metadata=metadata
     )

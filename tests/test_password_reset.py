@@ -14,13 +14,13 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from staff.models import Outcome, SignInEvent, Step
 from tests.support.factories import StaffFactory
 from tests.support.sign_in import (
-    PASSWORD,
     browser,
     is_signed_in,
     outcomes,
     sign_in,
     text_of,
     turn_on,
+    with_password,
 )
 from tests.support.workers import work
 
@@ -37,10 +37,7 @@ def _cheap(settings):
 
 @pytest.fixture
 def sam(db):
-    user = StaffFactory(username="sam", email="sam@example.com")
-    user.set_password(PASSWORD)
-    user.save()
-    return user
+    return with_password(StaffFactory(username="sam", email="sam@example.com"))
 
 
 def link_in(mail) -> str:

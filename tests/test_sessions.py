@@ -8,7 +8,7 @@ import pytest
 from django.contrib.sessions.backends.db import SessionStore
 
 from staff.sessions import SEEN_AT, STARTED_AT
-from tests.support.sign_in import PASSWORD, is_signed_in, sign_in, text_of
+from tests.support.sign_in import is_signed_in, sign_in, text_of, with_password
 
 pytestmark = pytest.mark.django_db
 
@@ -59,16 +59,14 @@ def test_a_session_of_a_version_without_times_has_ended(client):
 
 
 def test_a_new_password_ends_the_other_sessions(client, staff):
-    staff.set_password("new and long enough")
-    staff.save()
+    with_password(staff, "new and long enough")
     assert client.get(LIST).status_code == 302
 
 
 def test_signing_in_again_begins_a_new_session(client, staff, settings):
     """Also with the same user, whose session Django would go on with."""
     settings.PASSWORD_HASHERS = ["tests.support.sign_in.CountingHasher"]
-    staff.set_password(PASSWORD)
-    staff.save()
+    with_password(staff)
     client.force_login(staff)
     known = client.cookies["sessionid"].value
     sign_in(client, username=staff.username)

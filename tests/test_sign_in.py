@@ -25,6 +25,7 @@ from tests.support.sign_in import (
     outcomes,
     sign_in,
     text_of,
+    with_password,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,9 +39,7 @@ def _counting(settings):
 
 @pytest.fixture
 def sam(db):
-    user = StaffFactory(username="sam", email="sam@example.com")
-    user.set_password(PASSWORD)
-    user.save()
+    user = with_password(StaffFactory(username="sam", email="sam@example.com"))
     hashed.clear()
     return user
 

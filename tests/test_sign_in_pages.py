@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.accessibility import assert_none, violations
 from tests.support.factories import StaffFactory
-from tests.support.sign_in import PASSWORD, App
+from tests.support.sign_in import PASSWORD, App, with_password
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -14,10 +14,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def sam(db, settings):
     settings.PASSWORD_HASHERS = ["tests.support.sign_in.CountingHasher"]
-    user = StaffFactory(username="sam", email="sam@example.com")
-    user.set_password(PASSWORD)
-    user.save()
-    return user
+    return with_password(StaffFactory(username="sam", email="sam@example.com"))
 
 
 @pytest.fixture

@@ -194,25 +194,26 @@ class TestNotSaved:
         assert "Your change of" not in home(client)
 
 
+def not_saved(client, user):
+    """A change of this person's that ended while they were away: it is not saved."""
+    SyncAttempt.objects.create(
+        user=user, operation="update", source="admin", status="dropped", unseen=True,
+        actor_id=int(client.session["_auth_user_id"]), settled_at=user.created_at,
+        changes={"name": ["a", "Mary Ann Jones"]},
+    )  # fmt: skip
+
+
 class TestPermissions:
     def test_who_may_not_see_users_is_told_nothing(self, sandbox):
         client = client_who_may("view_buildergroup")
         user = linked(sandbox)
-        actor = int(client.session["_auth_user_id"])
-        SyncAttempt.objects.create(
-            user=user, operation="update", source="admin", actor_id=actor, status="dropped",
-            unseen=True, settled_at=user.created_at, changes={"name": ["a", "Mary Ann Jones"]},
-        )  # fmt: skip
+        not_saved(client, user)
         assert "Mary Ann Jones" not in home(client)
 
     def test_who_may_only_look_cannot_save_again(self, sandbox):
         client = client_who_may("view_builderuser")
         user = linked(sandbox)
-        actor = int(client.session["_auth_user_id"])
-        SyncAttempt.objects.create(
-            user=user, operation="update", source="admin", actor_id=actor, status="dropped",
-            unseen=True, settled_at=user.created_at, changes={"name": ["a", "Mary Ann Jones"]},
-        )  # fmt: skip
+        not_saved(client, user)
         page = home(client)
         assert "Mary Ann Jones" in page
         assert "Save again" not in page

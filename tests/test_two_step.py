@@ -14,7 +14,6 @@ from tests.support.factories import StaffFactory, linked
 from tests.support.sign_in import (
     CODE,
     PAGE,
-    PASSWORD,
     browser,
     codes_on,
     is_signed_in,
@@ -22,6 +21,7 @@ from tests.support.sign_in import (
     sign_in,
     text_of,
     turn_on,
+    with_password,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,10 +34,7 @@ def _cheap(settings):
 
 @pytest.fixture
 def sam(db):
-    user = StaffFactory(username="sam", email="sam@example.com")
-    user.set_password(PASSWORD)
-    user.save()
-    return user
+    return with_password(StaffFactory(username="sam", email="sam@example.com"))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Change(NamedTuple):
@@ -14,7 +14,7 @@ class Change(NamedTuple):
 
 
 Changes = dict[str, Change]
-StoredChanges = Mapping[str, Sequence[Any]]
+StoredChanges = Mapping[str, Sequence[object]]
 """The same as the tables store it, in JSON: `{field: [before, after]}`."""
 
 

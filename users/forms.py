@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, cast
+from typing import cast
 
 from django import forms
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
 from django.urls import reverse
+from django.utils.datastructures import MultiValueDict
 from django.utils.encoding import punycode
 from django.utils.html import format_html
 from django.utils.http import urlencode
@@ -44,6 +46,13 @@ def _as_sent(field: str, value: object) -> str:
         return mailbox + at + punycode(domain)
     except UnicodeError:
         return text  # it is not an email
+
+
+def _choices_of(field: forms.ChoiceField) -> list[tuple[object, object]]:
+    """Return the choices that a field accepts: values and labels."""
+    choices = field.choices
+    assert isinstance(choices, Iterable)
+    return list(choices)
 
 
 def _is_id(value: str) -> bool:
@@ -114,7 +123,7 @@ def show_failure(form: forms.BaseForm, failure: ChangeFailed, link: str = "") ->
         form.add_error("email", ValidationError(link, code=failure.code))
 
 
-_Group = tuple[str | None, list[dict[str, Any]], int | None]
+_Group = tuple[str | None, list[dict[str, object]], int | None]
 """A group of options: its name, its options and its number."""
 
 
@@ -145,14 +154,26 @@ class BuilderUserForm(forms.ModelForm):
 
     untouched: Mapping[str, object] = MappingProxyType({})
 
-    def __init__(self, *args: Any, context: FormContext, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        data: Mapping[str, object] | None = None,
+        files: MultiValueDict[str, UploadedFile] | None = None,
+        *,
+        context: FormContext,
+        instance: BuilderUser | None = None,
+        initial: MutableMapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(data, files, instance=instance, initial=initial)
         self.context = context
         for name in context.offers.locked:
             self.fields[name].widget.attrs["disabled"] = True
         for name, why in context.offers.notes.items():
             self.fields[name].help_text = why
         self._withhold()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Adapt the fields to the kind of the form."""
 
     def _withhold(self) -> None:
         """Remove the withheld choices from the page.
@@ -160,8 +181,9 @@ class BuilderUserForm(forms.ModelForm):
         Call it again after the choices of a field are set.
         """
         for name, values in self.context.offers.withheld.items():
-            field: Any = self.fields[name]
-            field.widget.choices = [one for one in field.choices if one[0] not in values]
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)
+            field.widget.choices = [one for one in _choices_of(field) if one[0] not in values]
 
     class Meta:
         model = BuilderUser
@@ -223,17 +245,17 @@ class ChangeForm(BuilderUserForm):
 
     version = forms.Field(widget=forms.HiddenInput, required=False)
 
-    def __init__(self, *args: Any, context: FormContext, **kwargs: Any) -> None:
-        super().__init__(*args, context=context, **kwargs)
-        again = context.again
+    def _prepare(self) -> None:
+        """Compare what was sent with what the form was opened with."""
+        again = self.context.again
         self.initial.update({name: again[name] for name in FIELDS if name in again})
         self.stored = copy.copy(self.instance)
         self.fields["version"].initial = version_of(self.stored)
         self.opened, self.comparable = self._opened()
         self._fill_in_locked()
         self.conflicts: list[FieldConflict] = []
-        if isinstance(context.failure, Conflict):
-            self.conflicts = self._conflicts(context.failure)
+        if isinstance(self.context.failure, Conflict):
+            self.conflicts = self._conflicts(self.context.failure)
             self._show_stored()
         if self.stored.linked:
             self.fields["name"].help_text = "A new name is saved in Clerk too."
@@ -330,7 +352,7 @@ class ChangeForm(BuilderUserForm):
             if not isinstance(field, forms.TypedChoiceField):
                 continue
             value = self.opened[name] or ""
-            choices: list[Any] = list(field.choices)  # type: ignore[arg-type]
+            choices = _choices_of(field)
             if value not in dict(choices):
                 field.choices = [(value, value or NO_ROLE), *choices]
 
@@ -372,8 +394,7 @@ class ChangeForm(BuilderUserForm):
             group = shown.queryset.filter(pk=value).first() if shown.queryset else None
             return str(group or GONE_GROUP)
         if isinstance(shown, forms.ChoiceField):
-            choices: Any = shown.choices
-            return str(dict(choices).get(value, value))
+            return str(dict(_choices_of(shown)).get(value, value))
         return str(value)
 
     def show_failure(self, failure: ChangeFailed) -> None:
@@ -411,8 +432,8 @@ class AddForm(BuilderUserForm):
         choices=ACCOUNTS, required=False, widget=forms.RadioSelect, label="Sign-in"
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _prepare(self) -> None:
+        """Choose the first way to sign in that is offered."""
         account = cast(forms.ChoiceField, self.fields["account"])
         account.initial = next(value for value, _ in account.widget.choices)
 
@@ -429,8 +450,14 @@ class ChangeEmailForm(forms.Form):
     )
     how = forms.ChoiceField(choices=[], widget=forms.RadioSelect, required=False)
 
-    def __init__(self, *args: Any, ways: list[tuple[str, str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        data: Mapping[str, object] | None = None,
+        *,
+        ways: list[tuple[str, str]],
+        initial: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(data, initial=initial)
         how = self.fields["how"]
         assert isinstance(how, forms.ChoiceField)
         how.choices = ways

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import connections
@@ -16,14 +14,18 @@ from users.clerk.pace import MADE_UP_FOR
 
 # By the clock of the database, since those of the hosts differ.
 _LEASE = """
-INSERT INTO users_clerkrate AS rate (id, next_at) VALUES (1, clock_timestamp() + %(length)s)
+INSERT INTO users_clerkrate AS rate (id, next_at)
+VALUES (1, clock_timestamp() + make_interval(secs => %(length)s))
 ON CONFLICT (id) DO UPDATE SET
-    next_at = GREATEST(rate.next_at, clock_timestamp() - %(made_up_for)s) + %(length)s
-RETURNING extract(epoch FROM next_at - %(length)s - clock_timestamp())
+    next_at = GREATEST(rate.next_at, clock_timestamp() - make_interval(secs => %(made_up_for)s))
+        + make_interval(secs => %(length)s)
+RETURNING extract(epoch FROM next_at - make_interval(secs => %(length)s) - clock_timestamp())
 """
 _PAUSE = """
-INSERT INTO users_clerkrate AS rate (id, next_at) VALUES (1, clock_timestamp() + %(length)s)
-ON CONFLICT (id) DO UPDATE SET next_at = GREATEST(rate.next_at, clock_timestamp() + %(length)s)
+INSERT INTO users_clerkrate AS rate (id, next_at)
+VALUES (1, clock_timestamp() + make_interval(secs => %(length)s))
+ON CONFLICT (id) DO UPDATE SET
+    next_at = GREATEST(rate.next_at, clock_timestamp() + make_interval(secs => %(length)s))
 RETURNING 0
 """
 
@@ -58,20 +60,16 @@ class SharedSlots:
 
 
 @receiver(rate_limited)
-def pause_all(*, seconds: float, **kwargs: Any) -> None:
+def pause_all(*, seconds: float, **kwargs: object) -> None:
     """Let bulk work of all processes and hosts wait after a 429 that a form met."""
     _execute(_PAUSE, seconds)
 
 
 def _execute(statement: str, seconds: float) -> float:
-    parameters: dict[str, Any] = {
-        "length": timedelta(seconds=seconds),
-        "made_up_for": timedelta(seconds=MADE_UP_FOR),
-    }
     own = connections["default"].copy()
     try:
         with own.cursor() as cursor:
-            cursor.execute(statement, parameters)
+            cursor.execute(statement, {"length": seconds, "made_up_for": MADE_UP_FOR})
             return float(cursor.fetchone()[0])
     finally:
         own.close()

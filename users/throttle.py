@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from math import ceil
-from typing import Any
 
 from django.db import connection
 from django.db.models.functions import Now
@@ -18,9 +17,11 @@ WINDOW = timedelta(minutes=1)
 _COUNT = """
 INSERT INTO users_apiuse AS known (key, since, count) VALUES (%(key)s, now(), 1)
 ON CONFLICT (key) DO UPDATE SET
-    since = CASE WHEN known.since <= now() - %(window)s THEN now() ELSE known.since END,
-    count = CASE WHEN known.since <= now() - %(window)s THEN 1 ELSE known.count + 1 END
-RETURNING count, extract(epoch FROM since + %(window)s - now())
+    since = CASE WHEN known.since <= now() - make_interval(secs => %(window)s)
+        THEN now() ELSE known.since END,
+    count = CASE WHEN known.since <= now() - make_interval(secs => %(window)s)
+        THEN 1 ELSE known.count + 1 END
+RETURNING count, extract(epoch FROM since + make_interval(secs => %(window)s) - now())
 """
 
 
@@ -30,9 +31,8 @@ def seconds_to_wait(who: str, *, limit: int) -> int:
     `who` may send `limit` requests in each window of a minute.
     """
     key = salted_hmac(__name__, who, algorithm="sha256").hexdigest()
-    parameters: dict[str, Any] = {"key": key, "window": WINDOW}
     with connection.cursor() as cursor:
-        cursor.execute(_COUNT, parameters)
+        cursor.execute(_COUNT, {"key": key, "window": WINDOW.total_seconds()})
         count, left = cursor.fetchone()
     return max(1, ceil(left)) if count > limit else 0
 

@@ -24,8 +24,13 @@ def check(**environment):
 
 def manage(*arguments, **environment):
     """A command of `manage.py` in an environment of its own."""
+    return run_program(sys.executable, "-W", "ignore", "manage.py", *arguments, **environment)
+
+
+def run_program(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in an environment that holds nothing else than its path."""
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "manage.py", *arguments],
+        command,
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b32decode
 
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 from django_otp.oath import TOTP
@@ -31,6 +32,13 @@ class CountingHasher(Argon2Hasher):
     def verify(self, password, encoded):
         hashed.append("verify")
         return super().verify(password, encoded)
+
+
+def with_password(user: User, password: str = PASSWORD) -> User:
+    """The same member of staff, who can sign in with this password."""
+    user.set_password(password)
+    user.save()
+    return user
 
 
 def browser(address=HOME) -> Client:

@@ -54,7 +54,7 @@ class LinkFilter(admin.SimpleListFilter):
 
 
 @admin.register(SyncAttempt)
-class SyncAttemptAdmin(ReadOnlyAdmin):
+class SyncAttemptAdmin(ReadOnlyAdmin[SyncAttempt]):
     """The list of attempts, read-only. A pending attempt can be checked with Clerk."""
 
     list_display = ["started_at", "operation", "user", "before_and_after", "status", "source",
@@ -99,7 +99,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin):
         """Add the names of groups, which the changes show."""
         return with_group_names(super().get_queryset(request))
 
-    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
+    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column[SyncAttempt]]:
         """Link the name that the user had then."""
         return {"user": user_column(request, lambda attempt: attempt.label)}
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -35,6 +36,7 @@ from django.views.decorators.http import require_GET
 
 from users.admin.holder import VIEWERS, holder_link
 from users.errors import ChangeFailed
+from users.models import BulkRow, Invitation, SyncAttempt
 from users.sync.actors import name_of
 from users.sync.bulk.results import safe
 from users.sync.outbound.recovery import RecoveryResult
@@ -45,8 +47,14 @@ FILTER_LOOKUPS = frozenset({"exact", "isnull", "isempty", "id__exact", "gte", "l
 """The lookups that Django's list filters append to the name of their field."""
 
 
-Column = Callable[[Any], str]
+RowT = TypeVar("RowT", bound=Model)
+OfUserT = TypeVar("OfUserT", SyncAttempt, Invitation, BulkRow)
+"""Rows that belong to a builder user."""
+Named = TypeVar("Named")
+Column = Callable[[RowT], str]
 """Renders a cell from a row."""
+Shown = Callable[[RowT], str | bool]
+"""What Django allows in a column."""
 Deletable = tuple[list[str], dict[str, int], set[str], list[str]]
 """What Django says of a deletion: the objects, their counts, what is lacked, what protects."""
 
@@ -139,7 +147,7 @@ class SafeAdmin(admin.ModelAdmin):
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
-    ) -> Any:
+    ) -> Model | None:
         """Treat an id with a NUL as one that does not exist."""
         return None if "\0" in object_id else super().get_object(request, object_id, from_field)
 
@@ -187,14 +195,14 @@ class SafeAdmin(admin.ModelAdmin):
         return super().get_search_results(request, queryset, search_term.replace("\0", ""))
 
 
-class ReadOnlyAdmin(SafeAdmin):
+class ReadOnlyAdmin(SafeAdmin, Generic[RowT]):
     """An admin of records that staff can see and nobody can edit."""
 
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
-    exported: Mapping[str, Callable[[Any], object]] = MappingProxyType({})
+    exported: Mapping[str, Callable[[RowT], object]] = MappingProxyType({})
     """The columns of the export, each with the value of a record. Without columns, no export."""
 
     def get_urls(self) -> list[URLPattern]:
@@ -209,7 +217,7 @@ class ReadOnlyAdmin(SafeAdmin):
 
         Raises `PermissionDenied`.
         """
-        return send_export(self, request, lambda records: lines_of(records, self.exported))
+        return send_export(self, request, partial(lines_of, columns=self.exported))
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, object] | None = None
@@ -230,11 +238,11 @@ class ReadOnlyAdmin(SafeAdmin):
         context["has_history"] = False
         return super().render_change_form(request, context, add, change, form_url, obj)
 
-    def get_list_display(self, request: HttpRequest) -> Any:
+    def get_list_display(self, request: HttpRequest) -> tuple[str | Shown[RowT], ...]:
         """Replace the columns that depend on the viewer."""
         return for_viewer(self, request, super().get_list_display(request))
 
-    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
+    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column[RowT]]:
         """Return the columns that depend on the viewer, by the name that they replace.
 
         The methods that render a cell get only the row and no request.
@@ -259,11 +267,11 @@ class ReadOnlyAdmin(SafeAdmin):
         return False
 
 
-def _offers(offered: Any, lookup: str) -> bool:
+def _offers(offered: object, lookup: str) -> bool:
     """Return whether a list filter produces such a lookup."""
     if isinstance(offered, type) and issubclass(offered, admin.SimpleListFilter):
         return lookup == offered.parameter_name
-    field = offered if isinstance(offered, str) else offered[0]
+    field = offered[0] if isinstance(offered, tuple | list) else offered
     return lookup.removeprefix(f"{field}__") in FILTER_LOOKUPS and lookup.startswith(f"{field}__")
 
 
@@ -297,7 +305,7 @@ class Line:
 
 
 def send_export(
-    model_admin: SafeAdmin, request: HttpRequest, lines: Callable[[QuerySet[Any]], Iterator[str]]
+    model_admin: SafeAdmin, request: HttpRequest, lines: Callable[[QuerySet[RowT]], Iterator[str]]
 ) -> HttpResponseBase:
     """Stream the rows of the list as CSV; redirect to the plain list for filters that are wrong.
 
@@ -325,7 +333,7 @@ def send_csv(model_admin: SafeAdmin, lines: Iterator[str]) -> HttpResponseBase:
 
 
 def lines_of(
-    records: QuerySet[Model], columns: Mapping[str, Callable[[Any], object]]
+    records: QuerySet[RowT], columns: Mapping[str, Callable[[RowT], object]]
 ) -> Iterator[str]:
     """Yield the lines of a CSV file of these records, in the order of their keys."""
     writer = csv.writer(Line())
@@ -349,14 +357,14 @@ def opens_users(request: HttpRequest) -> bool:
 
 
 def for_viewer(
-    model_admin: ReadOnlyAdmin, request: HttpRequest, names: Sequence[object]
-) -> list[object]:
+    model_admin: ReadOnlyAdmin[RowT], request: HttpRequest, names: Iterable[Named]
+) -> tuple[Named | Column[RowT], ...]:
     """Replace the names of columns that depend on the viewer by these columns."""
     columns = model_admin.viewed_by(request)
-    return [columns.get(name, name) if isinstance(name, str) else name for name in names]
+    return tuple(columns.get(name, name) if isinstance(name, str) else name for name in names)
 
 
-def user_column(request: HttpRequest, label: Column) -> Column:
+def user_column(request: HttpRequest, label: Column[OfUserT]) -> Column[OfUserT]:
     """Return a column with the name that the user had then.
 
     It is a link if this person may open users and the user is not deleted.
@@ -364,7 +372,7 @@ def user_column(request: HttpRequest, label: Column) -> Column:
     opens = opens_users(request)
 
     @admin.display(description="builder user")
-    def user_link(row: Any) -> str:
+    def user_link(row: OfUserT) -> str:
         if row.user is None or not opens:
             return label(row) or "—"
         return format_html('<a href="{}">{}</a>', row.user.get_absolute_url(), label(row))
@@ -373,7 +381,7 @@ def user_column(request: HttpRequest, label: Column) -> Column:
 
 
 def linked_where_allowed(
-    model_admin: admin.ModelAdmin, request: HttpRequest, fields: Sequence[object]
+    model_admin: admin.ModelAdmin, request: HttpRequest, fields: Iterable[object]
 ) -> list[object]:
     """Replace read-only relations by columns that link only pages that this person may open.
 
@@ -392,7 +400,7 @@ def linked_where_allowed(
     ]
 
 
-def _related(site: admin.AdminSite, request: HttpRequest, field: ForeignKey) -> Column:
+def _related(site: admin.AdminSite, request: HttpRequest, field: ForeignKey) -> Column[Model]:
     target = field.related_model._meta
     page = site._registry.get(field.related_model)
     allowed = page is not None and page.has_view_permission(request)

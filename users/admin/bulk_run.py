@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Protocol, cast
 
 from django.contrib import admin
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -34,7 +34,7 @@ class _Counts(Protocol):
 
 
 @admin.register(BulkRun)
-class BulkRunAdmin(ReadOnlyAdmin):
+class BulkRunAdmin(ReadOnlyAdmin[BulkRun]):
     """Runs of the bulk commands, read-only. The commands resume and undo them."""
 
     list_display = ["started_at", "command", "state", "done", "not_done", "waiting", "actor"]
@@ -67,10 +67,10 @@ class BulkRunAdmin(ReadOnlyAdmin):
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
-    ) -> BulkRun | None:
+    ) -> Model | None:
         """Update the run first: whether it was killed, and rows whose attempts were resolved."""
         run = super().get_object(request, object_id, from_field)
-        if run is None:
+        if not isinstance(run, BulkRun):
             return None
         bring_up_to_date(run)
         return super().get_object(request, object_id, from_field)
@@ -82,7 +82,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
         }
         return super().get_queryset(request).annotate(**states)
 
-    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
+    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column[BulkRun]]:
         """Link the rows and attempts of the run, if this person may see them."""
         follows = request.user.has_perm("users.view_builderuser")
         models = [name for name in PARTS if request.user.has_perm(f"users.view_{name}")]
@@ -140,7 +140,7 @@ class BulkRunAdmin(ReadOnlyAdmin):
 
 
 @admin.register(BulkRow)
-class BulkRowAdmin(ReadOnlyAdmin):
+class BulkRowAdmin(ReadOnlyAdmin[BulkRow]):
     """The rows of a run. Staff get here from the run."""
 
     list_display = ["position", "line", "user", "operation", "changed", "state", "reason"]
@@ -166,7 +166,7 @@ class BulkRowAdmin(ReadOnlyAdmin):
         """Add the names of groups, which the changes show."""
         return with_group_names(super().get_queryset(request))
 
-    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
+    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column[BulkRow]]:
         """Link the name that the user had then."""
         return {"user": user_column(request, lambda row: row.label)}
 

@@ -12,7 +12,7 @@ from users.sync.mirror.status import UserStatus
 
 
 @admin.register(ClerkAccount)
-class ClerkAccountAdmin(ReadOnlyAdmin):
+class ClerkAccountAdmin(ReadOnlyAdmin[ClerkAccount]):
     """The mirror of Clerk's accounts, read-only."""
 
     list_display = ["__str__", "name", "user", "state", "note", "last_sign_in_at"]

@@ -16,7 +16,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.timezone import localtime
 
-from users.admin.base import Column, ReadOnlyAdmin, opens_users, user_column
+from users.admin.base import Column, ReadOnlyAdmin, Shown, opens_users, user_column
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.errors import ChangeFailed
@@ -42,7 +42,7 @@ ACTIONS: dict[str, tuple[str, Callable[..., Saved | invitations.Invited], str, s
 
 
 @admin.register(Invitation)
-class InvitationAdmin(ReadOnlyAdmin):
+class InvitationAdmin(ReadOnlyAdmin[Invitation]):
     """Invitations that we sent, read-only, with the actions *Send again* and *Revoke*."""
 
     list_display = ["email", "user", "purpose", "state", "sent", "expires", "invited_by"]
@@ -67,7 +67,7 @@ class InvitationAdmin(ReadOnlyAdmin):
     class Media:
         css = {"all": ["users/cascade.css"]}
 
-    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
+    def viewed_by(self, request: HttpRequest) -> Mapping[str, Column[Invitation]]:
         """Link the invited user."""
         return {"user": user_column(request, lambda invitation: str(invitation.user))}
 
@@ -89,7 +89,7 @@ class InvitationAdmin(ReadOnlyAdmin):
             text = f"Waits until {_moment(invitation.send_after)} UTC"
         return format_html('<span class="state state-{}">{}</span>', invitation.status, text)
 
-    def get_list_display(self, request: HttpRequest) -> tuple[str | Column, ...]:
+    def get_list_display(self, request: HttpRequest) -> tuple[str | Shown[Invitation], ...]:
         """Add a column with the actions that this person may use."""
 
         @admin.display(description="")

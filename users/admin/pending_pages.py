@@ -64,7 +64,7 @@ class PendingPages:
             return self.pages.missing(request, object_id)
         if request.method == "POST":
             try:
-                recovery.take_over(user, actor=request.user, token=token_of(request))
+                recovery.accept_clerks_version(user, actor=request.user, token=token_of(request))
             except ChangeFailed as failure:
                 say(request, failure)
             else:

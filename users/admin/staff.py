@@ -56,7 +56,7 @@ class RankedAdmin(SafeAdmin):
         raise NotImplementedError
 
     def formfield_for_dbfield(
-        self, db_field: Field, request: HttpRequest, **kwargs: Any
+        self, db_field: Field, request: HttpRequest, **kwargs: object
     ) -> FormField | None:
         """Let only superusers use names that give rights."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
@@ -65,7 +65,7 @@ class RankedAdmin(SafeAdmin):
         return field
 
     def formfield_for_manytomany(
-        self, db_field: ManyToManyField, request: HttpRequest, **kwargs: Any
+        self, db_field: ManyToManyField, request: HttpRequest, **kwargs: object
     ) -> ModelMultipleChoiceField | None:
         """Offer only permissions that mean something here, and that this person has."""
         if db_field.related_model is Permission:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import AdminForm
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
@@ -75,7 +76,7 @@ class UserFormAdmin(UserAdmin):
 
     def get_form(
         self, request: HttpRequest, obj: BuilderUser | None = None, change: bool = False,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> type[ModelForm[BuilderUser]]:  # fmt: skip
         """Use our forms, and give them the failure to show and what this person may not change."""
         if change and not self.has_change_permission(request, obj):
@@ -106,7 +107,7 @@ class UserFormAdmin(UserAdmin):
         return again.typed(create) | ({"account": create.details["account"]} if create else {})
 
     def formfield_for_dbfield(
-        self, db_field: Field, request: HttpRequest, **kwargs: Any
+        self, db_field: Field, request: HttpRequest, **kwargs: object
     ) -> FormField | None:
         """Let people view and add a group beside its field, but not change or delete one."""
         if db_field.name == "builder_group":
@@ -157,11 +158,13 @@ class UserFormAdmin(UserAdmin):
             )
 
     def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], add: bool = False,
+        self, request: HttpRequest, context: dict[str, object], add: bool = False,
         change: bool = False, form_url: str = "", obj: BuilderUser | None = None,
     ) -> HttpResponse:  # fmt: skip
         """Add the panel, the pending changes, the conflicts and the failure to the page."""
-        form = context["adminform"].form
+        admin_form = context["adminform"]
+        assert isinstance(admin_form, AdminForm)
+        form = admin_form.form
         if change and obj is not None:
             stored = get_object_or_404(self.get_queryset(request), pk=obj.pk)
             context |= {

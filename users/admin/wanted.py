@@ -30,7 +30,7 @@ GONE_GROUP = "a group that was deleted"
 def groups_of(attempts: Iterable[SyncAttempt]) -> Mapping[str, str]:
     """Map the ids of the builder groups that attempts want to their names."""
     wanted = {attempt.changes.get("builder_group", (None, None))[1] for attempt in attempts}
-    return group_names(wanted - {None, ""})
+    return group_names([str(group) for group in wanted if group])
 
 
 def wanted_of(attempt: SyncAttempt, groups: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -44,10 +44,9 @@ def wanted_of(attempt: SyncAttempt, groups: Mapping[str, str]) -> list[tuple[str
     ]
 
 
-def _text(field: str, value: str | None, groups: Mapping[str, str]) -> str:
+def _text(field: str, value: object, groups: Mapping[str, str]) -> str:
     if not value:
         return "—"
     if field == "builder_group":
-        return groups.get(value, GONE_GROUP)
-    choices = CHOICES.get(field, {})
-    return str(choices.get(value, value))
+        return groups.get(str(value), GONE_GROUP)
+    return CHOICES.get(field, {}).get(str(value), str(value))

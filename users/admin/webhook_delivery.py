@@ -43,7 +43,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(ReadOnlyAdmin):
+class WebhookDeliveryAdmin(ReadOnlyAdmin[WebhookDelivery]):
     """Events from Clerk, read-only. An event that was not applied is stored and can be replayed."""
 
     list_display = ["received_at", "type", "status", "svix_id", "processed_at", "attempts", "error"]

@@ -242,12 +242,16 @@ def _indexes() -> Findings:
     if missing:
         effect = "Lists and scans are slow, or an email can be stored twice."
         meaning = f"Missing: {', '.join(missing)}. {effect}"
-        fix = "manage.py sqlmigrate users 0001 (and later) shows how they are made"
-        if settings.CASCADE_SCHEMA:
-            fix = "manage.py adopt_database"
-        yield _broken("Indexes", meaning, fix)
+        yield _broken("Indexes", meaning, _how_to_make("0001 (and later)"))
     else:
         yield _ok("Indexes", "All are there.")
+
+
+def _how_to_make(migration: str) -> str:
+    """Name the command that makes what a migration made, or that shows its SQL."""
+    if settings.CASCADE_SCHEMA:
+        return "manage.py adopt_database"
+    return f"manage.py sqlmigrate users {migration} shows how they are made"
 
 
 # Django's introspection does not tell whether PostgreSQL finished an index.
@@ -301,10 +305,7 @@ def _list_triggers() -> Findings:
             f"Missing: {', '.join(missing)}. The list, its search and its counts are out of date. "
             "A schema tool of another application may have removed them."
         )
-        fix = "manage.py sqlmigrate users 0018 shows how they are made"
-        if settings.CASCADE_SCHEMA:
-            fix = "manage.py adopt_database"
-        yield _broken("List of users", meaning, fix)
+        yield _broken("List of users", meaning, _how_to_make("0018"))
     else:
         yield _ok("List of users", "Every change of a user or group reaches it.")
 

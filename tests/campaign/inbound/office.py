@@ -102,8 +102,8 @@ class Office:
         row, known = self.rows[row_id], self.accounts.get(clerk_id or "")
         if row.clerk_id and row.clerk_id != clerk_id:
             self.accounts[row.clerk_id] = replace(self.accounts[row.clerk_id], released=True)
-        name = known.facts.name if known else facts.UNTOLD
-        email = known.facts.email if known else facts.UNTOLD
+        name = known.facts.name if known else facts.UNSET
+        email = known.facts.email if known else facts.UNSET
         names_agree = known is not None and same_name(row.name, name.value)
         emails_agree = known is not None and same_email(row.email, email.value)
         if known is not None and clerk_id:

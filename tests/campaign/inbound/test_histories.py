@@ -73,7 +73,7 @@ class TestPlantedBugs:
         monkeypatch.setattr(
             facts,
             "join",
-            lambda known, new: replace(join(known, new), name=max(new.name, facts.UNTOLD)),
+            lambda known, new: replace(join(known, new), name=max(new.name, facts.UNSET)),
         )
         find()
 

@@ -117,5 +117,5 @@ def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tup
         with invitations.ONE_OF_MANY:
             invited = invitations.create_invited(user, gateway=gateway, **origin)
         return invitations.said_of(invited.waits_until)
-    account = row.changes[SIGN_IN][1]
+    account = str(row.changes[SIGN_IN][1])
     return create_user(user, account=account, gateway=gateway, **origin).warnings

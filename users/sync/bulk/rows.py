@@ -166,7 +166,7 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
         fresh=OLDEST,
     )
     if row.operation in (OperationKind.REPLACE_EMAIL, OperationKind.PUSH_EMAIL):
-        return sign_in.still_found(row.changes["email"][0], gateway)
+        return sign_in.still_found(str(row.changes["email"][0]), gateway)
     return saved.warnings
 
 
@@ -183,7 +183,7 @@ def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
         invited = invitations.invite(
             user,
             actor=row.run.actor,
-            email=wanted[1],
+            email=str(wanted[1]),
             source=Source(row.run.source),
             run=row.run,
             reference=actions.reference_of(row),

@@ -14,7 +14,7 @@ from users.models import Invitation, InvitationStatus, LinkedBy
 from users.sync.inbound.group import Account, Decisions, Group, Invited, Row
 from users.sync.inbound.links import Links, may_move
 from users.sync.inbound.notes import explain
-from users.sync.inbound.values import follow
+from users.sync.inbound.values import apply_clerks_values
 from users.sync.mirror.comparison import normalized_email, same_email
 
 Purpose = Invitation.Purpose
@@ -33,7 +33,7 @@ def derive(group: Group, *, now: datetime) -> Decisions:
     group = _sorted(group)
     decided = _derive_once(group, now)
     for _ in range(MOST_TURNS):
-        before, group = group, _carried_out(group, decided)
+        before, group = group, _applied(group, decided)
         if group == before:
             break
         again = _derive_once(group, now)
@@ -52,19 +52,24 @@ One decision makes the next one possible: a released address is free for another
 
 
 def _derive_once(group: Group, now: datetime) -> Decisions:
+    """Derive the decisions once, without the accepted invitations that cannot be applied.
+
+    Whether an invitation can be applied is known only after the emails are solved. So the links are
+    decided again without each one that cannot.
+    """
     refused: set[uuid.UUID] = set()
     while True:
         decisions = Links(group, now, refused).decide()
-        if (refusing := follow(group, decisions, now)) is None:
+        if (refusing := apply_clerks_values(group, decisions, now)) is None:
             break
         refused.add(refusing)
     decisions.refused = refused
-    _settle_invitations(group, decisions, now)
+    _decide_invitations(group, decisions, now)
     explain(group, decisions, now)
     return decisions
 
 
-def _carried_out(group: Group, decided: Decisions) -> Group:
+def _applied(group: Group, decided: Decisions) -> Group:
     """Return the group as it is after these decisions are applied."""
     status = dict.fromkeys(decided.accepted, InvitationStatus.ACCEPTED) | dict.fromkeys(
         decided.closed, InvitationStatus.REVOKED
@@ -102,7 +107,7 @@ def _sorted(group: Group) -> Group:
 # --- Invitations -----------------------------------------------------------------------------
 
 
-def _settle_invitations(group: Group, decisions: Decisions, now: datetime) -> None:
+def _decide_invitations(group: Group, decisions: Decisions, now: datetime) -> None:
     for invitation in group.invitations:
         row = decisions.rows.get(invitation.user_id)
         if (
@@ -119,6 +124,10 @@ def _settle_invitations(group: Group, decisions: Decisions, now: datetime) -> No
 
 
 def _came_from(account: Account, row: Row, invitation: Invited) -> bool:
+    """Return whether the account of a row came from the invitation.
+
+    Its metadata names the invitation, or the link does, or it was made later with the address.
+    """
     if account.facts.reference.value == invitation.reference:
         return True
     if row.linked_by == LinkedBy.INVITATION:

@@ -82,7 +82,7 @@ def receive(svix_id: str, body: bytes) -> Received:
     answer: then Clerk sends the event again.
     """
     try:
-        payload = json.loads(body, parse_constant=_no_number)
+        payload = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return _keep_unusable(svix_id, body.decode(), "the body is signed, but it is not JSON")
     return _apply(svix_id, payload, stored=False)
@@ -125,7 +125,8 @@ def last_refused() -> list[WebhookRefusal]:
     return list(WebhookRefusal.objects.order_by("-refused_at"))
 
 
-def _no_number(text: str) -> None:
+def _refuse_constant(text: str) -> None:
+    """Refuse NaN and Infinity, which Python's parser takes for numbers."""
     raise ValueError(f"{text} is not JSON")
 
 
@@ -198,7 +199,7 @@ def _applied(svix_id: str, payload: object, *, stored: bool) -> Received:
     except (InterfaceError, OtherInstance):  # no connection, or an event of another instance
         raise
     except Exception as problem:
-        error = _named(svix_id, problem)
+        error = _error_text(svix_id, problem)
     _keep(svix_id, event, payload, error, again=True)
     return Received(svix_id, Outcome.WAITING, error)
 
@@ -213,7 +214,7 @@ def _process(deliveries: list[_Delivery]) -> None:
 
 
 def _is_of_one_delivery(problem: BaseException) -> bool:
-    """Return whether the other deliveries of a batch may do better without the failed one."""
+    """Return whether one delivery may have failed a batch, so that the others are tried alone."""
     return not isinstance(problem, OperationalError | InterfaceError)
 
 
@@ -237,7 +238,7 @@ def _keep_unusable(svix_id: str, payload: object, reason: str) -> Received:
     return Received(svix_id, Outcome.UNUSABLE, reason)
 
 
-def _named(svix_id: str, problem: Exception) -> str:
+def _error_text(svix_id: str, problem: Exception) -> str:
     """Return an error text that names only the type of the exception.
 
     The exception's own text may contain personal data.
@@ -247,11 +248,12 @@ def _named(svix_id: str, problem: Exception) -> str:
 
 
 def _record(types: Mapping[str, str]) -> set[str]:
-    """Record deliveries, by id, as processed; return those that are not known already.
+    """Record deliveries as processed; return the ids of those that were not known already.
 
-    If a copy of a delivery arrives at another process at the same time, it waits here for the
-    transaction of the first one. The ids are sorted, so that two such batches cannot wait for each
-    other. The statement also limits how long the transaction waits for locks.
+    `types` maps their ids to the types of their events. If the same delivery arrives at another
+    process at the same time, that process waits here for the transaction of the first. The ids are
+    sorted, so that two such batches cannot wait for each other. The statement also limits how long
+    the transaction waits for locks.
     """
     with connection.cursor() as cursor:
         cursor.execute(

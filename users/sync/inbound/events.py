@@ -33,7 +33,7 @@ from users.sync.operations import Delete, Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import AccountChanged
 from users.sync.outbound import journal, locks, pending, recovery
 
-TOLD = ("banned", "locked", "image_url", "two_factor_enabled")
+JOURNALED = ("banned", "locked", "image_url", "two_factor_enabled")
 """Fields of the account itself whose changes are recorded in the journal."""
 
 Payload = Mapping[str, Any]
@@ -152,7 +152,7 @@ def _record_changes(kept: Mapping[str, Kept]) -> None:
 
 def _changes(kept: Kept) -> Changes:
     deleted = {"deleted in Clerk": Change(False, True)} if kept.newly_deleted else {}
-    return kept.changes_of(TOLD) | deleted
+    return kept.changes_of(JOURNALED) | deleted
 
 
 def _without(changes: Changes, fields: set[str]) -> Changes:

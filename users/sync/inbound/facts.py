@@ -38,14 +38,14 @@ _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=
 Moment = TypeVar("Moment", datetime, int)
 
 
-class Told(NamedTuple):
-    """A value and the version of the state that contained it; a join keeps the greater version."""
+class Register(NamedTuple):
+    """A value, with the version of the state that showed it. A join keeps the greater version."""
 
     version: str = ""
     value: Any = None
 
 
-UNTOLD = Told()
+UNSET = Register()
 
 Held = tuple[datetime, datetime]
 """The first and the last time at which an account is known to have had an address."""
@@ -62,10 +62,10 @@ class Facts:
     later answer that shows the account removes `deleted_at` and `not_found_at`.
     """
 
-    snapshot: Told = UNTOLD
-    name: Told = UNTOLD
-    email: Told = UNTOLD
-    reference: Told = UNTOLD
+    snapshot: Register = UNSET
+    name: Register = UNSET
+    email: Register = UNSET
+    reference: Register = UNSET
     names: Mapping[str, str] = field(default_factory=dict)
     addresses: Mapping[str, Held] = field(default_factory=dict)
     last_sign_in_at: datetime | None = None
@@ -87,10 +87,10 @@ def of_user(user: ClerkUser, *, observed_at: datetime) -> Facts:
     email, name = emails.normalized(user.email), "" if unfit_name(user.name) else user.name
     held = (min(updated_at, observed_at), observed_at)
     return Facts(
-        snapshot=Told(version, columns),
-        name=Told(version, name) if name else UNTOLD,
-        email=Told(version, email) if 0 < len(email) <= LONGEST_EMAIL else UNTOLD,
-        reference=Told(version, reference) if reference else UNTOLD,
+        snapshot=Register(version, columns),
+        name=Register(version, name) if name else UNSET,
+        email=Register(version, email) if 0 < len(email) <= LONGEST_EMAIL else UNSET,
+        reference=Register(version, reference) if reference else UNSET,
         names={name: version} if name else {},
         addresses={email: held} if email and user.email_verified else {},
         last_sign_in_at=user.last_sign_in_at,
@@ -150,8 +150,8 @@ def holds_now(facts: Facts, address: str) -> bool:
     return bool(columns.get("email_verified")) and emails.normalized(columns["email"]) == address
 
 
-def _version_of(told: Told) -> str:
-    return told.version
+def _version_of(register: Register) -> str:
+    return register.version
 
 
 def _join_addresses(one: Mapping[str, Held], other: Mapping[str, Held]) -> Mapping[str, Held]:
@@ -184,6 +184,7 @@ def _later(one: Moment | None, other: Moment | None) -> Moment | None:
 
 
 def _unless_answered(gone_at: datetime | None, answered_at: datetime | None) -> datetime | None:
+    """Return when the account was gone, None if a later answer of Clerk shows it."""
     return None if gone_at and answered_at and answered_at > gone_at else gone_at
 
 

@@ -75,12 +75,12 @@ class Account:
 
 @dataclass(frozen=True)
 class DecidedLink:
-    """The link that a person decided for a row (or that it has none), with the agreed values.
+    """The link that a person decided for a row, with the agreed values.
 
-    A link by an address that somebody has relied on is restored like a decided one.
-
-    It is stored while the row has another account by its address. If that account is taken from the
-    row, the decided link is restored.
+    Without `clerk_id`, the person decided that the row has no account. The decision is stored while
+    the row is linked by its address to another account. If that account is taken from the row, the
+    decided link is restored. A link by an address that somebody has relied on is stored and
+    restored in the same way.
     """
 
     clerk_id: str | None
@@ -139,15 +139,15 @@ class Row:
 
     @property
     def waits_for_own_email(self) -> bool:
-        """Return whether the row still has the email that an account brought, and not its own.
+        """Return whether the row has the email of an account that it lost, and not its own email.
 
-        It lost that account, but another row had its own email. It gets it when that is free.
+        Another row had the row's own email at that time. The row gets it back when it is free.
         """
         brought = self.agreed_email is not None and same_email(self.email, self.agreed_email)
         return brought and not same_email(self.email, self.own_email)
 
-    def is_given_back(self, earlier: Row) -> bool:
-        """Return whether the row has its decided account again, in place of another one."""
+    def is_restored(self, earlier: Row) -> bool:
+        """Return whether the row has its decided account again, in place of the `earlier` one."""
         link = earlier.decided_link
         return link is not None and link.clerk_id is not None and self.clerk_id == link.clerk_id
 

@@ -28,15 +28,16 @@ class _Ticket(Generic[Item]):
 
 @dataclass
 class GroupCommit(Generic[Item]):
-    """Threads hand in items; whoever has the turn processes those of all others, in batches.
+    """Process the items that threads submit, in batches.
 
-    `process` gets a batch and raises if it processed nothing. `largest` limits a batch. Two items
-    with the same key are never in one batch, and keep their order.
+    The thread that has the turn processes the waiting items of all threads. `process` gets a batch
+    and raises if it processed nothing. `largest` limits a batch. Two items with the same key are
+    never in one batch, and keep their order.
     """
 
     process: Callable[[list[Item]], None]
     alone: Callable[[BaseException], bool]
-    """Tells whether other items are worth processing by themselves after this failure."""
+    """Tells whether to process the items of a failed batch one by one, by its failure."""
     largest: int = 50
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _mutex: threading.Lock = field(default_factory=threading.Lock)
@@ -45,7 +46,7 @@ class GroupCommit(Generic[Item]):
     def submit(self, item: Item, *, key: Hashable, wait: float) -> None:
         """Return when the item is processed, by this thread or by another one.
 
-        Wait at most `wait` seconds for the turn. Raises `TurnNotReached` after them, and what
+        Wait at most `wait` seconds for the turn. Raises `TurnNotReached` if they are over, and what
         `process` raised for the item.
         """
         ticket = _Ticket(item, key)
@@ -90,7 +91,7 @@ class GroupCommit(Generic[Item]):
             ticket.done = True
 
     def _process_alone(self, batch: list[_Ticket[Item]]) -> None:
-        """Process the items one by one. An outage ends it: each item would wait for it again."""
+        """Process the items one by one. Stop at an outage: each item would wait for it again."""
         for position, ticket in enumerate(batch):
             self._process([ticket])
             if ticket.problem is not None and not self.alone(ticket.problem):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from users.models import Invitation, LinkedBy, Role
-from users.sync.inbound.facts import UNTOLD
+from users.sync.inbound.facts import UNSET
 from users.sync.inbound.group import Account, DecidedLink, Decisions, Group, Invited, Row
 from users.sync.mirror.comparison import normalized_email, same_email, same_name
 
@@ -35,7 +35,7 @@ class _Link:
     by: str
     since: datetime | None
     invitation: Invited | None = None
-    given_back: bool = False
+    restored: bool = False
 
 
 class Links:
@@ -64,7 +64,7 @@ class Links:
         for invitation, account in pairs:
             self._accept(invitation, account)
         replaced = dict(self._replaced(pairs))
-        # In doubt: the account came for one row, and has the address of another one.
+        # Accounts that accepted an invitation which cannot be applied: another row has its address.
         in_doubt = {account.id for one, account in pairs if self._is_refused(one)}
         self._claim({*in_doubt, *replaced})
         held = {link.account for link in self.links.values()}
@@ -76,10 +76,13 @@ class Links:
     # Invitations
 
     def _accepted(self) -> Iterator[tuple[Invited, Account]]:
-        """Yield the invitations that were accepted, each with the account that came from it."""
+        """Yield the invitations that were accepted, each with the account that came from it.
+
+        The invitation counts even if the account was banned or deleted since.
+        """
         for invitation in self.group.invitations:
             if not invitation.can_be_accepted or invitation.user_id not in self.group.rows:
-                continue  # all others count, whatever happened to the account since
+                continue
             came = [
                 account
                 for account in self.group.accounts.values()
@@ -108,7 +111,7 @@ class Links:
             account
             for account in self.group.accounts.values()
             if not others
-            and account.facts.reference is UNTOLD
+            and account.facts.reference is UNSET
             and address in account.facts.addresses
             and account.created_at is not None
             and account.created_at > invitation.sent_at
@@ -160,6 +163,10 @@ class Links:
         self.links[row.id] = _Link(account.id, LinkedBy.INVITATION, invitation.sent_at, invitation)
 
     def _is_decided_since(self, row: Row, invitation: Invited) -> bool:
+        """Return whether a later decision about the row's link overrules the invitation.
+
+        A decision whose time is not known overrules it, too.
+        """
         link, decision = self.links.get(row.id), row.decision
         if link is not None and link.invitation is not None:
             decided_at = link.since
@@ -234,7 +241,7 @@ class Links:
             given[row.id] = account_id
             if row.id not in self.links or self.links[row.id].account != account_id:
                 self._free(account_id)
-                self.links[row.id] = _Link(account_id, LinkedBy.ADDRESS, self._real(claimed_at))
+                self.links[row.id] = _Link(account_id, LinkedBy.ADDRESS, self._date_of(claimed_at))
 
     def _undo_links(self) -> None:
         """Take back links by address that would not be made with what is known now.
@@ -266,7 +273,7 @@ class Links:
             if row.busy or account is None or link.by != LinkedBy.ADDRESS or link.since is None:
                 continue
             claimed_at = self._claimed_at(account, row)
-            if claimed_at is not None and self._real(claimed_at) < link.since:
+            if claimed_at is not None and self._date_of(claimed_at) < link.since:
                 self.links[row_id] = replace(link, since=claimed_at)
 
     def _is_void(self, link: _Link, account: Account, row: Row) -> bool:
@@ -292,7 +299,7 @@ class Links:
         held = {link.account for link in self.links.values()}
         if decided and account and account.id not in held:
             by, since = decided.linked_by, decided.linked_since
-            self.links[row.id] = _Link(account.id, by, since, given_back=True)
+            self.links[row.id] = _Link(account.id, by, since, restored=True)
 
     def _waits_for_a_person(self, row: Row) -> bool:
         """Return whether staff must choose the account of this row.
@@ -321,7 +328,7 @@ class Links:
             return True
         return (claimed_at, account_id) < (link.since, link.account)
 
-    def _real(self, claimed_at: datetime) -> datetime:
+    def _date_of(self, claimed_at: datetime) -> datetime:
         """Return the time to store for a claim: now, if the claim is that of our own create."""
         return self.now if claimed_at.year == AT_CREATION.year else claimed_at
 
@@ -349,12 +356,13 @@ class Links:
             return True
         account = self.group.accounts.get(link.account)
         if account is None or link.invitation is not None:
-            return False  # an acceptance is carried out first, also if its account is gone by now
+            return False  # the acceptance counts first, even if its account was deleted since
         if account.deleted:
             return row.role != Role.ADMIN
         return link.by == LinkedBy.ADDRESS and may_move(row, account, self.now)
 
     def _free(self, account_id: str) -> None:
+        """Take the account from the row that has it."""
         for row_id, link in list(self.links.items()):
             if link.account == account_id:
                 self._undo(self.group.rows[row_id])
@@ -366,8 +374,8 @@ class Links:
             return row
         if link is None:
             return _unlinked(row, undone=self._is_undone(row))
-        if link.given_back:
-            return _given_back(row)
+        if link.restored:
+            return _with_restored_link(row)
         invited = link.invitation
         if invited is not None and not same_email(invited.email, row.own_email):
             own_email = normalized_email(invited.email)
@@ -460,7 +468,7 @@ def _unlinked(row: Row, *, undone: bool) -> Row:
     )  # fmt: skip
 
 
-def _given_back(row: Row) -> Row:
+def _with_restored_link(row: Row) -> Row:
     """Return the row with its decided account, as it was before it got the other one.
 
     Its email is solved together with those of all other rows.

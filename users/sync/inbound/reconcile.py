@@ -267,7 +267,7 @@ class _Loader:
         """Load and lock a group; return None if it is too large to be decided together."""
         self.rows, self.accounts = set(rows), set(accounts)
         self.emails = {emails.normalized(email) for email in addresses} - {""}
-        # Each step, with what it starts from; it is taken again when that has grown.
+        # Each step, with the sets that it starts from. It runs again if these have grown.
         steps: dict[Callable[[], None], tuple[Sized, ...]] = {
             self._find_rows: (self.accounts, self.emails),
             self._load_rows: (self.rows,),
@@ -350,7 +350,11 @@ _Ids = list[str] | list[uuid.UUID]
 
 
 def _models(model: type[_M], sql: str, parameters: Mapping[str, _Ids] | Sequence[_Ids]) -> list[_M]:
-    """Return what `raw` returns, which takes longer than the query: events come by the thousand."""
+    """Run a query, and return its rows as instances of the model.
+
+    Columns that the model lacks become attributes. `Model.objects.raw` does the same, but takes
+    longer than the query itself, and events come by the thousand.
+    """
     stored = model._meta.concrete_fields
     documents = [field.column for field in stored if isinstance(field, JSONField)]
     with connection.cursor() as cursor:
@@ -439,7 +443,7 @@ FOLLOWED = "The account holds this."
 DERIVED = ("name", "email", "clerk_id")
 """Columns of a row that decisions change."""
 
-# An account follows its row, as in `agreements`.
+# The account with the id in `clerk_id` then refers to the row, as in `agreements`.
 _WRITE_ROWS = """
 WITH decided AS (
     SELECT id, name, email, clerk_id, updated_at
@@ -480,7 +484,7 @@ class _Apply:
         if changed:
             self._record(changed)
             self._write(changed)
-        self._settle_invitations()
+        self._write_invitations()
         self._write_accounts()
 
     def _release_accounts(self, changed: list[Row]) -> None:
@@ -505,7 +509,7 @@ class _Apply:
                     BuilderUser.objects.filter(pk=row.id).update(email=PARKED.format(row.id))
 
     def _record(self, changed: list[Row]) -> None:
-        """Record in the journal what the changes of rows are, each with its reason."""
+        """Record the changes of rows in the journal, each with its reason."""
         operations: list[Operation] = []
         for row in changed:
             before = self.loaded.group.rows[row.id]
@@ -516,7 +520,7 @@ class _Apply:
             journal.record_derived(operations, self.source)
 
     def _write(self, changed: list[Row]) -> None:
-        """Write the rows, and what is agreed about them."""
+        """Write the rows and their agreements."""
         before = self.loaded.group.rows
         now = timezone.now()
         rows = [
@@ -532,7 +536,7 @@ class _Apply:
                 [orjson.dumps(records).decode() for records in (rows, agreed) if records],
             )
 
-    def _settle_invitations(self) -> None:
+    def _write_invitations(self) -> None:
         now = timezone.now()
         if self.decisions.accepted:
             Invitation.objects.filter(reference__in=self.decisions.accepted).update(
@@ -557,6 +561,7 @@ class _Apply:
             ClerkAccount.objects.filter(pk__in=clerk_ids).update(note=note, reconcile_due=due)
 
     def _replace(self, clerk_id: str, row_id: uuid.UUID) -> None:
+        """Detach an account that another one replaced. The worker then bans it in Clerk."""
         account = self.loaded.group.accounts[clerk_id]
         ClerkAccount.objects.filter(pk=clerk_id).update(
             released_at=timezone.now(),
@@ -601,8 +606,8 @@ def _operations(
         else:
             if row.linked_by == LinkedBy.INVITATION and "email" in followed:
                 link["email"] = followed.pop("email")
-            given_back = row.is_given_back(before)
-            reason = TAKEN_BACK if given_back else REASONS[LinkedBy(row.linked_by)]
+            restored = row.is_restored(before)
+            reason = TAKEN_BACK if restored else REASONS[LinkedBy(row.linked_by)]
             yield Link.on(user, link), {"reason": reason}
     if followed:
         operation = Follow.on(user, followed)

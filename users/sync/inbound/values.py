@@ -17,7 +17,7 @@ from users.sync.inbound.group import Account, Decisions, Group, Row
 from users.sync.mirror.comparison import normalized_email, same_email, same_name
 
 
-def follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | None:
+def apply_clerks_values(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | None:
     """Apply Clerk's changes of names and emails to the rows.
 
     Return the reference of an invitation that cannot be applied because another row has its
@@ -37,8 +37,8 @@ def follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | Non
             taken[row.id] = row.email
             continue
         row = decisions.rows[row.id] = _with_name(row, account)
-        if row.is_given_back(group.rows[row.id]):
-            wishes[row.id] = _wishes_of_the_given_back(row, account)
+        if row.is_restored(group.rows[row.id]):
+            wishes[row.id] = _wishes_of_the_restored(row, account)
             continue
         newly = row.clerk_id != group.rows[row.id].clerk_id
         newly_invited = newly and row.linked_by == LinkedBy.INVITATION
@@ -46,11 +46,11 @@ def follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | Non
             wishes[row.id] = wish
         else:
             taken[row.id] = row.email
-    at_home = {
-        row_id: _at_home(group.rows[row_id], decisions.rows[row_id], wish)
+    preferred = {
+        row_id: _without_foreign_address(group.rows[row_id], decisions.rows[row_id], wish)
         for row_id, wish in wishes.items()
     }
-    solved = addresses.solve(at_home, taken=taken) or addresses.solve(wishes, taken=taken)
+    solved = addresses.solve(preferred, taken=taken) or addresses.solve(wishes, taken=taken)
     if solved is None:
         return _unfulfilled(group, decisions, wishes, taken)
     for row_id, email in solved.items():
@@ -58,7 +58,7 @@ def follow(group: Group, decisions: Decisions, now: datetime) -> uuid.UUID | Non
         decisions.rows[row_id] = replace(
             row,
             email=row.email if same_email(row.email, email) else email,
-            agreed_email=_agreed(row, email, given_back=row.is_given_back(group.rows[row.id])),
+            agreed_email=_agreed(row, email, restored=row.is_restored(group.rows[row.id])),
             agreed_email_version=max(wishes[row_id].version, row.agreed_email_version),
         )
     return None
@@ -118,20 +118,20 @@ def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None
     return Wishes(version, list(dict.fromkeys(wished)))
 
 
-def _at_home(before: Row, row: Row, wish: Wishes) -> Wishes:
-    """Leave out the address that the row took from an account that is now detached."""
+def _without_foreign_address(before: Row, row: Row, wish: Wishes) -> Wishes:
+    """Leave out the row's present address if it came from an account that is now detached."""
     moved = before.clerk_id is not None and before.clerk_id != row.clerk_id
-    again = row.linked_by == LinkedBy.ADDRESS or row.is_given_back(before)
+    again = row.linked_by == LinkedBy.ADDRESS or row.is_restored(before)
     undone = moved and before.linked_by == LinkedBy.ADDRESS and again
     *others, last = wish.addresses
     foreign = same_email(last, before.email) and not same_email(last, row.own_email)
     return replace(wish, addresses=others) if undone and foreign and others else wish
 
 
-def _agreed(row: Row, email: str, *, given_back: bool) -> str | None:
+def _agreed(row: Row, email: str, *, restored: bool) -> str | None:
     if row.clerk_id is None:  # the account that brought it is gone: see `waits_for_own_email`
         return None if same_email(email, row.own_email) else email
-    stays = given_back and not same_email(row.agreed_email, row.own_email)
+    stays = restored and not same_email(row.agreed_email, row.own_email)
     return row.agreed_email if stays else email
 
 
@@ -150,8 +150,8 @@ def _wishes_of_the_unlinked(before: Row) -> Wishes:
     return Wishes(FIRST, list(dict.fromkeys(wished)))
 
 
-def _wishes_of_the_given_back(row: Row, account: Account) -> Wishes:
-    """Return the wishes of a row as if it had never lost its decided account.
+def _wishes_of_the_restored(row: Row, account: Account) -> Wishes:
+    """Return the wishes of a row whose link is restored, as if it had never been lost.
 
     If none of them is free, the row keeps the address that it has now.
     """

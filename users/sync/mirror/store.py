@@ -23,7 +23,7 @@ from users.clerk import ClerkUser, clock
 from users.ids import USER_ID
 from users.models import ClerkAccount
 from users.sync.inbound import facts
-from users.sync.inbound.facts import SNAPSHOT, Facts, Told
+from users.sync.inbound.facts import SNAPSHOT, Facts, Register
 from users.sync.mirror import agreements
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('cascade: facts', 0)), clock_timestamp()"
@@ -363,15 +363,15 @@ def _facts(row: Mapping[str, Any]) -> Facts:
     columns = {column: row[column] for column in SNAPSHOT}
     columns["providers"] = _loaded(row["providers"])
 
-    def told(column: str) -> Told:
+    def register(column: str) -> Register:
         version = row[f"{column}_version"]
-        return Told(version, row[column]) if version else facts.UNTOLD
+        return Register(version, row[column]) if version else facts.UNSET
 
     return Facts(
-        snapshot=Told(row["version"], columns) if row["version"] else facts.UNTOLD,
-        name=told("known_name"),
-        email=told("known_email"),
-        reference=told("reference"),
+        snapshot=Register(row["version"], columns) if row["version"] else facts.UNSET,
+        name=register("known_name"),
+        email=register("known_email"),
+        reference=register("reference"),
         names=_loaded(row["names"]),
         addresses={
             address: (_EPOCH + first * _MICROSECOND, _EPOCH + last * _MICROSECOND)
@@ -409,10 +409,10 @@ def _record(clerk_id: str, known: Facts) -> dict[str, object]:
             for address, (first, last) in known.addresses.items()
         },
     }
-    for column, register in _REGISTERS.items():
-        told: Told = getattr(known, register)
-        record[column] = told.value if told.version or column == "reference" else ""
-        record[f"{column}_version"] = told.version
+    for column, name in _REGISTERS.items():
+        register: Register = getattr(known, name)
+        record[column] = register.value if register.version or column == "reference" else ""
+        record[f"{column}_version"] = register.version
     return record | {column: getattr(known, column) for column in _MOMENTS}
 
 

@@ -20,7 +20,7 @@ from users.models import BuilderUser, OperationKind, SyncAttempt
 from users.sync.mirror import instance
 from users.version import SHOWN, value_of
 
-Claims = dict[str, Any]
+Claims = dict[str, object]
 """`{thing: value}`: what a change writes in Clerk.
 
 Two changes with equal claims are repeats. Two changes with different values for one thing exclude

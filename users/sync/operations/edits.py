@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION
 from django.utils.dateparse import parse_datetime
@@ -199,22 +199,15 @@ class SetPassword(Operation):
     mirror_lacks_it = True
     unprovable = True
 
-    def __init__(self, *, password: str = "", sign_out: bool = False, **fields: Any) -> None:
-        super().__init__(**fields)
-        self._password = password
-        self._sign_out = sign_out
+    _password = ""
+    _sign_out = False
 
     @classmethod
     def to(cls, user: BuilderUser, *, password: str, sign_out: bool) -> SetPassword:
         """Build the change. `sign_out` ends the person's other sessions."""
-        return cls(
-            user_id=user.pk,
-            label=str(user),
-            clerk_id=user.account_id,
-            changes={"password": Change("", "(set)")},
-            password=password,
-            sign_out=sign_out,
-        )
+        change = cls.on(user, {"password": Change("", "(set)")})
+        change._password, change._sign_out = password, sign_out
+        return change
 
     @property
     def claims(self) -> Claims:

@@ -41,10 +41,10 @@ def complete(
         store.keep_deleted(clerk_id)
     journal.resolve(attempt, Status.APPLIED, still_late=still_late, unseen=unseen)
     journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
-    follow_from(operation, row, source=Source(attempt.source), clerk_id=clerk_id, due=due)
+    reconcile_concerned(operation, row, source=Source(attempt.source), clerk_id=clerk_id, due=due)
 
 
-def follow_from(
+def reconcile_concerned(
     operation: Operation,
     row: BuilderUser | None,
     *,
@@ -54,8 +54,9 @@ def follow_from(
 ) -> None:
     """Reconcile the other rows and accounts that an applied change concerns.
 
-    These are rows that wait for an address which it gives up, an account that belongs to the row
-    now, and an invitation that it overrules. `due` says that the account needs it in any case.
+    These are rows that wait for an address which the change releases, an account that belongs to
+    the row now, and an invitation that the change overrules. `due` says that the account must be
+    reconciled in any case.
     """
     if isinstance(operation, Delete) and operation.user_id is not None:
         store.lock()
@@ -71,9 +72,9 @@ def follow_from(
 def _reconcile(
     operation: Operation, row: BuilderUser | None, source: Source, clerk_id: str
 ) -> None:
-    """Reconcile, but never undo the change that Clerk has.
+    """Reconcile in a savepoint, so that a failure does not undo the change that Clerk has.
 
-    If anything fails with the others, the account stays due, and the worker reconciles it.
+    After a failure the account stays due, and the worker reconciles it.
     """
     try:
         with transaction.atomic():
@@ -83,8 +84,8 @@ def _reconcile(
                 addresses=operation.addresses,
                 source=source,
             )
-    except (OperationalError, InterfaceError):  # then the change itself is not safe
+    except (OperationalError, InterfaceError):  # the transaction is lost, and so is the change
         raise
     except Exception:
-        logger.exception("What follows from %s of %s is not derived", operation.kind, clerk_id)
+        logger.exception("What %s of %s concerns could not be reconciled", operation.kind, clerk_id)
         ClerkAccount.objects.filter(pk=clerk_id).update(reconcile_due=True)

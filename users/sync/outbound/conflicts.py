@@ -65,6 +65,7 @@ def check_without_base(user: BuilderUser, wanted: dict[str, object]) -> None:
 
 
 def _held(operation: Operation, row: BuilderUser) -> set[str]:
+    """Return the fields that the row already holds as wanted."""
     return {
         field
         for field, change in operation.changes.items()

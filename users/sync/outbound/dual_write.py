@@ -34,7 +34,7 @@ from users.sync.outbound import (
     recovery,
     repeats,
 )
-from users.sync.outbound.completion import follow_from
+from users.sync.outbound.completion import reconcile_concerned
 from users.sync.outbound.exchange import (
     FRESH,
     Base,
@@ -100,7 +100,7 @@ def dual_write(
 def refuse(
     operation: Operation, failure: ChangeFailed, *, actor: Actor, source: Source
 ) -> ChangeFailed:
-    """Record a change that is refused before anything is tried.
+    """Record a change that is refused before it is begun.
 
     Returns the failure, for the caller to raise.
     """
@@ -166,7 +166,7 @@ class _Write:
             written = constraints.write(operation, row)
             attempt = journal.record(operation, status=Status.APPLIED, **self.origin)
             journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
-            follow_from(operation, written, source=Source(attempt.source))
+            reconcile_concerned(operation, written, source=Source(attempt.source))
         return Saved(written, attempt)
 
     def on_both_sides(self) -> Saved:

@@ -117,28 +117,28 @@ def exchange(
     Raises `InTheWay`, `ClerkError` if nothing was changed in Clerk, and the `ChangeFailed` family,
     with `NotKnown` if the attempt must stay pending.
     """
-    told = False
+    clerk_has_it = False
     try:
         with transaction.atomic(durable=True):
-            row, same = _lock(operation, user, attempt, base, deadline)
+            row, superseded = _lock(operation, user, attempt, base, deadline)
             authorize(row)
-            attempt.changes = operation.changes  # a part of it may be stored already
-            if not operation.asks_clerk:  # another change has just brought Clerk's part
+            attempt.changes = operation.changes  # without the fields that the row holds as wanted
+            if not operation.asks_clerk:  # all that is left of the change is database-only
                 return _write_here(operation, row, attempt)
             _compare_in_clerk(operation, row, gateway, deadline, fresh)
-            operation.changes = _as_sent_first(operation, same)
-            # What the account held before, for undo and recovery. It is stored when the attempt
-            # ends, because this transaction may be rolled back.
+            operation.changes = _with_values_before_first_try(operation, superseded)
+            # Undo and recovery need what the account held before. The attempt keeps it in memory
+            # and stores it when it ends, because this transaction may be rolled back.
             attempt.changes, attempt.details = operation.changes, operation.details
             with constraints.as_refusals():
                 written = constraints.write(operation, row)
             checkpoints.reach(checkpoints.BEFORE_CALL)
             account, read_back = _tell_clerk(operation, attempt, gateway, deadline)
-            told = True
+            clerk_has_it = True
             checkpoints.reach(checkpoints.AFTER_CALL)
             still_late = read_back and not pending.has_landed(operation, attempt)
             complete(operation, written, account, attempt, still_late=still_late)
-            pending.supersede(same, attempt, Status.APPLIED)
+            pending.supersede(superseded, attempt, Status.APPLIED)
             checkpoints.reach(checkpoints.BEFORE_COMMIT)
         checkpoints.reach(checkpoints.AFTER_COMMIT)
     except AlreadyApplied:
@@ -148,7 +148,7 @@ def exchange(
             reconcile.take(moved.account)
         raise
     except DatabaseError:
-        if not told:
+        if not clerk_has_it:
             raise
         logger.exception("The database failed after Clerk took attempt %s", attempt.pk)
         raise messages.commit_failed(attempt) from None
@@ -156,13 +156,14 @@ def exchange(
 
 
 def _write_here(operation: Operation, row: BuilderUser, attempt: SyncAttempt) -> Saved:
+    """Write the row of a recorded change of which Clerk need not be told any more."""
     with constraints.as_refusals():
         written = constraints.write(operation, row)
     complete(operation, written, None, attempt)
     return Saved(written, attempt)
 
 
-def follow(
+def write_clerks_values(
     operation: Operation,
     row: BuilderUser,
     *,
@@ -235,7 +236,7 @@ def _lock(
     meanwhile = None if held else _resolved_meanwhile(attempt)
     if isinstance(meanwhile, AlreadyApplied):
         raise meanwhile
-    if not operation.creates_row:  # even then: show what changed before it is overwritten
+    if not operation.creates_row:  # a conflict says more to the author than `meanwhile`
         conflicts.check(operation, row, base)
     if meanwhile is not None:
         raise meanwhile
@@ -243,6 +244,7 @@ def _lock(
 
 
 def _resolved_meanwhile(attempt: SyncAttempt) -> Exception:
+    """Return why a save cannot go on whose attempt another process has resolved or locked."""
     attempt.refresh_from_db()
     if attempt.status == Status.APPLIED:
         return AlreadyApplied()
@@ -269,33 +271,35 @@ def _compare_in_clerk(
     if not operation.reads_first:
         return
     answer: ClerkUser | None = None
-    known = None if operation.mirror_lacks_it else _fresh_copy(operation.clerk_id, fresh)
+    known = None if operation.mirror_lacks_it else _fresh_mirror(operation.clerk_id, fresh)
     if known is not None:
         account = store.user_of(known)
     else:
         account = answer = gateway().get_user(operation.clerk_id, deadline=deadline)
     if moved := operation.moved_in_clerk(row, account):
         raise _moved_in_clerk(answer, account.updated_at, moved)
-    operation.build_on(account)  # the mirror gets it with the answer to the write
+    operation.build_on(account)  # the mirror is updated later, by the answer to the write
     operation.details = operation.details | {"held_is_read": answer is not None}
 
 
-def _fresh_copy(clerk_id: str, fresh: timedelta) -> ClerkAccount | None:
-    # Both bounds: if a clock was ahead, an old entry must not look fresh.
+def _fresh_mirror(clerk_id: str, fresh: timedelta) -> ClerkAccount | None:
+    # Both bounds are needed: `seen_at` may lie in the future if a clock was ahead.
     return ClerkAccount.objects.filter(
         pk=clerk_id, deleted_at=None, seen_at__gt=Now() - fresh, seen_at__lte=Now()
     ).first()
 
 
-def _as_sent_first(operation: Operation, same: Sequence[SyncAttempt]) -> Changes:
-    """Return the changes with the values before of the first attempt that wanted the same.
+def _with_values_before_first_try(
+    operation: Operation, superseded: Sequence[SyncAttempt]
+) -> Changes:
+    """Return the changes, each with the value from before the first attempt that wanted the same.
 
-    Its request may have arrived meanwhile. Clerk then shows the new value as the one before, and
-    an undo would restore nothing.
+    The request of that attempt may have arrived meanwhile. Then Clerk already holds the new value,
+    and an undo of this change would restore nothing.
     """
-    if not same or operation.moves:
+    if not superseded or operation.moves:
         return operation.changes
-    first = from_attempt(same[0]).changes
+    first = from_attempt(superseded[0]).changes
     return {field: first.get(field, change) for field, change in operation.changes.items()}
 
 
@@ -318,7 +322,7 @@ def _tell_clerk(
 ) -> tuple[ClerkUser | None, bool]:
     """Send the change, and return once Clerk is known to have it.
 
-    Returns the account if an answer holds it, and whether Clerk was read back. After that the
+    Returns the account if an answer holds it, and whether Clerk was read back. If it was, the
     request itself may still be under way. Raises `NotKnown` for an unknown outcome, and other
     errors of Clerk as they are.
     """
@@ -350,7 +354,7 @@ def _not_known(
     operation: Operation, error: ClerkUnknown, attempt: SyncAttempt, why: str
 ) -> NotKnown:
     failure = messages.not_known(error, attempt, why, secret=operation.has_secrets)
-    _say_what_was_done(operation, error, failure)
+    _begin_with_what_was_done(operation, error, failure)
     return failure
 
 
@@ -365,10 +369,13 @@ def refusal_of(
     if missing and instance.is_ours(gateway(), deadline):
         store.keep_not_found(operation.clerk_id)
     failure = messages.refused(error)
-    _say_what_was_done(operation, error, failure)
+    _begin_with_what_was_done(operation, error, failure)
     return failure
 
 
-def _say_what_was_done(operation: Operation, error: ClerkError, failure: ChangeFailed) -> None:
+def _begin_with_what_was_done(
+    operation: Operation, error: ClerkError, failure: ChangeFailed
+) -> None:
+    """Let the message of a failure begin with the part of the change that Clerk has."""
     if done := operation.partly_done(error):
         failure.message = f"{done} {failure.message}"

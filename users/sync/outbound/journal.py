@@ -80,7 +80,7 @@ def _attempt(operation: Operation, **values: object) -> SyncAttempt:
 def _as_repeated() -> Iterator[None]:
     """Raise `Repeated` for a one-time token that another attempt has.
 
-    There is no savepoint, so a transaction around it must end after that.
+    There is no savepoint: after the error, a transaction around this call must be rolled back.
     """
     try:
         yield
@@ -110,9 +110,9 @@ def _late_after(deadline: Deadline) -> object:
 
 
 def record_derived(operations: Sequence[Operation], source: Source) -> None:
-    """Record what followed from facts, with the service user as its author.
+    """Record changes that were derived from facts, with the service user as their author.
 
-    Does for all operations together what `record` does, and what `log` does if the row changed.
+    Writes all attempts in one statement, and all LogEntries of changed rows in another.
     """
     now = timezone.now()
     SyncAttempt.objects.bulk_create(

@@ -87,8 +87,9 @@ def busy() -> Busy:
 def prepare_transaction(*, wait: float) -> None:
     """Check constraints at each statement, and wait at most `wait` seconds for a lock.
 
-    Django's foreign keys are deferred to the commit, when Clerk has been told already. Rows are not
-    waited for at all. But a unique key that another transaction has just taken is waited for.
+    Django defers foreign keys to the commit, but then it is too late: Clerk has the change. No
+    statement waits for a row. But a statement waits for a unique key that another transaction has
+    just taken.
     """
     with connection.cursor() as cursor:
         cursor.execute(_settings(wait))

@@ -72,12 +72,13 @@ def invite_of(user_id: uuid.UUID, email: str) -> SyncAttempt | None:
 def in_the_way(operation: Operation, others: Iterable[SyncAttempt]) -> list[SyncAttempt]:
     """List the attempts that the operation must wait for.
 
-    A late one of these would overwrite it.
+    They want other values. A late request of one of them would overwrite the operation's value.
     """
     return [other for other in others if _excludes(other, operation)]
 
 
 def _excludes(other: SyncAttempt, operation: Operation) -> bool:
+    """Tell whether the operation must wait for the other attempt."""
     earlier = from_attempt(other)
     if operation.needs_nothing_in_flight:
         return True
@@ -86,7 +87,7 @@ def _excludes(other: SyncAttempt, operation: Operation) -> bool:
     if not operation.claims:
         return False
     theirs, mine = earlier.claims, operation.claims
-    if "account" in theirs:  # it is created or deleted: until then nothing else is certain
+    if "account" in theirs:  # whether the account exists at all is not certain before its end
         return theirs != mine
     return any(theirs[thing] != mine[thing] for thing in theirs.keys() & mine.keys())
 
@@ -102,7 +103,7 @@ def _differ_here(earlier: Operation, operation: Operation) -> bool:
 def same_again(operation: Operation, others: Iterable[SyncAttempt]) -> list[SyncAttempt]:
     """List the pending attempts that the operation supersedes.
 
-    It brings every value that they want.
+    The operation brings every value that these attempts want.
     """
     return [other for other in others if other.pending and _includes(operation, other)]
 
@@ -122,7 +123,7 @@ def _includes(operation: Operation, other: SyncAttempt) -> bool:
 def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -> None:
     """Resolve attempts whose values another attempt brings as well.
 
-    Their requests may still arrive.
+    Their own requests may still arrive, so they count as in flight until then.
     """
     words = "was saved with it" if status == Status.APPLIED else "is answered there"
     for attempt in earlier:
@@ -132,12 +133,12 @@ def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -
             error_code="repeated",
             message=f"The same was also sent as change {by.pk}, and {words}.",
             still_late=True,
-            unseen=status == Status.APPLIED and _waits_for_word(attempt, by),
+            unseen=status == Status.APPLIED and _author_is_untold(attempt, by),
         )
 
 
-def _waits_for_word(attempt: SyncAttempt, by: SyncAttempt) -> bool:
-    """Tell whether its author is another person, who is not told how `by` ended."""
+def _author_is_untold(attempt: SyncAttempt, by: SyncAttempt) -> bool:
+    """Tell whether the attempt has another author than `by`, who does not learn how `by` ended."""
     return has_author(attempt) and attempt.actor_id != by.actor_id
 
 
@@ -151,7 +152,7 @@ def has_author(attempt: SyncAttempt) -> bool:
 def is_over(attempt: SyncAttempt) -> bool:
     """Tell whether its request can no longer arrive.
 
-    Call this before Clerk is read.
+    Call this before Clerk is read. Otherwise the request may arrive after the read.
     """
     return not SyncAttempt.objects.filter(pk=attempt.pk, late_until__gt=Now()).exists()
 
@@ -169,10 +170,11 @@ def tries_of(attempt: SyncAttempt) -> int:
 
 
 def has_landed(operation: Operation, attempt: SyncAttempt) -> bool:
-    """Tell whether the value in Clerk proves that this very request has arrived.
+    """Tell whether the value in Clerk proves that the request of this attempt has arrived.
 
-    It does if Clerk held another value before, this was sent once, and no other request brings the
-    same. What Clerk held before is known only if it was read under the lock.
+    It is proof if Clerk held another value before, if the attempt was sent only once, and if no
+    other attempt in flight brings the same value. What Clerk held before counts as known only if it
+    was read under the lock.
     """
     known = operation.held_is_read or not operation.reads_first
     if not known or not operation.moves or tries_of(attempt) > 1 or attempt.user_id is None:

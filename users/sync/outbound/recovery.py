@@ -32,7 +32,7 @@ from users.sync.operations import Invite, Operation, Seen, Verdict, from_attempt
 from users.sync.operations.following import Follow, changes_from
 from users.sync.outbound import constraints, journal, locks, pending, repeats, revocation
 from users.sync.outbound.completion import complete
-from users.sync.outbound.exchange import InTheWay, exchange, follow, refusal_of
+from users.sync.outbound.exchange import InTheWay, exchange, refusal_of, write_clerks_values
 from users.version import value_of
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class StaysPending(Exception):
 
 
 class _SendAgain(Exception):
-    """Clerk does not have the change, and no request can bring it: it must be sent again."""
+    """Clerk does not have the change, and no sent request can still arrive: send it again."""
 
     def __init__(self, row: BuilderUser, account: ClerkUser) -> None:
         super().__init__()
@@ -134,7 +134,8 @@ def _recover(attempt: SyncAttempt, deadline: Deadline, send_again: bool) -> Reco
             row = _lock(operation, deadline)
             if not locks.lock_attempt(attempt):
                 return _meanwhile(attempt)
-            over = pending.is_over(attempt)  # before Clerk is read, otherwise it proves nothing
+            # Before Clerk is read: a request could arrive between the read and this question.
+            over = pending.is_over(attempt)
             seen = _look(operation, deadline)
             shown = seen.verdict is Verdict.HAS_IT
             if shown and (ended := _end_ownerless(operation, row, deadline)):
@@ -210,8 +211,8 @@ def resolve(
 ) -> RecoveryResult:
     """Resolve an attempt by what Clerk shows, in the transaction that holds both locks.
 
-    `over` says that no request of it could still arrive when Clerk was asked. Raises `StaysPending`
-    if it cannot be decided.
+    `over` says that none of its requests could still arrive when Clerk was read. Raises
+    `StaysPending` if it cannot be decided.
     """
     seen = operation.proven(seen)
     if seen.verdict is Verdict.HAS_IT:
@@ -253,6 +254,10 @@ def _give_up(
 def _apply(
     operation: Operation, row: BuilderUser | None, attempt: SyncAttempt, seen: Seen
 ) -> RecoveryResult:
+    """Finish a change that Clerk has: write the row, and resolve the attempt.
+
+    Raises `StaysPending` if the row was changed since, or an invitation would have no owner.
+    """
     if moved := _moved_here(operation, row):
         raise StaysPending(
             f"Clerk has the change, but this user was changed here since ({moved}), so it was not "
@@ -260,7 +265,7 @@ def _apply(
         )
     if ownerless := operation.ownerless(row):
         raise StaysPending(f"The invitation to {' and '.join(ownerless.values())} is still open.")
-    # Two processes that died may have sent the same change. It is logged once.
+    # Two processes that died may have sent the same change. Both attempts end with one LogEntry.
     same = _same_again(operation, attempt)
     written = None
     if row is not None or operation.creates_row:
@@ -287,9 +292,9 @@ def _same_again(operation: Operation, attempt: SyncAttempt) -> list[SyncAttempt]
 
 
 def _moved_here(operation: Operation, row: BuilderUser | None) -> str:
-    """Name the fields of the row that hold neither the old nor the wanted value.
+    """Name the fields of the row that hold neither the value before the change nor the wanted one.
 
-    The save compares them too. People must decide about them.
+    Somebody else changed them, so a person must decide. The save looks for the same conflicts.
     """
     if row is None or operation.creates_row or operation.written(row):
         return ""
@@ -352,7 +357,7 @@ def _send_again(
 # --- A person decides ------------------------------------------------------------------------
 
 
-def take_over(
+def accept_clerks_version(
     user: BuilderUser,
     *,
     actor: Actor,
@@ -362,7 +367,8 @@ def take_over(
     """Accept Clerk's version of a user, and abandon its pending attempts.
 
     This is how a person decides what recovery cannot. Clerk is read under the lock, so that no save
-    comes in between. A repeat with the same `token` waits for the first, and finds it done.
+    comes in between. A second call with the same `token` waits for the first, and then has nothing
+    left to do.
 
     Raises `NotAllowed` for changes that the actor may not make, `Waiting` while a request may still
     arrive, `Busy`, `Gone`, and the failure that `messages.refused` returns for a `ClerkError`.
@@ -393,7 +399,7 @@ def take_over(
             operation = Follow.on(row, changes_from(row, account))
             permissions.require(operation, row, actor=actor, source=source)
             if operation.changes:
-                follow(operation, row, actor=actor, source=source)
+                write_clerks_values(operation, row, actor=actor, source=source)
             reconcile.take(account, source=source)
     return row
 

@@ -46,7 +46,7 @@ _TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 _REFUSALS: Mapping[str, type[Refused]] = {
     kind.code: kind for kind in (NotFoundInClerk, InvitationAccepted)
 }
-"""The stored code of a refusal → the class that its first POST met, where callers tell it apart."""
+"""Maps the stored code of a refusal to its class, for the classes that callers distinguish."""
 
 waited_for: set[int] = set()
 """Ids of the attempts that a repeat waits for in this process."""
@@ -128,7 +128,10 @@ def wait_for_turn(token: uuid.UUID, deadline: Deadline) -> None:
 
 
 def saved_by(first: SyncAttempt | None, user: BuilderUser) -> dict[str, object]:
-    """Return the values that the same page has saved already. Its author knows them."""
+    """Return the values that the same page has saved already.
+
+    Its author typed them, so they do not conflict with what the author sends now.
+    """
     if first is None or first.user_id != user.pk:
         return {}
     if first.operation != OperationKind.UPDATE or first.status != Status.APPLIED:

@@ -18,7 +18,7 @@ from users.sync.operations import Follow, Operation, PushEmail, PushName
 from users.sync.operations.following import changes_from
 from users.sync.outbound import pending
 from users.sync.outbound.dual_write import Saved, dual_write
-from users.sync.outbound.exchange import follow, lock_row
+from users.sync.outbound.exchange import lock_row, write_clerks_values
 from users.sync.services import accounts
 from users.version import value_of
 
@@ -59,7 +59,9 @@ def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
             raise messages.must_wait(blocking[0])
         saved = Saved(row)
         if operation.changes:
-            saved = follow(operation, row, actor=actor, source=Source.ADMIN, token=token)
+            saved = write_clerks_values(
+                operation, row, actor=actor, source=Source.ADMIN, token=token
+            )
         reconcile.take(account, source=Source.ADMIN)
         return saved
 

@@ -1,0 +1,132 @@
+"""Bulk runs and their rows: the plan and the result in one."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from users.changes import StoredChanges
+from users.models.journal import OperationKind, Source, SyncAttempt
+from users.models.users import BuilderUser
+
+
+class RunStatus(models.TextChoices):
+    """How far a bulk run is."""
+
+    PLANNED = "planned", "Planned, not started"
+    QUEUED = "queued", "Waiting for the worker"
+    RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"
+    FINISHED = "finished", "Finished"
+    STOPPED = "stopped", "Stopped by a brake"
+    INTERRUPTED = "interrupted", "Interrupted"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+class RunRequest(models.TextChoices):
+    """What a person asks of a run that is at work."""
+
+    PAUSE = "pause", "Pause"
+    CANCEL = "cancel", "Cancel"
+
+
+class BulkRun(models.Model):
+    """One run of a bulk command, or of a plan that was made on the pages.
+
+    Its rows are both its plan and its result, so that a killed run can continue. `source` is
+    `ADMIN` for a plan of the pages: each of its rows needs the permissions of its author. The
+    process that carries out the run reads `requested` before each row. `notes` say what the plan
+    leaves out, and `summary` how much it does.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    command = models.TextField()
+    options = models.JSONField(default=dict, blank=True)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    plan_hash = models.TextField(blank=True, default="")
+    undo_of = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="undone_by"
+    )
+    source = models.CharField(
+        max_length=20,
+        choices=Source.choices,
+        default=Source.COMMAND,
+        db_default=Source.COMMAND,
+        editable=False,
+    )
+    notes = models.JSONField(
+        default=list, db_default=models.Value([], models.JSONField()), blank=True
+    )
+    summary = models.TextField(blank=True, default="", db_default="")
+    state = models.CharField(max_length=20, choices=RunStatus.choices, default=RunStatus.RUNNING)
+    requested = models.CharField(
+        max_length=20, choices=RunRequest.choices, blank=True, default="", db_default=""
+    )
+    message = models.TextField(blank=True, default="")
+    started_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "bulk run"
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.command} {self.pk}"
+
+
+class RowStatus(models.TextChoices):
+    """How far a row of a bulk run is."""
+
+    WAITING = "waiting", "Waiting"
+    DONE = "done", "Done"
+    SKIPPED = "skipped", "Skipped"
+    FAILED = "failed", "Failed"
+
+
+class BulkRow(models.Model):
+    """One planned change of a run.
+
+    `changes` maps a field to `[before, after]`. The value before must still be stored when the row
+    is applied.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    run = models.ForeignKey(BulkRun, on_delete=models.CASCADE, related_name="rows")
+    position = models.PositiveIntegerField()
+    line = models.PositiveIntegerField(null=True, blank=True)
+    user = models.ForeignKey(
+        BuilderUser,
+        on_delete=models.DO_NOTHING,  # the row of a deletion must still say whose it was
+        null=True,
+        blank=True,
+        related_name="+",
+        db_constraint=False,  # a plan in a file may name a user who was deleted since
+    )
+    label = models.TextField(blank=True, default="")
+    clerk_id = models.TextField(blank=True, default="")
+    operation = models.CharField(max_length=30, choices=OperationKind.choices)
+    changes: models.JSONField[StoredChanges, StoredChanges] = models.JSONField(default=dict)
+    state = models.CharField(max_length=20, choices=RowStatus.choices, default=RowStatus.WAITING)
+    reason = models.TextField(blank=True, default="")
+    attempt = models.ForeignKey(
+        SyncAttempt, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+
+    class Meta:
+        verbose_name = "row of a bulk run"
+        verbose_name_plural = "rows of bulk runs"
+        ordering = ["run", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "position"], name="bulkrow_position"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["run", "position"], condition=Q(state="waiting"), name="bulkrow_waiting"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id}/{self.position} {self.label}"

@@ -1,0 +1,169 @@
+"""The journal: one attempt for each intended change of a user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from users.changes import StoredChanges
+from users.models.users import BuilderUser
+
+
+class OperationKind(models.TextChoices):
+    """The kinds of change that an attempt can record."""
+
+    CREATE = "create", "Create"
+    UPDATE = "update", "Edit"
+    DELETE = "delete", "Delete"
+    PUSH_NAME = "push_name", "Copy the name to Clerk"
+    PUSH_EMAIL = "push_email", "Copy the email to Clerk"
+    REPLACE_EMAIL = "replace_email", "Replace email"
+    SET_PASSWORD = "set_password", "Set password"
+    BAN = "ban", "Ban"
+    UNBAN = "unban", "Unban"
+    UNLOCK = "unlock", "Unlock"
+    RESET_MFA = "reset_mfa", "Reset two-factor sign-in"
+    SIGN_OUT = "sign_out", "Sign out everywhere"
+    END_SESSION = "end_session", "Sign out one device"
+    CREATE_ACCOUNT = "create_account", "Create the Clerk account"
+    LINK = "link", "Link"
+    UNLINK = "unlink", "Unlink"
+    INVITE = "invite", "Invite"
+    CREATE_INVITED = "create_invited", "Create and invite"
+    REVOKE = "revoke_invitation", "Revoke invitation"
+    FOLLOW = "follow", "Copy from Clerk"
+    MERGE_METADATA = "merge_metadata", "Change metadata"
+
+
+class Source(models.TextChoices):
+    """Where a change came from."""
+
+    ADMIN = "admin", "Admin"
+    COMMAND = "command", "Command"
+    WEBHOOK = "webhook", "Clerk event"
+    TASK = "task", "Scheduled task"
+    API = "api", "Front end"
+
+
+class Status(models.TextChoices):
+    """How far an attempt is. Only `STARTED` is pending."""
+
+    STARTED = "started", "Waiting for Clerk"
+    APPLIED = "applied", "Saved"
+    REFUSED = "refused", "Refused"
+    DROPPED = "dropped", "Not saved"
+    UNPROVEN = "unproven", "Not certain"
+
+
+class SyncAttemptQuerySet(models.QuerySet["SyncAttempt"]):
+    """Selections of attempts."""
+
+    def pending(self) -> Self:
+        """Select the attempts that are not resolved yet."""
+        return self.filter(status=Status.STARTED)
+
+    def in_flight(self) -> Self:
+        """Select the pending attempts, and those whose request Clerk may still accept."""
+        return self.filter(Q(status=Status.STARTED) | Q(late_until__gt=Now()))
+
+
+class DatabaseTimeField(models.DateTimeField):
+    """A time by the database's clock. The INSERT returns the value of an expression."""
+
+    db_returning = True
+
+    def deconstruct(self) -> tuple[str, str, Sequence[object], dict[str, object]]:
+        """Describe itself to migrations as a plain `DateTimeField`, because the column is one."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.DateTimeField", args, kwargs
+
+
+class SyncAttempt(models.Model):
+    """One intended change: who wanted what, and its outcome.
+
+    It is committed as `started` before the first remote call, so that a change is not forgotten
+    when its process dies. `changes` maps a field to `[before, after]`, with secrets as "(set)".
+    `details` holds what recovery needs to decide (ids, times), never a secret.
+
+    `late_until` is set while Clerk may still accept the request, by the database's clock. Only a
+    read from Clerk after that time proves that Clerk does not have the change.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(
+        BuilderUser,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="attempts",
+        verbose_name="builder user",
+        db_constraint=False,  # an attempt is committed before the user that it creates
+    )
+    label = models.TextField("user's name then", blank=True, default="")
+    clerk_id = models.TextField("Clerk id", blank=True, default="")
+    operation = models.CharField(max_length=30, choices=OperationKind.choices)
+    source = models.CharField(max_length=20, choices=Source.choices)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    actor_name = models.TextField("person at the front end", blank=True, default="", db_default="")
+    actor_clerk_id = models.TextField("their Clerk id", blank=True, default="", db_default="")
+    changes: models.JSONField[StoredChanges, StoredChanges] = models.JSONField(default=dict)
+    details = models.JSONField(default=dict, blank=True)
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.STARTED)
+    error_code = models.TextField(blank=True, default="")
+    message = models.TextField(blank=True, default="")
+    trace_id = models.TextField("Clerk's trace id", blank=True, default="")
+    late_until = DatabaseTimeField("Clerk may take it until", null=True, blank=True)
+    token = models.UUIDField(
+        "one-time token of the form", null=True, blank=True, unique=True, editable=False
+    )
+    unseen = models.BooleanField(
+        "its author has not seen the end", default=False, db_default=False, editable=False
+    )
+    run = models.ForeignKey(
+        "BulkRun",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="attempts",
+        verbose_name="bulk run",
+    )
+    started_at = models.DateTimeField(editable=False, db_default=Now())
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    objects = SyncAttemptQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "change"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["user", "-id"], name="syncattempt_user"),
+            models.Index(fields=["id"], condition=Q(status="started"), name="syncattempt_open"),
+            models.Index(fields=["actor"], condition=Q(unseen=True), name="syncattempt_unseen"),
+            models.Index(
+                fields=["late_until"],
+                condition=Q(late_until__isnull=False),
+                name="syncattempt_late_until",
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status="started", settled_at=None)
+                | (~Q(status="started") & Q(settled_at__isnull=False)),
+                name="syncattempt_settled_has_time",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_operation_display()}: {self.label}"
+
+    @property
+    def pending(self) -> bool:
+        """Return whether the attempt is not resolved yet."""
+        return self.status == Status.STARTED

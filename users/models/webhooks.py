@@ -1,0 +1,69 @@
+"""Events that Clerk delivered, and the last deliveries that were refused."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+
+class DeliveryStatus(models.TextChoices):
+    """How far a delivery is, for people."""
+
+    TAKEN = "taken", "Taken"
+    WAITING = "waiting", "Waiting"
+    UNUSABLE = "unusable", "Cannot be applied"
+
+
+class WebhookDelivery(models.Model):
+    """One event from Clerk, by its `svix-id`. The payload is stored until the event was applied.
+
+    `processed_at` is set when the event is not tried again. If there is still a payload then, the
+    event can never be applied, and `error` says why.
+    """
+
+    svix_id = models.TextField(primary_key=True)
+    type = models.TextField()
+    received_at = models.DateTimeField(auto_now_add=True)
+    processed_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True, default="")
+    attempts = models.PositiveIntegerField(default=0)
+    payload = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "webhook delivery"
+        verbose_name_plural = "webhook deliveries"
+        permissions = [("replay_webhook", "Can replay webhook deliveries")]
+        ordering = ["-received_at"]
+        indexes = [
+            models.Index(
+                fields=["received_at"], condition=Q(processed_at=None), name="webhookdelivery_open"
+            ),
+            models.Index(fields=["-received_at"], name="webhookdelivery_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.svix_id}"
+
+    @property
+    def state(self) -> DeliveryStatus:
+        """Return the status that `processed_at` and `payload` imply."""
+        if self.processed_at is None:
+            return DeliveryStatus.WAITING
+        return DeliveryStatus.TAKEN if self.payload is None else DeliveryStatus.UNUSABLE
+
+
+class WebhookRefusal(models.Model):
+    """The last refused delivery: one row for those that Clerk signed, and one for all others.
+
+    With only two rows, nobody without Clerk's secret can fill the table.
+    """
+
+    signed = models.BooleanField(primary_key=True)
+    reason = models.TextField()
+    refused_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "refused webhook"
+
+    def __str__(self) -> str:
+        return self.reason

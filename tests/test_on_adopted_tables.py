@@ -121,6 +121,15 @@ def test_the_list_shows_and_filters_a_missing_role(client, sandbox, on_adopted_t
         assert client.get(f"{LIST}?o=-{order}").status_code == 200
 
 
+def test_the_list_is_searched_by_parts_of_words(client, sandbox, on_adopted_tables):
+    with on_adopted_tables.react() as react:
+        react.execute("INSERT INTO users (name, email) VALUES ('Nora Cantrell', 'n@x.y')")
+    BuilderUserFactory(name="Ann Admin")
+    found = text_of(client.get(f"{LIST}?q=antrel"))
+    assert "Nora Cantrell" in found
+    assert "Ann Admin" not in found
+
+
 def test_times_are_utc_whichever_type_the_column_has(client, sandbox, on_adopted_tables):
     user = BuilderUserFactory()
     with on_adopted_tables.react() as react:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
-from django.db import connection, connections
 
-from tests.support.adopted import APPLICATION, AWKWARD, SCHEMA, Original, original
+from tests.support.adopted import AWKWARD, SCHEMA, Original, original, working_on
 from tests.support.change_form import in_clerk, page_of, stored, submit, text_of
 from tests.support.events import arrive
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
@@ -57,23 +56,13 @@ def adopted(django_db_setup, django_db_blocker) -> Iterator[Original]:
 
 
 @pytest.fixture(autouse=True)
-def on_adopted_tables(adopted: Original, transactional_db, settings) -> Iterator[Original]:
+def on_adopted_tables(adopted: Original, transactional_db) -> Iterator[Original]:
     """Django's connections go to the adopted database, as the role of the application."""
-    settings.CASCADE_SCHEMA = SCHEMA
-    ours = connection.settings_dict
-    before = dict(ours)
-    connection.close()
-    connections["default"].close_pool()
-    ours.update({"NAME": adopted.name, "USER": APPLICATION})
-    ContentType.objects.clear_cache()
-    ContentType.objects.get_for_model(BuilderUser)  # a story counts its own statements
     try:
-        yield adopted
+        with working_on(adopted):
+            ContentType.objects.get_for_model(BuilderUser)  # a story counts its own statements
+            yield adopted
     finally:
-        connection.close()
-        connections["default"].close_pool()
-        ours.update(before)
-        ContentType.objects.clear_cache()
         with adopted.everything() as server:
             [tables] = server.execute(TABLES, [SCHEMA, list(KEPT)]).fetchone()
             server.execute(f"TRUNCATE {tables} CASCADE")

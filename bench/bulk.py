@@ -31,6 +31,8 @@ from typing import Any
 import django
 import requests
 
+from sandbox import LOG_LENGTH
+
 ROOT = Path(__file__).parents[1]
 RATE, SHARE, LATENCY = 100, 0.9, 0.05
 KEY = "sk_live_bench"
@@ -129,10 +131,14 @@ def process(root: str, *arguments: str) -> tuple[float, str]:
     return took, done.stdout
 
 
-def statuses(root: str) -> Counter[int]:
-    """Return how often the sandbox answered a write with each status."""
+def statuses(root: str, *, reads: bool = False) -> Counter[int]:
+    """Return how often the sandbox answered with each status: writes, or all its requests.
+
+    Raises `AssertionError` if there were more requests than the sandbox remembers.
+    """
     asked: list[dict[str, Any]] = requests.get(f"{root}/_sandbox/requests", timeout=60).json()
-    return Counter(request["status"] for request in asked if request["method"] != "GET")
+    assert len(asked) < LOG_LENGTH, "The sandbox has forgotten the first of the requests."
+    return Counter(request["status"] for request in asked if reads or request["method"] != "GET")
 
 
 def push(count: int = 2000) -> None:

@@ -28,7 +28,7 @@ ROWS = int(os.environ.get("ADOPTION_ROWS", "300"))
 """The long form: 20 kills, 5,000 rows."""
 
 ROOT = Path(__file__).parents[1]
-STEPS = 13
+STEPS = 14
 """As many as a plan has."""
 CATALOGUE = """
 SELECT 'column ' || table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable
@@ -209,6 +209,20 @@ def test_the_way_back_leaves_what_was_there_before(prepared, react):
     assert code == 0, out
 
 
+def test_a_trigger_of_the_list_that_somebody_disabled_works_again(prepared):
+    assert prepared.run("adopt_database", "--apply")[0] == 0
+    with prepared.react() as client:
+        client.execute("ALTER TABLE users DISABLE TRIGGER users_list_insert")
+        client.execute("INSERT INTO users (name, email) VALUES ('Mary', 'mary@example.com')")
+        code, out = prepared.run("adopt_database", "--apply")
+        assert code == 0, out
+        client.execute("INSERT INTO users (name, email) VALUES ('Tom', 'tom@example.com')")
+    with prepared.ours() as ours:
+        listed = ours.execute("SELECT name_key FROM users_listentry WHERE name_key IN "
+                              "('mary', 'tom') ORDER BY 1").fetchall()  # fmt: skip
+    assert listed == [("mary",), ("tom",)]
+
+
 def test_an_adoption_never_waits_for_one_table_while_it_holds_another(prepared):
     """Else a client that locks them the other way round would fail by a deadlock."""
     assert prepared.run("adopt_database", "--apply")[0] == 0
@@ -323,6 +337,92 @@ def test_duplicate_emails_are_reported_and_the_unique_index_waits_for_them(prepa
     assert code == 0, out
     assert catalogue(prepared) >= ADDED
     assert not any("INDEX users_email_lower " in line for line in catalogue(prepared))
+
+
+def search_of(database: Original) -> tuple[str | None, bool]:
+    """Return the schema of the extension of the search, and whether its index is finished."""
+    with database.everything() as server:
+        found: tuple[str | None, bool] = server.execute(
+            "SELECT (SELECT extnamespace::regnamespace::text FROM pg_extension "
+            "WHERE extname = 'pg_trgm'), EXISTS (SELECT FROM pg_index "
+            "WHERE indexrelid = to_regclass('cascade.users_listentry_search') AND indisvalid)"
+        ).fetchone()
+    return found
+
+
+def test_the_owner_creates_the_extension_of_the_search_in_our_schema(prepared):
+    code, out = prepared.run("adopt_database", "--json")
+    statements = [one for step in read_document("adopt_database", out)["steps"]
+                  for one in step["statements"]]  # fmt: skip
+    assert "CREATE EXTENSION pg_trgm SCHEMA cascade" in statements
+    assert search_of(prepared) == (None, False)
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    assert "beginnings" not in out
+    assert search_of(prepared) == ("cascade", True)
+
+
+def test_an_earlier_adoption_without_the_extension_gets_it_with_its_index(prepared):
+    assert prepared.run("adopt_database", "--apply")[0] == 0
+    with prepared.everything() as server:
+        server.execute("DROP EXTENSION pg_trgm CASCADE")
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    assert search_of(prepared) == ("cascade", True)
+    code, out = prepared.run("adopt_database", "--apply")
+    assert out.splitlines()[-1] == "Everything is adopted."
+
+
+def test_an_extension_in_another_schema_is_used_where_the_role_may(prepared):
+    with prepared.everything() as server:
+        server.execute("CREATE SCHEMA extensions; CREATE EXTENSION pg_trgm SCHEMA extensions")
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    assert search_of(prepared) == ("extensions", False)
+    printed = re.search(r"GRANT USAGE ON SCHEMA extensions TO [^;]+;", out)
+    assert printed, out
+    with prepared.everything() as server:
+        server.execute(printed[0])
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    assert search_of(prepared) == ("extensions", True)
+
+
+def test_without_the_right_to_create_the_extension_the_report_says_what_to_run(prepared):
+    with prepared.everything() as server:
+        server.execute(f"CREATE SCHEMA cascade AUTHORIZATION {OWNER}")
+        server.execute(f"ALTER DATABASE {prepared.name} OWNER TO {prepared.superuser}")
+    code, out = prepared.run("adopt_database", "--json")
+    document = read_document("adopt_database", out)
+    [note] = document["notes"]
+    assert note.startswith("The search finds only the beginnings of words: the role react_owner")
+    assert not any("pg_trgm" in str(step) for step in document["steps"])
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    assert note in out
+    assert search_of(prepared) == (None, False)
+    [printed] = re.findall(r"CREATE EXTENSION [^;]+;", note)
+    with prepared.everything() as server:
+        server.execute(printed)
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    assert search_of(prepared) == ("cascade", True)
+
+
+def test_a_server_that_refuses_the_extension_does_not_stop_the_adoption(prepared):
+    with prepared.everything() as server:
+        server.execute(
+            "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN "
+            "IF current_query() ~ 'pg_trgm' THEN RAISE insufficient_privilege "
+            "USING MESSAGE = 'pg_trgm is not allow-listed'; END IF; END$$;"
+            "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN tag IN ('CREATE EXTENSION') "
+            "EXECUTE FUNCTION refuse()"
+        )
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    assert "the database refused it (pg_trgm is not allow-listed)" in out
+    assert search_of(prepared) == (None, False)
+    assert catalogue(prepared) >= ADDED
 
 
 def test_passwords_are_emptied_only_when_asked(prepared):

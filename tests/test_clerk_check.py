@@ -17,6 +17,7 @@ from tests.support.factories import BuilderUserFactory, SyncAttemptFactory, link
 from tests.support.patience import PATIENCE
 from users.models import BulkRow, BulkRun, ClerkAccount, SyncAttempt, WebhookDelivery
 from users.sync import diagnostics
+from users.sync.mirror import listing
 from users.tasks import keep_mirror_current
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -217,3 +218,25 @@ def test_a_trigger_of_the_list_that_another_tool_removed_is_found(sandbox, table
     assert finding["level"] == "broken"
     assert f"Missing: {trigger} on {table}." in finding["meaning"]
     assert "sqlmigrate users 0018" in finding["fix"]
+
+
+def test_the_triggers_that_are_looked_for_are_those_of_the_migrations():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tgrelid::regclass::text, tgname::text, proname::text FROM pg_trigger "
+            "JOIN pg_proc ON pg_proc.oid = tgfoid WHERE proname ~ '^users_list_(user|group)$'"
+        )
+        made = set(cursor.fetchall())
+    assert {(one.table, one.name, one.function) for one in listing.TRIGGERS} == made
+
+
+def test_a_missing_index_of_the_search_is_found_and_the_fix_makes_it(sandbox):
+    assert findings()["Search"]["level"] == "ok"
+    with connection.cursor() as cursor:
+        cursor.execute("DROP EXTENSION pg_trgm CASCADE")
+        finding = findings()["Search"]
+        for statement in finding["fix"].split("; "):
+            cursor.execute(statement)
+    assert finding["level"] == "warning"
+    assert finding["meaning"].startswith("It finds only the beginnings of words")
+    assert findings()["Search"]["level"] == "ok"

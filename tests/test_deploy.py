@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import jsonschema
 import pytest
 import yaml
 from gunicorn.config import Config
@@ -107,6 +108,182 @@ def test_compose_names_only_what_exists():
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
             assert source in volumes or source == "./tls" or (DEPLOY / source).exists(), volume
+
+
+TEXTS = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+TIME = {"type": "string", "pattern": r"^\d+(ms|s|m|h)$"}
+SHAPE = {
+    "type": "object",
+    "required": ["services"],
+    "patternProperties": {"^x-": {}},
+    "properties": {
+        "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$"},
+        "services": {
+            "additionalProperties": {
+                "type": "object",
+                "required": ["image", "restart", "read_only"],
+                "properties": {
+                    "image": {"type": "string"},
+                    "build": {
+                        "type": "object",
+                        "properties": {
+                            "context": {"type": "string"},
+                            "dockerfile": {"type": "string"},
+                        },
+                        "additionalProperties": False,
+                    },
+                    "restart": {"enum": ["no", "always", "on-failure", "unless-stopped"]},
+                    "init": {"type": "boolean"},
+                    "read_only": {"type": "boolean"},
+                    "tmpfs": TEXTS,
+                    "cap_drop": TEXTS,
+                    "security_opt": TEXTS,
+                    "environment": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "secrets": TEXTS,
+                    "volumes": TEXTS,
+                    "ports": {
+                        "type": "array",
+                        "items": {"type": "string", "pattern": r"^\d+:\d+$"},
+                    },
+                    "network_mode": {"type": "string", "pattern": "^service:[a-z]+$"},
+                    "command": TEXTS,
+                    "stop_grace_period": TIME,
+                    "shm_size": {"type": "string", "pattern": "^[0-9]+[bkmg]$"},
+                    "depends_on": {
+                        "additionalProperties": {
+                            "properties": {
+                                "condition": {
+                                    "enum": [
+                                        "service_started",
+                                        "service_healthy",
+                                        "service_completed_successfully",
+                                    ]
+                                }
+                            },
+                            "required": ["condition"],
+                            "additionalProperties": False,
+                        }
+                    },
+                    "healthcheck": {
+                        "type": "object",
+                        "properties": {
+                            "test": TEXTS,
+                            "interval": TIME,
+                            "timeout": TIME,
+                            "retries": {"type": "integer"},
+                            "disable": {"type": "boolean"},
+                        },
+                        "additionalProperties": False,
+                    },
+                },
+                "additionalProperties": False,
+            }
+        },
+        "volumes": {"type": "object"},
+        "secrets": {
+            "additionalProperties": {
+                "type": "object",
+                "properties": {"file": {"type": "string", "pattern": r"^\./secrets/"}},
+                "required": ["file"],
+                "additionalProperties": False,
+            }
+        },
+    },
+    "additionalProperties": False,
+}
+"""What Compose accepts, as far as the file uses it. It ignores nothing: a misspelled key is one."""
+
+
+def test_compose_has_the_keys_and_types_that_it_must_have():
+    jsonschema.validate(COMPOSE, SHAPE)
+
+
+def test_compose_sets_only_variables_that_the_application_or_the_image_reads():
+    known = set(
+        re.findall(r"^#? ?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    )
+    known |= {"PROMETHEUS_MULTIPROC_DIR"}
+    for name in ("web", "worker"):
+        for variable in COMPOSE["services"][name]["environment"]:
+            assert variable.removesuffix("_FILE") in known, variable
+
+
+def test_a_service_that_is_waited_for_says_when_it_is_healthy():
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    for service in COMPOSE["services"].values():
+        for needed, wait in service.get("depends_on", {}).items():
+            if wait["condition"] == "service_healthy":
+                other = COMPOSE["services"][needed]
+                own = "build" in other and "HEALTHCHECK" in dockerfile
+                assert "test" in other.get("healthcheck", {}) or own, needed
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    """Return the instructions of the Dockerfile, by stage, with continued lines joined."""
+    text = re.sub(r"^#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    found: list[list[tuple[str, str]]] = []
+    for line in filter(None, lines):
+        instruction, _, rest = line.partition(" ")
+        assert instruction in {"FROM", "ENV", "RUN", "COPY", "WORKDIR", "USER", "EXPOSE",
+                               "STOPSIGNAL", "HEALTHCHECK", "CMD"}, line  # fmt: skip
+        if instruction == "FROM":
+            found.append([])
+        found[-1].append((instruction, rest))
+    return found
+
+
+def test_the_image_is_built_in_two_stages_and_the_second_has_no_tools_of_the_first():
+    build, final = stages()
+    assert build[0][1].endswith(" AS build")
+    base = final[0][1]
+    assert build[0][1] == f"{base} AS build"
+    assert re.fullmatch(r"[a-z]+:[\w.-]*\d[\w.-]*", base), "a tag that names a version"
+    copied = [rest for instruction, rest in final if instruction == "COPY"]
+    assert copied == [f"--from=build {one} {one}" for one in ("/venv", "/srv/cascade")]
+    ran = " ".join(rest for instruction, rest in final if instruction == "RUN")
+    assert not re.search(r"\b(pip|apt|apt-get|curl|wget|gcc)\b", ran)
+
+
+def test_the_image_runs_as_a_user_who_owns_none_of_its_code():
+    _, final = stages()
+    order = [instruction for instruction, _ in final]
+    users = [rest for instruction, rest in final if instruction == "USER"]
+    assert users == ["10001:10001"]
+    assert not [rest for instruction, rest in final if "--chown" in rest or "chmod" in rest]
+    assert order.index("USER") > max(n for n, one in enumerate(order) if one in ("COPY", "RUN"))
+    [command] = [rest for instruction, rest in final if instruction == "CMD"]
+    assert json.loads(command), "a shell would keep signals from the server"
+
+
+def test_no_secret_stays_in_the_image():
+    """What the build sets is set for one command alone; an ENV or an ARG would stay readable."""
+    for stage in stages():
+        for instruction, rest in stage:
+            if instruction == "ENV":
+                assert not re.search(r"SECRET|PASSWORD|TOKEN|KEY|_URL", rest), rest
+    _, final = stages()
+    assert not [rest for _, rest in final if re.search(r"SECRET|PASSWORD|TOKEN|_KEY", rest)]
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored, "nothing is sent to the builder but what is named"
+
+
+def test_the_rules_of_prometheus_have_the_form_that_it_reads():
+    rules = yaml.safe_load((DEPLOY / "alerts.yml").read_text())
+    assert set(rules) == {"groups"}
+    names = []
+    for group in rules["groups"]:
+        assert set(group) == {"name", "rules"}
+        for rule in group["rules"]:
+            assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+            assert re.fullmatch(r"\d+[smhd]", rule["for"])
+            assert rule["labels"]["severity"] in ("page", "ticket")
+            assert rule["annotations"]["summary"].endswith(".")
+            assert rule["expr"].count("(") == rule["expr"].count(")")
+            names.append(rule["alert"])
+            for page in re.findall(r"docs/[\w-]+\.md", rule["annotations"]["summary"]):
+                assert (ROOT / page).exists()
+    assert len(set(names)) == len(names)
 
 
 def test_no_secret_stands_in_the_environment_of_a_container():

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
-from django.db import connection, connections
 
-from tests.support.adopted import APPLICATION, AWKWARD, SCHEMA, Original, original
+from tests.support.adopted import AWKWARD, SCHEMA, Original, original, working_on
 from tests.support.change_form import in_clerk, page_of, stored, submit, text_of
 from tests.support.events import arrive
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
@@ -57,23 +56,13 @@ def adopted(django_db_setup, django_db_blocker) -> Iterator[Original]:
 
 
 @pytest.fixture(autouse=True)
-def on_adopted_tables(adopted: Original, transactional_db, settings) -> Iterator[Original]:
+def on_adopted_tables(adopted: Original, transactional_db) -> Iterator[Original]:
     """Django's connections go to the adopted database, as the role of the application."""
-    settings.CASCADE_SCHEMA = SCHEMA
-    ours = connection.settings_dict
-    before = dict(ours)
-    connection.close()
-    connections["default"].close_pool()
-    ours.update({"NAME": adopted.name, "USER": APPLICATION})
-    ContentType.objects.clear_cache()
-    ContentType.objects.get_for_model(BuilderUser)  # a story counts its own statements
     try:
-        yield adopted
+        with working_on(adopted):
+            ContentType.objects.get_for_model(BuilderUser)  # a story counts its own statements
+            yield adopted
     finally:
-        connection.close()
-        connections["default"].close_pool()
-        ours.update(before)
-        ContentType.objects.clear_cache()
         with adopted.everything() as server:
             [tables] = server.execute(TABLES, [SCHEMA, list(KEPT)]).fetchone()
             server.execute(f"TRUNCATE {tables} CASCADE")
@@ -119,6 +108,15 @@ def test_the_list_shows_and_filters_a_missing_role(client, sandbox, on_adopted_t
     )  # what no filter offers selects nothing, and never reaches the enum
     for order in range(1, 8):
         assert client.get(f"{LIST}?o=-{order}").status_code == 200
+
+
+def test_the_list_is_searched_by_parts_of_words(client, sandbox, on_adopted_tables):
+    with on_adopted_tables.react() as react:
+        react.execute("INSERT INTO users (name, email) VALUES ('Nora Cantrell', 'n@x.y')")
+    BuilderUserFactory(name="Ann Admin")
+    found = text_of(client.get(f"{LIST}?q=antrel"))
+    assert "Nora Cantrell" in found
+    assert "Ann Admin" not in found
 
 
 def test_times_are_utc_whichever_type_the_column_has(client, sandbox, on_adopted_tables):

@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg
-from django.db import connection
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection, connections
+from django.test import override_settings
 
 ROOT = Path(__file__).parents[2]
 DDL = (Path(__file__).parent / "original_schema.sql").read_text()
@@ -64,21 +66,21 @@ def connect(role: str, name: str) -> psycopg.Connection[Any]:
 class Original:
     """The database of the other application while it is live."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, owner: str = OWNER, application: str = APPLICATION) -> None:
+        self.name, self.owner, self.application = name, owner, application
         self.superuser = connection.settings_dict["USER"]
 
     def make(self, *, rows: int) -> None:
         with connect(self.superuser, "postgres") as server:
             server.execute(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
-            for role in (OWNER, APPLICATION):
+            for role in (self.owner, self.application):
                 if not server.execute(
                     "SELECT 1 FROM pg_roles WHERE rolname = %s", [role]
                 ).fetchone():
                     server.execute(f"CREATE ROLE {role} LOGIN")
-            server.execute(f"CREATE DATABASE {self.name} OWNER {OWNER}")
+            server.execute(f"CREATE DATABASE {self.name} OWNER {self.owner}")
         with connect(self.superuser, self.name) as server:
-            server.execute(f"ALTER SCHEMA public OWNER TO {OWNER}")
+            server.execute(f"ALTER SCHEMA public OWNER TO {self.owner}")
         with self.react() as client:
             client.execute(DDL)
             if rows:
@@ -94,25 +96,25 @@ class Original:
 
     def react(self) -> psycopg.Connection[Any]:
         """Connect as the other application does."""
-        return connect(OWNER, self.name)
+        return connect(self.owner, self.name)
 
     def ours(self) -> psycopg.Connection[Any]:
         """Connect as this application does."""
-        return connect(APPLICATION, self.name)
+        return connect(self.application, self.name)
 
     def prepare_role(self) -> None:
         """Run what the plan says that the owner of the role runs by hand."""
         with connect(self.superuser, self.name) as server:
             server.execute(
-                f"ALTER ROLE {APPLICATION} IN DATABASE {self.name} "
+                f"ALTER ROLE {self.application} IN DATABASE {self.name} "
                 f"SET search_path = {SCHEMA}, public"
             )
 
     def environment(self, **more: str) -> dict[str, str]:
         return {
             **os.environ,
-            "DATABASE_URL": url_of(APPLICATION, self.name),
-            "CASCADE_OWNER_URL": url_of(OWNER, self.name),
+            "DATABASE_URL": url_of(self.application, self.name),
+            "CASCADE_OWNER_URL": url_of(self.owner, self.name),
             "CASCADE_SCHEMA": SCHEMA,
             **more,
         }
@@ -120,8 +122,8 @@ class Original:
     def through(self, port: int) -> dict[str, str]:
         """Return the addresses of both roles by a pooler, for `run` and `start`."""
         return {
-            "DATABASE_URL": url_of(APPLICATION, self.name, port=port),
-            "CASCADE_OWNER_URL": url_of(OWNER, self.name, port=port),
+            "DATABASE_URL": url_of(self.application, self.name, port=port),
+            "CASCADE_OWNER_URL": url_of(self.owner, self.name, port=port),
         }
 
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
@@ -140,10 +142,33 @@ class Original:
 
 
 @contextmanager
-def original(name: str, *, rows: int) -> Iterator[Original]:
-    database = Original(name)
+def original(
+    name: str, *, rows: int, owner: str = OWNER, application: str = APPLICATION
+) -> Iterator[Original]:
+    database = Original(name, owner=owner, application=application)
     database.make(rows=rows)
     try:
         yield database
     finally:
         database.drop()
+
+
+@contextmanager
+def working_on(database: Original) -> Iterator[None]:
+    """Let Django's connections go to an adopted database, as the role of the application."""
+    ours = connection.settings_dict
+    before = dict(ours)
+    _leave()
+    ours.update({"NAME": database.name, "USER": database.application})
+    try:
+        with override_settings(CASCADE_SCHEMA=SCHEMA):
+            yield
+    finally:
+        _leave()
+        ours.update(before)
+
+
+def _leave() -> None:
+    connection.close()
+    connections["default"].close_pool()
+    ContentType.objects.clear_cache()

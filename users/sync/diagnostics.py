@@ -29,7 +29,7 @@ from users.models import (
 from users.sync.bulk.plan import counted
 from users.sync.bulk.run import bring_up_to_date, resume_command
 from users.sync.messages import age
-from users.sync.mirror import instance, report, worker
+from users.sync.mirror import instance, listing, report, worker
 from users.sync.mirror.health import Events, MirrorStatus, status
 from users.sync.mirror.report import Kind
 
@@ -102,6 +102,7 @@ def _stored() -> Findings:
         _instance,
         _indexes,
         _list_triggers,
+        _search,
         _twins,
         _attempts,
         _deliveries,
@@ -280,17 +281,9 @@ def _missing() -> Iterator[str]:
                     yield f"unique {options.db_table}.{field.column}"
 
 
-LIST_TRIGGERS = (
-    ("users", "users_list_insert"),
-    ("users", "users_list_update"),
-    ("users", "users_list_delete"),
-    ("builder_groups", "users_list_update"),
-)
-"""The triggers that keep the list of users, on the tables that another application may rebuild."""
-
 _TRIGGERS_THERE = """
 SELECT relname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-WHERE tgrelid IN (to_regclass('users'), to_regclass('builder_groups')) AND tgenabled <> 'D'
+WHERE tgrelid IN (to_regclass('users'), to_regclass('builder_groups')) AND tgenabled IN ('O', 'A')
 """
 
 
@@ -299,7 +292,11 @@ def _list_triggers() -> Findings:
     with connection.cursor() as cursor:
         cursor.execute(_TRIGGERS_THERE)
         there = set(cursor.fetchall())
-    missing = [f"{name} on {table}" for table, name in LIST_TRIGGERS if (table, name) not in there]
+    missing = [
+        f"{one.name} on {one.table}"
+        for one in listing.TRIGGERS
+        if (one.table, one.name) not in there
+    ]
     if missing:
         meaning = (
             f"Missing: {', '.join(missing)}. The list, its search and its counts are out of date. "
@@ -308,6 +305,18 @@ def _list_triggers() -> Findings:
         yield _broken("List of users", meaning, _how_to_make("0018"))
     else:
         yield _ok("List of users", "Every change of a user or group reaches it.")
+
+
+def _search() -> Findings:
+    """Check that the list finds parts of words."""
+    if listing.finds_parts():
+        yield _ok("Search", "It finds parts of words.")
+        return
+    meaning = "It finds only the beginnings of words: the index of pg_trgm is missing."
+    fix = f"CREATE EXTENSION IF NOT EXISTS pg_trgm; {listing.CREATE_SEARCH_INDEX}"
+    if settings.CASCADE_SCHEMA:
+        fix = "manage.py adopt_database"
+    yield _warning("Search", meaning, fix)
 
 
 # --- Unfinished work ------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ class Command(JsonCommand):
     """Report, plan and carry out the adoption. It needs no system checks: they refuse before it."""
 
     name = "adopt_database"
-    keys = ("rows", "obstacles", "by_hand", "steps", "waiting", "applied")
+    keys = ("rows", "obstacles", "by_hand", "steps", "waiting", "notes", "applied")
     help = (
         "Put the application beside another one, on its tables users and builder_groups. All other "
         "tables stand in the schema CASCADE_SCHEMA. Without --apply nothing is written: it reports "
@@ -120,6 +120,7 @@ def _document(state: State, *, applied: bool) -> dict[str, object]:
             {"title": step.title, "statements": list(step.statements)} for step in state.plan.steps
         ],
         "waiting": state.plan.waiting,
+        "notes": state.plan.notes,
         "applied": applied,
     }
 
@@ -142,5 +143,6 @@ def _lines(state: State, *, applied: bool) -> Iterator[str]:
         yield f"  -- {step.title}"
         yield from (f"  {statement};" for statement in step.statements)
     yield from state.plan.waiting
+    yield from state.plan.notes
     if not (state.plan.steps or state.plan.waiting or state.by_hand):
         yield "Everything is adopted." if applied else "Nothing is left to do."

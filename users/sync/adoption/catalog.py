@@ -12,6 +12,8 @@ from django.db.migrations.loader import MigrationLoader
 from psycopg import sql
 
 from cascade.database.schemas import PUBLIC, SHARED_TABLES
+from users.models import ListEntry
+from users.sync.mirror import listing
 
 UPDATED_AT = "users_updated_at"
 """The trigger that keeps `updated_at`."""
@@ -51,6 +53,24 @@ class Index:
 
 
 @dataclass(frozen=True)
+class Trigrams:
+    """What the search for parts of words stands on: the extension `pg_trgm`, and an index."""
+
+    extension_schema: str | None
+    """Where the extension stands; None if it is not there."""
+    available: bool
+    """Whether the server has the files of the extension."""
+    creatable: bool
+    """Whether the owner may create it."""
+    usable: bool
+    """Whether the role of the application may use the schema of the extension."""
+    has_list: bool
+    """Whether the table of the index is there."""
+    index_valid: bool | None
+    """None without the index; false while it is not finished."""
+
+
+@dataclass(frozen=True)
 class Catalog:
     """What stands in the database. `role` is the application's, `owner` changes the tables."""
 
@@ -78,13 +98,19 @@ class Catalog:
     trigger_body: str | None
     """The body of the function that the trigger calls; None without the trigger."""
     list_triggers: frozenset[tuple[str, str]]
-    """The table and the name of each trigger that keeps the list of users."""
+    """The table and the name of each trigger that keeps the list of users, if it is enabled."""
     referring: Sequence[str]
     """Other tables with a foreign key to a shared table, quoted and with their schema."""
     lacking: Sequence[str]
     """GRANT statements for what the role of the application may not do yet."""
     unapplied: int
     """Migrations that are not recorded in our schema."""
+    trigrams: Trigrams
+
+    @property
+    def quoted_role(self) -> str:
+        """The role of the application, as SQL names it."""
+        return sql.Identifier(self.role).as_string()
 
 
 class Cursor(Protocol):
@@ -137,6 +163,7 @@ def read(owner: Cursor, application: Cursor) -> Catalog:
         referring=referring,
         lacking=_lacking(owner, schema if has_schema else "", role, referring),
         unapplied=_unapplied(application, schema),
+        trigrams=_trigrams(owner, schema, role),
     )
 
 
@@ -196,6 +223,7 @@ SELECT conname, convalidated FROM pg_constraint WHERE conrelid = to_regclass('pu
 _LIST_TRIGGERS = """
 SELECT relname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
 WHERE relnamespace = 'public'::regnamespace AND tgname LIKE 'users\\_list\\_%%'
+    AND tgenabled IN ('O', 'A')
 """
 _TRIGGER = """
 SELECT prosrc FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
@@ -210,6 +238,30 @@ WHERE contype = 'f' AND confrelid IN (
     )
     AND nspname <> %(schema)s AND NOT (nspname = 'public' AND relname = ANY(%(shared)s))
 ORDER BY 1
+"""
+_TRIGRAMS = """
+WITH extension AS (
+    SELECT extnamespace FROM pg_extension WHERE extname = 'pg_trgm'
+), file AS (
+    SELECT superuser, trusted FROM pg_available_extensions
+        JOIN pg_available_extension_versions AS one USING (name)
+    WHERE name = 'pg_trgm' AND one.version = default_version
+)
+SELECT (SELECT extnamespace::regnamespace::text FROM extension), EXISTS (SELECT FROM file),
+    EXISTS (
+        SELECT FROM file WHERE NOT superuser
+            OR trusted AND has_database_privilege(current_database(), 'CREATE')
+            OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+    ),
+    EXISTS (SELECT FROM extension WHERE has_schema_privilege(%(role)s, extnamespace, 'USAGE')),
+    EXISTS (
+        SELECT FROM pg_class WHERE relname = %(table)s
+            AND relnamespace = to_regnamespace(quote_ident(%(schema)s))
+    ),
+    (
+        SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        WHERE relname = %(index)s AND relnamespace = to_regnamespace(quote_ident(%(schema)s))
+    )
 """
 _MAY = """
 SELECT has_schema_privilege(%(role)s, 'public', 'USAGE'),
@@ -267,6 +319,12 @@ def _lacking(cursor: Cursor, schema: str, role: str, referring: Sequence[str]) -
         if cursor.fetchone()[0] is False:
             grants.append(f"GRANT {privileges} ON {table} TO {quoted_role}")
     return grants
+
+
+def _trigrams(owner: Cursor, schema: str, role: str) -> Trigrams:
+    table, index = ListEntry._meta.db_table, listing.SEARCH_INDEX
+    owner.execute(_TRIGRAMS, {"schema": schema, "role": role, "table": table, "index": index})
+    return Trigrams(*owner.fetchone())
 
 
 def _unapplied(application: Cursor, schema: str) -> int:

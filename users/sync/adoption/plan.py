@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
+from users.models import ListEntry
 from users.sync.adoption.catalog import TOUCH, UPDATED_AT, Catalog
 from users.sync.adoption.findings import PASSWORDS, TWINS
+from users.sync.mirror import listing
 
 LOT = 1000
 """Rows whose password one statement empties."""
@@ -25,15 +28,11 @@ INDEXES = {
 }
 """The indexes that we may add to the table of the other application."""
 _CHANGED = {
-    "insert": "NEW TABLE AS new_rows",
-    "update": "OLD TABLE AS old_rows NEW TABLE AS new_rows",
-    "delete": "OLD TABLE AS old_rows",
+    "INSERT": "NEW TABLE AS new_rows",
+    "UPDATE": "OLD TABLE AS old_rows NEW TABLE AS new_rows",
+    "DELETE": "OLD TABLE AS old_rows",
 }
-_LISTED = (
-    ("users", "user", ("insert", "update", "delete")),
-    ("builder_groups", "group", ("update",)),
-)
-"""The triggers that keep the list: the table, the end of the function's name, and the events."""
+BEGINNINGS = "The search finds only the beginnings of words"
 ALWAYS = ("users_created_at", "users_name_lower", "users_builder_group")
 
 
@@ -43,6 +42,8 @@ class Step:
 
     Those of one step are one transaction. `concurrently`: the statement cannot be in a transaction,
     and does not keep others from writing. `repeated`: it is executed until it finds no row.
+    `ours`: the role of the application executes it, because it owns the table.
+    `optional`: the application also works without it, if the database refuses it.
     `migrates`: the step is not SQL of ours but `migrate`.
     """
 
@@ -50,21 +51,28 @@ class Step:
     statements: tuple[str, ...]
     concurrently: bool = False
     repeated: bool = False
+    ours: bool = False
+    optional: bool = False
     migrates: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps to execute, and sentences about those that must wait for people."""
+    """The steps to execute, and sentences about those that must wait for people.
+
+    `notes` are sentences about what works less well here. Nothing has to be done about them.
+    """
 
     steps: list[Step]
     waiting: list[str]
+    notes: list[str]
 
 
 def make(catalog: Catalog, *, kinds: Collection[str], clear_passwords: bool) -> Plan:
     """Make the plan. `kinds` are the kinds of findings that have rows."""
     steps = [
         *_schema(catalog),
+        *_extension(catalog),
         *_column(catalog),
         *_clerk_id(catalog),
         *_indexes(catalog, kinds),
@@ -75,8 +83,8 @@ def make(catalog: Catalog, *, kinds: Collection[str], clear_passwords: bool) -> 
     if catalog.unapplied:
         title = f"Apply {catalog.unapplied} migrations in the schema {catalog.schema}"
         steps.append(Step(title, ("manage.py migrate",), migrates=True))
-    steps += _list(catalog)
-    return Plan(steps, list(_waiting(catalog, kinds)))
+    steps += [*_list(catalog), *_search(catalog)]
+    return Plan(steps, list(_waiting(catalog, kinds)), list(_notes(catalog)))
 
 
 def plain(definition: str) -> str:
@@ -92,6 +100,18 @@ def _schema(catalog: Catalog) -> Iterator[Step]:
     if catalog.lacking:
         title = f"Let the role {catalog.role} do what it needs"
         yield Step(title, tuple(catalog.lacking))
+
+
+def _extension(catalog: Catalog) -> Iterator[Step]:
+    """Create the extension in our schema: the other application's stays as it was."""
+    trigrams = catalog.trigrams
+    if trigrams.extension_schema is None and trigrams.creatable:
+        title = "Create the extension that the search for parts of words needs"
+        yield Step(title, (_create_extension(catalog),), optional=True)
+
+
+def _create_extension(catalog: Catalog) -> str:
+    return f"CREATE EXTENSION pg_trgm SCHEMA {catalog.schema}"
 
 
 def _column(catalog: Catalog) -> Iterator[Step]:
@@ -172,16 +192,35 @@ def _list(catalog: Catalog) -> Iterator[Step]:
     refresh = f"SELECT {catalog.schema}.users_refresh_list(array_agg(id)) FROM public.users"
     # One table in each transaction: who holds one and waits for the other ends in a deadlock with
     # a client that does so the other way round.
-    for table, function, events in _LISTED:
-        if any((table, f"users_list_{event}") not in catalog.list_triggers for event in events):
-            triggers = [
-                f"CREATE OR REPLACE TRIGGER users_list_{event} AFTER {event.upper()} "
-                f"ON public.{table} REFERENCING {_CHANGED[event]} FOR EACH STATEMENT "
-                f"EXECUTE FUNCTION {catalog.schema}.users_list_{function}()"
-                for event in events
+    for table, grouped in groupby(listing.TRIGGERS, lambda one: one.table):
+        triggers = list(grouped)
+        if any((table, one.name) not in catalog.list_triggers for one in triggers):
+            statements = [
+                f"CREATE OR REPLACE TRIGGER {one.name} AFTER {one.event} "
+                f"ON public.{table} REFERENCING {_CHANGED[one.event]} FOR EACH STATEMENT "
+                f"EXECUTE FUNCTION {catalog.schema}.{one.function}()"
+                for one in triggers
             ]
             title = f"Keep the list of users when {table} changes"
-            yield Step(title, (*triggers, refresh))
+            yield Step(title, (*statements, refresh))
+
+
+def _search(catalog: Catalog) -> Iterator[Step]:
+    """Make the index of the search where the migration could not."""
+    trigrams, index = catalog.trigrams, f"{catalog.schema}.{listing.SEARCH_INDEX}"
+    if not (trigrams.has_list and trigrams.usable):
+        return
+    if trigrams.index_valid is False:
+        statement = f"DROP INDEX CONCURRENTLY IF EXISTS {index}"
+        title = f"Drop an index that was not finished: {listing.SEARCH_INDEX}"
+        yield Step(title, (statement,), concurrently=True, ours=True)
+    if not trigrams.index_valid:
+        statement = (
+            f"CREATE INDEX CONCURRENTLY {listing.SEARCH_INDEX} "
+            f"ON {catalog.schema}.{ListEntry._meta.db_table} "
+            f"USING gin (search {trigrams.extension_schema}.gin_trgm_ops)"
+        )
+        yield Step("Index the list for parts of words", (statement,), concurrently=True, ours=True)
 
 
 def _body(catalog: Catalog) -> str:
@@ -219,3 +258,22 @@ def _waiting(catalog: Catalog, kinds: Collection[str]) -> Iterator[str]:
         yield f"The unique index {EMAIL_UNIQUE} waits until no two rows share an email."
     if "duplicate_clerk_id" in kinds and not _clerk_id_is_unique(catalog):
         yield f"The unique index {CLERK_ID_UNIQUE} waits until no two rows share a Clerk id."
+
+
+def _notes(catalog: Catalog) -> Iterator[str]:
+    trigrams = catalog.trigrams
+    if trigrams.usable or (trigrams.extension_schema is None and trigrams.creatable):
+        return
+    if trigrams.extension_schema is not None:
+        who = f"the role {catalog.role} may not use the extension pg_trgm"
+        statement = f"GRANT USAGE ON SCHEMA {trigrams.extension_schema} TO {catalog.quoted_role}"
+    elif trigrams.available:
+        who = f"the role {catalog.owner} may not create the extension pg_trgm"
+        statement = _create_extension(catalog)
+    else:
+        yield f"{BEGINNINGS}: the server does not have the extension pg_trgm."
+        return
+    yield (
+        f"{BEGINNINGS}: {who}. Somebody who may can run this, after --apply: {statement}; "
+        "then apply again."
+    )

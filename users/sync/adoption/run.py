@@ -7,9 +7,9 @@ leaves steps that are done and steps that are not, and the next plan lists the o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
@@ -70,7 +70,7 @@ def look(owner: Connection, *, clear_passwords: bool = False) -> State:
         found = catalog.read(theirs, ours)
         blocking = obstacles.find(found)
         if blocking:
-            return State(found, blocking, [], [], Plan([], []))
+            return State(found, blocking, [], [], Plan([], [], []))
         has_password = "password" in found.tables["users"].columns
         rows = findings.find(theirs, has_password=has_password)
     kinds = {finding.kind for finding in rows}
@@ -91,15 +91,21 @@ def apply(
     way, and if a table cannot be locked.
     """
     with owner_of(owner_url) as owner, _one_at_a_time(owner_url):
-        state = look(owner, clear_passwords=clear_passwords)
+        refused: dict[Step, str] = {}
+        state = _look_again(owner, refused, clear_passwords=clear_passwords)
         if in_the_way := [*state.obstacles, *map(_run_first, state.by_hand)]:
             raise BulkRefused("\n".join(["Nothing was changed.", *in_the_way]))
         while state.plan.steps:
             before = state.plan.steps
             for step in before:
                 tell(f"{step.title}.")
-                _execute(owner, step, lock_timeout)
-            state = look(owner, clear_passwords=clear_passwords)
+                try:
+                    _execute(owner, step, lock_timeout)
+                except psycopg.DatabaseError as error:
+                    if not step.optional:
+                        raise
+                    refused[step] = error.diag.message_primary or type(error).__name__
+            state = _look_again(owner, refused, clear_passwords=clear_passwords)
             if state.plan.steps == before:
                 titles = "; ".join(step.title for step in before)
                 raise BulkRefused(f"This had no effect: {titles}. Look at the table.")
@@ -107,6 +113,14 @@ def apply(
         # before its triggers were there. Only our own role sees the entries of those.
         listing.refresh_all()
         return state
+
+
+def _look_again(owner: Connection, refused: Mapping[Step, str], *, clear_passwords: bool) -> State:
+    """Look, but plan nothing that the database has just refused."""
+    state = look(owner, clear_passwords=clear_passwords)
+    steps = [step for step in state.plan.steps if step not in refused]
+    notes = [f"{step.title}: the database refused it ({why})." for step, why in refused.items()]
+    return replace(state, plan=replace(state.plan, steps=steps, notes=[*state.plan.notes, *notes]))
 
 
 def _run_first(statement: str) -> str:
@@ -130,6 +144,9 @@ def _one_at_a_time(owner_url: str) -> Iterator[None]:
 def _execute(owner: Connection, step: Step, lock_timeout: float) -> None:
     if step.migrates:
         _migrate()
+    elif step.ours:
+        with application() as ours:
+            _concurrently(ours, step)
     elif step.concurrently:
         _concurrently(owner, step)
     else:

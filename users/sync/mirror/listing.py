@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
@@ -29,6 +30,31 @@ from users.clerk import emails
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, ListDue, ListEntry
 
 SEARCH_INDEX = "users_listentry_search"
+CREATE_SEARCH_INDEX = (
+    f"CREATE INDEX CONCURRENTLY {SEARCH_INDEX} ON users_listentry USING gin (search gin_trgm_ops)"
+)
+"""The migration makes this index only where it may create the extension."""
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger of the database that keeps the list when a statement changes a shared table."""
+
+    table: str
+    event: str
+    function: str
+
+    @property
+    def name(self) -> str:
+        """The name of the trigger. Two tables may have triggers of one name."""
+        return f"users_list_{self.event.lower()}"
+
+
+TRIGGERS = (
+    *(Trigger("users", event, "users_list_user") for event in ("INSERT", "UPDATE", "DELETE")),
+    Trigger("builder_groups", "UPDATE", "users_list_group"),
+)
+"""The triggers on the shared tables, as the migrations of a fresh installation make them."""
 BATCH = 1000
 
 

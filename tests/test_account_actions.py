@@ -13,6 +13,7 @@ from django.urls import reverse
 from tests.support.change_form import page_of, said, stored, text_of
 from tests.support.events import arrive
 from tests.support.factories import BuilderUserFactory, StaffFactory, change_here, linked
+from tests.support.unknown import NOT_CONFIRMED
 from users.models import ClerkAccount, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -150,6 +151,19 @@ def test_signing_out_ends_every_session(client, sandbox, staff):
     sandbox.clear_requests()
     client.post(url(user, "sign_out"))
     assert sandbox.writes() == []
+
+
+def test_a_session_that_clerk_shows_as_active_is_not_told_as_ended(client, sandbox):
+    user = linked(sandbox)
+    for _ in range(3):
+        sandbox.sign_in(user.clerk_id)
+    sandbox.fault("POST /sessions/{session_id}/revoke", "stale", skip=1)
+    page = text_of(client.post(url(user, "sign_out")))
+    assert "1 of 3 sessions were ended." in page
+    assert NOT_CONFIRMED in page
+    assert "signed out everywhere" not in page
+    client.post(url(user, "sign_out"))
+    assert {one["status"] for one in sandbox.state.sessions.values()} == {"revoked"}
 
 
 def test_senseless_actions_are_not_offered(client, sandbox):

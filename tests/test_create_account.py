@@ -6,15 +6,18 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
-from tests.support.change_form import page_of, said, stored, text_of
+from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.support.events import arrive
 from tests.support.factories import BuilderUserFactory, change_here
+from tests.support.interruptions import at_step
 from tests.support.personas import browser_of, staff_who_may
 from tests.support.unknown import time_is_over
 from users.clerk.metadata import OUR_ID
 from users.models import Invitation, SyncAttempt
 from users.sync import maintenance
 from users.sync.mirror import instance
+from users.sync.outbound import checkpoints
+from users.sync.services import invitations
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -110,6 +113,39 @@ def test_an_email_that_moved_meanwhile_waits_for_a_person(client, sandbox, mary)
     attempt = SyncAttempt.objects.get()
     assert attempt.status == "started"
     assert "this user was changed here since (email)" in attempt.message
+    time_is_over()
+    page = text_of(client.get(page_of(mary)))
+    assert "Discard this change, or save the earlier values again." in page
+    assert "Use Clerk's version" not in page
+    response = client.post(reverse("admin:users_builderuser_take_over", args=[mary.pk]))
+    assert said(response) == ["The change was discarded."]
+    [account] = sandbox.find("mary@example.com")
+    attempt.refresh_from_db()
+    assert (attempt.status, attempt.message) == (
+        "dropped",
+        f"Sam Staff discarded this change. The account {account['id']} with mary@example.com "
+        "stays in Clerk.",
+    )
+    maintenance.run()
+    assert (stored(mary).email, stored(mary).clerk_id) == ("other@example.com", None)
+    client.post(url(mary))
+    assert stored(mary).clerk_id == sandbox.find("other@example.com")[0]["id"]
+
+
+def test_a_name_that_moved_meanwhile_is_kept_and_shown_as_different(client, sandbox, mary):
+    sandbox.fault(CREATE, "reset", apply=True)
+    sandbox.fault("GET /users", "status", status=503, times=None)
+    client.post(url(mary))
+    submit(client, mary, name="Mary Jones")
+    sandbox.clear_faults()
+    maintenance.run()
+    assert SyncAttempt.objects.get(operation="create_account").status == "applied"
+    assert (stored(mary).name, in_clerk(sandbox, stored(mary))) == (
+        "Mary Jones", ("Mary", "Ann Smith"),
+    )  # fmt: skip
+    arrive(sandbox)
+    assert stored(mary).name == "Mary Jones"
+    assert "Doesn't match Clerk" in text_of(client.get(page_of(mary)))
 
 
 def test_an_open_invitation_comes_first(client, sandbox, mary):
@@ -120,6 +156,18 @@ def test_an_open_invitation_comes_first(client, sandbox, mary):
     assert "is still open. Revoke it first." in text_of(client.post(url(mary)))
     assert sandbox.writes() == []
     assert stored(mary).clerk_id is None
+
+
+def test_an_invitation_that_is_sent_meanwhile_comes_first(client, sandbox, staff, mary):
+    def invite():
+        invitations.invite(stored(mary), actor=staff)
+
+    with at_step(checkpoints.BEFORE_ATTEMPT, invite):
+        page = text_of(client.post(url(mary)))
+    assert "The invitation to mary@example.com is still open. Revoke it first." in page
+    assert Invitation.objects.get().status == "pending"
+    assert stored(mary).clerk_id is None
+    assert sandbox.find("mary@example.com") == []
 
 
 def test_it_needs_its_own_permission(sandbox, mary):

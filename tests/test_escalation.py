@@ -23,7 +23,7 @@ from tests.support.factories import (
     change_here,
     linked,
 )
-from tests.support.personas import browser_of, staff_in, staff_who_may
+from tests.support.personas import browser_of, client_who_may, staff_in, staff_who_may
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync.access.groups import STAFF
 from users.sync.access.permissions import NO_PERMISSION
@@ -274,6 +274,41 @@ def test_a_user_who_becomes_an_administrator_meanwhile_is_not_banned(sandbox, ma
     assert NO_PERMISSION in told(response)
     assert SyncAttempt.objects.get().status == "refused"
     assert sandbox.writes() == []
+
+
+def test_an_invitation_from_before_makes_nobody_an_administrator(client, sandbox):
+    """Support may invite a builder to any address, and the user be promoted before it is used."""
+    support, user = client_who_may("view_builderuser", "invite"), linked(sandbox)
+    support.post(own_page(user, "email"), {"email": "mine@example.com", "how": "invite"})
+    page = told(client.post(page_of(user), form_of(user, **ADMIN)))
+    assert "The invitation to mine@example.com is still open" in page
+    assert stored(user).role == "BUILDER"
+    client.post(page_of(user), form_of(user, role="HOMEOWNER"))
+    assert stored(user).role == "HOMEOWNER"
+    revoke = reverse("admin:users_invitation_revoke", args=[Invitation.objects.get().pk])
+    client.post(revoke)
+    user = stored(user)
+    client.post(page_of(user), form_of(user, **ADMIN))
+    assert stored(user).role == "ADMIN"
+
+
+def test_an_invitation_whose_outcome_is_not_known_makes_nobody_an_administrator(client, sandbox):
+    support, user = client_who_may("view_builderuser", "invite"), linked(sandbox)
+    sandbox.fault("POST /invitations", "late", seconds=None, how="close")
+    support.post(own_page(user, "email"), {"email": "mine@example.com", "how": "invite"})
+    page = told(client.post(page_of(user), form_of(user, **ADMIN)))
+    assert "is not confirmed by Clerk yet, and may still arrive there" in page
+    sandbox.apply_late()
+    page = told(client.post(page_of(user), form_of(user, **ADMIN)))
+    assert "The invitation to mine@example.com is still open" in page
+    assert stored(user).role == "BUILDER"
+
+
+def test_an_invitation_to_the_own_email_may_become_one_of_an_administrator(client, sandbox):
+    user = BuilderUserFactory(email="new@example.com")
+    client.post(own_page(user, "invite"))
+    client.post(page_of(user), form_of(user, **ADMIN))
+    assert stored(user).role == "ADMIN"
 
 
 def test_a_refusal_is_in_the_journal(sandbox, manager):

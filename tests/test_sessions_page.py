@@ -9,10 +9,13 @@ from django.urls import reverse
 from tests.support.change_form import page_of, said, text_of
 from tests.support.factories import BuilderUserFactory, linked
 from tests.support.personas import browser_of, staff_who_may
+from tests.support.unknown import time_is_over
 from users.models import ClerkAccount, SyncAttempt
+from users.sync.outbound import recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+REVOKE = "POST /sessions/{session_id}/revoke"
 PHONE = {
     "id": "idn_1", "object": "phone_number", "phone_number": "+13035550100", "reserved": False,
     "verification": None, "linked_to": [], "created_at": 1, "updated_at": 1,
@@ -78,7 +81,7 @@ def test_an_id_that_is_none_reaches_nobody(client, sandbox, mary, session):
 
 def test_an_answer_that_is_lost_is_read_back(client, sandbox, mary):
     session = sandbox.sign_in(mary.clerk_id)["id"]
-    sandbox.fault("POST /sessions/{session_id}/revoke", "reset", apply=True)
+    sandbox.fault(REVOKE, "reset", apply=True)
     client.post(url(mary), {"session": session})
     assert active(sandbox, mary) == []
     assert SyncAttempt.objects.get().status == "applied"
@@ -86,7 +89,7 @@ def test_an_answer_that_is_lost_is_read_back(client, sandbox, mary):
 
 def test_an_end_that_clerk_did_not_confirm_stays_pending(client, sandbox, mary):
     session = sandbox.sign_in(mary.clerk_id)["id"]
-    sandbox.fault("POST /sessions/{session_id}/revoke", "status", status=503)
+    sandbox.fault(REVOKE, "status", status=503)
     page = text_of(client.post(url(mary), {"session": session}))
     assert "<title>Error:" in page
     assert "Ask Clerk again" in page
@@ -94,10 +97,64 @@ def test_an_end_that_clerk_did_not_confirm_stays_pending(client, sandbox, mary):
     assert SyncAttempt.objects.get().status == "started"
 
 
+def test_an_answer_that_shows_the_session_as_active_ends_nothing(client, sandbox, mary):
+    session = sandbox.sign_in(mary.clerk_id)["id"]
+    sandbox.fault(REVOKE, "stale")
+    page = text_of(client.post(url(mary), {"session": session}))
+    assert "Clerk has not confirmed this yet" in page
+    assert active(sandbox, mary) == [session]
+    assert SyncAttempt.objects.get().status == "started"
+
+
+def test_an_answer_with_old_values_is_read_back(client, sandbox, mary):
+    session = sandbox.sign_in(mary.clerk_id)["id"]
+    sandbox.fault(REVOKE, "stale", apply=True)
+    response = client.post(url(mary), {"session": session})
+    assert said(response) == ["Mary Ann Smith is signed out on one device: Chrome on Macintosh."]
+    assert active(sandbox, mary) == []
+
+
+@pytest.mark.parametrize("whose", ["ended before", "another person's"])
+def test_a_session_that_is_not_listed_is_not_told_as_ended_now(client, sandbox, mary, whose):
+    if whose == "ended before":
+        session = sandbox.sign_in(mary.clerk_id)["id"]
+        sandbox.state.sessions[session]["status"] = "ended"
+    else:
+        other = linked(sandbox, email="other@example.com")
+        session = sandbox.sign_in(other.clerk_id)["id"]
+    page = text_of(client.post(url(mary), {"session": session}))
+    assert "This person has no such session any more. Nothing was done." in page
+    assert (sandbox.writes(), SyncAttempt.objects.get().status) == ([], "refused")
+    assert not LogEntry.objects.exists()
+
+
+def test_the_same_again_names_the_device_that_clerk_had_listed(client, sandbox, mary):
+    session = sandbox.sign_in(mary.clerk_id)["id"]
+    sandbox.fault(REVOKE, "late", seconds=None, how="close")
+    client.post(url(mary), {"session": session})
+    sandbox.apply_late()
+    response = client.post(url(mary), {"session": session})
+    assert said(response) == ["Mary Ann Smith is signed out on one device: Chrome on Macintosh."]
+
+
+def test_the_end_of_another_session_does_not_answer_one_that_was_lost(client, sandbox, mary):
+    lost, other = (sandbox.sign_in(mary.clerk_id)["id"] for _ in range(2))
+    sandbox.fault(REVOKE, "status", status=503)
+    client.post(url(mary), {"session": lost})
+    time_is_over()
+    list(recovery.recover_all())
+    assert "was not saved" in text_of(client.get("/admin/"))
+    client.post(url(mary), {"session": other})
+    assert "was not saved" in text_of(client.get("/admin/"))
+    assert active(sandbox, mary) == [lost]
+    client.post(url(mary), {"session": lost})
+    assert "was not saved" not in text_of(client.get("/admin/"))
+
+
 def test_a_refusal_is_said_on_the_page(client, sandbox, mary):
     session = sandbox.sign_in(mary.clerk_id)["id"]
     sandbox.fault(
-        "POST /sessions/{session_id}/revoke", "status", status=409, code="resource_locked",
+        REVOKE, "status", status=409, code="resource_locked",
         message="Try again.",
     )  # fmt: skip
     page = text_of(client.post(url(mary), {"session": session}))

@@ -21,6 +21,8 @@ from users.models import BuilderUser, OperationKind
 from users.sync.outbound import recovery
 from users.sync.services import transfer
 
+_DISCARDED = "The change was discarded."
+
 
 @dataclass(frozen=True)
 class PendingPages:
@@ -57,18 +59,21 @@ class PendingPages:
     def take_over_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Discard pending changes, for the button *Use Clerk's version and discard this change*.
 
-        A person can decide what recovery cannot.
+        Without an account, nothing of Clerk is used. A person can decide what recovery cannot.
         """
         user = self.pages.user_of_page(request, object_id, OperationKind.FOLLOW)
         if user is None:
             return self.pages.missing(request, object_id)
         if request.method == "POST":
             try:
-                recovery.accept_clerks_version(user, actor=request.user, token=token_of(request))
+                row = recovery.accept_clerks_version(
+                    user, actor=request.user, token=token_of(request)
+                )
             except ChangeFailed as failure:
                 say(request, failure)
             else:
-                messages.success(request, "Clerk's version is used here now.")
+                done = "Clerk's version is used here now." if row.linked else _DISCARDED
+                messages.success(request, done)
         return back(user)
 
     @method_decorator(csrf_protect)

@@ -19,7 +19,7 @@ from users.admin.one_time import token_of
 from users.admin.user_pages import UserPages
 from users.errors import ChangeFailed, Conflict
 from users.models import BuilderGroup, BuilderUser
-from users.sync.services import users
+from users.sync.services import unseen, users
 from users.validation import clean_name
 from users.version import version_of
 
@@ -86,11 +86,13 @@ class QuickEdit:
         except KeyError:
             raise Http404 from None
         saved = self._save(request, user, clean)
+        token = str(uuid.uuid4())  # as on a form that is shown again
         if isinstance(saved, Refusal):
             answer = {
                 "message": saved.message,
                 "trace_id": saved.trace_id,
                 "form": user.get_absolute_url(),
+                "token": token,
             }
             return JsonResponse(answer, status=saved.status)
         return JsonResponse(
@@ -99,7 +101,7 @@ class QuickEdit:
                 "group": str(saved.builder_group or NO_GROUP),
                 "group_id": str(saved.builder_group_id or ""),
                 "version": version_of(saved),
-                "token": str(uuid.uuid4()),
+                "token": token,
             }
         )
 
@@ -107,17 +109,24 @@ class QuickEdit:
         self, request: HttpRequest, user: BuilderUser, clean: Callable[[str], object]
     ) -> BuilderUser | Refusal:
         try:
-            users.save_user(
+            saved = users.save_user(
                 user,
                 actor=request.user,
                 changes={request.POST["field"]: clean(request.POST.get("value", ""))},
                 version=request.POST.get("version", ""),
                 token=token_of(request),
             )
+            unseen.mark_answered(request.user, saved.attempt)
         except ValidationError as error:
             return Refusal(" ".join(error.messages), 422)
-        except Conflict:
-            return Refusal("Somebody else changed this person meanwhile. Nothing was saved.", 409)
+        except Conflict as conflict:
+            return Refusal(_changed_meanwhile(conflict), 409)
         except ChangeFailed as failure:
             return Refusal(failure.full_message, 422, failure.trace_id)
         return BuilderUser.objects.select_related("builder_group").get(pk=user.pk)
+
+
+def _changed_meanwhile(conflict: Conflict) -> str:
+    """Say who changed the person: it may have been the same staff member on another page."""
+    by = f" by {conflict.who}" if conflict.who else ""
+    return f"This person was changed{by} since the list was loaded. Nothing was saved."

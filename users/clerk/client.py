@@ -329,16 +329,21 @@ class Clerk:
         sessions = [_parsed(ClerkSession.parse, entry) for entry in data]
         return [session for session in sessions if session.user_id == clerk_id]
 
-    def revoke_session(self, session_id: str, *, deadline: Deadline) -> None:
+    def revoke_session(self, session_id: str, *, deadline: Deadline) -> ClerkSession:
         """End one session. The rate limiter counts the call, but it does not wait for a slot."""
         _checked(session_id, SESSION_ID)
         if self._pace is not None:  # waiting for each session would keep the row locked
             self._pace.count()
-        self._write(
-            lambda sdk: sdk.sessions.revoke(session_id=session_id), _saying(id=session_id), deadline
-        )
 
-        # --- Requests ----------------------------------------------------------------------------
+        def parse(data: object) -> ClerkSession:
+            session = ClerkSession.parse(data)
+            if session.id != session_id:
+                raise ValueError("another session than the one that was ended")
+            return session
+
+        return self._write(lambda sdk: sdk.sessions.revoke(session_id=session_id), parse, deadline)
+
+    # --- Requests ----------------------------------------------------------------------------
 
     def _get(self, path: str, params: Params = (), *, deadline: Deadline) -> object:
         return self._reader.get(path, params, deadline=deadline, pace=self._pace)

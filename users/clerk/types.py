@@ -149,6 +149,10 @@ class ClerkInvitation:
         )
 
 
+ENDED = frozenset({"abandoned", "ended", "expired", "removed", "replaced", "revoked"})
+"""The statuses of sessions that nobody can use any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClerkSession:
     """A session of a user, with what Clerk tells of its last use. Any of that may be unknown."""
@@ -163,6 +167,11 @@ class ClerkSession:
     country: str = ""
     created_at: datetime | None = None
     last_active_at: datetime | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether the session is over. A status that is not known counts as not over."""
+        return self.status in ENDED
 
     @property
     def device(self) -> str:

@@ -1,9 +1,11 @@
 /* Edit a name or a group in its cell. The cell shows the new value at once, and goes back with the
-   reason if it was not saved. Without script, the name leads to the form. */
+   reason if that is not known to be saved; what was typed is offered again. Without script, the
+   name leads to the form. */
 "use strict";
 {
   const csrf = document.querySelector("#changelist-form [name=csrfmiddlewaretoken]");
   const filter = document.getElementById("group-filter");
+  const NOT_KNOWN = "It is not known whether this was saved. Reload the page to see what is stored.";
 
   const element = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
   const button = (text, label) => {
@@ -26,8 +28,8 @@
   };
 
   class Cell {
-    constructor(data, cell, field, label, shown) {
-      Object.assign(this, { data, cell, field, label, shown });
+    constructor(data, cell, field, label, shown, cells) {
+      Object.assign(this, { data, cell, field, label, shown, cells, typed: null });
       this.opener = button("✎", `Edit the ${label} of ${this.person}`);
       this.opener.addEventListener("click", () => this.open());
       this.note = element("span", { className: "quick-note" });
@@ -42,11 +44,13 @@
     open() {
       this.note.replaceChildren();
       this.note.className = "quick-note";
-      const before = this.shown.textContent;
       const isGroup = this.field === "builder_group";
+      const stored = { text: this.shown.textContent };
+      stored.value = isGroup ? this.data.dataset.group : stored.text;
+      const { value: offered, text: offeredText } = this.typed || stored;
       const input = isGroup
-        ? groupField(this.data.dataset.group, before)
-        : element("input", { type: "text", value: before, maxLength: 200 });
+        ? groupField(offered, offeredText)
+        : element("input", { type: "text", value: offered, maxLength: 200 });
       input.setAttribute("aria-label", `New ${this.label}`);
       const editor = element("span", { className: "quick-editor" });
       const save = button("Save");
@@ -61,17 +65,23 @@
         this.shown.hidden = this.opener.hidden = false;
         this.opener.focus();
       };
+      const giveUp = () => {
+        this.typed = null;
+        close();
+      };
       const done = () => {
+        if (save.disabled) return; // the other cell of the row is being saved
         const option = isGroup && input.selectedOptions[0];
         const text = isGroup ? (option && option.textContent) || "—" : input.value;
         const { value } = input;
+        this.typed = null;
         close();
-        if (text !== before) this.save(value, text, before);
+        if (value !== stored.value) this.save({ value, text }, stored.text);
       };
       save.addEventListener("click", done);
-      cancel.addEventListener("click", close);
+      cancel.addEventListener("click", giveUp);
       editor.addEventListener("keydown", (event) => {
-        if (event.key === "Escape") close();
+        if (event.key === "Escape") giveUp();
         if (event.key !== "Enter" || event.target !== input) return;
         event.preventDefault();
         done();
@@ -79,49 +89,55 @@
       input.focus();
     }
 
-    async save(value, text, before) {
+    async save(typed, before) {
       const { dataset } = this.data;
       const row = this.data.closest("tr");
       const openers = [...row.querySelectorAll(".quick-button")];
       const asks = dataset.linked && this.field === "name";
-      this.shown.textContent = text;
+      this.shown.textContent = typed.text;
       this.note.textContent = asks ? "Saving… asking Clerk" : "Saving…";
       for (const one of openers) one.disabled = true;
       let refused = null;
       try {
         const body = new URLSearchParams({
-          csrfmiddlewaretoken: csrf.value, field: this.field, value,
+          csrfmiddlewaretoken: csrf.value, field: this.field, value: typed.value,
           version: dataset.version, token: dataset.token,
         });
         const answer = await fetch(`${dataset.user}/quick/`, { method: "POST", body });
         const type = answer.headers.get("Content-Type") || "";
         if (answer.redirected) {
           refused = { message: "You are signed out. Sign in again, and repeat the change." };
-        } else if (!type.startsWith("application/json")) {
+        } else if (type.startsWith("application/json")) {
+          const told = await answer.json();
+          dataset.token = told.token; // the same value again is another change
+          if (answer.ok) this.saved(told);
+          else refused = told;
+        } else if (answer.status >= 400 && answer.status < 500) {
           refused = { message: "The change was not saved. Reload the page and try again." };
-        } else if (answer.ok) {
-          this.saved(await answer.json());
         } else {
-          refused = await answer.json();
+          refused = { message: NOT_KNOWN };
         }
       } catch {
-        refused = { message: "The server did not answer. Reload the page to see what is stored." };
+        refused = { message: NOT_KNOWN };
       }
       for (const one of openers) one.disabled = false;
-      if (refused) this.goBack(before, refused);
+      if (refused) this.goBack(before, refused, typed);
     }
 
     saved(now) {
       const { dataset } = this.data;
-      this.shown.textContent = this.field === "name" ? now.name : now.group;
+      // The version covers the whole row. A value that it covers must be seen.
+      for (const cell of this.cells) {
+        cell.shown.textContent = cell.field === "name" ? now.name : now.group;
+      }
       dataset.version = now.version;
-      dataset.token = now.token;
       dataset.group = now.group_id;
       this.note.textContent = "Saved.";
       this.note.classList.add("good");
     }
 
-    goBack(before, refused) {
+    goBack(before, refused, typed) {
+      this.typed = typed;
       this.shown.textContent = before;
       this.note.classList.add("bad");
       this.note.setAttribute("role", "alert");
@@ -133,7 +149,11 @@
   for (const data of document.querySelectorAll("#result_list .quick")) {
     const row = data.closest("tr");
     const name = row.querySelector(".field-shown_name");
-    new Cell(data, name, "name", "name", name.querySelector("a"));
-    if (filter) new Cell(data, data.parentElement, "builder_group", "group", data.previousElementSibling);
+    const cells = [];
+    cells.push(new Cell(data, name, "name", "name", name.querySelector("a"), cells));
+    if (filter) {
+      const group = data.previousElementSibling;
+      cells.push(new Cell(data, data.parentElement, "builder_group", "group", group, cells));
+    }
   }
 }

@@ -5,12 +5,11 @@ The row does not change. Its lock orders the actions.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import ClassVar
 
 from users.changes import Change, Changes
-from users.clerk import Clerk, ClerkUser, Deadline
-from users.errors import ClerkError, ClerkNotFound, ClerkUnknown
+from users.clerk import Clerk, ClerkSession, ClerkUser, Deadline
+from users.errors import ClerkError, ClerkNotFound, ClerkUnknown, Refused
 from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.operations.base import Claims, Operation, Seen, Verdict, seen_after
 
@@ -152,8 +151,8 @@ class SignOut(AccountAction):
             clerk.get_user(self.clerk_id, deadline=deadline)
         self.details |= {"sessions": len(sessions), "ended": 0}
         for session in sessions:
-            with suppress(ClerkNotFound):  # it has ended already
-                clerk.revoke_session(session.id, deadline=deadline)
+            if not _end(session, clerk, deadline):
+                return Seen(Verdict.HAS_NOT)
             self.details["ended"] += 1
         return Seen(Verdict.HAS_IT)
 
@@ -202,19 +201,25 @@ class EndSession(AccountAction):
         return str(self.details["session"])
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
-        """End the session if the account has it. A session that is not listed has ended already.
+        """End the session if the account has it.
 
-        The id comes from a page, so it may be of another person's session.
+        The id comes from a page, so it may be of another person's session. A session that is not
+        listed has ended already: by an earlier request of the same, if that had found it.
+
+        Raises `Refused` if no session was found.
         """
         sessions = clerk.list_sessions(self.clerk_id, deadline=deadline)
         session = next((one for one in sessions if one.id == self.session_id), None)
         if session is None:
             clerk.get_user(self.clerk_id, deadline=deadline)  # nobody's list is empty too
+            if self.changes["session"] == self.effect["session"]:
+                raise Refused(
+                    "This person has no such session any more. Nothing was done.", code="no_session"
+                )
             return Seen(Verdict.HAS_IT)
         self.changes["session"] = Change(session.device, "ended")
-        with suppress(ClerkNotFound):  # it has ended meanwhile
-            clerk.revoke_session(session.id, deadline=deadline)
-        return Seen(Verdict.HAS_IT)
+        ended = _end(session, clerk, deadline)
+        return Seen(Verdict.HAS_IT if ended else Verdict.HAS_NOT)
 
     def judge(self, account: ClerkUser) -> Verdict:
         """Return `CANNOT_TELL`: an account does not show its sessions."""
@@ -226,3 +231,14 @@ class EndSession(AccountAction):
         if any(session.id == self.session_id for session in sessions):
             return Seen(Verdict.HAS_NOT, why="The session is still active.")
         return self.not_listed(Verdict.HAS_IT, clerk, deadline)
+
+
+def _end(session: ClerkSession, clerk: Clerk, deadline: Deadline) -> bool:
+    """End a session that Clerk has just listed. Return whether the answer shows that it has ended.
+
+    Raises `ClerkError`.
+    """
+    try:
+        return clerk.revoke_session(session.id, deadline=deadline).has_ended
+    except ClerkNotFound:  # it has ended meanwhile
+        return True

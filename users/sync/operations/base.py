@@ -184,6 +184,16 @@ class Operation(ABC):
             stale.append("clerk_id")
         return stale
 
+    def moved_fields(self, row: BuilderUser) -> list[str]:
+        """List the stale fields that keep a change, which Clerk has, from being finished."""
+        return self.stale_fields(row)
+
+    def check(self, row: BuilderUser) -> None:
+        """Check under the row's lock what else must be so before Clerk is asked.
+
+        Raises `ChangeFailed` if it is not.
+        """
+
     def written(self, row: BuilderUser) -> bool:
         """Tell whether the row holds this change already.
 

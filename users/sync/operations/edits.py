@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION
+from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
 
 from users import guard
@@ -13,7 +14,14 @@ from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkUser, Deadline, names
 from users.clerk.metadata import OUR_ID
 from users.errors import ClerkEmailTaken, ClerkNotFound, Conflict, FieldConflict, Refused
-from users.models import BuilderUser, ClerkAccount, Invitation, OperationKind
+from users.models import (
+    BuilderUser,
+    ClerkAccount,
+    Invitation,
+    InvitationStatus,
+    OperationKind,
+    Role,
+)
 from users.sync.mirror import agreements, store
 from users.sync.mirror.comparison import normalized_email, normalized_name, same_email, same_name
 from users.sync.operations import references
@@ -47,8 +55,38 @@ class Edit(Operation):
 
     @property
     def claims(self) -> Claims:
-        """Return the new name, normalized, if Clerk must be told."""
-        return {"name": normalized_name(self.new_name)} if self.asks_clerk else {}
+        """Return the new name, normalized, if Clerk must be told.
+
+        To make an administrator excludes invitations: a late one could give the row to another
+        sign-in.
+        """
+        claims: Claims = {"name": normalized_name(self.new_name)} if self.asks_clerk else {}
+        return claims | {"invitation": None} if self._makes_administrator else claims
+
+    @property
+    def _makes_administrator(self) -> bool:
+        role = self.changes.get("role")
+        return role is not None and role.after == Role.ADMIN
+
+    def check(self, row: BuilderUser) -> None:
+        """Check that nobody can become an administrator by an invitation to another address.
+
+        It may have been sent by somebody who may not invite administrators. Raises `Refused`.
+        """
+        if not self._makes_administrator:
+            return
+        email = self.changes["email"].after if "email" in self.changes else row.email
+        for invitation in _open_of(row):
+            if not same_email(invitation.email, str(email)):
+                why = (
+                    f"The invitation to {invitation.email} is still open: whoever accepts it would "
+                    "be an administrator. Revoke it first."
+                )
+                raise Refused(
+                    "Nothing was saved, here or in Clerk.",
+                    code="still_invited",
+                    fields={"role": [why]},
+                )
 
     @property
     def moves(self) -> bool:
@@ -120,6 +158,11 @@ class Edit(Operation):
             )
             return Seen(seen.verdict, account, why)
         return seen
+
+
+def _open_of(row: BuilderUser) -> QuerySet[Invitation]:
+    """Select the invitations of a user that wait here, or that would link an account."""
+    return row.invitations.filter(status__in=[InvitationStatus.WAITING, InvitationStatus.PENDING])
 
 
 class ReplaceEmail(Operation):
@@ -419,6 +462,21 @@ class CreateAccount(Create):
         sent = {"name": self.name, "email": self.email}
         stale = [field for field, value in sent.items() if value_of(row, field) != value]
         return [*stale, "clerk_id"] if row.linked else stale
+
+    def moved_fields(self, row: BuilderUser) -> list[str]:
+        """Leave out the name: the account is that of the row, whatever the row's name is now."""
+        return [field for field in self.stale_fields(row) if field != "name"]
+
+    def check(self, row: BuilderUser) -> None:
+        """Check that no invitation is open: nobody could accept it once the account exists.
+
+        Raises `Refused`.
+        """
+        if invitation := _open_of(row).first():
+            raise Refused(
+                f"The invitation to {invitation.email} is still open. Revoke it first.",
+                code="still_invited",
+            )
 
     def written(self, row: BuilderUser) -> bool:
         """Tell whether the row has an account: an event may have linked it."""

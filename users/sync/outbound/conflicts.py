@@ -24,8 +24,8 @@ def check(operation: Operation, row: BuilderUser, base: dict[str, object] | None
     people who type the same value are not in conflict.
 
     Raises `Conflict` for every other compared field that changed, also for one that the edit does
-    not touch, `NothingToChange` if the row holds the whole edit, and `NotSaved` if an invitation
-    was sent meanwhile that no user would own after the change.
+    not touch, `NothingToChange` if the row holds the whole edit, `NotSaved` if an invitation was
+    sent meanwhile that no user would own after the change, and what `Operation.check` raises.
     """
     stale = operation.stale_fields(row) if base is None else differences(row, base)
     if operation.kind == OperationKind.UPDATE:
@@ -40,6 +40,7 @@ def check(operation: Operation, row: BuilderUser, base: dict[str, object] | None
         raise _changed(operation, row, stale, base or {})
     if ownerless := operation.ownerless(row):
         raise _still_invited(ownerless)
+    operation.check(row)
 
 
 def check_without_base(user: BuilderUser, wanted: dict[str, object]) -> None:

@@ -28,7 +28,14 @@ from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor, name_of
 from users.sync.inbound import reconcile
-from users.sync.operations import Invite, Operation, Seen, Verdict, from_attempt
+from users.sync.operations import (
+    CreateAccount,
+    Invite,
+    Operation,
+    Seen,
+    Verdict,
+    from_attempt,
+)
 from users.sync.operations.following import Follow, changes_from
 from users.sync.outbound import constraints, journal, locks, pending, repeats, revocation
 from users.sync.outbound.completion import complete
@@ -259,9 +266,14 @@ def _apply(
     Raises `StaysPending` if the row was changed since, or an invitation would have no owner.
     """
     if moved := _moved_here(operation, row):
+        ways = (
+            "Use Clerk's version and discard this change, or save what you want again."
+            if row is not None and row.linked
+            else "Discard this change, or save the earlier values again."
+        )
         raise StaysPending(
             f"Clerk has the change, but this user was changed here since ({moved}), so it was not "
-            "finished. Use Clerk's version and discard this change, or save what you want again."
+            f"finished. {ways}"
         )
     if ownerless := operation.ownerless(row):
         raise StaysPending(f"The invitation to {' and '.join(ownerless.values())} is still open.")
@@ -300,7 +312,7 @@ def _moved_here(operation: Operation, row: BuilderUser | None) -> str:
         return ""
     return ", ".join(
         field.replace("_", " ")
-        for field in operation.stale_fields(row)
+        for field in operation.moved_fields(row)
         if field not in operation.changes or value_of(row, field) != operation.changes[field].after
     )
 
@@ -387,10 +399,9 @@ def accept_clerks_version(
         for attempt in attempts:
             if locks.lock_attempt(attempt):
                 who = name_of(actor) or source.label
-                revoked = _revoke_discarded(from_attempt(attempt), deadline)
-                message = (
-                    f"{who} used Clerk's version and discarded this change. {revoked}".rstrip()
-                )
+                how = "used Clerk's version and discarded" if row.linked else "discarded"
+                left = _what_is_left_of(from_attempt(attempt), deadline)
+                message = f"{who} {how} this change. {left}".rstrip()
                 journal.resolve(
                     attempt, Status.DROPPED, error_code="taken_over", message=message,
                     unseen=pending.has_author(attempt) and attempt.actor != actor,
@@ -404,16 +415,18 @@ def accept_clerks_version(
     return row
 
 
-def _revoke_discarded(operation: Operation, deadline: Deadline) -> str:
-    """Revoke the invitation of a discarded change: nobody here would own it.
+def _what_is_left_of(operation: Operation, deadline: Deadline) -> str:
+    """Say what a discarded change leaves in Clerk, or "".
 
-    Returns a sentence about it, or "".
+    An invitation is revoked, as nobody here would own it. An account stays.
     """
-    if not isinstance(operation, Invite):
+    if not isinstance(operation, Invite | CreateAccount):
         return ""
     said = []
     try:
-        operation.look(clerk(), deadline)
+        seen = operation.look(clerk(), deadline)
+        if isinstance(operation, CreateAccount) and seen.account is not None:
+            said.append(f"The account {seen.account.id} with {operation.email} stays in Clerk.")
         for invitation_id, email in operation.ownerless(None).items():
             revoked = revocation.close(invitation_id, deadline)
             said.append(f"The invitation to {email} was {'revoked' if revoked else 'accepted'}.")

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 
 from users.models import OperationKind, SyncAttempt
 from users.sync.actors import Actor
+from users.sync.operations import from_attempt
 
 CREATES = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
 
@@ -40,19 +41,26 @@ def mark_answered(
     if attempt is not None:
         kinds = CREATES if attempt.operation in CREATES else (attempt.operation,)
         earlier = of(actor).filter(operation__in=kinds, pk__lt=attempt.pk)
-        earlier = earlier.only("operation", "user_id", "details", "changes")
         answered += [one for one in earlier if _wants_the_same(one, attempt)]
     if answered:
         mark_seen(actor, answered)
 
 
 def _wants_the_same(earlier: SyncAttempt, attempt: SyncAttempt) -> bool:
-    if attempt.operation not in CREATES and _user_of(earlier) != _user_of(attempt):
+    if attempt.operation not in CREATES and (
+        _user_of(earlier) != _user_of(attempt) or _is_about_another_thing(earlier, attempt)
+    ):
         return False
     return all(
         field in attempt.changes and attempt.changes[field][1] == after
         for field, (_, after) in earlier.changes.items()
     )
+
+
+def _is_about_another_thing(earlier: SyncAttempt, attempt: SyncAttempt) -> bool:
+    """Tell whether the two concern different things in Clerk: two sessions, or two accounts."""
+    theirs, mine = from_attempt(earlier).claims, from_attempt(attempt).claims
+    return bool(mine) and not theirs.keys() <= mine.keys()
 
 
 def _user_of(attempt: SyncAttempt) -> str:

@@ -157,12 +157,6 @@ def create_account(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None =
     if user.clerk_id is not None:
         taken = Refused("This user has a Clerk id already. Unlink the user first.", code="linked")
         raise refuse(operation, taken, actor=actor, source=Source.ADMIN)
-    if invitation := invitations.open_of(user):
-        invited = Refused(
-            f"The invitation to {invitation.email} is still open. Revoke it first.",
-            code="still_invited",
-        )
-        raise refuse(operation, invited, actor=actor, source=Source.ADMIN)
     return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 

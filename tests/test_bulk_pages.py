@@ -376,8 +376,8 @@ def test_the_selected_people_are_exported_alone(client, sandbox):
 # --- A spreadsheet -------------------------------------------------------------------------------
 
 
-def upload(client, text, **fields):
-    file = SimpleUploadedFile("fixes.csv", text.encode())
+def upload(client, text, *, name="fixes.csv", **fields):
+    file = SimpleUploadedFile(name, text.encode())
     return client.post(UPLOAD, {"file": file, **fields})
 
 
@@ -409,6 +409,19 @@ def test_everything_wrong_with_a_spreadsheet_is_said_with_its_place(client, sand
     assert "“BOSS” is none of ADMIN, HOMEOWNER, BUILDER" in page
     assert "--" not in re.sub(r"<!--.*?-->", "", page.split("<table", 1)[1].split("</table>")[0])
     assert not BulkRun.objects.exists()
+
+
+def test_a_spreadsheet_that_no_reader_takes_is_refused_on_the_page(client, sandbox):
+    page = text_of(upload(client, "x" * 200_000))
+    assert "1 thing is wrong with fixes.csv. Nothing was changed." in page
+    assert "This is not CSV" in page
+
+
+def test_a_file_may_have_a_name_of_many_letters(client, sandbox):
+    user = BuilderUserFactory()
+    answer = upload(client, f"id,name\n{user.pk},Bob Roe\n", name=f"{'Изменения' * 20}.csv")
+    assert answer.status_code == 302
+    assert "name: Mary Ann Smith → Bob Roe" in text_of(client.get(answer.url))
 
 
 def test_an_unknown_column_is_left_out_if_the_page_says_so(client, sandbox):

@@ -6,8 +6,10 @@ import csv
 import re
 import signal
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 from playwright.sync_api import expect
@@ -23,8 +25,9 @@ from tests.support.personas import browser_of, client_who_may, staff_who_may
 from tests.support.user_list import LIST
 from tests.support.workers import heartbeat, work
 from users import tasks
-from users.models import BuilderUser, BulkRun, SyncAttempt
+from users.models import BuilderUser, BulkRow, BulkRun, SyncAttempt
 from users.sync.bulk.lock import end_killed_runs
+from users.sync.bulk.workers import WORKERS
 from users.sync.outbound import checkpoints, recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -225,6 +228,50 @@ def test_only_its_author_starts_a_plan(client, sandbox, staff):
     assert BulkRun.objects.get().state == "planned"
 
 
+def test_only_its_author_continues_a_run(client, sandbox):
+    _, address = begun(client, sandbox)
+    press(client, address, "pause")
+    names = ("users.view_builderuser", "users.change_builderuser", "users.view_bulkrun")
+    other = browser_of(staff_who_may(*names))
+    assert "Go on" not in text_of(other.get(address))
+    answer = press(other, address, "go_on")
+    assert "Only the person who made this plan can continue it." in text_of(answer)
+    work()
+    assert BulkRun.objects.get().state == "paused"
+    assert not any(account["banned"] for account in sandbox.users())
+    assert "Go on" in text_of(client.get(address))
+
+
+def test_a_run_of_the_command_line_is_not_continued_on_its_page(client, sandbox, staff):
+    """Its rows ask for no permission, and a deletion would need its number again."""
+    users = [linked(sandbox) for _ in range(2)]
+    arguments = ("delete", "--all", "--no-refresh", "--apply", "--confirm", "2", "--limit", "1")
+    assert command("clerk_action", *arguments, "--actor", staff.username)[0] == 2
+    run = BulkRun.objects.get()
+    page = text_of(client.get(f"{BULK}{run.pk}/"))
+    assert "Go on" not in page
+    assert "This run was started on the command line. An engineer continues it there." in page
+    answer = press(client, f"{BULK}{run.pk}/", "go_on")
+    assert "continues it there" in text_of(answer)
+    work()
+    run.refresh_from_db()
+    assert (run.state, BuilderUser.objects.count()) == ("interrupted", len(users) - 1)
+
+
+@pytest.mark.parametrize("lost", ["is_active", "is_superuser"])
+def test_an_author_who_leaves_while_the_run_is_at_work_changes_nobody_more(
+    client, sandbox, staff, lost
+):
+    begun(client, sandbox, number=30)
+    leave = partial(User.objects.filter(pk=staff.pk).update, **{lost: False})
+    with at_step(checkpoints.AFTER_COMMIT, leave):
+        work()
+    banned = sum(account["banned"] for account in sandbox.users())
+    assert 0 < banned <= WORKERS
+    refused = BulkRow.objects.filter(state="failed")
+    assert "You don't have permission" in refused.first().reason
+
+
 # --- Pause, go on, cancel ------------------------------------------------------------------------
 
 
@@ -348,6 +395,60 @@ def test_the_page_says_that_no_worker_runs(client, sandbox):
     assert "The worker does not run" in text_of(client.get(address))
     heartbeat()
     assert "The worker does not run" not in text_of(client.get(address))
+
+
+def test_the_page_of_a_command_at_work_does_not_ask_for_the_worker(client, sandbox):
+    linked(sandbox)
+    seen = []
+
+    def look():
+        run = BulkRun.objects.get(command="clerk_action")
+        seen.append(text_of(client.get(f"{BULK}{run.pk}/")))
+
+    with at_step(checkpoints.AFTER_COMMIT, look):
+        assert command("clerk_action", "ban", "--all", "--no-refresh", "--apply")[0] == 0
+    assert "Running" in seen[0]
+    assert "worker" not in seen[0]
+
+
+def test_a_run_that_waits_for_other_bulk_work_says_so(client, sandbox):
+    _, address = begun(client, sandbox, number=1)
+    heartbeat()
+    said = "Other bulk work is running. This run starts when it has ended."
+    assert said not in text_of(client.get(address))
+    seen = []
+    with at_step(checkpoints.AFTER_COMMIT, lambda: seen.append(text_of(client.get(address)))):
+        assert command("clerk_action", "ban", "--all", "--no-refresh", "--apply")[0] == 0
+    assert said in seen[0]
+    work()
+    assert said not in text_of(client.get(address))
+
+
+@pytest.mark.parametrize("do", ["pause", "cancel"])
+def test_a_run_that_is_killed_after_its_last_row_has_finished_whatever_was_asked(
+    client, sandbox, do
+):
+    _, address = begun(client, sandbox)
+    work()
+    BulkRun.objects.update(state="running", requested=do, finished_at=None)
+    assert "Finished" in text_of(client.get(address))
+    assert BulkRun.objects.get().state == "finished"
+
+
+def test_the_rest_of_a_cancelled_run_does_not_wait(client, sandbox):
+    _, address = begun(client, sandbox)
+    press(client, address, "cancel")
+    page = text_of(client.get(address))
+    assert "Not done: 3" in page
+    assert "Waiting" not in page
+
+
+def test_nobody_is_named_in_a_plan_that_was_discarded(client, sandbox):
+    without = BuilderUserFactory(name="No Account")
+    address = plan(client, [linked(sandbox), without], action="ban")
+    assert "No Account" in BulkRun.objects.get().notes[0]
+    press(client, address, "cancel")
+    assert BulkRun.objects.get().notes == []
 
 
 def test_the_result_file_has_the_outcome_of_each_row(client, sandbox):

@@ -35,6 +35,7 @@ from users.sync.bulk.list_actions import (
     offered_to,
     plan_list_action,
 )
+from users.sync.bulk.lock import is_held
 from users.sync.bulk.run import bring_up_to_date
 from users.sync.bulk.spreadsheet.reading import Options
 from users.sync.bulk.uploads import UploadRefused, plan_upload
@@ -47,7 +48,6 @@ LIST = "admin:users_builderuser_changelist"
 STEPS: Mapping[str, Callable[[BulkRun], None]] = {
     "pause": control.pause,
     "cancel": control.cancel,
-    "go_on": control.go_on,
 }
 
 
@@ -258,6 +258,8 @@ class BulkPages:
             "is_author": found.actor_id == request.user.pk,
             "may_change": self.pages.admin.has_change_permission(request),
             "worker_runs": worker.status().alive > 0,
+            "not_continued": control.not_continued_by(found, request.user),
+            "others_work": found.state == RunStatus.QUEUED and is_held(),
         }
         return self._render(request, str(title), "bulk_run.html", context, failure=failure)
 
@@ -268,6 +270,8 @@ class BulkPages:
                 raise BulkRefused("Only the person who made this plan can start it.")
             typed = request.POST.get("count", "").strip()
             control.begin(run, typed=int(typed) if typed.isascii() and typed.isdecimal() else None)
+        elif wanted == "go_on":
+            control.go_on(run, actor=request.user)
         elif step := STEPS.get(wanted):
             step(run)
 
@@ -343,13 +347,19 @@ def _progress(run: BulkRun) -> dict[str, object]:
         "total": total,
         "ended": total - counts.get(RowStatus.WAITING, 0),
         "waiting": counts.get(RowStatus.WAITING, 0),
-        "counts": [(state.label, counts[state]) for state in RowStatus if state in counts],
+        "counts": [(_label(state, run), counts[state]) for state in RowStatus if state in counts],
         "rows": [(row, shown_changes(row)) for row in with_group_names(rows)[:SHOWN]],
         "rows_left": max(rows.count() - SHOWN, 0),
         "going": run.state in (RunStatus.QUEUED, RunStatus.RUNNING),
         "resumable": run.state in control.RESUMABLE and RowStatus.WAITING in counts,
         "cancellable": run.state in control.UNFINISHED,
     }
+
+
+def _label(state: RowStatus, run: BulkRun) -> str:
+    """Return the name of a status; no row of a cancelled run waits for anything."""
+    cancelled = run.state == RunStatus.CANCELLED and state == RowStatus.WAITING
+    return "Not done" if cancelled else str(state.label)
 
 
 def _not_done(run: BulkRun) -> QuerySet[BulkRow]:

@@ -43,21 +43,22 @@ def end_killed_runs() -> list[BulkRun]:
 
     It does not take the lock, so that a command that starts at the same time is not refused.
     """
-    if _is_held():
+    if is_held():
         return []
     with transaction.atomic():
         # A run takes the lock before its record is stored, and stores its end before it releases
         # the lock. So if a record says "running", and the lock is free after that, the process was
         # killed. The other order would end a run that has just begun.
         running = _running()
-        return [] if _is_held() else _end(running)
+        return [] if is_held() else _end(running)
 
 
 def _running() -> list[BulkRun]:
     return list(BulkRun.objects.select_for_update().filter(state=RunStatus.RUNNING))
 
 
-def _is_held() -> bool:
+def is_held() -> bool:
+    """Return whether some process does bulk work now."""
     with connection.cursor() as cursor:
         cursor.execute(_IS_HELD, [KEY >> 32, KEY & 0xFFFFFFFF])
         return bool(cursor.fetchone()[0])

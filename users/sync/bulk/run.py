@@ -82,7 +82,8 @@ def start(
             undo_of_id=plan.undo_of,
             state=state,
             source=source,
-            notes=list(plan.notes),
+            # The notes name people, and nothing erases names from them.
+            notes=list(plan.notes) if state == RunStatus.PLANNED else [],
             summary=summary,
         )
         waiting = (
@@ -411,7 +412,8 @@ def _waiting(meant: QuerySet[BulkRow]) -> Iterator[Sequence[BulkRow]]:
     while True:
         chunk = list(
             meant.filter(state=RowStatus.WAITING, position__gt=position)
-            .select_related("run__actor", "user__account")
+            # Not the actor: each row asks for their permissions when its turn comes.
+            .select_related("run", "user__account")
             .order_by("position")[:CHUNK]
         )
         if not chunk:

@@ -212,6 +212,7 @@ class BulkCommand(JsonCommand, Generic[BulkOptionsT]):
         users = choice.among(run.rows.values_list("user_id", flat=True)) if choice.given else None
         portion = Portion(users, options["limit"], options["retry_failed"])
         plan = runs.plan_rest(run, portion).with_names()
+        portion = portion.decided(run)
         self._tell_plan(plan, rate, options)
         if options["apply"]:
             _check_confirmed(plan, options)

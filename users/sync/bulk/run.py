@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Max, QuerySet
 from django.utils import timezone
 
 from users.changes import changes_of
@@ -122,12 +122,21 @@ class Portion:
     """Selection of the waiting rows of a run.
 
     `users` are the ids of their users (None for all), and `limit` selects the first ones of these.
-    With `failed`, rows that failed are selected as well.
+    With `failed`, rows that failed are selected as well. `last` is the position of the last row, if
+    it is decided.
     """
 
     users: Collection[uuid.UUID] | None = None
     limit: int | None = None
     failed: bool = False
+    last: int | None = None
+
+    def decided(self, run: BulkRun) -> Portion:
+        """Return the same rows, whichever of them end from now on."""
+        if self.limit is None:
+            return self
+        last = self.left_of(run).aggregate(last=Max("position", default=-1))["last"]
+        return replace(self, limit=None, last=last)
 
     @property
     def _states(self) -> list[str]:
@@ -142,6 +151,8 @@ class Portion:
             left = meant.filter(state__in=self._states).order_by("position")
             positions = list(left.values_list("position", flat=True)[: self.limit])
             meant = meant.filter(position__lte=max(positions, default=-1))
+        if self.last is not None:
+            meant = meant.filter(position__lte=self.last)
         return meant
 
     def left_of(self, run: BulkRun) -> QuerySet[BulkRow]:

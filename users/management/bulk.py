@@ -241,7 +241,7 @@ class BulkCommand(JsonCommand, Generic[BulkOptionsT]):
             plan = with_clerk_values(self.plan(options))
         if options["sort"]:
             plan = plan.sorted_by(options["sort"])
-        return plan.with_names()
+        return plan.in_turns().with_names()  # as the run does it, for --limit
 
     def _end_without_run(self, plan: Plan, options: BulkOptionsT) -> None:
         if not self._quiet:

@@ -97,24 +97,10 @@ def start(
                 operation=planned.operation,
                 changes=planned.changes,
             )
-            for position, planned in enumerate(_in_turns(plan.rows))
+            for position, planned in enumerate(plan.in_turns().rows)
         )
         BulkRow.objects.bulk_create(waiting, batch_size=1000)
     return run
-
-
-def _in_turns(planned: Sequence[Planned]) -> list[Planned]:
-    """Return the rows in an order that puts a user's second change after everybody's first.
-
-    Two changes of one user must not run at once, and waiting for the first one would delay other
-    rows.
-    """
-    seen: Counter[str] = Counter()
-    turns: list[tuple[int, Planned]] = []
-    for row in planned:
-        turns.append((seen[row.user_id], row))
-        seen[row.user_id] += 1
-    return [row for _, row in sorted(turns, key=lambda turn: turn[0])]
 
 
 @dataclass(frozen=True)

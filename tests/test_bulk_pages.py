@@ -411,6 +411,16 @@ def test_the_page_of_a_command_at_work_does_not_ask_for_the_worker(client, sandb
     assert "worker" not in seen[0]
 
 
+def test_a_scan_has_no_page_on_which_it_could_be_paused(client, sandbox):
+    assert command("clerk_diff", "--refresh")[0] == 0
+    scan = BulkRun.objects.get(command="scan")
+    address = f"{BULK}{scan.pk}/"
+    assert client.get(address).status_code == 404
+    assert client.post(address, {"do": "pause"}).status_code == 404
+    record = client.get(f"/admin/users/bulkrun/{scan.pk}/change/")
+    assert (record.status_code, address in text_of(record)) == (200, False)
+
+
 def test_a_run_that_waits_for_other_bulk_work_says_so(client, sandbox):
     _, address = begun(client, sandbox, number=1)
     heartbeat()
@@ -552,3 +562,30 @@ def test_people_are_selected_planned_and_followed_by_keyboard_and_eye(page, sand
     expect(page.get_by_text("Finished: 2 of 2 processed.")).to_be_visible()  # without a reload
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     assert all(account["banned"] for account in sandbox.users())
+
+
+def test_the_page_of_a_run_goes_on_telling_while_a_button_has_the_focus(page, client, sandbox):
+    _, address = begun(client, sandbox, number=1)
+    page.goto(address)
+    pause = page.get_by_role("button", name="Pause")
+    pause.focus()
+    no_worker_runs = page.get_by_text("The worker does not run")
+    expect(no_worker_runs).to_be_visible()
+    heartbeat()
+    expect(no_worker_runs).to_have_count(0)
+    expect(pause).to_be_focused()
+    in_thread(work)
+    expect(page.get_by_text("Finished: 1 of 1 processed.")).to_be_focused()
+
+
+def test_a_page_that_is_not_updated_any_more_says_so(page, client, sandbox):
+    _, address = begun(client, sandbox, number=1)
+    heartbeat()
+    page.goto(address)
+    old = page.get_by_text("This page could not be updated.")
+    expect(old).to_be_hidden()
+    cookies = page.context.cookies()
+    page.context.clear_cookies()  # signed out elsewhere, or for too long
+    expect(old).to_be_visible()
+    page.context.add_cookies(cookies)
+    expect(old).to_be_hidden()

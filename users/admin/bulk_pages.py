@@ -40,7 +40,7 @@ from users.sync.bulk.run import bring_up_to_date
 from users.sync.bulk.spreadsheet.reading import Options
 from users.sync.bulk.uploads import UploadRefused, plan_upload
 from users.sync.display import shown_changes, with_group_names
-from users.sync.mirror import worker
+from users.sync.mirror import scan, worker
 
 SHOWN = 50
 NAMED = 10
@@ -295,11 +295,12 @@ class BulkPages:
         """
         if not self.pages.admin.has_view_permission(request):
             raise PermissionDenied
-        run = BulkRun.objects.filter(pk=pk).first()
+        runs = BulkRun.objects.exclude(command=scan.COMMAND)  # it has no rows
+        run = runs.filter(pk=pk).first()
         sees_runs = request.user.has_perm("users.view_bulkrun")
         if not sees_runs and (run is None or run.actor_id != request.user.pk):
             raise PermissionDenied
-        run = get_object_or_404(BulkRun, pk=pk)
+        run = get_object_or_404(runs, pk=pk)
         bring_up_to_date(run)
         run.refresh_from_db()
         return run

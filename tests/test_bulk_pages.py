@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 import signal
@@ -11,6 +12,7 @@ from functools import partial
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.utils import timezone
 from playwright.sync_api import expect
 
@@ -26,7 +28,7 @@ from tests.support.user_list import LIST
 from tests.support.workers import heartbeat, work
 from users import tasks
 from users.models import BuilderUser, BulkRow, BulkRun, SyncAttempt
-from users.sync.bulk.lock import end_killed_runs
+from users.sync.bulk.lock import KEY, KILLED, end_killed_runs, is_held
 from users.sync.bulk.workers import WORKERS
 from users.sync.outbound import checkpoints, recovery
 
@@ -330,7 +332,7 @@ def test_a_run_whose_worker_is_killed_goes_on_with_the_next_one(client, sandbox,
     run = BulkRun.objects.get()
     assert run.rows.filter(state="waiting").exists()
     wait_until(end_killed_runs, "the lock of the killed worker is not released")
-    assert "Its process was killed." in text_of(client.get(address))
+    assert "Its process was killed, or lost the database." in text_of(client.get(address))
     tasks.carry_out_bulk_run(timestamp=0)
     assert BulkRun.objects.get().state == "finished"
     assert set(states(run)) == {user.pk for user in users}
@@ -372,6 +374,54 @@ def test_a_worker_that_is_killed_forgets_no_pause_and_no_cancel(
         tasks.carry_out_bulk_run(timestamp=0)
         assert all(account["banned"] for account in sandbox.users())
         assert BulkRun.objects.get().state == "finished"
+
+
+def lose_the_lock():
+    """The database ends the one connection that holds the lock of bulk work."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND objid = %s",
+            [KEY & 0xFFFFFFFF],
+        )
+
+
+def another_worker_goes_on():
+    lose_the_lock()
+    wait_until(lambda: not is_held(), "the lock is not released")
+    tasks.carry_out_bulk_run(timestamp=0)
+
+
+def test_a_worker_that_loses_the_lock_leaves_the_run_to_the_next_one(client, sandbox):
+    users, _ = begun(client, sandbox, number=40)
+    with at_step(checkpoints.AFTER_COMMIT, lambda: in_thread(another_worker_goes_on)):
+        work()
+    run = BulkRun.objects.get()
+    assert (run.state, set(states(run).values())) == ("finished", {"done"})
+    assert all(account["banned"] for account in sandbox.users())
+    twice = SyncAttempt.objects.filter(status="applied").count() - len(users)
+    assert twice <= WORKERS
+
+
+def test_a_run_whose_lock_is_lost_goes_on_in_the_worker(client, sandbox):
+    _, address = begun(client, sandbox, number=40)
+    with at_step(checkpoints.AFTER_COMMIT, lambda: in_thread(lose_the_lock)):
+        work()
+    assert "Waiting for the worker" in text_of(client.get(address))
+    tasks.carry_out_bulk_run(timestamp=0)
+    assert BulkRun.objects.get().state == "finished"
+    assert all(account["banned"] for account in sandbox.users())
+
+
+def test_a_command_that_loses_the_lock_says_how_to_go_on(sandbox):
+    for _ in range(40):
+        linked(sandbox)
+    with at_step(checkpoints.AFTER_COMMIT, lambda: in_thread(lose_the_lock)):
+        code, out = command("clerk_action", "ban", "--all", "--no-refresh", "--apply")
+    assert (code, "ended the connection that holds the lock" in out) == (1, True)
+    run = BulkRun.objects.get()
+    assert (run.state, run.message) == ("interrupted", KILLED)
+    assert command("clerk_action", "--resume", str(run.pk), "--apply")[0] == 0
 
 
 def test_a_plan_that_nobody_started_is_no_run_for_the_command_line(client, sandbox):
@@ -470,7 +520,9 @@ def test_the_result_file_has_the_outcome_of_each_row(client, sandbox):
     assert "Failed" in page
     assert "SCIM" in page
     answer = client.get(f"{address}result/")
-    rows = list(csv.DictReader(answer.getvalue().decode().splitlines()))
+    content = answer.getvalue()
+    assert content.startswith(codecs.BOM_UTF8)  # for Excel, as in the export of the list
+    rows = list(csv.DictReader(content.decode("utf-8-sig").splitlines()))
     assert {row["user_id"]: row["state"] for row in rows} == {
         str(users[0].pk): "done", str(users[1].pk): "failed",
     }  # fmt: skip

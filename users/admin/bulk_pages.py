@@ -6,6 +6,7 @@ import csv
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import cast
 
 from django import forms
@@ -22,7 +23,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET
 
-from users.admin.base import Line, counted
+from users.admin.base import UTF_8_MARK, Line, counted
 from users.admin.user_list import group_select
 from users.admin.user_pages import UserPages
 from users.errors import BulkRefused
@@ -281,7 +282,7 @@ class BulkPages:
         writer = csv.writer(Line())
         lines = (writer.writerow(cells) for cells in results.export(found))
         return StreamingHttpResponse(
-            lines,
+            chain([UTF_8_MARK], lines),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="run-{found.pk}.csv"'},
         )

@@ -16,7 +16,7 @@ KEY = 4_317_288_201
 """Key of the advisory lock in this database: any number that nothing else uses."""
 
 
-KILLED = "Its process was killed."
+KILLED = "Its process was killed, or lost the database."
 
 ENDS: Mapping[str, RunStatus] = {
     RunRequest.PAUSE: RunStatus.PAUSED,
@@ -85,11 +85,13 @@ def _end(killed: list[BulkRun]) -> list[BulkRun]:
 class Lease:
     """The lock while it is held, by a transaction on its own connection that does nothing else.
 
-    A lock of the session would be lost behind pgbouncer in transaction mode.
+    A lock of the session would be lost behind pgbouncer in transaction mode. `lost` is set once a
+    check has found that the connection is gone: another process may hold the lock by now.
     """
 
     def __init__(self) -> None:
         self._connection = connections["default"].copy()
+        self.lost = False
 
     def take(self) -> bool:
         """Try to take the lock, without waiting; return whether that succeeded."""
@@ -105,6 +107,7 @@ class Lease:
             with self._connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         except DatabaseError:
+            self.lost = True
             raise BulkRefused(
                 "The database ended the connection that holds the lock of bulk work, so the run "
                 "ends. Go on with --resume."

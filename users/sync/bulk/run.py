@@ -48,7 +48,6 @@ ROUND_PAUSES = (0.0, 2.0, 4.0, 8.0)
 Later rounds try the rows again that still wait: somebody is saving the user, Clerk took no more
 requests, or Clerk has not confirmed the change yet.
 """
-LEASE_CHECKED_EVERY = 100
 NOT_RESUMED = (RunStatus.PLANNED, RunStatus.CANCELLED)
 
 
@@ -268,7 +267,10 @@ def carry_out(
             ).all_rounds()
         message = "It was interrupted." if stop.is_set() else ""
     finally:
-        _close(run, message, stopped=breaker.reason)
+        if lease.lost:
+            _leave(run)
+        else:
+            _close(run, message, stopped=breaker.reason)
     return run
 
 
@@ -316,8 +318,7 @@ class _Execution:
         for upcoming in _waiting(self._rows):
             row = upcoming[0]
             self._wait_for_turn(upcoming)
-            if row.position % LEASE_CHECKED_EVERY == 0:
-                self.lease.check()
+            self.lease.check()
             if self._over:
                 break
             self.workers.take(self.breaker.start(), row)
@@ -381,6 +382,12 @@ def _close(run: BulkRun, message: str, *, stopped: str) -> None:
             run.state, run.message = RunStatus.INTERRUPTED, message or _waiting_message(run)
         run.finished_at, run.requested = timezone.now(), ""
         run.save(update_fields=["state", "message", "finished_at", "requested"])
+
+
+def _leave(run: BulkRun) -> None:
+    """Leave the run to the process that has taken the lock since; if there is none, end the run."""
+    follow_killed()
+    run.refresh_from_db()
 
 
 def _request_of(run: BulkRun, *, locked: bool = False) -> str:

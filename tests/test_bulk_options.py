@@ -94,6 +94,12 @@ def test_what_would_be_ignored_is_refused(sandbox, arguments, said):
     assert not sandbox.requests()
 
 
+def test_a_file_of_ids_with_a_null_character_names_what_is_not_found(sandbox, tmp_path):
+    (tmp_path / "ids.csv").write_bytes(b"id\nuser_a\0b\n")
+    code, out = run("clerk_push", "--ids-from", tmp_path / "ids.csv")
+    assert (code, out) == (1, "Not found: id user_a\\u0000b. Nothing was planned.")
+
+
 def test_the_role_of_new_users_is_builder_unless_it_is_given(sandbox):
     sandbox.add_user(email="ann@example.com", first_name="Ann", last_name="Lee")
     out = run("clerk_import", "--all", "--rate", "1000")[1]

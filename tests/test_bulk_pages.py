@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 import signal
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.utils import timezone
 from playwright.sync_api import expect
 
@@ -23,8 +27,9 @@ from tests.support.personas import browser_of, client_who_may, staff_who_may
 from tests.support.user_list import LIST
 from tests.support.workers import heartbeat, work
 from users import tasks
-from users.models import BuilderUser, BulkRun, SyncAttempt
-from users.sync.bulk.lock import end_killed_runs
+from users.models import BuilderUser, BulkRow, BulkRun, SyncAttempt
+from users.sync.bulk.lock import KEY, KILLED, end_killed_runs, is_held
+from users.sync.bulk.workers import WORKERS
 from users.sync.outbound import checkpoints, recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -225,6 +230,50 @@ def test_only_its_author_starts_a_plan(client, sandbox, staff):
     assert BulkRun.objects.get().state == "planned"
 
 
+def test_only_its_author_continues_a_run(client, sandbox):
+    _, address = begun(client, sandbox)
+    press(client, address, "pause")
+    names = ("users.view_builderuser", "users.change_builderuser", "users.view_bulkrun")
+    other = browser_of(staff_who_may(*names))
+    assert "Go on" not in text_of(other.get(address))
+    answer = press(other, address, "go_on")
+    assert "Only the person who made this plan can continue it." in text_of(answer)
+    work()
+    assert BulkRun.objects.get().state == "paused"
+    assert not any(account["banned"] for account in sandbox.users())
+    assert "Go on" in text_of(client.get(address))
+
+
+def test_a_run_of_the_command_line_is_not_continued_on_its_page(client, sandbox, staff):
+    """Its rows ask for no permission, and a deletion would need its number again."""
+    users = [linked(sandbox) for _ in range(2)]
+    arguments = ("delete", "--all", "--no-refresh", "--apply", "--confirm", "2", "--limit", "1")
+    assert command("clerk_action", *arguments, "--actor", staff.username)[0] == 2
+    run = BulkRun.objects.get()
+    page = text_of(client.get(f"{BULK}{run.pk}/"))
+    assert "Go on" not in page
+    assert "This run was started on the command line. An engineer continues it there." in page
+    answer = press(client, f"{BULK}{run.pk}/", "go_on")
+    assert "continues it there" in text_of(answer)
+    work()
+    run.refresh_from_db()
+    assert (run.state, BuilderUser.objects.count()) == ("interrupted", len(users) - 1)
+
+
+@pytest.mark.parametrize("lost", ["is_active", "is_superuser"])
+def test_an_author_who_leaves_while_the_run_is_at_work_changes_nobody_more(
+    client, sandbox, staff, lost
+):
+    begun(client, sandbox, number=30)
+    leave = partial(User.objects.filter(pk=staff.pk).update, **{lost: False})
+    with at_step(checkpoints.AFTER_COMMIT, leave):
+        work()
+    banned = sum(account["banned"] for account in sandbox.users())
+    assert 0 < banned <= WORKERS
+    refused = BulkRow.objects.filter(state="failed")
+    assert "You don't have permission" in refused.first().reason
+
+
 # --- Pause, go on, cancel ------------------------------------------------------------------------
 
 
@@ -283,7 +332,7 @@ def test_a_run_whose_worker_is_killed_goes_on_with_the_next_one(client, sandbox,
     run = BulkRun.objects.get()
     assert run.rows.filter(state="waiting").exists()
     wait_until(end_killed_runs, "the lock of the killed worker is not released")
-    assert "Its process was killed." in text_of(client.get(address))
+    assert "Its process was killed, or lost the database." in text_of(client.get(address))
     tasks.carry_out_bulk_run(timestamp=0)
     assert BulkRun.objects.get().state == "finished"
     assert set(states(run)) == {user.pk for user in users}
@@ -327,6 +376,54 @@ def test_a_worker_that_is_killed_forgets_no_pause_and_no_cancel(
         assert BulkRun.objects.get().state == "finished"
 
 
+def lose_the_lock():
+    """The database ends the one connection that holds the lock of bulk work."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND objid = %s",
+            [KEY & 0xFFFFFFFF],
+        )
+
+
+def another_worker_goes_on():
+    lose_the_lock()
+    wait_until(lambda: not is_held(), "the lock is not released")
+    tasks.carry_out_bulk_run(timestamp=0)
+
+
+def test_a_worker_that_loses_the_lock_leaves_the_run_to_the_next_one(client, sandbox):
+    users, _ = begun(client, sandbox, number=40)
+    with at_step(checkpoints.AFTER_COMMIT, lambda: in_thread(another_worker_goes_on)):
+        work()
+    run = BulkRun.objects.get()
+    assert (run.state, set(states(run).values())) == ("finished", {"done"})
+    assert all(account["banned"] for account in sandbox.users())
+    twice = SyncAttempt.objects.filter(status="applied").count() - len(users)
+    assert twice <= WORKERS
+
+
+def test_a_run_whose_lock_is_lost_goes_on_in_the_worker(client, sandbox):
+    _, address = begun(client, sandbox, number=40)
+    with at_step(checkpoints.AFTER_COMMIT, lambda: in_thread(lose_the_lock)):
+        work()
+    assert "Waiting for the worker" in text_of(client.get(address))
+    tasks.carry_out_bulk_run(timestamp=0)
+    assert BulkRun.objects.get().state == "finished"
+    assert all(account["banned"] for account in sandbox.users())
+
+
+def test_a_command_that_loses_the_lock_says_how_to_go_on(sandbox):
+    for _ in range(40):
+        linked(sandbox)
+    with at_step(checkpoints.AFTER_COMMIT, lambda: in_thread(lose_the_lock)):
+        code, out = command("clerk_action", "ban", "--all", "--no-refresh", "--apply")
+    assert (code, "ended the connection that holds the lock" in out) == (1, True)
+    run = BulkRun.objects.get()
+    assert (run.state, run.message) == ("interrupted", KILLED)
+    assert command("clerk_action", "--resume", str(run.pk), "--apply")[0] == 0
+
+
 def test_a_plan_that_nobody_started_is_no_run_for_the_command_line(client, sandbox):
     plan(client, [linked(sandbox)], action="ban")
     run = BulkRun.objects.get()
@@ -350,6 +447,70 @@ def test_the_page_says_that_no_worker_runs(client, sandbox):
     assert "The worker does not run" not in text_of(client.get(address))
 
 
+def test_the_page_of_a_command_at_work_does_not_ask_for_the_worker(client, sandbox):
+    linked(sandbox)
+    seen = []
+
+    def look():
+        run = BulkRun.objects.get(command="clerk_action")
+        seen.append(text_of(client.get(f"{BULK}{run.pk}/")))
+
+    with at_step(checkpoints.AFTER_COMMIT, look):
+        assert command("clerk_action", "ban", "--all", "--no-refresh", "--apply")[0] == 0
+    assert "Running" in seen[0]
+    assert "worker" not in seen[0]
+
+
+def test_a_scan_has_no_page_on_which_it_could_be_paused(client, sandbox):
+    assert command("clerk_diff", "--refresh")[0] == 0
+    scan = BulkRun.objects.get(command="scan")
+    address = f"{BULK}{scan.pk}/"
+    assert client.get(address).status_code == 404
+    assert client.post(address, {"do": "pause"}).status_code == 404
+    record = client.get(f"/admin/users/bulkrun/{scan.pk}/change/")
+    assert (record.status_code, address in text_of(record)) == (200, False)
+
+
+def test_a_run_that_waits_for_other_bulk_work_says_so(client, sandbox):
+    _, address = begun(client, sandbox, number=1)
+    heartbeat()
+    said = "Other bulk work is running. This run starts when it has ended."
+    assert said not in text_of(client.get(address))
+    seen = []
+    with at_step(checkpoints.AFTER_COMMIT, lambda: seen.append(text_of(client.get(address)))):
+        assert command("clerk_action", "ban", "--all", "--no-refresh", "--apply")[0] == 0
+    assert said in seen[0]
+    work()
+    assert said not in text_of(client.get(address))
+
+
+@pytest.mark.parametrize("do", ["pause", "cancel"])
+def test_a_run_that_is_killed_after_its_last_row_has_finished_whatever_was_asked(
+    client, sandbox, do
+):
+    _, address = begun(client, sandbox)
+    work()
+    BulkRun.objects.update(state="running", requested=do, finished_at=None)
+    assert "Finished" in text_of(client.get(address))
+    assert BulkRun.objects.get().state == "finished"
+
+
+def test_the_rest_of_a_cancelled_run_does_not_wait(client, sandbox):
+    _, address = begun(client, sandbox)
+    press(client, address, "cancel")
+    page = text_of(client.get(address))
+    assert "Not done: 3" in page
+    assert "Waiting" not in page
+
+
+def test_nobody_is_named_in_a_plan_that_was_discarded(client, sandbox):
+    without = BuilderUserFactory(name="No Account")
+    address = plan(client, [linked(sandbox), without], action="ban")
+    assert "No Account" in BulkRun.objects.get().notes[0]
+    press(client, address, "cancel")
+    assert BulkRun.objects.get().notes == []
+
+
 def test_the_result_file_has_the_outcome_of_each_row(client, sandbox):
     users, address = begun(client, sandbox, number=2)
     sandbox.fault("POST /users/{user_id}/ban", "status", status=409, code="user_managed_by_scim",
@@ -359,7 +520,9 @@ def test_the_result_file_has_the_outcome_of_each_row(client, sandbox):
     assert "Failed" in page
     assert "SCIM" in page
     answer = client.get(f"{address}result/")
-    rows = list(csv.DictReader(answer.getvalue().decode().splitlines()))
+    content = answer.getvalue()
+    assert content.startswith(codecs.BOM_UTF8)  # for Excel, as in the export of the list
+    rows = list(csv.DictReader(content.decode("utf-8-sig").splitlines()))
     assert {row["user_id"]: row["state"] for row in rows} == {
         str(users[0].pk): "done", str(users[1].pk): "failed",
     }  # fmt: skip
@@ -376,8 +539,8 @@ def test_the_selected_people_are_exported_alone(client, sandbox):
 # --- A spreadsheet -------------------------------------------------------------------------------
 
 
-def upload(client, text, **fields):
-    file = SimpleUploadedFile("fixes.csv", text.encode())
+def upload(client, text, *, name="fixes.csv", **fields):
+    file = SimpleUploadedFile(name, text.encode())
     return client.post(UPLOAD, {"file": file, **fields})
 
 
@@ -411,6 +574,19 @@ def test_everything_wrong_with_a_spreadsheet_is_said_with_its_place(client, sand
     assert not BulkRun.objects.exists()
 
 
+def test_a_spreadsheet_that_no_reader_takes_is_refused_on_the_page(client, sandbox):
+    page = text_of(upload(client, "x" * 200_000))
+    assert "1 thing is wrong with fixes.csv. Nothing was changed." in page
+    assert "This is not CSV" in page
+
+
+def test_a_file_may_have_a_name_of_many_letters(client, sandbox):
+    user = BuilderUserFactory()
+    answer = upload(client, f"id,name\n{user.pk},Bob Roe\n", name=f"{'Изменения' * 20}.csv")
+    assert answer.status_code == 302
+    assert "name: Mary Ann Smith → Bob Roe" in text_of(client.get(answer.url))
+
+
 def test_an_unknown_column_is_left_out_if_the_page_says_so(client, sandbox):
     BuilderUserFactory(email="b@example.com")
     text = "email,name,shoe\nb@example.com,Bob Jones,44\n"
@@ -438,3 +614,30 @@ def test_people_are_selected_planned_and_followed_by_keyboard_and_eye(page, sand
     expect(page.get_by_text("Finished: 2 of 2 processed.")).to_be_visible()  # without a reload
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     assert all(account["banned"] for account in sandbox.users())
+
+
+def test_the_page_of_a_run_goes_on_telling_while_a_button_has_the_focus(page, client, sandbox):
+    _, address = begun(client, sandbox, number=1)
+    page.goto(address)
+    pause = page.get_by_role("button", name="Pause")
+    pause.focus()
+    no_worker_runs = page.get_by_text("The worker does not run")
+    expect(no_worker_runs).to_be_visible()
+    heartbeat()
+    expect(no_worker_runs).to_have_count(0)
+    expect(pause).to_be_focused()
+    in_thread(work)
+    expect(page.get_by_text("Finished: 1 of 1 processed.")).to_be_focused()
+
+
+def test_a_page_that_is_not_updated_any_more_says_so(page, client, sandbox):
+    _, address = begun(client, sandbox, number=1)
+    heartbeat()
+    page.goto(address)
+    old = page.get_by_text("This page could not be updated.")
+    expect(old).to_be_hidden()
+    cookies = page.context.cookies()
+    page.context.clear_cookies()  # signed out elsewhere, or for too long
+    expect(old).to_be_visible()
+    page.context.add_cookies(cookies)
+    expect(old).to_be_hidden()

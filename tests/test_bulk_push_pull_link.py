@@ -780,7 +780,11 @@ def test_a_killed_run_is_shown_as_killed(sandbox, halted, client):
     killed.refresh_from_db()
     assert killed.state == "interrupted"
     page = client.get(f"/admin/users/bulkrun/{killed.pk}/change/").content.decode()
-    for text in ("Interrupted", "Its process was killed.", f"--resume {killed.pk} --apply"):
+    for text in (
+        "Interrupted",
+        "Its process was killed, or lost the database.",
+        f"--resume {killed.pk} --apply",
+    ):
         assert text in page
 
 

@@ -490,6 +490,21 @@ def test_a_deletion_that_is_confirmed_later_makes_its_row_done(sandbox, client):
     assert "no row left" in act("--resume", deletion.pk, "--apply", "--confirm", "1")[1]
 
 
+def test_a_limit_counts_a_deletion_that_is_confirmed_when_the_run_goes_on(sandbox):
+    """Nobody is deleted whom the plan of the rest did not show."""
+    users = [linked(sandbox) for _ in range(3)]
+    sandbox.fault("DELETE /users/{user_id}", "reset", apply=True)
+    sandbox.fault("DELETE /users/{user_id}", "status", status=503, times=None)
+    sandbox.fault("GET /users/{user_id}", "status", status=503, times=None)
+    one = ("--apply", "--limit", "1")
+    assert act("delete", *ids_of(users), *one, "--confirm", "3")[0] == 2
+    assert (there(users), in_clerk(sandbox, users).count(False)) == ([True] * 3, 1)
+    sandbox.clear_faults()
+    deletion = BulkRun.objects.get()
+    assert act("--resume", deletion.pk, *one, "--confirm", "1")[0] == 2
+    assert (there(users).count(False), in_clerk(sandbox, users).count(False)) == (1, 1)
+
+
 def test_a_user_who_was_deleted_meanwhile_is_skipped(sandbox, client, tmp_path):
     mary, john = linked(sandbox), linked(sandbox)
     plan = tmp_path / "plan.json"

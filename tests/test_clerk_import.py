@@ -73,6 +73,21 @@ def test_accounts_are_chosen_by_their_metadata(sandbox):
 
 
 @pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [("beta=true", {"ann"}), ("beta=null", {"bob"}), ("beta=None", set()), ("beta=1", {"cy"})],
+)
+def test_metadata_are_written_as_in_json(sandbox, chosen, expected):
+    for name, value in (("ann", True), ("bob", None), ("cy", 1)):
+        add(sandbox, f"{name}@example.com", public_metadata={"beta": value})
+    add(sandbox, "dee@example.com")
+    code, out = import_("--metadata", chosen, "--apply")
+    assert code == 0, out
+    assert set(BuilderUser.objects.values_list("email", flat=True)) == {
+        f"{name}@example.com" for name in expected
+    }
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ((), "Say which accounts"),

@@ -157,6 +157,17 @@ def test_the_same_file_again_does_nothing(import_):
     assert BuilderUser.objects.count() == SyncAttempt.objects.count() == 2
 
 
+@pytest.mark.parametrize("text", ["None", "a\0b"])
+def test_a_text_that_is_no_clerk_id_is_nobodys(import_, text):
+    here = BuilderUserFactory()
+    lines = [f"{here.email},Mary Roe,{here.pk},", f"{ANN},Ann Lee,,{text}"]
+    code, out = import_(["email,name,id,clerk_id", *lines], "--sign-in", "none", "--apply",
+                        "--encoding", "utf-8")  # fmt: skip
+    assert code == 0, out
+    assert "1 line left to update_users: line 2" in out
+    assert BuilderUser.objects.filter(email=ANN).exists()
+
+
 def test_people_whom_clerk_has_alone_are_left_to_clerk_import(sandbox, import_):
     sandbox.add_user(email=ANN, first_name="Ann", last_name="Lee")
     Path("people.csv").write_text("\n".join(TWO))

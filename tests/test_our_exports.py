@@ -127,6 +127,18 @@ def test_a_column_with_a_name_of_an_export_is_unknown_in_any_other_file(sandbox,
     assert (code, "unknown column “state”" in out) == (1, True)
 
 
+@pytest.mark.parametrize("name", ["'-Mary Roe", "-Mary Roe", "''@Mary Roe", "'Mary Roe"])
+def test_a_name_with_quotes_comes_back_as_it_was(sandbox, client, tmp_path, name):
+    BuilderUserFactory(name=name)
+    file = tmp_path / "users.csv"
+    file.write_bytes(client.get("/admin/users/builderuser/export/").getvalue())
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        [row] = csv.DictReader(text)
+    assert not row["name"].startswith(("=", "+", "-", "@"))
+    code, out = update(file)
+    assert (code, "Nothing to do." in out) == (0, True), out
+
+
 # --- Files that exist ----------------------------------------------------------------------------
 
 

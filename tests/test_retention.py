@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -12,9 +13,12 @@ from django.utils import timezone
 
 from tests.support.change_form import stored, submit
 from tests.support.commands import run
-from tests.support.factories import SyncAttemptFactory, linked
+from tests.support.factories import BuilderUserFactory, SyncAttemptFactory, linked
+from tests.support.unknown import time_is_over
 from users import tasks
-from users.models import BulkRow, BulkRun, SyncAttempt, WebhookDelivery
+from users.clerk import ClerkUser
+from users.models import BuilderUser, BulkRow, BulkRun, SyncAttempt, WebhookDelivery
+from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def told() -> str:
     """Return everything that the records say, as text."""
     records = [
+        *BulkRun.objects.all(),
         *SyncAttempt.objects.all(),
         *BulkRow.objects.all(),
         *WebhookDelivery.objects.all(),
@@ -102,6 +107,81 @@ def test_one_person_is_erased_from_all_records_and_nobody_else(renamed, client, 
     assert "Tom Brown" in told()
     assert SyncAttempt.objects.count() == 2
     assert "1 changes" in out
+
+
+def test_what_a_bulk_command_leaves_out_is_not_stored(sandbox):
+    linked(sandbox)
+    BuilderUserFactory(name="Mary Ann Smith", email="mary@example.com")
+    out = run("clerk_action", "ban", "--all", "--no-refresh", "--apply")[1]
+    assert "Mary Ann Smith (mary@example.com)" in out
+    assert "mary@example.com" not in told()
+
+
+UNDOABLE = {
+    "clerk_link": ["clerk_link", "--no-refresh", "--apply"],
+    "update_users": ["update_users", "people.csv", "--no-refresh", "--apply"],
+    "clerk_action": ["clerk_action", "ban", "--all", "--no-refresh", "--apply"],
+}
+
+
+@pytest.mark.parametrize("name", UNDOABLE)
+def test_a_run_whose_people_were_erased_is_not_undone(sandbox, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    if name == "clerk_link":
+        user = BuilderUserFactory(email="mary@example.com")
+        store.keep(ClerkUser.parse(sandbox.add_user(email=user.email)))
+    else:
+        user = linked(sandbox, email="mary@example.com")
+    Path("people.csv").write_text(f"id,name\n{user.pk},Mary Roe\n")
+    assert run(*UNDOABLE[name])[0] == 0
+    time_is_over()
+    assert run("forget_person", "mary@example.com", "--apply")[0] == 0
+    bulk = BulkRun.objects.filter(command=name).get()
+    before = BuilderUser.objects.values().get()
+    code, out = run(name, "--undo", str(bulk.pk), "--no-refresh", "--apply")
+    assert (code, "Nothing to do." in out) == (0, True), out
+    assert "(erased) cannot be undone: what it changed was erased from the records." in out
+    assert BuilderUser.objects.values().get() == before
+
+
+UNDONE = {
+    "create": ["import_users", "people.csv", "--sign-in", "create", "--no-refresh"],
+    "invite": ["import_users", "people.csv", "--sign-in", "invite", "--no-refresh"],
+    "none": ["import_users", "people.csv", "--sign-in", "none", "--no-refresh"],
+    "update": ["update_users", "people.csv", "--no-refresh"],
+    "ban": ["clerk_action", "ban", "--all", "--no-refresh"],
+    "delete": ["clerk_action", "delete", "--all", "--no-refresh", "--confirm", "2"],
+    "email": ["update_users", "people.csv", "--no-refresh", "--new-address", "replace"],
+}
+
+
+@pytest.mark.parametrize("name", UNDONE)
+def test_a_row_that_was_erased_is_not_carried_out(sandbox, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    people = ["email,name", "ann@example.com,Ann Lee", "bob@example.com,Bob Ray"]
+    users = []
+    if UNDONE[name][0] != "import_users":
+        users = [linked(sandbox) for _ in range(2)]
+        people = ["id,name,email" if name == "email" else "id,name"]
+        people += [f"{user.pk},Ann Lee,new{n}@example.com" for n, user in enumerate(users)]
+    if name == "update":
+        people = [line.rpartition(",")[0] if n else line for n, line in enumerate(people)]
+    Path("people.csv").write_text("\n".join(people))
+    code, out = run(*UNDONE[name], "--apply", "--limit", "1")
+    assert code == 2, out
+    grow_old(days=24 * 31 + 31)
+    time_is_over()
+    tasks.erase_old_names(0)
+    before = list(BuilderUser.objects.order_by("pk").values())
+    sandbox.clear_requests()
+    bulk = BulkRun.objects.filter(rows__isnull=False).distinct().get()
+    flags = ["--confirm", "1"] if name == "delete" else []
+    code, out = run(bulk.command, "--resume", str(bulk.pk), "--apply", *flags)
+    assert code == 2, out
+    assert "What it would change was erased from the records." in out
+    assert list(BuilderUser.objects.order_by("pk").values()) == before
+    assert not sandbox.writes()
+    assert bulk.rows.filter(state="skipped").exists()
 
 
 def test_a_person_whose_change_is_pending_is_not_erased(renamed):

@@ -114,6 +114,21 @@ def test_machines_get_every_fault_with_its_line_and_column(people, folder):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "first_line", ["x" * 200_000, '"email,name'], ids=["too long", "a quote that does not end"]
+)
+def test_a_header_that_cannot_be_read_is_a_fault_and_no_empty_file(
+    people, folder, sandbox, first_line
+):
+    Path("broken.csv").write_text(f"{first_line}\nmary@example.com,Mary Jones\n")
+    code, out = run("update_users", "broken.csv")
+    assert code == 1
+    assert "line 1: this is not CSV" in out
+    assert "1 thing is wrong with broken.csv." in out
+    assert "empty" not in out
+    assert not sandbox.requests()
+
+
 def test_unknown_columns_are_left_out_when_that_is_asked_for(people, folder):
     shutil.copy(make.FOLDER / "unknown-columns.csv", folder)
     Path("unknown-columns.csv").write_text(
@@ -129,7 +144,8 @@ def test_unknown_columns_are_left_out_when_that_is_asked_for(people, folder):
 def test_the_encoding_can_be_given(people, folder):
     shutil.copy(make.FOLDER / "windows-1251.csv", folder)
     arguments = "update_users", "windows-1251.csv", "--no-refresh", "--apply", "--encoding"
-    assert "There is no encoding klingon" in run(*arguments, "klingon")[1]
+    for name in ("klingon", "base64"):
+        assert f"There is no encoding {name}" in run(*arguments, name)[1]
     assert "is not UTF-8 throughout" in run(*arguments, "utf-8")[1]
     code, out = run(*arguments, "windows-1251")
     assert code == 0, out

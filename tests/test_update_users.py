@@ -17,7 +17,7 @@ from tests.support.factories import (
     change_here,
     linked,
 )
-from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
+from users.models import BuilderUser, BulkRow, BulkRun, Invitation, SyncAttempt
 from users.sync.bulk import results
 from users.sync.bulk import run as runs
 from users.sync.outbound import exchange
@@ -161,6 +161,24 @@ NEW_NAME, NEW_ADDRESS = (
     "id,name\n{},Mary Ann Jones",
     "id,email,new_address\n{},new@example.com,replace",
 )
+
+
+@pytest.mark.parametrize("order", [(), ("--sort", "user")])
+def test_a_limit_does_the_first_changes_that_the_plan_shows(sandbox, tmp_path, order):
+    """A user's second change comes after everybody's first, in the plan as in the run."""
+    mary, john = linked(sandbox, email="mary@example.com"), linked(sandbox)
+    file = tmp_path / "fixes.csv"
+    file.write_text(
+        f"id,name,email\n{mary.pk},Ann Roe,ann@example.com\n{john.pk},Zoe Roe,{john.email}\n"
+    )
+    arguments = ("update_users", file, "--no-refresh", "--new-address", "replace", *order, "--json")
+    planned = json.loads(run(*arguments)[1].splitlines()[0])["plan"]["rows"]
+    assert len(planned) == 3
+    run(*arguments, "--apply", "--limit", "2")
+    done = BulkRow.objects.filter(state="done").order_by("position")
+    assert [(str(row.user_id), row.operation) for row in done] == [
+        (row["user_id"], row["operation"]) for row in planned[:2]
+    ]
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,10 @@ class AuthorFilter(admin.SimpleListFilter):
 CHUNK = 2000
 
 
+UTF_8_MARK = "\ufeff"
+"""Stands before the first line of a CSV file: without it, Excel reads Windows-1252."""
+
+
 class Line:
     """A file that gives back what is written: `csv` makes one line at a time of it."""
 
@@ -337,7 +341,7 @@ def lines_of(
 ) -> Iterator[str]:
     """Yield the lines of a CSV file of these records, in the order of their keys."""
     writer = csv.writer(Line())
-    yield "\ufeff" + writer.writerow(columns)  # without it, Excel reads Windows-1252
+    yield UTF_8_MARK + writer.writerow(columns)
     records, last = records.order_by("pk"), None
     while page := list((records if last is None else records.filter(pk__gt=last))[:CHUNK]):
         last = page[-1].pk

@@ -6,6 +6,7 @@ import csv
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import cast
 
 from django import forms
@@ -22,7 +23,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET
 
-from users.admin.base import Line, counted
+from users.admin.base import UTF_8_MARK, Line, counted
 from users.admin.user_list import group_select
 from users.admin.user_pages import UserPages
 from users.errors import BulkRefused
@@ -35,11 +36,12 @@ from users.sync.bulk.list_actions import (
     offered_to,
     plan_list_action,
 )
+from users.sync.bulk.lock import is_held
 from users.sync.bulk.run import bring_up_to_date
 from users.sync.bulk.spreadsheet.reading import Options
 from users.sync.bulk.uploads import UploadRefused, plan_upload
 from users.sync.display import shown_changes, with_group_names
-from users.sync.mirror import worker
+from users.sync.mirror import scan, worker
 
 SHOWN = 50
 NAMED = 10
@@ -47,7 +49,6 @@ LIST = "admin:users_builderuser_changelist"
 STEPS: Mapping[str, Callable[[BulkRun], None]] = {
     "pause": control.pause,
     "cancel": control.cancel,
-    "go_on": control.go_on,
 }
 
 
@@ -258,6 +259,8 @@ class BulkPages:
             "is_author": found.actor_id == request.user.pk,
             "may_change": self.pages.admin.has_change_permission(request),
             "worker_runs": worker.status().alive > 0,
+            "not_continued": control.not_continued_by(found, request.user),
+            "others_work": found.state == RunStatus.QUEUED and is_held(),
         }
         return self._render(request, str(title), "bulk_run.html", context, failure=failure)
 
@@ -268,6 +271,8 @@ class BulkPages:
                 raise BulkRefused("Only the person who made this plan can start it.")
             typed = request.POST.get("count", "").strip()
             control.begin(run, typed=int(typed) if typed.isascii() and typed.isdecimal() else None)
+        elif wanted == "go_on":
+            control.go_on(run, actor=request.user)
         elif step := STEPS.get(wanted):
             step(run)
 
@@ -277,7 +282,7 @@ class BulkPages:
         writer = csv.writer(Line())
         lines = (writer.writerow(cells) for cells in results.export(found))
         return StreamingHttpResponse(
-            lines,
+            chain([UTF_8_MARK], lines),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="run-{found.pk}.csv"'},
         )
@@ -291,11 +296,12 @@ class BulkPages:
         """
         if not self.pages.admin.has_view_permission(request):
             raise PermissionDenied
-        run = BulkRun.objects.filter(pk=pk).first()
+        runs = BulkRun.objects.exclude(command=scan.COMMAND)  # it has no rows
+        run = runs.filter(pk=pk).first()
         sees_runs = request.user.has_perm("users.view_bulkrun")
         if not sees_runs and (run is None or run.actor_id != request.user.pk):
             raise PermissionDenied
-        run = get_object_or_404(BulkRun, pk=pk)
+        run = get_object_or_404(runs, pk=pk)
         bring_up_to_date(run)
         run.refresh_from_db()
         return run
@@ -343,13 +349,19 @@ def _progress(run: BulkRun) -> dict[str, object]:
         "total": total,
         "ended": total - counts.get(RowStatus.WAITING, 0),
         "waiting": counts.get(RowStatus.WAITING, 0),
-        "counts": [(state.label, counts[state]) for state in RowStatus if state in counts],
+        "counts": [(_label(state, run), counts[state]) for state in RowStatus if state in counts],
         "rows": [(row, shown_changes(row)) for row in with_group_names(rows)[:SHOWN]],
         "rows_left": max(rows.count() - SHOWN, 0),
         "going": run.state in (RunStatus.QUEUED, RunStatus.RUNNING),
         "resumable": run.state in control.RESUMABLE and RowStatus.WAITING in counts,
         "cancellable": run.state in control.UNFINISHED,
     }
+
+
+def _label(state: RowStatus, run: BulkRun) -> str:
+    """Return the name of a status; no row of a cancelled run waits for anything."""
+    cancelled = run.state == RunStatus.CANCELLED and state == RowStatus.WAITING
+    return "Not done" if cancelled else str(state.label)
 
 
 def _not_done(run: BulkRun) -> QuerySet[BulkRow]:

@@ -19,6 +19,7 @@ from users.models import BulkRow, BulkRun, RowStatus, RunStatus
 from users.sync.bulk import undo
 from users.sync.bulk.run import NOT_RESUMED, bring_up_to_date, resume_command
 from users.sync.display import shown_changes, with_group_names
+from users.sync.mirror import scan
 
 PARTS = {"bulkrow": "its rows", "syncattempt": "its attempts"}
 """The models that a run links to, with the words for the links."""
@@ -95,7 +96,7 @@ class BulkRunAdmin(ReadOnlyAdmin[BulkRun]):
                 for model in models
             )
             own = [(reverse("admin:users_builderuser_bulk_run", args=[run.pk]), "", "its progress")]
-            listed = [*(own if follows else ()), *pages]
+            listed = [*(own if follows and run.command != scan.COMMAND else ()), *pages]
             return format_html_join(" · ", '<a href="{}?{}">{}</a>', listed) or "—"
 
         return {"links": links}
@@ -124,7 +125,7 @@ class BulkRunAdmin(ReadOnlyAdmin[BulkRun]):
     @admin.display(description="for engineers")
     def next_step(self, run: BulkRun) -> str:
         """Return the command that resumes the run, or else undoes it."""
-        if run.command == "scan":
+        if run.command == scan.COMMAND:
             return "—"
         resumable = run.state not in (RunStatus.RUNNING, *NOT_RESUMED)
         if cast("_Counts", run).rows_waiting and resumable:

@@ -212,6 +212,7 @@ class BulkCommand(JsonCommand, Generic[BulkOptionsT]):
         users = choice.among(run.rows.values_list("user_id", flat=True)) if choice.given else None
         portion = Portion(users, options["limit"], options["retry_failed"])
         plan = runs.plan_rest(run, portion).with_names()
+        portion = portion.decided(run)
         self._tell_plan(plan, rate, options)
         if options["apply"]:
             _check_confirmed(plan, options)
@@ -240,7 +241,7 @@ class BulkCommand(JsonCommand, Generic[BulkOptionsT]):
             plan = with_clerk_values(self.plan(options))
         if options["sort"]:
             plan = plan.sorted_by(options["sort"])
-        return plan.with_names()
+        return plan.in_turns().with_names()  # as the run does it, for --limit
 
     def _end_without_run(self, plan: Plan, options: BulkOptionsT) -> None:
         if not self._quiet:

@@ -6,6 +6,7 @@ person's sign-in to another.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ INCLUDED = ("banned", "unverified")
 class AccountChoice:
     """Selection of accounts: those that match every given criterion.
 
-    `metadata` is compared as text with Clerk's public metadata.
+    `metadata` is compared with Clerk's public metadata as JSON writes it; a text has no quotes.
     """
 
     emails: Sequence[str] = ()
@@ -72,7 +73,10 @@ class AccountChoice:
 
     def fits(self, metadata: Mapping[str, object]) -> bool:
         """Return whether the metadata of an account match the selection."""
-        return all(str(metadata.get(key)) == value for key, value in self.metadata.items())
+        return all(
+            key in metadata and _text(metadata[key]) == value
+            for key, value in self.metadata.items()
+        )
 
 
 def plan_import(
@@ -168,6 +172,10 @@ class _Wanted:
         """Yield a note for each reason for which accounts are left out."""
         for why, accounts in self._left_out.items():
             yield left_out(accounts, "account", why)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _claimed_twice() -> QuerySet[ClerkAccount, uuid.UUID | None]:

@@ -74,6 +74,10 @@ def _follow(behind: QuerySet[BulkRow], applied: QuerySet[SyncAttempt]) -> set[in
 
 def _finish(runs: QuerySet[BulkRun]) -> None:
     """Mark those of the runs as finished that have ended and have no waiting row left."""
-    ended = runs.filter(state__in=[RunStatus.STOPPED, RunStatus.INTERRUPTED, RunStatus.PAUSED])
+    ended = runs.filter(
+        state__in=[
+            RunStatus.STOPPED, RunStatus.INTERRUPTED, RunStatus.PAUSED, RunStatus.CANCELLED
+        ]
+    )  # fmt: skip
     waiting = BulkRow.objects.filter(state=RowStatus.WAITING).values("run")
     ended.exclude(pk__in=waiting).update(state=RunStatus.FINISHED, message="")

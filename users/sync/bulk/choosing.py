@@ -107,7 +107,8 @@ def _ids(wanted: Sequence[str], unknown: list[str]) -> list[uuid.UUID]:
             ours[uuid.UUID(text)] = text
         except ValueError:
             theirs.append(text)
-    rows = BuilderUser.objects.filter(Q(pk__in=ours) | Q(clerk_id__in=theirs))
+    storable = [text for text in theirs if "\0" not in text]
+    rows = BuilderUser.objects.filter(Q(pk__in=ours) | Q(clerk_id__in=storable))
     found = list(rows.values_list("pk", "clerk_id"))
     known = {pk for pk, _ in found}, {clerk_id for _, clerk_id in found}
     unknown += [f"id {text}" for pk, text in ours.items() if pk not in known[0]]

@@ -83,8 +83,7 @@ def begin(run: BulkRun, *, typed: int | None) -> None:
             return
         if timezone.now() - run.started_at > MAX_AGE:
             raise BulkRefused("This plan is older than 24 hours. Make the plan again.")
-        # The notes name people; nothing erases names from them.
-        run.state, run.notes, run.started_at = RunStatus.QUEUED, [], timezone.now()
+        run.state, run.started_at = RunStatus.QUEUED, timezone.now()
 
     _change(run, start)
 
@@ -110,8 +109,25 @@ def _ask(run: BulkRun, request: RunRequest) -> None:
     _change(run, ask)
 
 
-def go_on(run: BulkRun) -> None:
-    """Give a run that ended before its last row back to the worker."""
+def not_continued_by(run: BulkRun, person: Actor) -> str:
+    """Return why a person cannot continue a run on its page; empty if they can.
+
+    The rows of a page's run need the permissions of its author; those of a command need none.
+    """
+    if run.source != Source.ADMIN:
+        return "This run was started on the command line. An engineer continues it there."
+    if person is None or run.actor_id != person.pk:
+        return "Only the person who made this plan can continue it."
+    return ""
+
+
+def go_on(run: BulkRun, *, actor: Actor) -> None:
+    """Give a run that ended before its last row back to the worker.
+
+    Raises `BulkRefused` if the actor cannot continue it.
+    """
+    if reason := not_continued_by(run, actor):
+        raise BulkRefused(reason)
 
     def resume(run: BulkRun) -> None:
         if run.state == RunStatus.RUNNING:
@@ -126,6 +142,8 @@ def _change(run: BulkRun, change: Callable[[BulkRun], None]) -> None:
     with transaction.atomic():
         locked = BulkRun.objects.select_for_update().get(pk=run.pk)
         change(locked)
+        if locked.state != RunStatus.PLANNED:
+            locked.notes = []  # they name people, and nothing erases names from them
         locked.save()
         if locked.state == RunStatus.QUEUED:
             wake_worker()

@@ -16,7 +16,7 @@ KEY = 4_317_288_201
 """Key of the advisory lock in this database: any number that nothing else uses."""
 
 
-KILLED = "Its process was killed."
+KILLED = "Its process was killed, or lost the database."
 
 ENDS: Mapping[str, RunStatus] = {
     RunRequest.PAUSE: RunStatus.PAUSED,
@@ -43,21 +43,22 @@ def end_killed_runs() -> list[BulkRun]:
 
     It does not take the lock, so that a command that starts at the same time is not refused.
     """
-    if _is_held():
+    if is_held():
         return []
     with transaction.atomic():
         # A run takes the lock before its record is stored, and stores its end before it releases
         # the lock. So if a record says "running", and the lock is free after that, the process was
         # killed. The other order would end a run that has just begun.
         running = _running()
-        return [] if _is_held() else _end(running)
+        return [] if is_held() else _end(running)
 
 
 def _running() -> list[BulkRun]:
     return list(BulkRun.objects.select_for_update().filter(state=RunStatus.RUNNING))
 
 
-def _is_held() -> bool:
+def is_held() -> bool:
+    """Return whether some process does bulk work now."""
     with connection.cursor() as cursor:
         cursor.execute(_IS_HELD, [KEY >> 32, KEY & 0xFFFFFFFF])
         return bool(cursor.fetchone()[0])
@@ -84,11 +85,13 @@ def _end(killed: list[BulkRun]) -> list[BulkRun]:
 class Lease:
     """The lock while it is held, by a transaction on its own connection that does nothing else.
 
-    A lock of the session would be lost behind pgbouncer in transaction mode.
+    A lock of the session would be lost behind pgbouncer in transaction mode. `lost` is set once a
+    check has found that the connection is gone: another process may hold the lock by now.
     """
 
     def __init__(self) -> None:
         self._connection = connections["default"].copy()
+        self.lost = False
 
     def take(self) -> bool:
         """Try to take the lock, without waiting; return whether that succeeded."""
@@ -104,6 +107,7 @@ class Lease:
             with self._connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         except DatabaseError:
+            self.lost = True
             raise BulkRefused(
                 "The database ended the connection that holds the lock of bulk work, so the run "
                 "ends. Go on with --resume."

@@ -126,6 +126,20 @@ class Plan:
         """Return the plan in one of `ORDERS`."""
         return replace(self, rows=tuple(sorted(self.rows, key=ORDERS[order])))
 
+    def in_turns(self) -> Plan:
+        """Return the plan with each user's second change after everybody's first.
+
+        Two changes of one user must not run at once, and waiting for the first one would delay
+        other rows.
+        """
+        seen: Counter[str] = Counter()
+        turns: list[tuple[int, Planned]] = []
+        for row in self.rows:
+            turns.append((seen[row.user_id], row))
+            seen[row.user_id] += 1
+        in_turns = sorted(turns, key=lambda turn: turn[0])
+        return replace(self, rows=tuple(row for _, row in in_turns))
+
     def summary(self, rate: float) -> str:
         """Return one line with the number of changes and the duration at `rate` calls a second."""
         deleted = self.deletions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from users.sync.bulk.attempts import follow_attempts
 from users.sync.bulk.exports import RESULT_COLUMNS, RUN_COLUMNS
 from users.sync.display import visible
 
-FORMULA = ("=", "+", "-", "@", "\t")
+FORMULA = re.compile(r"'*[=+\-@\t]")
+"""How a text begins that a spreadsheet takes for a formula, or that would lose its own quote."""
 
 OUTCOMES: Mapping[str, str] = {
     RowStatus.DONE: "changed",
@@ -108,4 +110,4 @@ def safe(cell: str) -> str:
     A text that a spreadsheet would take for a formula is quoted (OWASP, "CSV injection").
     """
     text = visible(cell)
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return f"'{text}" if FORMULA.match(text) else text

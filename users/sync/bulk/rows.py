@@ -37,8 +37,13 @@ OLDEST = timedelta(seconds=2)
 """How old the mirror of an account may be when its row is written; it is in the documentation."""
 
 
+ERASED = "What it would change was erased from the records."
+
+
 def asks_clerk(row: BulkRow) -> bool:
     """Return whether the row makes requests to Clerk and needs a slot of the rate limiter."""
+    if not row.changes:
+        return False
     if row.operation in creating.KINDS:
         return creating.asks_clerk(row)
     if (
@@ -81,7 +86,12 @@ class Result:
 
 
 def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
-    """Carry out the change of one row."""
+    """Carry out the change of one row.
+
+    Every planned change has values. A row without any was erased (`users.sync.retention`).
+    """
+    if not row.changes:
+        return _skipped(ERASED)
     user = row.user or creating.new_user(row)
     if user is None:
         return _skipped("The user was deleted since the plan was made.")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Max, QuerySet
 from django.utils import timezone
 
 from users.changes import changes_of
@@ -48,7 +48,6 @@ ROUND_PAUSES = (0.0, 2.0, 4.0, 8.0)
 Later rounds try the rows again that still wait: somebody is saving the user, Clerk took no more
 requests, or Clerk has not confirmed the change yet.
 """
-LEASE_CHECKED_EVERY = 100
 NOT_RESUMED = (RunStatus.PLANNED, RunStatus.CANCELLED)
 
 
@@ -82,7 +81,8 @@ def start(
             undo_of_id=plan.undo_of,
             state=state,
             source=source,
-            notes=list(plan.notes),
+            # The notes name people, and nothing erases names from them.
+            notes=list(plan.notes) if state == RunStatus.PLANNED else [],
             summary=summary,
         )
         waiting = (
@@ -96,24 +96,10 @@ def start(
                 operation=planned.operation,
                 changes=planned.changes,
             )
-            for position, planned in enumerate(_in_turns(plan.rows))
+            for position, planned in enumerate(plan.in_turns().rows)
         )
         BulkRow.objects.bulk_create(waiting, batch_size=1000)
     return run
-
-
-def _in_turns(planned: Sequence[Planned]) -> list[Planned]:
-    """Return the rows in an order that puts a user's second change after everybody's first.
-
-    Two changes of one user must not run at once, and waiting for the first one would delay other
-    rows.
-    """
-    seen: Counter[str] = Counter()
-    turns: list[tuple[int, Planned]] = []
-    for row in planned:
-        turns.append((seen[row.user_id], row))
-        seen[row.user_id] += 1
-    return [row for _, row in sorted(turns, key=lambda turn: turn[0])]
 
 
 @dataclass(frozen=True)
@@ -121,12 +107,21 @@ class Portion:
     """Selection of the waiting rows of a run.
 
     `users` are the ids of their users (None for all), and `limit` selects the first ones of these.
-    With `failed`, rows that failed are selected as well.
+    With `failed`, rows that failed are selected as well. `last` is the position of the last row, if
+    it is decided.
     """
 
     users: Collection[uuid.UUID] | None = None
     limit: int | None = None
     failed: bool = False
+    last: int | None = None
+
+    def decided(self, run: BulkRun) -> Portion:
+        """Return the same rows, whichever of them end from now on."""
+        if self.limit is None:
+            return self
+        last = self.left_of(run).aggregate(last=Max("position", default=-1))["last"]
+        return replace(self, limit=None, last=last)
 
     @property
     def _states(self) -> list[str]:
@@ -141,6 +136,8 @@ class Portion:
             left = meant.filter(state__in=self._states).order_by("position")
             positions = list(left.values_list("position", flat=True)[: self.limit])
             meant = meant.filter(position__lte=max(positions, default=-1))
+        if self.last is not None:
+            meant = meant.filter(position__lte=self.last)
         return meant
 
     def left_of(self, run: BulkRun) -> QuerySet[BulkRow]:
@@ -270,7 +267,10 @@ def carry_out(
             ).all_rounds()
         message = "It was interrupted." if stop.is_set() else ""
     finally:
-        _close(run, message, stopped=breaker.reason)
+        if lease.lost:
+            _leave(run)
+        else:
+            _close(run, message, stopped=breaker.reason)
     return run
 
 
@@ -318,8 +318,7 @@ class _Execution:
         for upcoming in _waiting(self._rows):
             row = upcoming[0]
             self._wait_for_turn(upcoming)
-            if row.position % LEASE_CHECKED_EVERY == 0:
-                self.lease.check()
+            self.lease.check()
             if self._over:
                 break
             self.workers.take(self.breaker.start(), row)
@@ -385,6 +384,12 @@ def _close(run: BulkRun, message: str, *, stopped: str) -> None:
         run.save(update_fields=["state", "message", "finished_at", "requested"])
 
 
+def _leave(run: BulkRun) -> None:
+    """Leave the run to the process that has taken the lock since; if there is none, end the run."""
+    follow_killed()
+    run.refresh_from_db()
+
+
 def _request_of(run: BulkRun, *, locked: bool = False) -> str:
     runs = BulkRun.objects.select_for_update() if locked else BulkRun.objects
     return runs.values_list("requested", flat=True).get(pk=run.pk)
@@ -411,7 +416,8 @@ def _waiting(meant: QuerySet[BulkRow]) -> Iterator[Sequence[BulkRow]]:
     while True:
         chunk = list(
             meant.filter(state=RowStatus.WAITING, position__gt=position)
-            .select_related("run__actor", "user__account")
+            # Not the actor: each row asks for their permissions when its turn comes.
+            .select_related("run", "user__account")
             .order_by("position")[:CHUNK]
         )
         if not chunk:

@@ -74,6 +74,11 @@ def plan_undo(pk: int, *, command: str) -> Plan:
         if row.user is None:
             lost.append(f"{row.label} cannot be undone: the user was deleted.")
             continue
+        if not row.changes:
+            lost.append(
+                f"{row.label} cannot be undone: what it changed was erased from the records."
+            )
+            continue
         if (
             row.operation in (OperationKind.BAN, OperationKind.UNBAN)
             and row.user.account_id != row.clerk_id

@@ -21,6 +21,8 @@ from users.sync.bulk.spreadsheet.sheet import Fault
 
 UNPACKED = 50 * 2**20
 """The most bytes that the parts of a workbook may have when they are unpacked."""
+LONGEST_NAME = 200
+"""The most bytes of the name of a file."""
 _ON_THE_PAGE: Mapping[str, str] = {
     "--ignore-unknown-columns leaves it out": "“Leave out unknown columns” leaves it out",
     ", or with --new-address": ", or choose it at “New emails”",
@@ -44,7 +46,7 @@ def plan_upload(
     Raises `UploadRefused` with everything that is wrong with the file.
     """
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / os.path.basename(name)
+        file = Path(folder) / _storable(name)
         with file.open("wb") as written:
             written.writelines(chunks)
         _check_size(file)
@@ -65,6 +67,11 @@ def plan_upload(
     notes = (f"Lines that change nothing: {same:,}.",) if same else ()
     plan = replace(with_clerk_values(plan), notes=(*plan.notes, *notes))
     return only_allowed(plan, actor=actor)
+
+
+def _storable(name: str) -> str:
+    """Return the name, cut to what a folder takes: browsers send longer ones, in bytes."""
+    return os.path.basename(name).encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 def _check_size(file: Path) -> None:

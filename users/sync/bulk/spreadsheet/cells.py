@@ -64,7 +64,7 @@ class Cells:
 
 def unquoted(cell: str) -> str:
     """Return a cell without the quote by which our own export protects it from spreadsheets."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(results.FORMULA) else cell
+    return cell[1:] if cell.startswith("'") and results.FORMULA.match(cell) else cell
 
 
 def text_of(field: str, cells: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import TextIOWrapper
+from io import BytesIO, TextIOWrapper
 from itertools import chain
 from typing import BinaryIO
 
@@ -87,7 +87,11 @@ def _first_line(text: TextIOWrapper) -> tuple[int, str]:
 
 
 def _split(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line], delimiter=separator), [])
+    """Return the cells of a line; none if it is not CSV, which the reader of the rows reports."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return []
 
 
 def _rows(
@@ -146,6 +150,7 @@ def _is_utf_8(raw: BinaryIO) -> bool:
 
 def _given(encoding: str) -> Encoding:
     try:
+        TextIOWrapper(BytesIO(), encoding=encoding)  # refuses codecs that are not of text: base64
         return Encoding(codecs.lookup(encoding).name)
     except LookupError:
         raise BulkRefused(f"There is no encoding {encoding}: try utf-8 or cp1252.") from None

@@ -171,12 +171,14 @@ class _Found:
 
     def __init__(self, people: Sequence[Newcomer]) -> None:
         emails = [person.email for person in people]
-        texts = [key for person in people for key in person.keys]
+        texts = [key for person in people for key in person.keys if "\0" not in key]
         ids = Q(pk__in=[key for key in texts if _is_uuid(key)]) | Q(clerk_id__in=texts)
         rows = BuilderUser.objects.all()
         self._rows: dict[str, BuilderUser] = {}
         for user in rows.filter(ids):
-            self._rows |= {str(user.pk): user, str(user.clerk_id): user}
+            self._rows[str(user.pk)] = user
+            if user.clerk_id:
+                self._rows[user.clerk_id] = user
         self._by_email = {
             comparison.normalized_email(user.email): user
             for user in comparison.with_email(rows, *emails)

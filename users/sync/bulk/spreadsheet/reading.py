@@ -100,6 +100,8 @@ def read(reading: Reading, options: Options, purpose: Purpose) -> None:
 def _read(sheet: Sheet, reading: Reading, options: Options, purpose: Purpose) -> None:
     rows = _filled_rows(sheet, reading)
     first = next(rows, None)
+    if first is None and reading.faults:
+        return  # not even the header can be read
     if first is None:
         raise BulkRefused(f"The file is empty: {reading.file} holds no text. Nothing was planned.")
     header, faults = read_header(

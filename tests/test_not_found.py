@@ -12,7 +12,7 @@ from tests.support.commands import run
 from tests.support.events import arrive, happened
 from tests.support.factories import linked
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
-from users.models import BuilderUser, ClerkAccount, RememberedInstance, SyncAttempt
+from users.models import BuilderUser, ClerkAccount, Invitation, RememberedInstance, SyncAttempt
 from users.sync import maintenance
 from users.sync.inbound import reconcile
 from users.sync.mirror import instance, store
@@ -259,3 +259,23 @@ class TestDeleted:
         reconcile.reconcile_due()
         assert stored(user).clerk_id == decided
         assert stored(user).email == "max.home@example.com"
+
+
+def test_an_invitation_that_clerk_does_not_find_says_nothing_of_the_account(client, sandbox):
+    user = linked(sandbox)
+    instance.remember(sandbox.instance_id, "development")
+    page = reverse("admin:users_builderuser_email", args=[user.pk])
+    client.post(page, {"email": "new@example.com", "how": "invite"})
+    sandbox.fault("POST /invitations/{invitation_id}/revoke", **NOT_FOUND)
+    sandbox.fault("GET /instance", "status", status=422, code="unknown")
+    invitation = Invitation.objects.get()
+    revoke = reverse("admin:users_invitation_revoke", args=[invitation.pk])
+    told = text_of(client.post(revoke))
+    assert "Clerk does not have this invitation" in told
+    assert "User not found in Clerk" not in told
+    assert ClerkAccount.objects.get(pk=user.clerk_id).not_found_at is None
+    invitation.refresh_from_db()
+    assert (invitation.status, SyncAttempt.objects.latest("id").status) == ("pending", "refused")
+    client.post(revoke)
+    invitation.refresh_from_db()
+    assert invitation.status == "revoked"

@@ -15,7 +15,7 @@ from django.utils import timezone
 from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkInvitation, ClerkUser, Deadline
 from users.clerk.metadata import OUR_ID, OUR_INVITATION
-from users.errors import ClerkAlreadyInvited, ClerkInvitationRevoked, ClerkNotFound
+from users.errors import ClerkAlreadyInvited, ClerkInvitationRevoked, ClerkNotFound, Refused
 from users.models import BuilderUser, Invitation, InvitationStatus, OperationKind
 from users.sync.mirror import instance
 from users.sync.mirror.comparison import normalized_email
@@ -227,14 +227,25 @@ class Revoke(Operation):
         return {f"invitation {self.details['clerk_invitation_id']}": "revoked"}
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
-        """Revoke the invitation in Clerk. If it is gone or revoked already, that counts as done."""
+        """Revoke the invitation in Clerk. If it is gone or revoked already, that counts as done.
+
+        Raises `Refused` for a 404 that may be of another instance. Passed on, it would say that the
+        account of the user is not found.
+        """
         try:
             revoked = clerk.revoke_invitation(
                 self.details["clerk_invitation_id"], deadline=deadline
             )
-        except ClerkNotFound:
+        except ClerkNotFound as error:
             if not instance.is_ours(clerk, deadline):
-                raise
+                raise Refused(
+                    "Clerk does not have this invitation, and it is not certain that "
+                    "CLERK_SECRET_KEY belongs to the Clerk instance that has our users. Is this "
+                    "the right instance? Nothing was changed. An engineer finds out with "
+                    "clerk_check.",
+                    code=error.code,
+                    trace_id=error.trace_id,
+                ) from None
         except ClerkInvitationRevoked:
             pass
         else:

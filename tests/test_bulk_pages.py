@@ -431,6 +431,19 @@ def test_a_plan_that_nobody_started_is_no_run_for_the_command_line(client, sandb
     assert (code, out) == (1, f"Run {run.pk} is planned, not started. Plan it again.")
 
 
+def test_a_run_of_the_pages_continues_there_and_not_on_the_command_line(client, sandbox):
+    _, address = begun(client, sandbox)
+    press(client, address, "pause")
+    run = BulkRun.objects.get()
+    code, out = command("clerk_action", "--resume", str(run.pk), "--apply")
+    assert code == 1
+    assert out == f"Run {run.pk} was planned on a page. Its author continues it on its page."
+    shown = text_of(client.get(f"/admin/users/bulkrun/{run.pk}/change/"))
+    assert "Its author continues it on its page." in shown
+    assert "--resume" not in shown
+    assert not any(account["banned"] for account in sandbox.users())
+
+
 def test_a_plan_that_nobody_starts_is_forgotten(client, sandbox):
     address = plan(client, [linked(sandbox)], action="ban")
     BulkRun.objects.update(started_at=timezone.now() - timedelta(hours=25))

@@ -15,9 +15,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 
 from users.admin.base import AuthorFilter, Column, ReadOnlyAdmin, user_column
-from users.models import BulkRow, BulkRun, RowStatus, RunStatus
+from users.models import BulkRow, BulkRun, RowStatus, RunStatus, Source
 from users.sync.bulk import undo
-from users.sync.bulk.run import NOT_RESUMED, bring_up_to_date, resume_command
+from users.sync.bulk.run import CONTINUES_THERE, NOT_RESUMED, bring_up_to_date, resume_command
 from users.sync.display import shown_changes, with_group_names
 from users.sync.mirror import scan
 
@@ -129,6 +129,9 @@ class BulkRunAdmin(ReadOnlyAdmin[BulkRun]):
             return "—"
         resumable = run.state not in (RunStatus.RUNNING, *NOT_RESUMED)
         if cast("_Counts", run).rows_waiting and resumable:
+            if run.source == Source.ADMIN:
+                page = reverse("admin:users_builderuser_bulk_run", args=[run.pk])
+                return format_html('<a href="{}">{}</a>', page, CONTINUES_THERE)
             return format_html("<code>{}</code>", resume_command(run))
         if undo.is_possible(run):
             return format_html("<code>manage.py {} --undo {}</code>", run.command, run.pk)

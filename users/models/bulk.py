@@ -19,7 +19,7 @@ class RunStatus(models.TextChoices):
     RUNNING = "running", "Running"
     PAUSED = "paused", "Paused"
     FINISHED = "finished", "Finished"
-    STOPPED = "stopped", "Stopped by a brake"
+    STOPPED = "stopped", "Stopped"
     INTERRUPTED = "interrupted", "Interrupted"
     CANCELLED = "cancelled", "Cancelled"
 

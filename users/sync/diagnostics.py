@@ -22,12 +22,13 @@ from users.models import (
     BulkRun,
     RowStatus,
     RunStatus,
+    Source,
     Status,
     SyncAttempt,
     WebhookDelivery,
 )
 from users.sync.bulk.plan import counted
-from users.sync.bulk.run import bring_up_to_date, resume_command
+from users.sync.bulk.run import CONTINUES_THERE, bring_up_to_date, resume_command
 from users.sync.messages import age
 from users.sync.mirror import instance, listing, report, worker
 from users.sync.mirror.health import Events, MirrorStatus, status
@@ -377,7 +378,8 @@ def _runs() -> Findings:
     ).distinct()
     for run in cut.order_by("pk"):
         meaning = f"Run {run.pk} did not come to its end. {run.message}"
-        yield _warning("Bulk run", meaning, resume_command(run))
+        of_page = run.source == Source.ADMIN
+        yield _warning("Bulk run", meaning, CONTINUES_THERE if of_page else resume_command(run))
 
 
 def _mirror() -> Findings:

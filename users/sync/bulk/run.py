@@ -49,6 +49,7 @@ Later rounds try the rows again that still wait: somebody is saving the user, Cl
 requests, or Clerk has not confirmed the change yet.
 """
 NOT_RESUMED = (RunStatus.PLANNED, RunStatus.CANCELLED)
+CONTINUES_THERE = "Its author continues it on its page."
 
 
 @dataclass
@@ -184,10 +185,13 @@ def bring_up_to_date(run: BulkRun | None = None) -> None:
 def plan_rest(run: BulkRun, portion: Portion) -> Plan:
     """Plan what is left to do of a run.
 
-    Raises `BulkRefused` when nothing is left, and for a run that was cancelled or never started.
+    Raises `BulkRefused` when nothing is left, and for a run that was cancelled, was never started,
+    or belongs to the pages.
     """
     if run.state in NOT_RESUMED:
         raise BulkRefused(f"Run {run.pk} is {run.get_state_display().lower()}. Plan it again.")
+    if run.source == Source.ADMIN:  # each row needs the permissions of its author, who asked for it
+        raise BulkRefused(f"Run {run.pk} was planned on a page. {CONTINUES_THERE}")
     left = portion.left_of(run).order_by("position")
     planned = tuple(
         Planned(

@@ -433,8 +433,9 @@ def test_people_are_selected_planned_and_followed_by_keyboard_and_eye(page, sand
     page.get_by_label("Ban", exact=True).press("Enter")
     expect(page.get_by_text("2 to change, 0 to delete")).to_be_visible()
     page.get_by_role("button", name="Ban: 2 changes").press("Enter")
-    expect(page.get_by_role("status").first).to_contain_text("Waiting for the worker")
+    expect(page.get_by_text("Waiting for the worker: 0 of 2 processed.")).to_be_visible()
     in_thread(work)
-    expect(page.get_by_text("Finished: 2 of 2 processed.")).to_be_visible()  # without a reload
+    shown = page.locator("#progress").get_by_text("Finished: 2 of 2 processed.")
+    shown.wait_for()  # without a reload
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     assert all(account["banned"] for account in sandbox.users())

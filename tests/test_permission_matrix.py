@@ -168,7 +168,6 @@ URLS: dict[str, tuple[Any, Any]] = {
 ACTIONS: dict[tuple[str, str], str] = {
     ("users.builderuser", "change_many"): "users.change_builderuser",
     ("users.builderuser", "export_selected"): "users.view_builderuser",
-    ("users.builderuser", "delete_users"): "users.delete_builderuser",
     ("users.buildergroup", "delete_selected"): "users.delete_buildergroup",
     ("users.webhookdelivery", "replay"): "users.replay_webhook",
     ("staff.signinevent", "unlock_accounts"): SUPERUSERS,

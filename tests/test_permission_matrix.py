@@ -159,6 +159,7 @@ URLS: dict[str, tuple[Any, Any]] = {
     "update_clerk_user": (OTHER_METHOD, EVERYBODY),
     "update_user": (OTHER_METHOD, OTHER_METHOD),
     "sync_user": (OTHER_METHOD, EVERYBODY),
+    "favicon": same(EVERYBODY),
     "api/": same(EVERYBODY),
     "api/<path:rest>": same(EVERYBODY),
     **pages_of("auth.group", edited=True),

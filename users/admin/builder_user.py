@@ -281,4 +281,4 @@ def _day(moment: datetime | None) -> str:
     if moment is None:
         return EMPTY
     minute = f"{localtime(moment):%Y-%m-%d %H:%M}"
-    return format_html('<time title="{} UTC">{}</time>', minute, minute[:10])
+    return format_html('<span title="{} UTC">{}</span>', minute, minute[:10])

@@ -235,10 +235,12 @@ class ReadOnlyAdmin(SafeAdmin):
         """Replace the columns that depend on the viewer, and those of times."""
         return with_times(self, for_viewer(self, request, super().get_list_display(request)))
 
-    def get_list_display_links(self, request: HttpRequest, list_display: Any) -> Any:
+    def get_list_display_links(  # type: ignore[override]  # the stubs know names alone
+        self, request: HttpRequest, list_display: list[str | Column]
+    ) -> list[object] | None:
         """Link from a column of times, too."""
-        links = super().get_list_display_links(request, list_display)
-        return links and with_times(self, links)
+        links = super().get_list_display_links(request, list_display)  # type: ignore[arg-type]
+        return None if links is None else with_times(self, links)
 
     def viewed_by(self, request: HttpRequest) -> Mapping[str, Column]:
         """Return the columns that depend on the viewer, by the name that they replace.

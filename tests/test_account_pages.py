@@ -11,12 +11,10 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from tests.support.change_form import said, stored, text_of
+from tests.support.change_form import stored, text_of
 from tests.support.events import mistaken
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
-from tests.support.patience import deadline_for
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
-from users.admin.builder_user import MOST_AT_ONCE
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 from users.sync import maintenance
 
@@ -241,55 +239,6 @@ class TestDelete:
         assert stored(user)
         assert sandbox.user(user.clerk_id)
         assert not LogEntry.objects.exists()
-
-    def test_many_one_by_one_with_a_result_for_each(self, client, sandbox):
-        gone, kept, unlinked = linked(sandbox), linked(sandbox), BuilderUserFactory()
-        sandbox.fault(
-            "DELETE /users/{user_id}", "status", status=403, user_id=kept.clerk_id, times=None
-        )
-        chosen = {
-            "action": "delete_users",
-            "_selected_action": [str(user.pk) for user in (gone, kept, unlinked)],
-        }
-        page = reverse("admin:users_builderuser_changelist")
-        assert "3 builder users will be deleted" in text_of(client.post(page, chosen))
-        assert BuilderUser.objects.count() == 3
-        results = said(client.post(page, {**chosen, "confirmed": "yes"}))
-        assert len(results) == 3
-        assert list(BuilderUser.objects.all()) == [kept]
-        assert sandbox.user(kept.clerk_id)
-        assert sandbox.user(gone.clerk_id) is None
-
-    def test_many_while_clerk_is_silent_are_not_waited_for_one_by_one(
-        self, client, sandbox, settings
-    ):
-        users = [linked(sandbox) for _ in range(5)]
-        unlinked = BuilderUserFactory()
-        settings.CLERK_EDIT_DEADLINE = deadline_for(
-            lambda: client.get("/admin/users/builderuser/"), at_least=1.0
-        )
-        sandbox.fault("*", "hang", times=None)
-        chosen = {
-            "action": "delete_users", "confirmed": "yes", "select_across": "1",
-            "_selected_action": [str(user.pk) for user in (*users, unlinked)],
-        }  # fmt: skip
-        results = said(client.post("/admin/users/builderuser/?o=1", chosen))
-        sandbox.clear_faults()
-        assert len(results) == 6
-        assert sum(NOT_CONFIRMED in result for result in results) == 1
-        assert sum("not tried" in result for result in results) == 4
-        assert f"{unlinked}: deleted, here." in results
-        assert set(BuilderUser.objects.all()) == set(users)
-        assert all(sandbox.user(user.clerk_id) for user in users)
-
-    def test_more_than_a_request_can_delete_are_refused_at_once(self, client, sandbox):
-        BuilderUser.objects.bulk_create(BuilderUserFactory.build_batch(MOST_AT_ONCE + 1))
-        user = BuilderUser.objects.first()
-        chosen = {"action": "delete_users", "confirmed": "yes", "select_across": "1",
-                  "_selected_action": str(user.pk)}  # fmt: skip
-        results = said(client.post("/admin/users/builderuser/", chosen))
-        assert results == [f"Choose at most {MOST_AT_ONCE} users. Nobody was deleted."]
-        assert BuilderUser.objects.count() == MOST_AT_ONCE + 1
 
 
 class TestAProxysPage:

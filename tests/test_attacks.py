@@ -54,7 +54,7 @@ PAGES = ["email", "password"]
 def test_an_action_on_what_is_no_id(client, sandbox, chosen):
     client.raise_request_exception = False
     user = linked(sandbox)
-    data = {"action": "delete_users", "_selected_action": [chosen], "confirmed": "yes"}
+    data = {"action": "change_many", "_selected_action": [chosen]}
     response = client.post(LIST, data, follow=True)
     assert response.status_code in (200, 400)
     assert stored(user)

@@ -10,6 +10,7 @@ from django.test import Client
 
 from tests.support.change_form import form_of, in_clerk, page_of, stored
 from tests.support.factories import BuilderGroupFactory, StaffFactory, change_here, linked
+from tests.support.keyboard import tab_to
 from tests.support.unknown import the_copy_is_old
 from users.models import ClerkAccount, SyncAttempt
 
@@ -109,15 +110,6 @@ def test_a_form_that_cannot_be_compared_keeps_what_is_chosen(page, sandbox):
     page.get_by_text("Saved here and in Clerk.").wait_for()
     assert stored(user).name == "Mary Ann Brown"
     assert in_clerk(sandbox, user) == ("Mary Ann", "Brown")
-
-
-def tab_to(page, target):
-    """Reach a control as somebody does who has no mouse."""
-    for _ in range(200):
-        if target.evaluate("element => element === document.activeElement"):
-            return
-        page.keyboard.press("Tab")
-    pytest.fail("Tab does not reach this control.")
 
 
 def test_a_conflict_is_decided_field_by_field_without_a_mouse(page, sandbox):

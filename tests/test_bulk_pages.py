@@ -16,6 +16,7 @@ from django.db import connection
 from django.utils import timezone
 from playwright.sync_api import expect
 
+from tests.support.bulk_pages import BULK, plan, planned, press
 from tests.support.change_form import in_clerk, stored, text_of
 from tests.support.commands import run as command
 from tests.support.commands import start
@@ -34,7 +35,6 @@ from users.sync.outbound import checkpoints, recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-BULK = "/admin/users/builderuser/bulk/"
 UPLOAD = f"{BULK}upload/"
 
 
@@ -42,23 +42,6 @@ UPLOAD = f"{BULK}upload/"
 def no_scan(settings):
     """No scan is due that would hold the lock of bulk work."""
     settings.CLERK_SCAN_AT = None
-
-
-def planned(client, users=None, query="", **fields):
-    """Send the form of the page *Change many people*; return the answer."""
-    chosen = {"all": "1"} if users is None else {"user": [str(user.pk) for user in users]}
-    return client.post(f"{BULK}{query}", {"action_of_page": "1", **chosen, **fields})
-
-
-def plan(client, users=None, query="", **fields):
-    """Make a plan; return the address of its page."""
-    answer = planned(client, users, query, **fields)
-    assert answer.status_code == 302, text_of(answer)
-    return answer.url
-
-
-def press(client, page, do, **fields):
-    return client.post(page, {"do": do, **fields}, follow=True)
 
 
 def states(run):
@@ -147,6 +130,23 @@ def test_deleting_needs_the_number_typed(client, sandbox):
     press(client, address, "begin", count="2")
     work()
     assert (BuilderUser.objects.count(), sandbox.users()) == (0, [])
+
+
+def test_people_who_cannot_be_deleted_stay_and_are_listed_with_the_reason(client, sandbox):
+    gone, kept, unlinked = linked(sandbox), linked(sandbox), BuilderUserFactory()
+    sandbox.fault(
+        "DELETE /users/{user_id}", "status", status=403, code="not_allowed",
+        user_id=kept.clerk_id, times=None,
+    )  # fmt: skip
+    address = plan(client, [gone, kept, unlinked], action="delete")
+    press(client, address, "begin", count="3")
+    work()
+    page = client.get(address)
+    assert [row.user for row, _ in page.context["rows"]] == [kept]
+    assert "Failed to sync with Clerk" in text_of(page)
+    assert list(BuilderUser.objects.all()) == [kept]
+    assert sandbox.user(kept.clerk_id)
+    assert sandbox.user(gone.clerk_id) is None
 
 
 def test_more_changes_than_a_plan_may_have_need_their_number_typed(client, sandbox):
@@ -622,9 +622,10 @@ def test_people_are_selected_planned_and_followed_by_keyboard_and_eye(page, sand
     page.get_by_label("Ban", exact=True).press("Enter")
     expect(page.get_by_text("2 to change, 0 to delete")).to_be_visible()
     page.get_by_role("button", name="Ban: 2 changes").press("Enter")
-    expect(page.get_by_role("status").first).to_contain_text("Waiting for the worker")
+    expect(page.get_by_text("Waiting for the worker: 0 of 2 processed.")).to_be_visible()
     in_thread(work)
-    expect(page.get_by_text("Finished: 2 of 2 processed.")).to_be_visible()  # without a reload
+    shown = page.locator("#progress").get_by_text("Finished: 2 of 2 processed.")
+    shown.wait_for()  # without a reload
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     assert all(account["banned"] for account in sandbox.users())
 

@@ -354,35 +354,6 @@ def test_a_password_whose_first_click_took_long_is_set_once(client, sandbox):
     assert len(sandbox.writes()) == SyncAttempt.objects.count() == 1
 
 
-class TestDeletingMany:
-    def confirmed(self, client, users):
-        chosen = {"action": "delete_users", "_selected_action": [str(user.pk) for user in users]}
-        asked = client.post(LIST, chosen)
-        return chosen | {"confirmed": "yes", "token": token_on(asked, 'id="content"')}
-
-    def test_each_is_told_as_deleted_twice(self, client, sandbox):
-        users = [linked(sandbox), BuilderUserFactory(name="Bob")]
-        data = self.confirmed(client, users)
-        told = [sorted(said(client.post(LIST, data))) for _ in range(2)]
-        expected = ["Bob: deleted, here.", "Mary Ann Smith: deleted, here and in Clerk."]
-        assert told[0] == expected
-        assert set(told[1]) == set(expected)
-        assert len(sandbox.writes()) == 1
-        assert LogEntry.objects.count() == SyncAttempt.objects.count() == 2
-        assert not BuilderUser.objects.exists()
-
-    def test_one_that_clerk_refused_is_refused_twice(self, client, sandbox):
-        users = [linked(sandbox), BuilderUserFactory(name="Bob")]
-        data = self.confirmed(client, users)
-        sandbox.fault("DELETE /users/{user_id}", "status", status=403, code="not_allowed")
-        for _ in range(2):
-            told = " ".join(said(client.post(LIST, data)))
-            assert "Bob: deleted, here." in told
-            assert "Mary Ann Smith: Failed to sync" in told
-        assert len(sandbox.writes()) == 1
-        assert stored(users[0])
-
-
 def test_a_user_with_an_open_invitation_is_deleted_once(client, sandbox):
     user = BuilderUserFactory(name="Mary Ann Smith")
     invitations.invite(user, actor=None)

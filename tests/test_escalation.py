@@ -14,6 +14,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
+from tests.support.bulk_pages import planned
 from tests.support.change_form import form_of, page_of, said, stored, text_of
 from tests.support.commands import run
 from tests.support.factories import (
@@ -24,7 +25,7 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.personas import browser_of, client_who_may, staff_in, staff_who_may
-from users.models import BuilderUser, Invitation, SyncAttempt
+from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
 from users.sync.access.groups import STAFF
 from users.sync.access.permissions import NO_PERMISSION
 from users.sync.actors import service_user
@@ -73,11 +74,6 @@ def on_form(**typed: str) -> Deed:
     return lambda client, user: client.post(page_of(user), form_of(user, **typed))
 
 
-def in_list(client: Any, user: BuilderUser) -> Any:
-    chosen = {"action": "delete_users", "_selected_action": [str(user.pk)], "confirmed": "yes"}
-    return client.post(LIST, chosen)
-
-
 AGAINST_A_LINKED_ADMIN: dict[str, Deed] = {
     "set the password": on_page("password", **PASSWORD),
     "replace the email": on_page("email", email="mine@example.com", how="replace"),
@@ -89,7 +85,6 @@ AGAINST_A_LINKED_ADMIN: dict[str, Deed] = {
     "reset two-factor sign-in": on_page("reset_mfa"),
     "disconnect": on_page("unlink"),
     "delete": on_page("delete", post="yes"),
-    "delete in the list": in_list,
     "take the role away": on_form(role="BUILDER", internal_role=""),
     "change the internal role": on_form(internal_role="Employee"),
     "type another email": on_form(email="mine@example.com"),
@@ -118,6 +113,14 @@ def test_a_manager_has_no_power_over_an_administrator(sandbox, manager, admin, d
     assert sandbox.mails() == []
     assert NO_PERMISSION in told(response)
     assert BuilderUser.objects.count() == 1
+
+
+@pytest.mark.parametrize("action", ["ban", "delete"])
+def test_the_pages_for_many_people_leave_an_administrator_out(sandbox, manager, admin, action):
+    before = everything_of(admin, sandbox)
+    assert "Left out: 1 user with the role Admin" in told(planned(manager, [admin], action=action))
+    assert not BulkRun.objects.exists()
+    assert everything_of(admin, sandbox) == before
 
 
 @pytest.mark.parametrize("deed", ["set the password", "ban", "take the role away"])

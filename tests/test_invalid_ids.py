@@ -10,10 +10,12 @@ from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.change_form import page_of, said, stored, submit, text_of
+from tests.support.bulk_pages import plan, press
+from tests.support.change_form import page_of, stored, submit, text_of
 from tests.support.commands import run
 from tests.support.events import arrive, happened
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, SyncAttemptFactory
+from tests.support.workers import work
 from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 
@@ -104,13 +106,12 @@ class TestPages:
         assert not BuilderUser.objects.exists()
         assert sandbox.requests() == []
 
-    def test_delete_from_the_list(self, client, sandbox, user):
-        response = client.post(
-            "/admin/users/builderuser/",
-            {"action": "delete_users", "_selected_action": [user.pk], "confirmed": "yes"},
-        )
-        assert said(response) == ["Mary Ann Smith: deleted, here."]
+    def test_delete_from_the_list(self, client, sandbox, user, settings):
+        settings.CLERK_SCAN_AT = None
+        press(client, plan(client, [user], action="delete"), "begin", count="1")
+        work()
         assert not BuilderUser.objects.exists()
+        assert sandbox.requests() == []
 
     def test_link_replaces_the_id(self, client, sandbox, user):
         account = sandbox.add_user(email="mary@example.com")

@@ -9,10 +9,12 @@ import pytest
 from django.contrib.contenttypes.models import ContentType
 
 from tests.support.adopted import AWKWARD, SCHEMA, Original, original, working_on
+from tests.support.bulk_pages import plan, press
 from tests.support.change_form import in_clerk, page_of, stored, submit, text_of
 from tests.support.events import arrive
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, linked
 from tests.support.html_form import fields_of
+from tests.support.workers import work
 from tests.test_bulk_push_pull_link import (
     test_link_gives_the_account_that_is_certainly_theirs,  # noqa: F401
     test_pull_brings_the_row_to_clerk,  # noqa: F401
@@ -134,8 +136,9 @@ def test_times_are_utc_whichever_type_the_column_has(client, sandbox, on_adopted
 
 
 def test_a_user_of_homeowners_and_appointments_is_not_deleted_and_clerk_is_not_asked(
-    client, sandbox, on_adopted_tables
+    client, sandbox, settings, on_adopted_tables
 ):
+    settings.CLERK_SCAN_AT = None
     user = linked(sandbox)
     with on_adopted_tables.react() as react:
         react.execute(
@@ -146,13 +149,11 @@ def test_a_user_of_homeowners_and_appointments_is_not_deleted_and_clerk_is_not_a
     page = f"{page_of(user).removesuffix('change/')}delete/"
     assert "1 appointment and 2 homeowners" in text_of(client.get(page))
     client.post(page, {"post": "yes"})
-    response = client.post(
-        LIST,
-        {"action": "delete_users", "_selected_action": str(user.pk), "confirmed": "yes"},
-        follow=True,
-    )
+    run = plan(client, [user], action="delete")
+    press(client, run, "begin", count="1")
+    work()
     assert "The other application still has 1 appointment and 2 homeowners of this user" in text_of(
-        response
+        client.get(run)
     )
     assert stored(user)
     assert sandbox.user(user.clerk_id)

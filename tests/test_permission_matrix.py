@@ -159,6 +159,7 @@ URLS: dict[str, tuple[Any, Any]] = {
     "update_clerk_user": (OTHER_METHOD, EVERYBODY),
     "update_user": (OTHER_METHOD, OTHER_METHOD),
     "sync_user": (OTHER_METHOD, EVERYBODY),
+    "favicon": same(EVERYBODY),
     "api/": same(EVERYBODY),
     "api/<path:rest>": same(EVERYBODY),
     **pages_of("auth.group", edited=True),
@@ -168,7 +169,6 @@ URLS: dict[str, tuple[Any, Any]] = {
 ACTIONS: dict[tuple[str, str], str] = {
     ("users.builderuser", "change_many"): "users.change_builderuser",
     ("users.builderuser", "export_selected"): "users.view_builderuser",
-    ("users.builderuser", "delete_users"): "users.delete_builderuser",
     ("users.buildergroup", "delete_selected"): "users.delete_buildergroup",
     ("users.webhookdelivery", "replay"): "users.replay_webhook",
     ("staff.signinevent", "unlock_accounts"): SUPERUSERS,

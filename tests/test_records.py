@@ -7,6 +7,7 @@ import io
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from tests.support.change_form import text_of
@@ -92,3 +93,26 @@ def test_a_record_has_no_history(client, two):
         assert client.get(f"{page}/change/").status_code == 200
         assert "historylink" not in client.get(f"{page}/change/").content.decode()
         assert client.get(f"{page}/history/").status_code == 404
+
+
+def test_times_of_records_name_their_zone_and_are_in_the_viewers(chromium, live_server, staff):
+    attempt = SyncAttemptFactory(label="Mary", changes={"name": ["Mary", "Bob"]})
+    SyncAttempt.objects.update(started_at="2026-11-28T23:30:15Z")
+    client = Client()
+    client.force_login(staff)
+    assert "2026-11-28 23:30:15 UTC</time>" in text_of(client.get("/admin/users/syncattempt/"))
+    context = chromium.new_context(base_url=live_server.url, timezone_id="Asia/Tokyo")
+    cookie = client.cookies["sessionid"].value
+    context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
+    page = context.new_page()
+    for address in ("", f"{attempt.pk}/change/"):
+        page.goto(f"/admin/users/syncattempt/{address}")
+        page.get_by_text("2026-11-29 08:30:15 GMT+9").wait_for()
+    context.close()
+
+
+def test_a_browser_that_asks_for_an_icon_gets_one(client, caplog):
+    answer = client.get("/favicon.ico")
+    assert answer.status_code == 302
+    assert answer.url.endswith("favicon.svg")
+    assert caplog.records == []

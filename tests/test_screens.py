@@ -181,6 +181,19 @@ def set_password_refused(page, sandbox, staff):
     page.get_by_role("alert").wait_for()
 
 
+def sessions(page, sandbox, staff):
+    user = person(sandbox)
+    for _ in range(2):
+        sandbox.sign_in(user.clerk_id)
+    page.goto(url("sessions", user))
+    page.get_by_role("button", name="Sign out on").first.wait_for()
+
+
+def changes(page, sandbox, staff):
+    person(sandbox)
+    page.goto("/admin/users/syncattempt/")
+
+
 def ban(page, sandbox, staff):
     page.goto(url("ban", person(sandbox)))
 
@@ -270,8 +283,8 @@ STATES = (
     home, home_of_a_new_installation, form, form_of_a_viewer, form_without_an_account,
     form_that_does_not_match, form_of_a_banned_person, form_with_pending_changes, form_refused,
     form_that_clerk_did_not_answer, form_in_conflict, form_that_cannot_be_compared, add,
-    add_refused, change_email, change_email_refused, set_password_refused, ban, delete,
-    copy_an_email, people, people_with_a_cell_open, people_with_a_cell_that_went_back, bulk,
+    add_refused, change_email, change_email_refused, set_password_refused, sessions, changes, ban,
+    delete, copy_an_email, people, people_with_a_cell_open, people_with_a_cell_that_went_back, bulk,
     bulk_refused, bulk_plan, bulk_run, upload, upload_refused,
     staff_user_refused,
 )  # fmt: skip

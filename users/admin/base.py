@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
-from functools import partial
+from datetime import UTC, datetime
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
@@ -18,7 +18,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
-from django.db.models import ForeignKey, Model, QuerySet
+from django.db.models import DateTimeField, ForeignKey, Model, QuerySet
 from django.http import (
     Http404,
     HttpRequest,
@@ -239,8 +239,15 @@ class ReadOnlyAdmin(SafeAdmin, Generic[RowT]):
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def get_list_display(self, request: HttpRequest) -> tuple[str | Shown[RowT], ...]:
-        """Replace the columns that depend on the viewer."""
-        return for_viewer(self, request, super().get_list_display(request))
+        """Replace the columns that depend on the viewer, and those of times."""
+        return with_times(self, for_viewer(self, request, super().get_list_display(request)))
+
+    def get_list_display_links(  # type: ignore[override]  # the stubs know names alone
+        self, request: HttpRequest, list_display: list[str | Column[RowT]]
+    ) -> tuple[str | Shown[RowT], ...] | None:
+        """Link from a column of times, too."""
+        links = super().get_list_display_links(request, list_display)  # type: ignore[arg-type]
+        return None if links is None else with_times(self, links)
 
     def viewed_by(self, request: HttpRequest) -> Mapping[str, Column[RowT]]:
         """Return the columns that depend on the viewer, by the name that they replace.
@@ -252,7 +259,7 @@ class ReadOnlyAdmin(SafeAdmin, Generic[RowT]):
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         """Link related records only if this person may open them."""
         fields = linked_where_allowed(self, request, super().get_fields(request, obj))
-        return for_viewer(self, request, fields)
+        return with_times(self, for_viewer(self, request, fields))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse to add records by hand."""
@@ -366,6 +373,36 @@ def for_viewer(
     """Replace the names of columns that depend on the viewer by these columns."""
     columns = model_admin.viewed_by(request)
     return tuple(columns.get(name, name) if isinstance(name, str) else name for name in names)
+
+
+def time_of(moment: datetime | None) -> str:
+    """Render a time in UTC, which the script of all pages shows in the viewer's zone."""
+    if moment is None:
+        return "—"
+    text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return format_html('<time datetime="{}" data-seconds>{}</time>', moment.isoformat(), text)
+
+
+@cache
+def _time_column(field: DateTimeField) -> Column[Model]:
+    @admin.display(description=field.verbose_name, ordering=field.name)
+    def moment(row: Model) -> str:
+        return time_of(field.value_from_object(row))
+
+    moment.__name__ = field.name
+    return moment
+
+
+def with_times(
+    model_admin: admin.ModelAdmin, names: Iterable[Named]
+) -> tuple[Named | Column[Model], ...]:
+    """Replace the names of fields of times by columns that name the zone: Django's do not."""
+    times = {
+        field.name: _time_column(field)
+        for field in model_admin.opts.get_fields()
+        if isinstance(field, DateTimeField)
+    }
+    return tuple(times.get(name, name) if isinstance(name, str) else name for name in names)
 
 
 def user_column(request: HttpRequest, label: Column[OfUserT]) -> Column[OfUserT]:

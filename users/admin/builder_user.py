@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import chain
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.db.models.expressions import Combinable
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
@@ -34,7 +33,7 @@ from users.admin.session_pages import SessionPages
 from users.admin.user_form import UserAdmin, form_page
 from users.admin.user_list import FILTERS, NOT_LATELY, UserChangeList, group_select, lines
 from users.admin.user_pages import UserPages
-from users.errors import ChangeFailed, NotKnown, NotSaved
+from users.errors import ChangeFailed
 from users.forms import NO_ROLE
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, Invitation, SyncAttempt
 from users.sync.mirror import listing
@@ -47,8 +46,6 @@ from users.sync.services import unseen, users
 csrf_protect_m = method_decorator(csrf_protect)
 
 EMPTY = "—"
-MOST_AT_ONCE = 100
-"""Users that one request may delete: it waits for Clerk once for each."""
 
 
 @admin.register(BuilderUser)
@@ -65,7 +62,7 @@ class BuilderUserAdmin(UserAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     search_fields = ["name", "email", "=id", "=clerk_id"]
-    actions = ["change_many", "export_selected", "delete_users"]
+    actions = ["change_many", "export_selected"]
 
     # --- The list --------------------------------------------------------------------------
 
@@ -242,51 +239,6 @@ class BuilderUserAdmin(UserAdmin):
         """Send the selected users as CSV, in the columns of the export of the whole list."""
         return send_csv(self, lines(queryset))
 
-    @admin.action(description="Delete the selected users, in Clerk too", permissions=["delete"])
-    def delete_users(
-        self, request: HttpRequest, queryset: QuerySet[BuilderUser]
-    ) -> HttpResponse | None:
-        """Ask for confirmation, then delete user by user and report each result."""
-        if queryset.count() > MOST_AT_ONCE:
-            messages.error(request, f"Choose at most {MOST_AT_ONCE} users. Nobody was deleted.")
-            return None
-        if request.POST.get("confirmed"):
-            self._delete_each(request, queryset)
-            return None
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Delete these users?",
-            "users": queryset,
-            "opts": self.opts,
-            "media": self.media,
-        }
-        return TemplateResponse(request, "admin/users/builderuser/delete_users.html", context)
-
-    def _delete_each(self, request: HttpRequest, chosen_users: QuerySet[BuilderUser]) -> None:
-        """Delete user by user. After Clerk did not answer, skip all other linked users.
-
-        Each of them would wait as long. A repeated POST also reports the users that the first one
-        deleted.
-        """
-        silent, token, found = False, token_of(request), list(chosen_users)
-        for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
-            if deletion := repeats.deletion_by(repeats.part_of(token, chosen), chosen):
-                _tell_deleted(request, deletion.label, in_clerk=bool(deletion.clerk_id))
-        for user in found:
-            name = str(user)
-            if silent and user.linked:
-                messages.warning(request, f"{name}: not tried, as Clerk takes no more now.")
-                continue
-            try:
-                users.delete_user(
-                    user, actor=request.user, token=repeats.part_of(token, str(user.pk))
-                )
-            except ChangeFailed as failure:
-                say(request, failure, name)
-                silent = isinstance(failure, NotSaved | NotKnown) or bool(failure.retry_after)
-            else:
-                _tell_deleted(request, name, in_clerk=user.linked)
-
     # --- Addresses -------------------------------------------------------------------------
 
     def get_urls(self) -> list[URLPattern]:
@@ -306,11 +258,6 @@ class BuilderUserAdmin(UserAdmin):
             *chain.from_iterable(page.urls() for page in beside),
             *super().get_urls(),
         ]
-
-
-def _tell_deleted(request: HttpRequest, name: str, *, in_clerk: bool) -> None:
-    where = "here and in Clerk" if in_clerk else "here"
-    messages.success(request, f"{name}: deleted, {where}.")
 
 
 _LISTS = ("users_builderuser_changelist", "users_builderuser_export", "users_builderuser_bulk")
@@ -334,4 +281,4 @@ def _day(moment: datetime | None) -> str:
     if moment is None:
         return EMPTY
     minute = f"{localtime(moment):%Y-%m-%d %H:%M}"
-    return format_html('<time title="{} UTC">{}</time>', minute, minute[:10])
+    return format_html('<span title="{} UTC">{}</span>', minute, minute[:10])

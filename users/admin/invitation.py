@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from operator import attrgetter
 from types import MappingProxyType
 
@@ -14,9 +13,8 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
-from django.utils.timezone import localtime
 
-from users.admin.base import Column, ReadOnlyAdmin, Shown, opens_users, user_column
+from users.admin.base import Column, ReadOnlyAdmin, Shown, opens_users, time_of, user_column
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.errors import ChangeFailed
@@ -74,19 +72,19 @@ class InvitationAdmin(ReadOnlyAdmin[Invitation]):
     @admin.display(description="sent", ordering="sent_at")
     def sent(self, invitation: Invitation) -> str:
         """Return when the invitation was sent."""
-        return _moment(invitation.sent_at)
+        return time_of(invitation.sent_at)
 
     @admin.display(description="expires", ordering="expires_at")
     def expires(self, invitation: Invitation) -> str:
         """Return when the invitation expires."""
-        return _moment(invitation.expires_at)
+        return time_of(invitation.expires_at)
 
     @admin.display(description="status", ordering="status")
     def state(self, invitation: Invitation) -> str:
         """Render the status. A waiting invitation shows the time until which it waits."""
         text = invitation.get_status_display()
         if invitation.status == InvitationStatus.WAITING and invitation.send_after:
-            text = f"Waits until {_moment(invitation.send_after)} UTC"
+            text = format_html("Waits until {}", time_of(invitation.send_after))
         return format_html('<span class="state state-{}">{}</span>', invitation.status, text)
 
     def get_list_display(self, request: HttpRequest) -> tuple[str | Shown[Invitation], ...]:
@@ -152,10 +150,6 @@ def _links(invitation: Invitation) -> str:
         if slug == "resend" or invitation.open
     ]
     return format_html(" · ".join(["{}"] * len(links)), *links)
-
-
-def _moment(moment: datetime | None) -> str:
-    return f"{localtime(moment):%Y-%m-%d %H:%M:%S}" if moment else "—"
 
 
 def _url(invitation: Invitation, slug: str) -> str:

@@ -1,6 +1,8 @@
-/* A form that changes something is sent once: a second click does nothing, and the button says so. */
+/* A form that changes something is sent once: a second click does nothing, and the button says so.
+   What takes longer is said beside the button. */
 "use strict";
 {
+  const SLOW_AFTER = 2000;
   const sent = new WeakMap();
   const text = (button) => (button.tagName === "INPUT" ? "value" : "textContent");
 
@@ -12,6 +14,16 @@
     status.textContent = words;
   };
 
+  /* An empty status, which a screen reader knows by the time it is filled. */
+  const slowBeside = (clicked, form) => {
+    const slow = document.createElement("p");
+    slow.className = "slow";
+    slow.setAttribute("role", "status");
+    if (clicked) (clicked.closest(".submit-row") || clicked).after(slow);
+    else form.append(slow);
+    return slow;
+  };
+
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (event.defaultPrevented || !form.querySelector("input[name=token]")) return;
@@ -21,7 +33,11 @@
     }
     const clicked = event.submitter;
     const buttons = [...form.elements].filter((element) => element.type === "submit");
-    sent.set(form, { clicked, words: clicked && clicked[text(clicked)], buttons });
+    const slow = slowBeside(clicked, form);
+    const timer = setTimeout(() => {
+      slow.textContent = form.dataset.slow || "This takes a while. This page shows how it ends.";
+    }, SLOW_AFTER);
+    sent.set(form, { clicked, words: clicked && clicked[text(clicked)], buttons, slow, timer });
     // Only after the browser has read the form: the name of the clicked button belongs to it.
     setTimeout(() => {
       const busy = (clicked && clicked.dataset.busy) || form.dataset.busy || "Saving…";
@@ -38,6 +54,8 @@
       const before = sent.get(form);
       if (!before) continue;
       sent.delete(form);
+      clearTimeout(before.timer);
+      before.slow.remove();
       if (before.clicked) before.clicked[text(before.clicked)] = before.words;
       for (const button of before.buttons) button.disabled = false;
     }

@@ -2,6 +2,8 @@
 "use strict";
 {
   const SECONDS = 2;
+  const told = document.getElementById("run-told");
+  const stateOf = (progress) => progress.querySelector("#run-state").textContent;
 
   const latest = async () => {
     const answer = await fetch(location.href, { headers: { "X-Requested-With": "fetch" } });
@@ -10,20 +12,22 @@
     return page.getElementById("progress");
   };
 
-  /* A button that has the focus keeps it, as long as it is of use. */
+  /* The focus stays at the same button or link. If that is gone, the news has it, and is read out. */
+  const focusIn = (fresh, before) => {
+    const same = [...fresh.querySelectorAll("button, a")].find(
+      (one) => (before.value && one.value === before.value) || (before.href && one.href === before.href),
+    );
+    (same || fresh.querySelector("#news")).focus({ preventScroll: Boolean(same) });
+  };
+
   const show = (shown, fresh) => {
-    const words = shown.querySelector("#words");
-    const focused = document.activeElement;
-    if (shown.contains(focused) && !words.contains(focused) && fresh.dataset.going) {
-      words.replaceWith(fresh.querySelector("#words"));
-      return;
-    }
-    const moves = shown.contains(focused);
+    const before = shown.contains(document.activeElement) ? document.activeElement : null;
+    const moved = stateOf(fresh) !== stateOf(shown);
+    fresh.querySelector("[autofocus]")?.removeAttribute("autofocus");
     shown.replaceWith(fresh);
-    if (!moves) return;
-    const status = fresh.querySelector("[role=status]");
-    status.tabIndex = -1;
-    status.focus();
+    if (before) focusIn(fresh, before);
+    const news = fresh.querySelector("#news");
+    if (moved && document.activeElement !== news) told.textContent = news.textContent;
   };
 
   const look = async () => {
@@ -31,7 +35,8 @@
     if (!shown || !shown.dataset.going) return;
     const fresh = await latest().catch(() => null);
     document.getElementById("stale").hidden = Boolean(fresh);
-    if (fresh) show(shown, fresh);
+    const pressed = shown.querySelector("button:disabled"); // a step is on its way
+    if (fresh && !pressed) show(shown, fresh);
     setTimeout(look, SECONDS * 1000);
   };
   setTimeout(look, SECONDS * 1000);

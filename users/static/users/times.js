@@ -7,11 +7,12 @@
   const show = () => {
     for (const time of document.querySelectorAll("time[datetime]:not([data-local])")) {
       const moment = new Date(time.dateTime);
+      const seconds = "seconds" in time.dataset ? `:${two(moment.getSeconds())}` : "";
       time.dataset.local = "";
       time.title = time.textContent;
       time.textContent =
         `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())} ` +
-        `${two(moment.getHours())}:${two(moment.getMinutes())} ${zoneOf(moment)}`;
+        `${two(moment.getHours())}:${two(moment.getMinutes())}${seconds} ${zoneOf(moment)}`;
     }
   };
   new MutationObserver(show).observe(document.body, { childList: true, subtree: true });

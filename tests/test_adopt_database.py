@@ -50,7 +50,7 @@ ADDED = {
     "index CREATE INDEX users_name_lower ON public.users USING btree (lower(name))",
     "index CREATE INDEX users_builder_group ON public.users USING btree (builder_group_id)",
     "trigger CREATE TRIGGER users_updated_at BEFORE UPDATE ON public.users FOR EACH ROW "
-    "WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION cascade.users_set_updated_at()",
+    "WHEN ((old.* *<> new.*)) EXECUTE FUNCTION cascade.users_set_updated_at()",
     "trigger CREATE TRIGGER users_list_insert AFTER INSERT ON public.users REFERENCING "
     "NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION cascade.users_list_user()",
     "trigger CREATE TRIGGER users_list_update AFTER UPDATE ON public.users REFERENCING OLD TABLE "
@@ -99,7 +99,8 @@ def waits_for_a_table(database: Original) -> bool:
 def go_back(database: Original) -> None:
     """Run what docs/adopting.md says under "The way back"."""
     _, _, rest = (ROOT / "docs" / "adopting.md").read_text().partition("\n## The way back\n")
-    [statements] = re.findall(r"```sql\n(.*?)```", rest, re.DOTALL)
+    section, _, _ = rest.partition("\n## ")
+    [statements] = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
     with database.react() as owner, database.everything() as server:
         for statement in statements.replace('"app"', f'"{database.name}"').splitlines():
             client = server if statement.startswith("ALTER ROLE") else owner
@@ -436,36 +437,264 @@ def test_passwords_are_emptied_only_when_asked(prepared):
         assert client.execute("SELECT count(*) FROM users WHERE password <> ''").fetchone() == (0,)
 
 
-OBSTACLES = {
-    "a column is missing": (
-        "ALTER TABLE users DROP COLUMN internal_role",
-        "public.users has no column internal_role.",
+COLUMNS = {
+    "ALTER TABLE builder_groups DROP COLUMN enrollment_slug": (
+        "public.builder_groups has no column enrollment_slug."
     ),
-    "a column that we do not know must be given": (
-        "ALTER TABLE users ADD COLUMN region text NOT NULL DEFAULT 'x'; "
-        "ALTER TABLE users ALTER region DROP DEFAULT",
-        "public.users.region refuses NULL and has no default",
+    "ALTER TABLE users ADD COLUMN region text NOT NULL DEFAULT 'x'; "
+    "ALTER TABLE users ALTER region DROP DEFAULT": (
+        "public.users.region refuses NULL and has no default"
     ),
-    "tables of an earlier migrate": (
-        "CREATE TABLE django_migrations (id int)",
-        "The schema public has tables that are named as ours",
+    "CREATE DOMAIN must AS text NOT NULL; ALTER TABLE users ADD COLUMN area must DEFAULT 'x'; "
+    "ALTER TABLE users ALTER area DROP DEFAULT": (
+        "public.users.area refuses NULL and has no default"
     ),
-    "a table that would hide the real one": (
-        "CREATE SCHEMA cascade; CREATE TABLE cascade.users (id uuid)",
-        "cascade.users would hide public.users.",
+    "ALTER TABLE users DROP COLUMN internal_role; ALTER TABLE users ADD COLUMN internal_role "
+    "text GENERATED ALWAYS AS (lower(email)) STORED": "public.users.internal_role is generated",
+    "ALTER TABLE users ADD COLUMN updated_at text": (
+        "public.users.updated_at has the type text and not timestamp."
+    ),
+    "ALTER TABLE users ALTER clerk_id TYPE varchar(20)": (
+        "must fit: ALTER TABLE public.users ALTER clerk_id TYPE text."
+    ),
+    "DROP TABLE homeowners, appointments; ALTER TABLE users DROP COLUMN id; "
+    "ALTER TABLE users ADD COLUMN id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY": (
+        "public.users.id has the type integer and not uuid."
+    ),
+    "ALTER TABLE users ALTER role DROP DEFAULT, ALTER role TYPE text; DROP TYPE user_role; "
+    "UPDATE users SET role = 'ADMIN'; CREATE TYPE user_role AS ENUM ('ADMIN'); "
+    "ALTER TABLE users ALTER role TYPE user_role USING role::user_role": (
+        "The type of public.users.role lacks HOMEOWNER, BUILDER."
+    ),
+}
+NAMES = {
+    "CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
+    "CREATE TRIGGER users_updated_at BEFORE UPDATE ON users "
+    "FOR EACH ROW EXECUTE FUNCTION theirs()": (
+        "has another trigger named users_updated_at, which calls public.theirs. Rename it."
+    ),
+    "ALTER TABLE users ADD CONSTRAINT users_clerk_id_not_empty CHECK (length(name) < 9999)": (
+        "public.users has another constraint named users_clerk_id_not_empty"
+    ),
+    "CREATE INDEX users_name_lower ON homeowners (lower(name))": (
+        "The schema public has something else named users_name_lower. Rename it."
+    ),
+    "CREATE TABLE django_migrations (id int)": (
+        "The schema public has tables that are named as ours"
+    ),
+    "CREATE SCHEMA cascade; CREATE TABLE cascade.users (id uuid)": (
+        "cascade.users would hide public.users."
+    ),
+    f"REVOKE USAGE ON SCHEMA cascade FROM {OWNER}": (
+        f'GRANT USAGE, CREATE ON SCHEMA cascade TO "{OWNER}".'
+    ),
+}
+TABLES = {
+    "CREATE TABLE former_users () INHERITS (users)": (
+        "public.users shares its rows by inheritance with former_users."
+    ),
+    "CREATE TABLE holder (one users)": (
+        "No column can be added to public.users, because its row type belongs to holder.one."
+    ),
+    "CREATE RULE soft AS ON DELETE TO users DO INSTEAD "
+    "UPDATE users SET password = NULL WHERE id = OLD.id": (
+        "public.users has the rule soft, which rewrites statements."
+    ),
+    "ALTER TABLE builder_groups ENABLE ROW LEVEL SECURITY": (
+        f"Row security may hide rows of public.builder_groups from the role {APPLICATION}."
+    ),
+    "ALTER TABLE users ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY": (
+        f"Row security may hide rows of public.users from the role {OWNER}."
+    ),
+    "ALTER TABLE homeowners ENABLE ROW LEVEL SECURITY": (
+        f"Row security may hide rows of public.homeowners from the role {APPLICATION}."
+    ),
+    "ALTER TABLE users NO FORCE ROW LEVEL SECURITY; UPDATE users SET clerk_id = id; "
+    "ALTER TABLE users FORCE ROW LEVEL SECURITY; "
+    "CREATE UNIQUE INDEX one ON users (clerk_id) NULLS NOT DISTINCT": (
+        "The index one lets only one user have no Clerk id."
+    ),
+}
+VIEW = {
+    "ALTER TABLE users RENAME TO people; CREATE VIEW users AS SELECT * FROM people": (
+        "public.users is no ordinary table: it is a view, foreign or partitioned."
+    ),
+}
+PARTITIONED = {
+    "DROP TABLE homeowners, appointments; ALTER TABLE users RENAME TO people; "
+    "CREATE TABLE users (LIKE people INCLUDING DEFAULTS, PRIMARY KEY (id)) "
+    "PARTITION BY HASH (id)": (
+        "public.users is no ordinary table: it is a view, foreign or partitioned."
     ),
 }
 
 
-@pytest.mark.parametrize(("statements", "said"), OBSTACLES.values(), ids=OBSTACLES)
-def test_an_adoption_that_cannot_work_is_refused_with_a_list(prepared, statements, said):
+@pytest.mark.parametrize(
+    "obstacles", [COLUMNS, NAMES, TABLES, VIEW, PARTITIONED],
+    ids=["columns", "names", "tables", "a view", "a partitioned table"],
+)  # fmt: skip
+def test_an_adoption_that_cannot_work_is_refused_with_a_list(prepared, obstacles):
+    """The report has all obstacles at once."""
     with prepared.react() as client:
-        client.execute(statements)
+        for statements in obstacles:
+            client.execute(statements)
     before = catalogue(prepared)
+    code, out = prepared.run("adopt_database")
+    assert (code, "This is in the way:" in out) == (2, True), out
+    code, refused = prepared.run("adopt_database", "--apply")
+    assert code == 1
+    for said in obstacles.values():
+        assert said in out, out
+        assert said in refused, refused
+    assert "Traceback" not in out + refused
+    assert catalogue(prepared) == before
+
+
+def test_what_the_owner_may_not_do_is_printed_and_the_adoption_works_after_it(prepared):
+    with prepared.everything() as server:
+        server.execute(
+            f"ALTER TABLE homeowners OWNER TO {prepared.superuser}; "
+            "CREATE SCHEMA crm; CREATE TABLE crm.visits (user_id uuid REFERENCES public.users); "
+            f"ALTER SCHEMA public OWNER TO {prepared.superuser}; "
+            f"REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO {OWNER}"
+        )
+    before = catalogue(prepared)
+    code, out = prepared.run("adopt_database", "--json")
+    by_hand = read_document("adopt_database", out)["by_hand"]
+    assert by_hand == [
+        f'GRANT USAGE ON SCHEMA public TO "{APPLICATION}"',
+        f'GRANT USAGE ON SCHEMA crm TO "{APPLICATION}"',
+        f'GRANT SELECT ON crm.visits TO "{APPLICATION}"',
+        f'GRANT SELECT ON public.homeowners TO "{APPLICATION}"',
+        f'GRANT CREATE ON SCHEMA public TO "{OWNER}"',
+    ]
     code, out = prepared.run("adopt_database", "--apply")
     assert code == 1
-    assert said in out
+    assert f"Run this first, as a role that may: {by_hand[0]};" in out
     assert catalogue(prepared) == before
+    with prepared.everything() as server:
+        for statement in by_hand:
+            server.execute(statement)
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+
+
+AWKWARD_TABLES = (
+    "ALTER TABLE users ADD COLUMN email_lower text GENERATED ALWAYS AS (lower(email)) STORED",
+    "ALTER TABLE users ADD COLUMN settings json",
+    "ALTER TABLE users ADD COLUMN number int GENERATED ALWAYS AS IDENTITY",
+    "CREATE VIEW everybody AS SELECT * FROM users",
+    "ALTER TYPE user_role ADD VALUE 'SUPERADMIN'",
+    "ALTER TABLE users DROP CONSTRAINT users_clerk_id_unique",
+    "ALTER TABLE users ADD UNIQUE (clerk_id) DEFERRABLE INITIALLY DEFERRED",
+    "ALTER DATABASE {name} SET search_path = elsewhere, public",
+)
+SENSITIVE_TEXT = (
+    "CREATE EXTENSION citext",
+    "ALTER TABLE users ALTER email TYPE citext, ALTER clerk_id TYPE citext, ALTER name TYPE citext",
+)
+WRITES = (
+    "INSERT INTO users (name, email) VALUES ('Mary Ann', 'mary@example.com')",
+    "UPDATE users SET name = name || ' x' WHERE email = 'mary@example.com'",
+    "UPDATE users SET notify_tasks = NOT notify_tasks WHERE email = 'mary@example.com'",
+    "DELETE FROM users WHERE email = 'mary@example.com'",
+)
+
+
+@pytest.mark.parametrize(
+    "statements", [AWKWARD_TABLES, SENSITIVE_TEXT], ids=["awkward", "text without capitals"]
+)
+def test_awkward_tables_are_adopted_and_both_applications_write_them(prepared, statements):
+    with prepared.everything() as server:
+        server.execute(
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {APPLICATION}, {OWNER} "
+            "REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC"
+        )
+    with prepared.react() as client:
+        for statement in statements:
+            client.execute(statement.format(name=prepared.name))
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    for client in (prepared.react(), prepared.ours()):
+        with client:
+            for statement in WRITES:
+                assert client.execute(statement).rowcount == 1, statement
+    code, out = prepared.run("adopt_database", "--apply")
+    assert out.splitlines()[-1] == "Everything is adopted.", out
+
+
+def test_the_time_moves_for_a_change_of_any_column_and_for_nothing_else(prepared):
+    """Also beside a generated column, and for a type that has no comparison."""
+    with prepared.react() as client:
+        client.execute("ALTER TABLE users ADD COLUMN settings json DEFAULT '{}'")
+        assert prepared.run("adopt_database", "--apply")[0] == 0
+        for generated in (False, True):
+            if generated:
+                client.execute(
+                    "ALTER TABLE users ADD COLUMN email_lower text "
+                    "GENERATED ALWAYS AS (lower(email)) STORED"
+                )
+                code, out = prepared.run("adopt_database", "--apply")
+                assert code == 0, out
+            client.execute("UPDATE users SET updated_at = '2020-01-01'")
+            client.execute("UPDATE users SET settings = settings, name = name")
+            still = client.execute("SELECT DISTINCT updated_at::date::text FROM users").fetchall()
+            assert still == [("2020-01-01",)]
+            client.execute("UPDATE users SET settings = %s", [f'{{"a": "{generated}"}}'])
+            moved = client.execute("SELECT min(updated_at) > '2021-01-01' FROM users").fetchone()
+            assert moved == (True,)
+
+
+def test_an_earlier_trigger_that_could_not_compare_every_type_is_replaced(prepared):
+    assert prepared.run("adopt_database", "--apply")[0] == 0
+    adopted = catalogue(prepared)
+    with prepared.react() as client:
+        client.execute(
+            "CREATE OR REPLACE TRIGGER users_updated_at BEFORE UPDATE ON users FOR EACH ROW WHEN "
+            "(OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION cascade.users_set_updated_at()"
+        )
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    assert catalogue(prepared) == adopted
+
+
+def test_triggers_of_the_other_application_are_named_because_they_run_for_us_too(prepared):
+    with prepared.react() as client:
+        client.execute(
+            "CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
+            "CREATE TRIGGER audit AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION audit()"
+        )
+    code, out = prepared.run("adopt_database", "--json")
+    [note] = read_document("adopt_database", out)["notes"]
+    assert note.startswith("public.users has the trigger audit, which calls public.audit.")
+    code, out = prepared.run("adopt_database", "--apply")
+    assert code == 0, out
+    assert note in out
+
+
+def test_the_address_of_another_database_is_refused(prepared):
+    with original(f"other_{uuid.uuid4().hex[:8]}", rows=3) as other:
+        before = catalogue(prepared), catalogue(other)
+        code, out = prepared.run(
+            "adopt_database", "--apply", CASCADE_OWNER_URL=url_of(OWNER, other.name)
+        )
+        assert (code, "leads to another database than DATABASE_URL" in out) == (1, True), out
+        assert (catalogue(prepared), catalogue(other)) == before
+
+
+def test_a_database_of_another_encoding_is_refused(prepared):
+    with prepared.everything() as server:
+        name = f"{prepared.name}_latin"
+        server.execute(f"CREATE DATABASE {name} ENCODING LATIN1 LOCALE 'C' TEMPLATE template0")
+    try:
+        code, out = prepared.run(
+            "adopt_database", DATABASE_URL=url_of(APPLICATION, name),
+            CASCADE_OWNER_URL=url_of(OWNER, name),
+        )  # fmt: skip
+    finally:
+        with prepared.everything() as server:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert (code, "has the encoding LATIN1, and UTF8 is needed" in out) == (2, True), out
 
 
 def test_without_a_schema_the_command_says_what_to_set(prepared):

@@ -11,6 +11,7 @@ from typing import Unpack
 import psycopg
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
+from django.db import DatabaseError
 
 from users.management.command import JsonCommand, JsonOptions
 from users.sync.adoption import run
@@ -75,7 +76,7 @@ class Command(JsonCommand):
         url = options["owner_url"] or os.environ.get(OWNER_URL, "")
         try:
             state = self._apply(url, options) if options["apply"] else self._look(url, options)
-        except psycopg.Error as error:
+        except (psycopg.Error, DatabaseError) as error:
             raise CommandError(f"{_told(error)} {self.begun or 'Nothing was changed.'}") from None
         self.known = _document(state, applied=options["apply"])
         if not options["json"]:
@@ -103,10 +104,12 @@ class Command(JsonCommand):
         )
 
 
-def _told(error: psycopg.Error) -> str:
+def _told(error: Exception) -> str:
     """Say what the database or a pooler answered, such as the end of a time limit."""
+    if isinstance(error.__cause__, psycopg.Error):  # Django's own error is around it
+        error = error.__cause__
     kind = type(error).__name__
-    if error.diag.message_primary:
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return f"The database refused a statement ({kind}): {error.diag.message_primary}."
     return f"The database does not answer ({kind}). Check DATABASE_URL and {OWNER_URL}."
 
@@ -135,7 +138,7 @@ def _lines(state: State, *, applied: bool) -> Iterator[str]:
         examples = ", ".join(finding.examples)
         yield f"  {finding.kind}: {finding.rows}. {finding.meaning} ({examples})"
     if state.by_hand:
-        yield "The owner of the role runs this by hand, before --apply:"
+        yield "Somebody who has the rights runs this by hand, before --apply:"
         yield from (f"  {statement};" for statement in state.by_hand)
     if state.plan.steps:
         yield "The plan, which --apply carries out:"

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+from psycopg import sql
+
 from users.models import ListEntry
 from users.sync.adoption.catalog import TOUCH, UPDATED_AT, Catalog
 from users.sync.adoption.findings import PASSWORDS, TWINS
@@ -14,6 +16,7 @@ from users.sync.mirror import listing
 LOT = 1000
 """Rows whose password one statement empties."""
 NOT_EMPTY = "users_clerk_id_not_empty"
+NOT_EMPTY_CHECK = "clerk_id <> ''"
 EMAIL_UNIQUE = "users_email_lower_unique"
 EMAIL_PLAIN = "users_email_lower"
 CLERK_ID_UNIQUE = "users_clerk_id_key"
@@ -127,12 +130,12 @@ def _clerk_id(catalog: Catalog) -> Iterator[Step]:
         yield Step(
             "Refuse an empty Clerk id",
             (
-                f"ALTER TABLE public.users ADD CONSTRAINT {NOT_EMPTY} CHECK (clerk_id <> '') "
+                f"ALTER TABLE public.users ADD CONSTRAINT {NOT_EMPTY} CHECK ({NOT_EMPTY_CHECK}) "
                 "NOT VALID",
                 "UPDATE public.users SET clerk_id = NULL WHERE clerk_id = ''",
             ),
         )
-    if not catalog.constraints.get(NOT_EMPTY):
+    if NOT_EMPTY not in catalog.constraints or not catalog.constraints[NOT_EMPTY].valid:
         statement = f"ALTER TABLE public.users VALIDATE CONSTRAINT {NOT_EMPTY}"
         yield Step("Check that no Clerk id is empty", (statement,))
 
@@ -166,14 +169,21 @@ def _drop(name: str, title: str) -> Step:
 def _clerk_id_is_unique(catalog: Catalog) -> bool:
     """Return whether a finished index makes the Clerk id unique, whatever its name is."""
     return any(
-        index.valid and "UNIQUE" in index.definition and index.definition.endswith("(clerk_id)")
+        index.valid
+        and index.immediate
+        and "UNIQUE" in index.definition
+        and index.definition.endswith("(clerk_id)")
         for index in catalog.indexes.values()
     )
 
 
 def _trigger(catalog: Catalog) -> Iterator[Step]:
     body = _body(catalog)
-    if catalog.trigger_body == body:
+    # The operator compares stored bytes: some types of columns, such as json, cannot be compared
+    # otherwise, and the statement of another application would fail.
+    when = "" if _generated(catalog) else "WHEN (OLD.* *<> NEW.*) "
+    made = catalog.trigger("users", UPDATED_AT)
+    if made and made.enabled and made.body == body and ("*<>" in made.definition) == bool(when):
         return
     function = f"{catalog.schema}.{TOUCH}()"
     yield Step(
@@ -182,9 +192,14 @@ def _trigger(catalog: Catalog) -> Iterator[Step]:
             f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql AS "
             f"$touch${body}$touch$",
             f"CREATE OR REPLACE TRIGGER {UPDATED_AT} BEFORE UPDATE ON public.users "
-            f"FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION {function}",
+            f"FOR EACH ROW {when}EXECUTE FUNCTION {function}",
         ),
     )
+
+
+def _generated(catalog: Catalog) -> list[str]:
+    columns = catalog.tables["users"].columns
+    return sorted(name for name, column in columns.items() if column.generated)
 
 
 def _list(catalog: Catalog) -> Iterator[Step]:
@@ -192,9 +207,14 @@ def _list(catalog: Catalog) -> Iterator[Step]:
     refresh = f"SELECT {catalog.schema}.users_refresh_list(array_agg(id)) FROM public.users"
     # One table in each transaction: who holds one and waits for the other ends in a deadlock with
     # a client that does so the other way round.
+    if catalog.list_functions:
+        granted = ", ".join(catalog.list_functions)
+        statement = f"GRANT EXECUTE ON FUNCTION {granted} TO {catalog.quoted_owner}"
+        yield Step("Let the owner use the functions of the list", (statement,), ours=True)
     for table, grouped in groupby(listing.TRIGGERS, lambda one: one.table):
         triggers = list(grouped)
-        if any((table, one.name) not in catalog.list_triggers for one in triggers):
+        made = [catalog.trigger(table, one.name) for one in triggers]
+        if not all(one and one.enabled for one in made):
             statements = [
                 f"CREATE OR REPLACE TRIGGER {one.name} AFTER {one.event} "
                 f"ON public.{table} REFERENCING {_CHANGED[one.event]} FOR EACH STATEMENT "
@@ -231,9 +251,14 @@ def _body(catalog: Catalog) -> str:
     column = catalog.tables["users"].columns.get("updated_at")
     with_zone = column is not None and column.type.endswith("with time zone")
     now = "clock_timestamp()" if with_zone else "timezone('utc', clock_timestamp())"
+    changed = "NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at"
+    if generated := _generated(catalog):
+        # A condition of the trigger may not read them, and they are computed after it.
+        names = f"ARRAY[{', '.join(sql.Literal(name).as_string() for name in generated)}]::text[]"
+        changed += f"\n        AND to_jsonb(NEW) - {names} IS DISTINCT FROM to_jsonb(OLD) - {names}"
     return f"""
 BEGIN
-    IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at THEN
+    IF {changed} THEN
         NEW.updated_at := greatest({now}, OLD.updated_at + interval '1 microsecond');
     END IF;
     RETURN NEW;
@@ -261,6 +286,17 @@ def _waiting(catalog: Catalog, kinds: Collection[str]) -> Iterator[str]:
 
 
 def _notes(catalog: Catalog) -> Iterator[str]:
+    for trigger in catalog.triggers:
+        if trigger.enabled and not trigger.ours:
+            yield (
+                f"public.{trigger.table} has the trigger {trigger.name}, which calls "
+                f"{trigger.function}. It also runs when Cascade changes a row, as the role "
+                f"{catalog.role}, which needs the rights for what it does."
+            )
+    yield from _notes_of_search(catalog)
+
+
+def _notes_of_search(catalog: Catalog) -> Iterator[str]:
     trigrams = catalog.trigrams
     if trigrams.usable or (trigrams.extension_schema is None and trigrams.creatable):
         return

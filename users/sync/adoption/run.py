@@ -105,6 +105,8 @@ def apply(
                     if not step.optional:
                         raise
                     refused[step] = error.diag.message_primary or type(error).__name__
+                if step.migrates:
+                    break  # what the migrations made decides about the rest
             state = _look_again(owner, refused, clear_passwords=clear_passwords)
             if state.plan.steps == before:
                 titles = "; ".join(step.title for step in before)
@@ -124,7 +126,7 @@ def _look_again(owner: Connection, refused: Mapping[Step, str], *, clear_passwor
 
 
 def _run_first(statement: str) -> str:
-    return f"Run this first, as the owner of the role: {statement};"
+    return f"Run this first, as a role that may: {statement};"
 
 
 @contextmanager
@@ -146,7 +148,7 @@ def _execute(owner: Connection, step: Step, lock_timeout: float) -> None:
         _migrate()
     elif step.ours:
         with application() as ours:
-            _concurrently(ours, step)
+            _execute(ours, replace(step, ours=False), lock_timeout)
     elif step.concurrently:
         _concurrently(owner, step)
     else:

@@ -431,6 +431,18 @@ def test_a_plan_that_nobody_started_is_no_run_for_the_command_line(client, sandb
     assert (code, out) == (1, f"Run {run.pk} is planned, not started. Plan it again.")
 
 
+def test_the_home_page_leads_back_to_ones_own_run(client, sandbox, db):
+    _, address = begun(client, sandbox)
+    home = client.get("/admin/")
+    assert "My changes of many people" in text_of(home)
+    assert f'<a href="{address}">Ban</a>' in home.content.decode()
+    assert "Waiting for the worker" in text_of(home)
+    work()
+    assert "Finished" in text_of(client.get("/admin/"))
+    other = client_who_may("view_builderuser", "change_builderuser", "ban_builderuser")
+    assert "My changes of many people" not in text_of(other.get("/admin/"))
+
+
 def test_a_run_of_the_pages_continues_there_and_not_on_the_command_line(client, sandbox):
     _, address = begun(client, sandbox)
     press(client, address, "pause")

@@ -35,6 +35,7 @@ from users.sync.bulk.list_actions import (
     ListAction,
     offered_to,
     plan_list_action,
+    title_of,
 )
 from users.sync.bulk.lock import is_held
 from users.sync.bulk.run import bring_up_to_date
@@ -248,7 +249,6 @@ class BulkPages:
             else:
                 return _to(found)
         action = LIST_ACTIONS.get(found.options.get("list_action", ""))
-        title = action.label if action else found.options.get("file") or found.command
         context = {
             **_progress(found),
             "run": found,
@@ -262,7 +262,7 @@ class BulkPages:
             "not_continued": control.not_continued_by(found, request.user),
             "others_work": found.state == RunStatus.QUEUED and is_held(),
         }
-        return self._render(request, str(title), "bulk_run.html", context, failure=failure)
+        return self._render(request, title_of(found), "bulk_run.html", context, failure=failure)
 
     def _step(self, request: HttpRequest, run: BulkRun) -> None:
         wanted = request.POST.get("do", "")

@@ -18,7 +18,17 @@ from users.admin.again import again_url
 from users.admin.base import opens_users
 from users.admin.charts import Column, Stacked, bars
 from users.admin.wanted import groups_of, wanted_of
-from users.models import Agreement, BuilderUser, ClerkAccount, Status, SyncAttempt
+from users.models import (
+    Agreement,
+    BuilderUser,
+    BulkRun,
+    ClerkAccount,
+    RunStatus,
+    Source,
+    Status,
+    SyncAttempt,
+)
+from users.sync.bulk.list_actions import title_of
 from users.sync.mirror import worker
 from users.sync.mirror.health import MirrorStatus, status
 from users.sync.mirror.overview import edits_by_day, moved_links, users_by_state
@@ -32,6 +42,8 @@ MOST = 20
 DAYS = 30
 SOON = timedelta(days=7)
 PEOPLE = 8
+RUNS, RUNS_SHOWN = 5, timedelta(days=14)
+"""How many of a person's own bulk runs are shown, and for how long after their start."""
 ENTRIES = 50
 """Entries of the log in which the last people are looked for."""
 
@@ -108,6 +120,7 @@ def boxes(request: HttpRequest, apps: Sequence[App]) -> dict[str, object]:
         "states": bars([(state.label, count, _users(state)) for state, count in states.items()]),
         "edits": _edits() if may_view else None,
         "people": _recent_people(request) if may_view else [],
+        "runs": [(run, title_of(run)) for run in _own_runs(request)[:RUNS]] if may_view else [],
         "desk": _models(apps, DESK),
         "records": [
             {**app, "models": models}
@@ -187,6 +200,16 @@ def _recent_people(request: HttpRequest) -> list[BuilderUser]:
     ids = list(dict.fromkeys(filter(None, latest)))[:PEOPLE]
     found = {str(user.pk): user for user in BuilderUser.objects.filter(pk__in=ids)}
     return [found[one] for one in ids if one in found]
+
+
+def _own_runs(request: HttpRequest) -> QuerySet[BulkRun]:
+    """Select the runs that this person began on a page, the last one first."""
+    begun = BulkRun.objects.filter(
+        actor_id=request.user.pk,
+        source=Source.ADMIN,
+        started_at__gt=timezone.now() - RUNS_SHOWN,
+    )
+    return begun.exclude(state=RunStatus.PLANNED).order_by("-pk")
 
 
 def _doubts() -> QuerySet[Agreement]:

@@ -10,7 +10,7 @@ from functools import partial
 from django.db.models import QuerySet
 
 from users.errors import BulkRefused
-from users.models import BuilderUser, OperationKind
+from users.models import BuilderUser, BulkRun, OperationKind
 from users.sync.access import permissions
 from users.sync.access.permissions import NOTHING
 from users.sync.actors import Actor
@@ -112,6 +112,12 @@ LIST_ACTIONS: Mapping[str, ListAction] = {
         danger=True,
     ),
 }
+
+
+def title_of(run: BulkRun) -> str:
+    """Return what staff call a run of the pages: its action, or the name of its spreadsheet."""
+    action = LIST_ACTIONS.get(run.options.get("list_action", ""))
+    return str(action.label if action else run.options.get("file") or run.command)
 
 
 def offered_to(actor: Actor) -> dict[str, ListAction]:

@@ -22,6 +22,7 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.interruptions import at_step
+from tests.support.personas import staff_who_may
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync import maintenance
@@ -464,6 +465,28 @@ class TestLimit:
         assert not Invitation.objects.exclude(status="pending").exists()
         assert len(sandbox.mails()) == 2
 
+    @pytest.mark.parametrize("why", ["an administrator now", "rights are gone", "a command"])
+    def test_one_that_waits_is_sent_only_if_its_author_may_still_invite(self, sandbox, why):
+        author = staff_who_may("invite_builderuser", "change_builderuser", "view_builderuser")
+        user = BuilderUserFactory(email="ann@example.com")
+        Invitation.objects.create(
+            user=user, email=user.email, purpose="new_account", status="waiting",
+            send_after=timezone.now(), invited_by=author,
+            source="command" if why == "a command" else "admin",
+        )  # fmt: skip
+        if why == "rights are gone":
+            author.user_permissions.clear()
+        else:  # as the application before does
+            BuilderUser.objects.filter(pk=user.pk).update(role="ADMIN")
+        notes = maintenance.run().notes
+        if why == "a command":
+            assert (only().status, len(sandbox.mails())) == ("pending", 1)
+            return
+        assert (only().status, sandbox.mails()) == ("refused", [])
+        assert any("You don't have permission for this" in note for note in notes)
+        attempt = SyncAttempt.objects.get()
+        assert (attempt.status, attempt.actor, attempt.source) == ("refused", author, "admin")
+
     def test_one_that_waits_and_is_refused_then(self, client, sandbox):
         user = BuilderUserFactory(email="ann@example.com")
         Invitation.objects.create(
@@ -473,7 +496,7 @@ class TestLimit:
         sandbox.add_user(email="ann@example.com")
         assert any("not sent" in note for note in maintenance.run().notes)
         assert only().status == "refused"
-        assert "Refused by Clerk" in text_of(client.get(LIST))
+        assert "Refused" in text_of(client.get(LIST))
 
 
 class TestChangeOfEmail:

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from users.models.journal import Source
 from users.models.users import BuilderUser
 
 
@@ -20,7 +21,7 @@ class InvitationStatus(models.TextChoices):
     ACCEPTED = "accepted", "Accepted"
     REVOKED = "revoked", "Revoked"
     EXPIRED = "expired", "Expired"
-    REFUSED = "refused", "Refused by Clerk"
+    REFUSED = "refused", "Refused"
 
 
 class InvitationQuerySet(models.QuerySet["Invitation"]):
@@ -65,6 +66,14 @@ class Invitation(models.Model):
     invited_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
+    source = models.CharField(
+        max_length=20,
+        choices=Source.choices,
+        default=Source.ADMIN,
+        db_default=Source.ADMIN,
+        editable=False,
+    )
+    """Where it was asked for. One of a page is sent only while its author may still invite."""
     revoke_due = models.BooleanField(
         "still to be revoked in Clerk",
         default=False,

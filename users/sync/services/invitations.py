@@ -125,7 +125,7 @@ def invite(
         except ChangeFailed as failure:
             until = _told_to_wait(failure)
     with constraints.as_refusals(), transaction.atomic(durable=True):
-        waiting = _wait(user, details, until)
+        waiting = _wait(user, details, until, source)
     return Invited(user, waiting.send_after)
 
 
@@ -189,7 +189,7 @@ def create_invited(
         with constraints.as_refusals(), transaction.atomic(durable=True):
             repeats.take_turn(token_of_create, Deadline(settings.CLERK_EDIT_DEADLINE))
             create.write(user)
-            _wait(user, details, until)
+            _wait(user, details, until, source)
             attempt = journal.record(
                 create, actor=actor, source=source, status=Status.APPLIED, run=run,
                 token=token_of_create,
@@ -325,8 +325,10 @@ def _send_waiting() -> Iterator[str]:
             reference=str(invitation.reference),
         )
         operation = Invite.of(invitation.user, details)
+        author, source = invitation.invited_by, Source(invitation.source)
         try:
-            dual_write(operation, invitation.user, actor=invitation.invited_by, source=Source.TASK)
+            # The author may have lost the right to invite, or the user become an administrator.
+            dual_write(operation, invitation.user, actor=author, source=source)
         except ChangeFailed as failure:
             if failure.retry_after is not None:
                 _put_off(_now() + timedelta(seconds=failure.retry_after))
@@ -490,7 +492,9 @@ def _told_to_wait(failure: ChangeFailed) -> datetime:
     return _now() + timedelta(seconds=max(1.0, failure.retry_after))
 
 
-def _wait(user: BuilderUser, details: WantedInvitation, until: datetime) -> Invitation:
+def _wait(
+    user: BuilderUser, details: WantedInvitation, until: datetime, source: Source
+) -> Invitation:
     """Store an invitation that is sent later, unless the same one waits already."""
     locks.prepare_transaction(wait=settings.CLERK_EDIT_DEADLINE)
     invitation, _ = Invitation.objects.get_or_create(
@@ -502,6 +506,7 @@ def _wait(user: BuilderUser, details: WantedInvitation, until: datetime) -> Invi
             "purpose": details["purpose"],
             "invited_by_id": details["invited_by"],
             "send_after": until,
+            "source": source,
         },
     )
     return invitation

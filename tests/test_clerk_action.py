@@ -115,7 +115,7 @@ def test_a_plan_says_what_would_be_done_to_whom_and_does_nothing(sandbox):
     user = linked(sandbox, email="mary@example.com")
     code, out = act("ban", "--email", "mary@example.com")
     assert code == 2
-    for text in ("Mary Ann Smith", "Ban", "banned", "False", "True", "1 to change", "--apply"):
+    for text in ("Mary Ann Smith", "Ban", "banned", "no", "yes", "1 to change", "--apply"):
         assert text in out
     assert banned(sandbox, [user]) == [False]
     assert not sandbox.requests()

@@ -29,8 +29,10 @@ def visible(text: str) -> str:
 def shown(value: object) -> str:
     """Format a value of a change for a table.
 
-    Metadata becomes JSON, and an empty value becomes a dash.
+    Metadata becomes JSON, an empty value becomes a dash, and a truth value becomes yes or no.
     """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
     return NOTHING if value in (None, "") else visible(str(value))

@@ -123,7 +123,8 @@ class QuickEdit:
             return Refusal(_changed_meanwhile(conflict), 409)
         except ChangeFailed as failure:
             return Refusal(failure.full_message, 422, failure.trace_id)
-        return BuilderUser.objects.select_related("builder_group").get(pk=user.pk)
+        stored = BuilderUser.objects.select_related("builder_group").filter(pk=user.pk).first()
+        return stored or Refusal("This user was deleted in the meantime.", 409)
 
 
 def _changed_meanwhile(conflict: Conflict) -> str:

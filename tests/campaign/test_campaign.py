@@ -79,6 +79,9 @@ class TestPlantedBugs:
             lambda operation, deadline: BuilderUser.objects.filter(pk=operation.user_id).first(),
         )
         monkeypatch.setattr(locks, "lock_attempt", lambda attempt: True)
+        monkeypatch.setattr(
+            locks, "lock_both", lambda pk, attempt, *, wait: (locks.lock_user(pk, wait=wait), True)
+        )
         find()
 
     def test_an_unknown_outcome_taken_for_a_refusal(self, find, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest
@@ -78,11 +77,13 @@ def again_of(
     return attempts.first()
 
 
-def typed(attempt: SyncAttempt | None) -> dict[str, Any]:
+def typed(attempt: SyncAttempt | None) -> dict[str, str]:
     """Return the values that the author of the attempt wanted, by field."""
     if attempt is None:
         return {}
-    return {field: after for field, (_, after) in attempt.changes.items()}
+    return {
+        field: "" if after is None else str(after) for field, (_, after) in attempt.changes.items()
+    }
 
 
 def _is_change_of_email(attempt: SyncAttempt) -> bool:

@@ -104,7 +104,8 @@ class UserFormAdmin(UserAdmin):
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str | list[str]]:
         """Return what this person typed into a new user who was not saved."""
         create = again.again_of(request, again.CREATES)
-        return again.typed(create) | ({"account": create.details["account"]} if create else {})
+        account = {"account": create.details["account"]} if create else {}
+        return {**again.typed(create), **account}
 
     def formfield_for_dbfield(
         self, db_field: Field, request: HttpRequest, **kwargs: object

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Halted:
-    """A request in another thread that halts at a step of its save until it is let go."""
+    """A request in another thread that halts at a step of its save until it is released."""
 
     def __init__(self, step, request):
         self._step, self._request = step, request

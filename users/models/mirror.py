@@ -77,7 +77,7 @@ class ClerkAccount(models.Model):
         "still to be reconciled", default=False, db_default=False, editable=False
     )
     released_at = models.DateTimeField(
-        "let go",
+        "released",
         null=True,
         blank=True,
         help_text="Unlinked by staff or replaced by another account: never linked by itself again.",

@@ -60,7 +60,8 @@ def _lock(wait: float, locking: str, ids: Sequence[uuid.UUID | int]) -> tuple[Bu
     try:
         with connection.cursor() as cursor:
             cursor.execute(f"{_settings(wait)}; {locking}", ids)
-            cursor.nextset(), cursor.nextset()  # the two settings have no rows
+            for _ in _SETTINGS:  # they have no rows
+                cursor.nextset()
             row = _row_of(cursor)
             held = bool(cursor.nextset()) and cursor.rowcount == 1
     except OperationalError as error:
@@ -95,9 +96,11 @@ def prepare_transaction(*, wait: float) -> None:
         cursor.execute(_settings(wait))
 
 
+_SETTINGS = ("SET CONSTRAINTS ALL IMMEDIATE", "SET LOCAL lock_timeout = {milliseconds}")
+
+
 def _settings(wait: float) -> str:
-    milliseconds = max(1, int(wait * 1000))
-    return f"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL lock_timeout = {milliseconds}"
+    return "; ".join(_SETTINGS).format(milliseconds=max(1, int(wait * 1000)))
 
 
 def lock_attempt(attempt: SyncAttempt) -> bool:

@@ -63,14 +63,28 @@ def _quick_flush() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
-    """Let no commit in the test database wait for the disk, whichever process commits."""
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Let no commit in the test database wait for the disk, whichever process commits.
+
+    At the end no session may be left, or the database cannot be dropped: the pool may be opening
+    another connection while it is closed.
+    """
     with django_db_blocker.unblock():
-        database = connection.ops.quote_name(connection.settings_dict["NAME"])
+        name = connection.settings_dict["NAME"]
         with connection.cursor() as cursor:
+            database = connection.ops.quote_name(name)
             cursor.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
         connection.close()
         connection.close_pool()  # open connections keep the setting that they began with
+    yield
+    with django_db_blocker.unblock():
+        connection.close()
+        connection.close_pool()
+        with connection._nodb_cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = %s",
+                [name],
+            )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,16 +16,16 @@ The packages, and which may call which:
     services/                         one function for each thing that people do
       │
       ▼
-    outbound/   inbound/   mirror/    changes sent to Clerk; events from Clerk; our mirror of Clerk
-      │
-      ▼
-    operations/                       each kind of change: what it writes, sends and shows
+    outbound/   inbound/   mirror/    changes sent to Clerk; events from Clerk; our mirror of Clerk:
+    operations/                       each kind of change: what it writes, sends and shows.
+                                      These four call one another.
       │
       ▼
     users.clerk, users.models         the gateway; the tables
 
-All packages may use `access/` (who may make which change), `actors` (the authors of changes),
-`messages` (the texts for people) and `display` (values as people read them).
+All packages may use `actors` (the authors of changes) and `display` (values as people read them).
+All but `operations` may use `access/` (who may make which change) and `messages` (the texts for
+what Clerk answers, and for waiting).
 
 The steps of an edit, from the form to both stores:
 
@@ -33,6 +33,7 @@ The steps of an edit, from the form to both stores:
     access.permissions.authorize      checks that this person may make this change
     outbound.dual_write               records the attempt, and commits it
     outbound.exchange                 locks the row, writes it, and asks Clerk, in one transaction
+      outbound.conflicts                compares the row with what the change starts from
       operations.Edit                   sends what changed; judges Clerk's answer
       outbound.completion               attempt applied, account stored, log entry; commit
     outbound.recovery                 resolves the attempt if the outcome stayed unknown
@@ -40,7 +41,8 @@ The steps of an edit, from the form to both stores:
 The steps of an event:
 
     inbound.deliveries.receive        records it once, with those that arrive at the same time
-    inbound.facts.join                joins what it says with everything that was known before
-    inbound.decisions.derive          derives links, names and emails (a pure function)
-    inbound.reconcile                 applies them to the rows, in the same transaction
+    inbound.events.apply              reads what it says of one account, by its type (`EFFECTS`)
+    mirror.store                      joins that with all that was known before (`facts.join`)
+    inbound.reconcile                 loads what is concerned, and writes in the same transaction
+      inbound.decisions.derive          derives links, names and emails (a pure function)
 """

@@ -21,6 +21,7 @@ from tests.support.factories import (
 from users.clerk import ClerkUser
 from users.models import BuilderUser, ClerkAccount, Invitation
 from users.sync import maintenance
+from users.sync.inbound.reconcile import TOO_LARGE
 from users.sync.mirror import store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -327,7 +328,7 @@ def test_who_got_the_address_of_an_unlinked_user_before_they_moved_gets_nothing(
 
 def test_many_accounts_that_name_one_user_keep_nobody_waiting(sandbox, monkeypatch):
     """Anybody can write the id of a user into the metadata of their account."""
-    monkeypatch.setattr("users.sync.inbound.reconcile.LARGEST_GROUP", 10)
+    monkeypatch.setattr("users.sync.inbound.reconcile.LARGEST_GROUP", 40)
     user, other = linked(sandbox, email="ann@example.com"), linked(sandbox, email="bob@example.com")
     happened(sandbox)
     for n in range(60):
@@ -343,13 +344,36 @@ def test_many_accounts_that_name_one_user_keep_nobody_waiting(sandbox, monkeypat
 
 def test_what_is_too_much_at_once_keeps_nobody_else_waiting(sandbox, monkeypatch):
     """The worker takes the accounts that are due together; then each alone."""
-    monkeypatch.setattr("users.sync.inbound.reconcile.LARGEST_GROUP", 1)
+    monkeypatch.setattr("users.sync.inbound.reconcile.LARGEST_GROUP", 4)
     users = [linked(sandbox, email=f"m{n}@example.com") for n in range(4)]
     for user in users:
         sandbox.edit(user.clerk_id, last_name="Jones")
         store.keep(ClerkUser.parse(sandbox.user(user.clerk_id), asked_at=timezone.now()))
     maintenance.run()
     assert {stored(user).name for user in users} == {"Mary Ann Jones"}
+
+
+def test_what_is_too_much_even_alone_is_shown_to_staff_until_it_can_be_decided(
+    client, sandbox, monkeypatch
+):
+    user = linked(sandbox, email="ann@example.com")
+    for n in range(9):
+        sandbox.edit(user.clerk_id, email=f"ann{n}@example.com")
+    arrive(sandbox)
+    sandbox.edit(user.clerk_id, last_name="Jones")
+    with monkeypatch.context() as patched:
+        patched.setattr("users.sync.inbound.reconcile.LARGEST_GROUP", 8)
+        arrive(sandbox)
+        maintenance.run()
+        assert stored(user).name == "Mary Ann Smith"
+        for page in ("/admin/", user.get_absolute_url()):
+            assert TOO_LARGE in text_of(client.get(page)), page
+        assert not ClerkAccount.objects.filter(reconcile_due=True).exists()
+    sandbox.edit(user.clerk_id, last_name="Brown")
+    arrive(sandbox)
+    assert stored(user).name == "Mary Ann Brown"
+    for page in ("/admin/", user.get_absolute_url()):
+        assert TOO_LARGE not in text_of(client.get(page)), page
 
 
 def test_a_ban_does_not_revert_a_name_that_another_application_corrected(sandbox):

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import orjson
 from django.db import DatabaseError, connection, transaction
-from django.db.models import JSONField, Model
+from django.db.models import JSONField, Model, Q
 from django.utils import timezone
 
 from users import guard
@@ -39,9 +39,9 @@ from users.sync.outbound import journal
 
 logger = logging.getLogger(__name__)
 
-LARGEST_GROUP = 1000
-"""Limit of rows and accounts that are decided together; a larger group is left to staff."""
-TOO_LARGE = "Too many users and accounts belong together with it. Nothing was linked."
+LARGEST_GROUP = 4000
+"""Limit of ids, emails and references that are decided together; more are left to staff."""
+TOO_LARGE = "Too many users and accounts belong together with it. Nothing was linked or copied."
 CHUNK = 200
 PARKED = "{}@moving.invalid"
 """Temporary email of rows that swap addresses; it is never visible outside the transaction."""
@@ -110,15 +110,28 @@ def reconcile_written_elsewhere(*, source: Source = Source.TASK) -> int:
 
 
 def _reconcile_lot(
-    source: Source, *, accounts: Iterable[str] = (), rows: Iterable[uuid.UUID] = ()
+    source: Source, *, accounts: Sequence[str] = (), rows: Sequence[uuid.UUID] = ()
 ) -> bool:
-    """Reconcile some accounts or rows in one transaction; return whether that succeeded."""
+    """Reconcile some accounts or rows in one transaction; return whether that succeeded.
+
+    One that is too large even alone gets a note, so that staff see it.
+    """
     try:
         with transaction.atomic():
-            return reconcile(accounts=accounts, rows=rows, source=source)
+            succeeded = reconcile(accounts=accounts, rows=rows, source=source)
+            if not succeeded and len(accounts) + len(rows) == 1:
+                _leave_to_staff(accounts, rows)
+            return succeeded
     except DatabaseError:
         logger.exception("Accounts or rows could not be reconciled")
         return False
+
+
+def _leave_to_staff(accounts: Sequence[str], rows: Sequence[uuid.UUID]) -> None:
+    """Note what is too large to be decided. The next fact that concerns it tries again."""
+    ClerkAccount.objects.filter(pk__in=accounts).update(note=TOO_LARGE, reconcile_due=False)
+    concerned = Agreement.objects.filter(Q(user__in=rows) | Q(user__clerk_id__in=accounts))
+    concerned.update(note=TOO_LARGE)
 
 
 def derived_links(
@@ -276,7 +289,7 @@ class _Loader:
         }
         seen: dict[Callable[[], None], int] = {}
         while again := [step for step, keys in steps.items() if seen.get(step) != _size(keys)]:
-            if _size(steps[self._find_accounts]) > LARGEST_GROUP * 4:
+            if _size(steps[self._find_accounts]) > LARGEST_GROUP:
                 logger.error("Too much belongs together to be reconciled: %s", sorted(accounts)[:3])
                 return None
             seen[again[0]] = _size(steps[again[0]])

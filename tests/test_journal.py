@@ -1,16 +1,19 @@
-"""The journal of what followed from facts stores what `record` and `log` would."""
+"""The hand-written SQL of the journal agrees with what Django's queries would do."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db.models.functions import Now
 
-from tests.support.factories import BuilderUserFactory
+from tests.support.factories import BuilderUserFactory, SyncAttemptFactory
 from users.changes import Change
 from users.models import Source, Status, SyncAttempt
 from users.sync.actors import service_user
 from users.sync.operations.following import AccountChanged, Follow
-from users.sync.outbound import journal
+from users.sync.outbound import journal, locks, pending
 
 pytestmark = pytest.mark.django_db
 
@@ -34,3 +37,17 @@ def test_what_followed_from_facts_is_recorded_like_any_other_change(kind):
     journal.record_derived([operation], Source.WEBHOOK)
     assert stored(SyncAttempt) == attempts * 2
     assert stored(LogEntry) == entries * 2
+
+
+@pytest.mark.parametrize("status", Status.values)
+@pytest.mark.parametrize("late", [None, timedelta(hours=-1), timedelta(hours=1)])
+@pytest.mark.parametrize("of", ["this user", "another user"])
+def test_the_lock_of_a_save_sees_the_attempts_in_flight(status, late, of):
+    user, other = BuilderUserFactory(), BuilderUserFactory()
+    mine = SyncAttemptFactory(user=user, status="started")
+    until = late and Now() + late
+    owner = user if of == "this user" else other
+    SyncAttemptFactory(user=owner, status=status, late_until=until)
+    row, held, alone = locks.lock_both(user.pk, mine, wait=30.0)
+    assert (row, held) == (user, True)
+    assert alone == (not pending.in_flight(user.pk, apart_from=mine))

@@ -80,7 +80,11 @@ class TestPlantedBugs:
         )
         monkeypatch.setattr(locks, "lock_attempt", lambda attempt: True)
         monkeypatch.setattr(
-            locks, "lock_both", lambda pk, attempt, *, wait: (locks.lock_user(pk, wait=wait), True)
+            locks,
+            "lock_both",
+            lambda pk, attempt, *, wait: locks.LockedBoth(
+                locks.lock_user(pk, wait=wait), held=True, alone=False
+            ),
         )
         find()
 

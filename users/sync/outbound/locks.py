@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from django.db import OperationalError, connection
 from django.db.backends.utils import CursorWrapper
@@ -19,22 +20,31 @@ from users.models import BuilderUser, SyncAttempt
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 
 
+class LockedBoth(NamedTuple):
+    """The locked row; whether the attempt is locked, too; whether no other is in flight."""
+
+    row: BuilderUser
+    held: bool
+    alone: bool
+
+
 def lock_user(pk: uuid.UUID, *, wait: float) -> BuilderUser:
     """Prepare the transaction, and lock the user's row until it ends, in one round trip.
 
     `wait` is that of `prepare_transaction`. Raises `Busy` if another transaction has the lock, and
     `Gone` if the row was deleted.
     """
-    row, _ = _lock(wait, f"{_LOCKED} NOWAIT", [pk])
-    return row
+    return _lock(wait, f"{_LOCKED} NOWAIT", [pk])[0]
 
 
-def lock_both(pk: uuid.UUID, attempt: SyncAttempt, *, wait: float) -> tuple[BuilderUser, bool]:
+def lock_both(pk: uuid.UUID, attempt: SyncAttempt, *, wait: float) -> LockedBoth:
     """Lock the row as `lock_user` does, and its attempt as `lock_attempt`, in one round trip.
 
-    Returns the row, and whether the attempt is locked. Raises `Busy` and `Gone`.
+    Raises `Busy` and `Gone`.
     """
-    return _lock(wait, f"{_LOCKED} NOWAIT; {_LOCKED_ATTEMPT}", [pk, attempt.pk])
+    locking = f"{_LOCKED} NOWAIT; {_LOCKED_ATTEMPT}; {_OTHER_ATTEMPTS}"
+    row, (held, others) = _lock(wait, locking, [pk, attempt.pk, pk, attempt.pk])
+    return LockedBoth(row, bool(held), alone=not others)
 
 
 def lock_free_user(pk: uuid.UUID) -> BuilderUser | None:
@@ -55,21 +65,35 @@ _LOCKED_ATTEMPT = (
 )
 
 
-def _lock(wait: float, locking: str, ids: Sequence[uuid.UUID | int]) -> tuple[BuilderUser, bool]:
-    """Prepare the transaction and lock; return the row, and whether its attempt is locked, too."""
+# The attempts that `SyncAttemptQuerySet.in_flight` selects.
+_OTHER_ATTEMPTS = """
+SELECT FROM users_syncattempt
+WHERE user_id = %s AND id <> %s AND (status = 'started' OR late_until > statement_timestamp())
+LIMIT 1
+"""
+
+
+def _lock(
+    wait: float, locking: str, ids: Sequence[uuid.UUID | int]
+) -> tuple[BuilderUser, list[int]]:
+    """Prepare the transaction and lock the row; return it.
+
+    The second value is how many rows each further statement of `locking` has found.
+    """
     try:
         with connection.cursor() as cursor:
             cursor.execute(f"{_settings(wait)}; {locking}", ids)
             for _ in _SETTINGS:  # they have no rows
                 cursor.nextset()
-            row = _row_of(cursor)
-            held = bool(cursor.nextset()) and cursor.rowcount == 1
+            row, counts = _row_of(cursor), []
+            while cursor.nextset():
+                counts.append(cursor.rowcount)
     except OperationalError as error:
         raise_unless_locked(error)
         raise busy() from None
     if row is None:
         raise Gone("This user was deleted in the meantime. Nothing was saved.")
-    return row, held
+    return row, counts
 
 
 def _row_of(cursor: CursorWrapper) -> BuilderUser | None:

@@ -45,9 +45,12 @@ def test_what_followed_from_facts_is_recorded_like_any_other_change(kind):
 def test_the_lock_of_a_save_sees_the_attempts_in_flight(status, late, of):
     user, other = BuilderUserFactory(), BuilderUserFactory()
     mine = SyncAttemptFactory(user=user, status="started")
-    until = late and Now() + late
-    owner = user if of == "this user" else other
-    SyncAttemptFactory(user=owner, status=status, late_until=until)
+    SyncAttemptFactory(
+        user=user if of == "this user" else other,
+        status=status,
+        late_until=late and Now() + late,
+        settled_at=None if status == Status.STARTED else Now(),
+    )
     row, held, alone = locks.lock_both(user.pk, mine, wait=30.0)
     assert (row, held) == (user, True)
     assert alone == (not pending.in_flight(user.pk, apart_from=mine))

@@ -100,8 +100,8 @@ def exchange(
     base: Base,
     gateway: Gateway,
     deadline: Deadline,
+    authorize: Authorize,
     fresh: timedelta = FRESH,
-    authorize: Authorize = authorized_before,
 ) -> Saved:
     """Make the change of one recorded attempt on both sides, or on none.
 
@@ -285,14 +285,14 @@ def _compare_in_clerk(
 # that is the usual answer. The upper bound: `seen_at` lies in the future if a clock was ahead.
 _IS_FRESH = """
 SELECT FROM users_clerkaccount
-WHERE clerk_id = %s AND deleted_at IS NULL
-    AND seen_at > statement_timestamp() - %s AND seen_at <= statement_timestamp()
+WHERE clerk_id = %s AND deleted_at IS NULL AND seen_at <= statement_timestamp()
+    AND seen_at > statement_timestamp() - make_interval(secs => %s)
 """
 
 
 def _fresh_mirror(clerk_id: str, fresh: timedelta) -> ClerkAccount | None:
     with connection.cursor() as cursor:
-        cursor.execute(_IS_FRESH, [clerk_id, fresh])
+        cursor.execute(_IS_FRESH, [clerk_id, fresh.total_seconds()])
         return ClerkAccount.objects.filter(pk=clerk_id).first() if cursor.rowcount else None
 
 

@@ -39,7 +39,13 @@ from users.sync.operations import (
 from users.sync.operations.following import Follow, changes_from
 from users.sync.outbound import constraints, journal, locks, pending, repeats, revocation
 from users.sync.outbound.completion import complete
-from users.sync.outbound.exchange import InTheWay, exchange, refusal_of, write_clerks_values
+from users.sync.outbound.exchange import (
+    InTheWay,
+    authorized_before,
+    exchange,
+    refusal_of,
+    write_clerks_values,
+)
 from users.version import value_of
 
 logger = logging.getLogger(__name__)
@@ -350,7 +356,10 @@ def _send_again(
     operation = from_attempt(attempt)
     operation.build_on(again.account)
     try:
-        exchange(operation, again.row, attempt, base=None, gateway=clerk, deadline=deadline)
+        exchange(
+            operation, again.row, attempt,
+            base=None, gateway=clerk, deadline=deadline, authorize=authorized_before,
+        )  # fmt: skip
     except InTheWay as blocked:
         raise StaysPending(messages.must_wait(blocked.attempts[0]).message) from None
     except ClerkError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from contextlib import contextmanager
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -46,6 +47,24 @@ def act(client, user, name):
 def replace_email(client, user, email):
     page = reverse("admin:users_builderuser_email", args=[user.pk])
     return client.post(page, {"email": email, "how": "replace"})
+
+
+@contextmanager
+def refused_by_a_trigger(event, *, when="true"):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+            CREATE TRIGGER refuse BEFORE {event} FOR EACH ROW
+            WHEN ({when}) EXECUTE FUNCTION refuse()
+            """
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION refuse CASCADE")
 
 
 def assert_same(sandbox, user, *, first, last):
@@ -468,22 +487,10 @@ def test_an_attempt_that_a_trigger_refuses_does_not_stop_the_others(client, sand
         sandbox.fault(RENAME, "late", seconds=None, how="close")
         submit(client, user, name=user.name.replace(user.name.split()[-1], "Jones"))
     sandbox.apply_late()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN RAISE EXCEPTION 'no'; END $$;
-            CREATE TRIGGER refuse_bad BEFORE UPDATE ON users FOR EACH ROW
-            WHEN (NEW.name LIKE 'Bad%') EXECUTE FUNCTION refuse_bad()
-            """
-        )
-    try:
+    with refused_by_a_trigger("UPDATE ON users", when="NEW.name LIKE 'Bad%'"):
         maintenance.run()
         page = reverse("admin:users_builderuser_check", args=[bad.pk])
         assert client.post(page).status_code == 302
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("DROP FUNCTION refuse_bad CASCADE")
     assert the_attempt(user=bad).status == "started"
     assert the_attempt(user=good).status == "applied"
     recover()
@@ -534,6 +541,24 @@ class TestReadUnderTheLock:
         # Knowing it, they save their own.
         assert submit(client, user, name="Mary Ann Jones").status_code == 302
         assert_same(sandbox, user, first="Mary Ann", last="Jones")
+
+    def test_a_mirror_that_cannot_be_written_hides_no_conflict(self, client, sandbox):
+        user = linked(sandbox)
+        the_copy_is_old(user)
+        sandbox.edit(user.clerk_id, last_name="Clerk")
+        with refused_by_a_trigger("UPDATE ON users_clerkaccount"):
+            text = text_of(submit(client, user, name="Mary Ann Jones"))
+        assert "was changed in Clerk" in text
+        assert "Mary Ann Clerk" in text
+        assert (the_attempt().status, stored(user).name) == ("dropped", user.name)
+
+    def test_a_mirror_that_cannot_be_written_hides_no_refusal(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault(RENAME, "status", status=404, code="resource_not_found")
+        with refused_by_a_trigger("UPDATE ON users_clerkaccount"):
+            text = text_of(submit(client, user, name="Mary Ann Jones"))
+        assert "User not found in Clerk. They may have been deleted." in text
+        assert (the_attempt().status, stored(user).name) == ("refused", user.name)
 
     def test_an_unchanged_name_costs_one_read_and_a_fresh_copy_none(self, client, sandbox):
         user = linked(sandbox)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -144,7 +145,8 @@ def exchange(
         return Saved(BuilderUser.objects.filter(pk=user.pk).first(), attempt)
     except MovedInClerk as moved:
         if moved.account is not None:
-            reconcile.take(moved.account)
+            with _beside_a_failure():
+                reconcile.take(moved.account)
         raise
     except DatabaseError:
         if not clerk_has_it:
@@ -374,10 +376,20 @@ def refusal_of(
     """
     missing = isinstance(error, ClerkNotFound) and operation.clerk_id
     if missing and instance.is_ours(gateway(), deadline):
-        store.keep_not_found(operation.clerk_id)
+        with _beside_a_failure():
+            store.keep_not_found(operation.clerk_id)
     failure = messages.refused(error)
     _begin_with_what_was_done(operation, error, failure)
     return failure
+
+
+@contextmanager
+def _beside_a_failure() -> Iterator[None]:
+    """Store what was learned from a failure. The author is told of the failure in any case."""
+    try:
+        yield
+    except DatabaseError:
+        logger.exception("What Clerk has shown could not be stored; a later answer brings it")
 
 
 def _begin_with_what_was_done(

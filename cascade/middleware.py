@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+import zoneinfo
 from collections.abc import Callable
+from functools import cache
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 from cascade.database import waiting_at_most
@@ -119,3 +122,25 @@ def _refused(request: HttpRequest, message: str, *, status: int) -> HttpResponse
     if request.path.startswith("/api/"):
         return JsonResponse({"error": message}, status=status, headers=NOT_STORED)
     return HttpResponse(f"{message}\n", status=status, content_type="text/plain")
+
+
+class ViewerZoneMiddleware:
+    """Answer in the zone that the viewer's browser has told by a cookie; else in UTC.
+
+    The script of the pages (`times.js`) shows single times in that zone without help. The server
+    needs it to know when a day begins: for the filters by date, and for what is counted by day.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request; ignore a zone that does not exist."""
+        name = request.COOKIES.get("zone", "")
+        with timezone.override(zoneinfo.ZoneInfo(name) if name in _zones() else None):
+            return self.get_response(request)
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())

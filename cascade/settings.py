@@ -123,6 +123,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "staff.middleware.SignInMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "cascade.middleware.ViewerZoneMiddleware",
 ]
 
 ROOT_URLCONF = "cascade.urls"

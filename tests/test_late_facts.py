@@ -238,7 +238,7 @@ class TestPasswordTypedAgain:
         user = linked(sandbox, clerk={"password_last_updated_at": 1})
         sandbox.fault(RENAME, "late", seconds=None, how="close")
         words = text_of(set_password(client, user))
-        until = f"{SyncAttempt.objects.get().late_until:%H:%M:%S}"
+        until = f"{SyncAttempt.objects.get().late_until:%Y-%m-%d %H:%M:%S}"
         assert NOT_CONFIRMED in words
         assert "Repeating the same is safe" not in words
         assert "nothing is lost" not in words

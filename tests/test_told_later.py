@@ -246,7 +246,7 @@ class TestNotConfirmed:
         assert "1 change of this user is not confirmed by Clerk yet" in page
         assert "<dt>Name</dt><dd>Mary Ann Jones</dd>" in page
         assert "by Sam Staff" in page
-        assert f">{attempt.late_until:%H:%M:%S} UTC</time>; nothing is lost." in page
+        assert f">{attempt.late_until:%Y-%m-%d %H:%M:%S} UTC</time>; nothing is lost." in page
         assert "Check with Clerk now" in page
         assert "Use Clerk's version and discard this change" in page
         of_attempt = reverse("admin:users_syncattempt_change", args=[attempt.pk])

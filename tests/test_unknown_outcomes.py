@@ -419,7 +419,7 @@ class TestPasswords:
         until = the_attempt().late_until
         recover()
         assert the_attempt().status == "unproven"
-        assert f"Set it again after {until:%H:%M:%S}" in the_attempt().message
+        assert f"Set it again after {until:%Y-%m-%d %H:%M:%S} UTC" in the_attempt().message
         assert not LogEntry.objects.exists()
 
     def test_a_password_that_the_person_changed_herself_is_not_logged_as_staffs(
@@ -631,7 +631,7 @@ def test_the_pages_say_until_when_it_is_pending(client, sandbox):
     sandbox.fault(RENAME, "close")
     submit(client, user, name="Mary Ann Jones")
     until = the_attempt().late_until
-    assert f"{until:%H:%M:%S}" in text_of(client.get(page_of(user)))
+    assert f"{until:%Y-%m-%d %H:%M:%S}" in text_of(client.get(page_of(user)))
 
 
 def test_using_clerks_version_waits_until_nothing_can_arrive(client, sandbox):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
@@ -39,6 +39,7 @@ from users.errors import ChangeFailed
 from users.models import BulkRow, Invitation, SyncAttempt
 from users.sync.actors import name_of
 from users.sync.bulk.results import safe
+from users.sync.display import time_text
 from users.sync.outbound.recovery import RecoveryResult
 from users.sync.services import unseen
 
@@ -282,6 +283,22 @@ def _offers(offered: object, lookup: str) -> bool:
     return lookup.removeprefix(f"{field}__") in FILTER_LOOKUPS and lookup.startswith(f"{field}__")
 
 
+class DayFilter(admin.DateFieldListFilter):
+    """Filter by date. Its title names the zone in which the days begin."""
+
+    def __init__(
+        self, field: DateTimeField, request: HttpRequest, params: dict[str, list[str]],
+        model: type[Model], model_admin: admin.ModelAdmin, field_path: str,
+    ) -> None:  # fmt: skip
+        super().__init__(field, request, params, model, model_admin, field_path)
+        self.title = f"{self.title} ({timezone.get_current_timezone_name()})"
+
+
+admin.FieldListFilter.register(
+    lambda field: isinstance(field, DateTimeField), DayFilter, take_priority=True
+)
+
+
 class AuthorFilter(admin.SimpleListFilter):
     """Filter changes or runs by the staff user who made them."""
 
@@ -379,7 +396,7 @@ def time_of(moment: datetime | None) -> str:
     """Render a time in UTC, which the script of all pages shows in the viewer's zone."""
     if moment is None:
         return "—"
-    text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    text = time_text(moment, seconds=True)
     return format_html('<time datetime="{}" data-seconds>{}</time>', moment.isoformat(), text)
 
 

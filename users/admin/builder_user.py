@@ -16,7 +16,6 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.utils.timezone import localtime
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET
 
@@ -36,6 +35,7 @@ from users.admin.user_pages import UserPages
 from users.errors import ChangeFailed
 from users.forms import NO_ROLE
 from users.models import BuilderGroup, BuilderUser, ClerkAccount, Invitation, SyncAttempt
+from users.sync.display import time_text
 from users.sync.mirror import listing
 from users.sync.mirror.health import is_stale
 from users.sync.mirror.status import UserStatus
@@ -270,15 +270,18 @@ def _is_list(request: HttpRequest) -> bool:
 
 def _not_lately(clerk_account: ClerkAccount) -> str:
     """Render a second badge: the first one may be out of date."""
-    checked = f"Last checked {localtime(clerk_account.seen_at):%Y-%m-%d %H:%M} UTC"
+    checked = f"Last checked {time_text(clerk_account.seen_at)}"
     return format_html(
         ' <span class="state state-not_lately" title="{}">{}</span>', checked, NOT_LATELY
     )
 
 
 def _day(moment: datetime | None) -> str:
-    """Render the day, with the minute as a tooltip."""
+    """Render the day, with the time as a tooltip."""
     if moment is None:
         return EMPTY
-    minute = f"{localtime(moment):%Y-%m-%d %H:%M}"
-    return format_html('<span title="{} UTC">{}</span>', minute, minute[:10])
+    text = time_text(moment, seconds=True)
+    return format_html(
+        '<time datetime="{}" data-seconds data-day title="{}">{}</time>',
+        moment.isoformat(), text, text[:10],
+    )  # fmt: skip

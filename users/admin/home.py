@@ -119,6 +119,7 @@ def boxes(request: HttpRequest, apps: Sequence[App]) -> dict[str, object]:
         "attention": [one for one in _attention(request, mirror, states) if one.count],
         "states": bars([(state.label, count, _users(state)) for state, count in states.items()]),
         "edits": _edits() if may_view else None,
+        "zone": timezone.get_current_timezone_name(),
         "people": _recent_people(request) if may_view else [],
         "runs": [(run, title_of(run)) for run in _own_runs(request)[:RUNS]] if may_view else [],
         "desk": _models(apps, DESK),

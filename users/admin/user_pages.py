@@ -11,7 +11,6 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.timezone import localtime
 
 from users.admin.again import again_of
 from users.admin.holder import holder_link
@@ -19,6 +18,7 @@ from users.errors import ChangeFailed
 from users.models import BuilderUser, OperationKind
 from users.sync.access import permissions
 from users.sync.access.permissions import NOTHING
+from users.sync.display import time_text
 from users.sync.outbound.dual_write import Saved
 from users.sync.services import unseen
 from users.sync.services.invitations import Invited
@@ -46,7 +46,7 @@ def tell(request: HttpRequest, done: str, result: Result) -> None:
         messages.warning(
             request,
             "Clerk takes no more invitations for now. This one waits and is sent by itself "
-            f"at {localtime(until):%H:%M} UTC.",
+            f"at {time_text(until)}.",
         )
     for warning in result.warnings if isinstance(result, Saved) else ():
         messages.warning(request, warning)

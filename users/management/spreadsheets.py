@@ -15,7 +15,7 @@ from users.models import BulkRun, OperationKind
 from users.sync.bulk import results
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet.reading import FileRefused, Options
-from users.sync.display import visible
+from users.sync.display import time_text, visible
 from users.sync.services import invitations
 
 ABOUT_FILES = (
@@ -157,7 +157,7 @@ class SpreadsheetCommand(BulkCommand[FileOptionsT]):
         if not self._quiet and (last := invitations.last_sent_at()):
             self.stderr.write(
                 f"Invitations wait, as Clerk takes {invitations.PER_HOUR} an hour. The worker "
-                f"sends them; the last one about {last:%Y-%m-%d %H:%M} UTC."
+                f"sends them; the last one about {time_text(last)}."
             )
 
     def _write_result(self, run: BulkRun, file: Path) -> None:

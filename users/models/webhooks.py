@@ -18,11 +18,13 @@ class WebhookDelivery(models.Model):
     """One event from Clerk, by its `svix-id`. The payload is stored until the event was applied.
 
     `processed_at` is set when the event is not tried again. If there is still a payload then, the
-    event can never be applied, and `error` says why.
+    event can never be applied, and `error` says why. `clerk_id` is the user that the event is
+    about; "" if it names none.
     """
 
     svix_id = models.TextField(primary_key=True)
     type = models.TextField()
+    clerk_id = models.TextField(blank=True, default="", db_default="")
     received_at = models.DateTimeField(auto_now_add=True)
     processed_at = models.DateTimeField(null=True, blank=True)
     error = models.TextField(blank=True, default="")
@@ -39,6 +41,7 @@ class WebhookDelivery(models.Model):
                 fields=["received_at"], condition=Q(processed_at=None), name="webhookdelivery_open"
             ),
             models.Index(fields=["-received_at"], name="webhookdelivery_newest"),
+            models.Index(fields=["clerk_id"], name="webhookdelivery_user"),
         ]
 
     def __str__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar, cast
 
 from django.db.models import CharField, Model, OuterRef, QuerySet, Subquery
@@ -36,6 +37,17 @@ def shown(value: object) -> str:
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
     return NOTHING if value in (None, "") else visible(str(value))
+
+
+def time_text(moment: datetime, *, seconds: bool = False) -> str:
+    """Format a time for a sentence: the day, the time of day, and UTC.
+
+    A sentence may be stored, mailed, logged or printed, so the zone of its reader is not known
+    here. The script of the pages (`times.js`) finds this format in texts and tooltips, and shows
+    it in the viewer's zone.
+    """
+    time_of_day = "%H:%M:%S" if seconds else "%H:%M"
+    return f"{moment.astimezone(UTC):%Y-%m-%d {time_of_day}} UTC"
 
 
 def group_names(ids: Collection[str]) -> Mapping[str, str]:

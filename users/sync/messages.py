@@ -39,6 +39,7 @@ from users.errors import (
 )
 from users.models import SyncAttempt
 from users.sync.actors import author_of
+from users.sync.display import time_text
 from users.sync.outbound import pending
 
 FAILED_TO_SYNC = "Failed to sync with Clerk authentication system."
@@ -350,7 +351,7 @@ def must_wait(earlier: SyncAttempt, why: str = "") -> Waiting:
     """
     reason = f" {why}" if why else ""
     who = author_of(earlier)
-    named = f"“{earlier.get_operation_display()}” by {who} at {earlier.started_at:%H:%M:%S} UTC"
+    named = f"“{earlier.get_operation_display()}” by {who} at {at(earlier.started_at)}"
     if pending.is_over(earlier):
         return Waiting(
             f"An earlier change of this user ({named}) is not resolved yet: {earlier.message} "
@@ -373,8 +374,8 @@ def unproven(late_until: datetime | None) -> str:
 
 
 def at(moment: datetime | None) -> str:
-    """Format a time of day in UTC; None becomes "once Clerk answers"."""
-    return f"{moment:%H:%M:%S} UTC" if moment else "once Clerk answers"
+    """Format a time for a sentence; None becomes "once Clerk answers"."""
+    return time_text(moment, seconds=True) if moment else "once Clerk answers"
 
 
 def age(past: timedelta) -> str:

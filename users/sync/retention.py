@@ -174,6 +174,7 @@ def records_of(person: Person) -> Records:
         ),
         deliveries=WebhookDelivery.objects.filter(
             _mentions("payload", person.clerk_ids | person.emails)
+            | Q(clerk_id__in=person.clerk_ids)
         ),
         log=LogEntry.objects.exclude(object_repr=ERASED).filter(
             Q(object_id__in=[*user_ids, *person.clerk_ids])

@@ -11,6 +11,7 @@ from django.utils import timezone
 from users.errors import BulkRefused
 from users.models import BulkRun, RunRequest, RunStatus, Source
 from users.sync.bulk import results
+from users.sync.display import time_text
 
 KEY = 4_317_288_201
 """Key of the advisory lock in this database: any number that nothing else uses."""
@@ -148,4 +149,4 @@ def _who_holds_it() -> str:
     if run is None:
         return "Another command is scanning Clerk right now."
     by = f" by {run.actor}" if run.actor else ""
-    return f"Run {run.pk} ({run.command}{by}, since {run.started_at:%H:%M} UTC) is at work."
+    return f"Run {run.pk} ({run.command}{by}, since {time_text(run.started_at)}) is at work."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -208,7 +208,7 @@ def _process(deliveries: list[_Delivery]) -> None:
     """Record deliveries about different accounts and apply those that are new, all or none."""
     with transaction.atomic(durable=True):
         _check_instance(one.payload for one in deliveries if not one.stored)
-        new = _record({delivery.svix_id: delivery.type for delivery in deliveries})
+        new = _record(deliveries)
         if effects := [one.effect for one in deliveries if one.svix_id in new]:
             events.apply(effects)
 
@@ -247,27 +247,31 @@ def _error_text(svix_id: str, problem: Exception) -> str:
     return f"It failed with {type(problem).__name__}: the log says where."
 
 
-def _record(types: Mapping[str, str]) -> set[str]:
+def _record(deliveries: Sequence[_Delivery]) -> set[str]:
     """Record deliveries as processed; return the ids of those that were not known already.
 
-    `types` maps their ids to the types of their events. If the same delivery arrives at another
-    process at the same time, that process waits here for the transaction of the first. The ids are
-    sorted, so that two such batches cannot wait for each other. The statement also limits how long
-    the transaction waits for locks.
+    If the same delivery arrives at another process at the same time, that process waits here for
+    the transaction of the first. The ids are sorted, so that two such batches cannot wait for each
+    other. The statement also limits how long the transaction waits for locks.
     """
+    each = {one.svix_id: one for one in deliveries}
+    types = [one.type for one in each.values()]
+    clerk_ids = [one.effect.clerk_id for one in each.values()]
     with connection.cursor() as cursor:
         cursor.execute(
             """
             INSERT INTO users_webhookdelivery AS known
-                (svix_id, type, received_at, processed_at, error, attempts)
-            SELECT arrived.svix_id, arrived.type, now(), now(), '', 1
-            FROM unnest(%s::text[], %s::text[]) AS arrived (svix_id, type) ORDER BY 1
+                (svix_id, type, clerk_id, received_at, processed_at, error, attempts)
+            SELECT arrived.svix_id, arrived.type, arrived.clerk_id, now(), now(), '', 1
+            FROM unnest(%s::text[], %s::text[], %s::text[]) AS arrived (svix_id, type, clerk_id)
+            ORDER BY 1
             ON CONFLICT (svix_id) DO UPDATE
-            SET processed_at = now(), error = '', payload = NULL, attempts = known.attempts + 1
+            SET processed_at = now(), error = '', payload = NULL, attempts = known.attempts + 1,
+                clerk_id = excluded.clerk_id
             WHERE known.payload IS NOT NULL
             RETURNING svix_id, set_config('lock_timeout', %s, true)
             """,
-            [list(types), list(types.values()), f"{LOCK_SECONDS}s"],
+            [list(each), types, clerk_ids, f"{LOCK_SECONDS}s"],
         )
         return {svix_id for svix_id, _ in cursor.fetchall()}
 
@@ -285,6 +289,7 @@ def _store(svix_id: str, event: str, payload: object, error: str, *, again: bool
         pk=svix_id,
         defaults={
             "type": event,
+            "clerk_id": events.user_of(payload),
             "payload": payload,
             "error": error,
             "attempts": 1,

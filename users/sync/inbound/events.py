@@ -96,6 +96,21 @@ def _effect_of(data: object, payload: Payload) -> Effect:
     return Effect(account.id, replace(account, told_at=_observed_at(payload)))
 
 
+LONGEST_ID = 200
+"""Characters of a Clerk id; an index cannot hold a text of any length."""
+
+
+def user_of(payload: object) -> str:
+    """Return the Clerk id of the user that an event names; "" if it names none.
+
+    The event need not be one that can be applied.
+    """
+    data = payload.get("data") if isinstance(payload, dict) else None
+    named = (data.get("user_id"), data.get("id")) if isinstance(data, dict) else ()
+    ids = (one for one in named if isinstance(one, str) and len(one) <= LONGEST_ID)
+    return next(filter(USER_ID.match, ids), "")
+
+
 def time_of(payload: Payload) -> datetime | None:
     """Return the time of the event itself, None if it has none that is valid.
 

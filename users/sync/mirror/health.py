@@ -6,7 +6,7 @@ The texts are whole sentences, the same on the home page, in `clerk_check` and i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Q, TextChoices
@@ -20,6 +20,7 @@ from users.models import (
     WebhookDelivery,
     WebhookRefusal,
 )
+from users.sync.display import time_text
 from users.sync.inbound import deliveries
 from users.sync.mirror import newest, scan
 
@@ -199,7 +200,7 @@ def _failed_after(last: BulkRun | None) -> BulkRun | None:
 
 
 def _minute(moment: datetime | None) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if moment else "never"
+    return time_text(moment) if moment else "never"
 
 
 def _users(count: int) -> str:

@@ -155,6 +155,16 @@ def with_address(text: str) -> QuerySet[BuilderUser]:
     )
 
 
+def accounts_with_address(text: str) -> Q:
+    """Build the condition that `clerk_id` is of a user or an account with this address.
+
+    See `with_address`. An account that no row has any more counts, too.
+    """
+    users = with_address(text)
+    accounts = ClerkAccount.objects.filter(addresses__has_key=emails.normalized(text))
+    return Q(clerk_id__in=users.values("clerk_id")) | Q(clerk_id__in=accounts.values("pk"))
+
+
 def finds_parts() -> bool:
     """Return whether the search finds parts of words: the database may lack `pg_trgm`."""
     with connection.cursor() as cursor:

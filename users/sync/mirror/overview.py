@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
-from django.db.models import Count, Q, QuerySet
-from django.db.models.functions import TruncDate
+from django.contrib.postgres.fields import ArrayField
+from django.db.models import Count, DateTimeField, Func, IntegerField, Q, QuerySet, Value
 from django.utils import timezone
 
 from users.models import BuilderUser, ListEntry, OperationKind, Source, Status, SyncAttempt
@@ -59,24 +59,38 @@ class Day:
 def edits_by_day(days: int) -> list[Day]:
     """Count the edits of the last days, today included, by outcome.
 
-    Changes that were made in Clerk, and that a row only followed, do not count.
+    The days are those of the viewer's zone. Changes that were made in Clerk, and that a row only
+    followed, do not count.
     """
     today = timezone.localdate()
     first = today - timedelta(days=days - 1)
-    midnight = datetime.combine(first, time.min, tzinfo=timezone.get_current_timezone())
-    edits = SyncAttempt.objects.filter(started_at__gte=midnight).exclude(
+    every = [first + timedelta(days=index) for index in range(days)]
+    zone = timezone.get_current_timezone()
+    midnights = [datetime.combine(day, time.min, tzinfo=zone) for day in every]
+    edits = SyncAttempt.objects.filter(started_at__gte=midnights[0]).exclude(
         operation=OperationKind.FOLLOW
     )
     open_ones = Q(status__in=[Status.STARTED, Status.UNPROVEN])
-    counted = {
-        row["date"]: Day(**row)
-        for row in edits.order_by()
-        .values(date=TruncDate("started_at"))
+    counted = (
+        edits.order_by()
+        .values(day=_bucket("started_at", midnights))
         .annotate(
             saved=Count("pk", filter=Q(status=Status.APPLIED)),
             not_saved=Count("pk", filter=Q(status__in=[Status.REFUSED, Status.DROPPED])),
             open=Count("pk", filter=open_ones),
         )
-    }
-    every = (first + timedelta(days=index) for index in range(days))
-    return [counted.get(day, Day(day)) for day in every]
+    )
+    shown = {day: Day(day) for day in every}
+    for row in counted:
+        day = every[row["day"] - 1]
+        shown[day] = Day(day, row["saved"], row["not_saved"], row["open"])
+    return list(shown.values())
+
+
+def _bucket(field: str, starts: list[datetime]) -> Func:
+    """Return the number of the last start that is not after the field's time, from 1.
+
+    The database is not given the name of a zone: it may not know each one that Python knows.
+    """
+    bounds = Value(starts, output_field=ArrayField(DateTimeField()))
+    return Func(field, bounds, function="width_bucket", output_field=IntegerField())

@@ -48,6 +48,7 @@ from users.models import (
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
+from users.sync.display import time_text
 from users.sync.inbound import reconcile
 from users.sync.mirror.comparison import same_email, taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
@@ -470,7 +471,7 @@ def queue_note(more: int) -> str:
     last = last_sent_at(more) if more else None
     return (
         f"Clerk takes {PER_HOUR} invitations an hour. The others wait in the queue of the worker; "
-        f"the last one is sent about {last:%Y-%m-%d %H:%M} UTC."
+        f"the last one is sent about {time_text(last)}."
         if last
         else ""
     )
@@ -478,7 +479,7 @@ def queue_note(more: int) -> str:
 
 def said_of(waits_until: datetime | None) -> tuple[str, ...]:
     """Say until when an invitation waits for Clerk's limit; say nothing if it does not wait."""
-    return (f"It is sent after {waits_until:%Y-%m-%d %H:%M} UTC.",) if waits_until else ()
+    return (f"It is sent after {time_text(waits_until)}.",) if waits_until else ()
 
 
 def _told_to_wait(failure: ChangeFailed) -> datetime:

@@ -99,6 +99,7 @@ def invite(
         email,
         purpose,
         invited_by=actor.pk if actor else None,
+        for_admins=permissions.manages_admins(actor, source),
         reference=_reference_of(pending.invite_of(user.pk, email)) or str(reference or ""),
     )
     operation = Invite.of(user, details)
@@ -167,6 +168,7 @@ def create_invited(
         user.email,
         Purpose.NEW_ACCOUNT,
         invited_by=actor.pk if actor else None,
+        for_admins=permissions.manages_admins(actor, source),
         reference=_reference_of(earlier),
     )
     operation = CreateInvited.of_new(user, details)
@@ -322,6 +324,7 @@ def _send_waiting() -> Iterator[str]:
             invitation.email,
             invitation.purpose,
             invited_by=invitation.invited_by_id,
+            for_admins=permissions.manages_admins(invitation.invited_by, Source(invitation.source)),
             reference=str(invitation.reference),
         )
         operation = Invite.of(invitation.user, details)

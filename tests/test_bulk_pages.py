@@ -208,6 +208,35 @@ def test_administrators_are_left_out_without_the_permission_for_them(sandbox, db
     assert (stored(admin).role, stored(builder).role) == ("ADMIN", "HOMEOWNER")
 
 
+def test_who_may_only_delete_deletes_many_and_is_offered_nothing_else(sandbox, db):
+    somebody = client_who_may("view_builderuser", "delete_builderuser")
+    gone, stays = [linked(sandbox, email=f"{n}@example.com") for n in range(2)], linked(sandbox)
+    shown = text_of(somebody.get(LIST))
+    assert "Change the selected people…" in shown
+    assert "Upload a spreadsheet" not in shown
+    selected = {"action": "change_many", "_selected_action": [user.pk for user in gone]}
+    page = text_of(somebody.post(LIST, selected))
+    assert re.findall(r'name="action" value="(\w+)"', page) == ["delete"]
+    assert planned(somebody, gone, action="ban").status_code == 200  # the form again
+    assert planned(somebody, gone, action="set_group").status_code == 200
+    assert not BulkRun.objects.exists()
+    address = plan(somebody, gone, action="delete")
+    press(somebody, address, "begin", count="2")
+    work()
+    assert "2 of 2 processed." in re.sub(r"<[^>]+>", "", text_of(somebody.get(address)))
+    assert list(BuilderUser.objects.all()) == [stays]
+    assert [user["id"] for user in sandbox.users()] == [stays.clerk_id]
+
+
+def test_who_may_only_delete_discards_the_own_plan_and_touches_no_other(client, sandbox, db):
+    somebody = client_who_may("view_builderuser", "delete_builderuser", "view_bulkrun")
+    users = [BuilderUserFactory(), BuilderUserFactory()]
+    own, other = plan(somebody, users, action="delete"), plan(client, users, action="delete")
+    assert press(somebody, other, "cancel").status_code == 403
+    press(somebody, own, "cancel")
+    assert [run.state for run in BulkRun.objects.order_by("pk")] == ["cancelled", "planned"]
+
+
 def test_a_permission_that_is_taken_away_meanwhile_counts_when_the_row_is_carried_out(sandbox, db):
     somebody = staff_who_may("users.view_builderuser", "users.change_builderuser", "users.ban")
     client, user = browser_of(somebody), linked(sandbox)

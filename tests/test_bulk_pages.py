@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import json
 import re
 import signal
 from datetime import timedelta
@@ -558,8 +559,15 @@ def test_the_rest_of_a_cancelled_run_does_not_wait(client, sandbox):
     _, address = begun(client, sandbox)
     press(client, address, "cancel")
     page = text_of(client.get(address))
-    assert "Not done: 3" in page
+    assert "Cancelled: 3" in page
     assert "Waiting" not in page
+    lines = list(csv.DictReader(client.get(f"{address}result/").getvalue().decode().splitlines()))
+    assert {line["state"] for line in lines} == {"cancelled"}
+    document = json.loads(command("runs", "show", "--json")[1])
+    assert (document["version"], document["run"]["counts"]) == (2, {"Cancelled": 3})
+    rows = {(row["state"], row["reason"]) for row in document["run"]["not_done"]}
+    assert rows == {("Cancelled", "Not tried.")}
+    assert "Cancelled: " in command("runs", "show")[1]
 
 
 def test_nobody_is_named_in_a_plan_that_was_discarded(client, sandbox):

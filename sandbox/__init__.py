@@ -203,13 +203,15 @@ class Sandbox(Instance):
         with self.state.lock:
             return invitations.accept(self.state, invitation_id, **answers)
 
-    def sign_in(self, clerk_id: str, **activity: Any) -> Json:
+    def sign_in(self, clerk_id: str, *, pending: bool = False, **activity: Any) -> Json:
         """Sign the person in, and return a copy of the new session.
 
+        A `pending` session is of a person who still has a task before the sign-in is finished.
         `activity` replaces fields of its `latest_activity`, such as `city`.
         """
         with self.state.lock:
-            return copy.deepcopy(sessions.sign_in(self.state, clerk_id, **activity))
+            new = sessions.sign_in(self.state, clerk_id, pending=pending, **activity)
+            return copy.deepcopy(new)
 
     def session_token(
         self, clerk_id: str, *, azp: str | None = None, lifetime: int = tokens.LIFETIME

@@ -53,7 +53,7 @@ class Control:
                 sandbox.delete(clerk_id)
                 return {}
             case "POST", ["users", clerk_id, "sign-in"]:
-                return sandbox.sign_in(clerk_id)
+                return sandbox.sign_in(clerk_id, **body)
             case "POST", ["users", clerk_id, "token"]:
                 return {"jwt": sandbox.session_token(clerk_id, **body)}
             case "GET", ["jwt-key"]:

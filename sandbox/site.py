@@ -113,6 +113,8 @@ class Site:
                     )
             case "sign-in":
                 sandbox.sign_in(clerk_id)
+            case "begin-sign-in":
+                sandbox.sign_in(clerk_id, pending=True)
             case "sign-out":
                 sandbox.sign_out(clerk_id)
             case "google":

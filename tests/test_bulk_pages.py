@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import json
 import re
 import signal
 from datetime import timedelta
@@ -206,6 +207,35 @@ def test_administrators_are_left_out_without_the_permission_for_them(sandbox, db
     press(client, address, "begin")
     work()
     assert (stored(admin).role, stored(builder).role) == ("ADMIN", "HOMEOWNER")
+
+
+def test_who_may_only_delete_deletes_many_and_is_offered_nothing_else(sandbox, db):
+    somebody = client_who_may("view_builderuser", "delete_builderuser")
+    gone, stays = [linked(sandbox, email=f"{n}@example.com") for n in range(2)], linked(sandbox)
+    shown = text_of(somebody.get(LIST))
+    assert "Change the selected people…" in shown
+    assert "Upload a spreadsheet" not in shown
+    selected = {"action": "change_many", "_selected_action": [user.pk for user in gone]}
+    page = text_of(somebody.post(LIST, selected))
+    assert re.findall(r'name="action" value="(\w+)"', page) == ["delete"]
+    assert planned(somebody, gone, action="ban").status_code == 200  # the form again
+    assert planned(somebody, gone, action="set_group").status_code == 200
+    assert not BulkRun.objects.exists()
+    address = plan(somebody, gone, action="delete")
+    press(somebody, address, "begin", count="2")
+    work()
+    assert "2 of 2 processed." in re.sub(r"<[^>]+>", "", text_of(somebody.get(address)))
+    assert list(BuilderUser.objects.all()) == [stays]
+    assert [user["id"] for user in sandbox.users()] == [stays.clerk_id]
+
+
+def test_who_may_only_delete_discards_the_own_plan_and_touches_no_other(client, sandbox, db):
+    somebody = client_who_may("view_builderuser", "delete_builderuser", "view_bulkrun")
+    users = [BuilderUserFactory(), BuilderUserFactory()]
+    own, other = plan(somebody, users, action="delete"), plan(client, users, action="delete")
+    assert press(somebody, other, "cancel").status_code == 403
+    press(somebody, own, "cancel")
+    assert [run.state for run in BulkRun.objects.order_by("pk")] == ["cancelled", "planned"]
 
 
 def test_a_permission_that_is_taken_away_meanwhile_counts_when_the_row_is_carried_out(sandbox, db):
@@ -529,8 +559,15 @@ def test_the_rest_of_a_cancelled_run_does_not_wait(client, sandbox):
     _, address = begun(client, sandbox)
     press(client, address, "cancel")
     page = text_of(client.get(address))
-    assert "Not done: 3" in page
+    assert "Cancelled: 3" in page
     assert "Waiting" not in page
+    lines = list(csv.DictReader(client.get(f"{address}result/").getvalue().decode().splitlines()))
+    assert {line["state"] for line in lines} == {"cancelled"}
+    document = json.loads(command("runs", "show", "--json")[1])
+    assert (document["version"], document["run"]["counts"]) == (2, {"Cancelled": 3})
+    rows = {(row["state"], row["reason"]) for row in document["run"]["not_done"]}
+    assert rows == {("Cancelled", "Not tried.")}
+    assert "Cancelled: " in command("runs", "show")[1]
 
 
 def test_nobody_is_named_in_a_plan_that_was_discarded(client, sandbox):

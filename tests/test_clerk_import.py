@@ -93,6 +93,10 @@ def test_metadata_are_written_as_in_json(sandbox, chosen, expected):
         ((), "Say which accounts"),
         (("--email", "nobody@example.com"), "No account without a builder user has nobody@"),
         (("--metadata", "app"), "write it as KEY=VALUE"),
+        (
+            ("--metadata", "app=builders", "--metadata", "app=others"),
+            "--metadata has “app” twice: app=builders and app=others.",
+        ),
         (("--all", "--group", "Nowhere"), "There is no group “Nowhere”"),
     ],
 )

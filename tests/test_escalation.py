@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
 from tests.support.bulk_pages import planned
 from tests.support.change_form import form_of, page_of, said, stored, text_of
 from tests.support.commands import run
+from tests.support.events import arrive
 from tests.support.factories import (
     BuilderUserFactory,
     StaffFactory,
@@ -26,6 +28,7 @@ from tests.support.factories import (
 )
 from tests.support.personas import browser_of, client_who_may, staff_in, staff_who_may
 from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
+from users.sync import maintenance
 from users.sync.access.groups import STAFF
 from users.sync.access.permissions import NO_PERMISSION
 from users.sync.actors import service_user
@@ -308,10 +311,74 @@ def test_an_invitation_whose_outcome_is_not_known_makes_nobody_an_administrator(
 
 
 def test_an_invitation_to_the_own_email_may_become_one_of_an_administrator(client, sandbox):
-    user = BuilderUserFactory(email="new@example.com")
-    client.post(own_page(user, "invite"))
+    support, user = client_who_may("view_builderuser", "invite"), BuilderUserFactory()
+    support.post(own_page(user, "invite"))
     client.post(page_of(user), form_of(user, **ADMIN))
     assert stored(user).role == "ADMIN"
+    account = sandbox.accept(sandbox.invitations()[0]["id"])
+    arrive(sandbox)
+    assert stored(user).clerk_id == account["id"]
+
+
+def promoted_elsewhere(user: BuilderUser) -> None:
+    """The other application, of which nothing is trusted, makes the row an administrator."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE users SET role = 'ADMIN' WHERE id = %s", [user.pk])
+
+
+@pytest.mark.parametrize("address", ["own", "other"])
+def test_an_invitation_gives_no_row_that_became_an_administrators_elsewhere(
+    client, sandbox, address
+):
+    support = client_who_may("view_builderuser", "invite")
+    user = BuilderUserFactory(email="mine@example.com") if address == "own" else linked(sandbox)
+    before = user.clerk_id
+    if address == "own":
+        support.post(own_page(user, "invite"))
+    else:
+        support.post(own_page(user, "email"), {"email": "mine@example.com", "how": "invite"})
+    promoted_elsewhere(user)
+    account = sandbox.accept(sandbox.invitations()[0]["id"])
+    arrive(sandbox)
+    maintenance.run()
+    assert (stored(user).clerk_id, stored(user).role) == (before, "ADMIN")
+    reason = (
+        f"{account['id']} accepted an invitation to mine@example.com. Whoever sent it may not "
+        "manage administrators, and this user has become one since. Nothing was linked. Link the "
+        "account by hand if it is the same person."
+    )
+    assert reason in told(client.get(page_of(user)))
+    assert reason in told(client.get("/admin/"))
+    # Who may manage administrators decides.
+    client.post(own_page(user, "link"), {"clerk_id": account["id"]})
+    if address == "own":
+        assert stored(user).clerk_id == account["id"]
+        assert reason not in told(client.get("/admin/"))
+
+
+def test_a_row_that_is_no_administrators_any_more_is_given_to_whom_it_was_promised(sandbox):
+    support, user = client_who_may("view_builderuser", "invite"), BuilderUserFactory()
+    support.post(own_page(user, "invite"))
+    promoted_elsewhere(user)
+    account = sandbox.accept(sandbox.invitations()[0]["id"])
+    arrive(sandbox)
+    assert not stored(user).linked
+    change_here(user, role="BUILDER")
+    sandbox.edit(account["id"], last_name="Jones")
+    arrive(sandbox)
+    assert stored(user).clerk_id == account["id"]
+
+
+@pytest.mark.parametrize("promoted", ["before", "elsewhere"])
+def test_who_may_manage_administrators_may_invite_one(sandbox, promoted):
+    manager = client_who_may("view_builderuser", "invite", "manage_admins")
+    user = BuilderUserFactory(**(ADMIN if promoted == "before" else {}))
+    manager.post(own_page(user, "invite"))
+    promoted_elsewhere(user)
+    account = sandbox.accept(sandbox.invitations()[0]["id"])
+    arrive(sandbox)
+    assert stored(user).clerk_id == account["id"]
+    assert Invitation.objects.get().status == "accepted"
 
 
 def test_a_refusal_is_in_the_journal(sandbox, manager):

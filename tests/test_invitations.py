@@ -18,15 +18,17 @@ from tests.support.factories import (
     BuilderUserFactory,
     StaffFactory,
     SyncAttemptFactory,
+    change_here,
     delete_here,
     linked,
 )
-from tests.support.interruptions import at_step
-from tests.support.personas import staff_who_may
+from tests.support.interruptions import at_step, elsewhere, in_thread
+from tests.support.personas import client_who_may, staff_who_may
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync import maintenance
 from users.sync.outbound import checkpoints
+from users.sync.services import invitations
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -431,6 +433,67 @@ class TestLimit:
         maintenance.run()
         assert len(sandbox.mails()) == 4
         assert not Invitation.objects.filter(status="waiting").exists()
+
+    @pytest.fixture
+    def full(self, client, sandbox, monkeypatch):
+        """Clerk's limit is reached, so the next invitation has to wait."""
+        monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 1)
+        invite(client, BuilderUserFactory())
+
+    def test_one_that_has_to_wait_meets_the_deletion_of_its_user(
+        self, client, staff, full, sandbox
+    ):
+        user, other = linked(sandbox), Client()
+        other.force_login(staff)
+        pages = []
+        delete = reverse("admin:users_builderuser_delete", args=[user.pk])
+
+        def invite_meanwhile():
+            in_thread(lambda: pages.append(change_email(other, user)))
+
+        with at_step(checkpoints.BEFORE_COMMIT, invite_meanwhile):
+            client.post(delete, {"post": "yes"})
+        assert "This user is being saved by someone else right now." in text_of(pages[0])
+        assert not BuilderUser.objects.filter(pk=user.pk).exists()
+        assert sandbox.users() == []
+        assert not Invitation.objects.filter(status="waiting").exists()
+
+    def test_one_that_has_to_wait_meets_who_makes_its_user_an_administrator(self, full, sandbox):
+        support, user = client_who_may("view_builderuser", "invite"), BuilderUserFactory()
+        with elsewhere(lambda: change_here(user, role="ADMIN")):
+            page = text_of(invite(support, user))
+        assert "This user is being saved by someone else right now." in page
+        assert not Invitation.objects.filter(user=user).exists()
+        assert SyncAttempt.objects.get(user=user).status == "refused"
+
+    @pytest.mark.parametrize("meanwhile", ["promoted", "linked", "deleted"])
+    def test_one_that_has_to_wait_is_judged_by_the_row_of_now(
+        self, full, sandbox, monkeypatch, meanwhile
+    ):
+        """The change is committed while the limit is looked up."""
+        support, user = client_who_may("view_builderuser", "invite"), BuilderUserFactory()
+        changes = {
+            "promoted": lambda: change_here(user, role="ADMIN"),
+            "linked": lambda: change_here(user, clerk_id=sandbox.add_user()["id"]),
+            "deleted": lambda: delete_here(user),
+        }
+        look_up = invitations._full_until
+
+        def after_the_change():
+            in_thread(changes[meanwhile])
+            return look_up()
+
+        monkeypatch.setattr(invitations, "_full_until", after_the_change)
+        response = invite(support, user)
+        told = {
+            "promoted": "You don't have permission for this.",
+            "linked": "This user was changed",
+            "deleted": "This user was deleted in the meantime.",
+        }[meanwhile]
+        assert told in " ".join([text_of(response), *said(response)])
+        assert not Invitation.objects.filter(user=user.pk).exists()
+        [attempt] = SyncAttempt.objects.filter(operation="invite", status="refused")
+        assert attempt.message
 
     def test_clerk_says_so(self, client, sandbox, running_sandbox):
         running_sandbox.limiter.limits = Limits(invitations=(1, 3600.0))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import http.client
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client
@@ -18,6 +22,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from sandbox import Sandbox
+from tests.support.bulk_pages import plan
 from tests.support.change_form import (
     assert_unchanged,
     in_clerk,
@@ -474,3 +479,48 @@ def test_nothing_is_logged_for_a_refusal(client, sandbox):
     free_account(sandbox, seen=True)
     create(client, "create")
     assert not LogEntry.objects.exists()
+
+
+# --- What only engineers understand --------------------------------------------------------------
+
+ENGINEERS_ALONE = {"accounts.py", "exports.py", "files.py", "limits.py", "plan_file.py", "run.py"}
+"""Modules of bulk work whose texts with options appear on the command line alone."""
+OPTION = re.compile(r"(?<![\w-])--[a-z]|\bclerk_(push|pull|link|import|action|diff|check)\b")
+
+
+def texts_of(module: Path) -> set[str]:
+    tree = ast.parse(module.read_text())
+    docstrings = {
+        id(node.value) for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }  # fmt: skip
+    return {
+        node.value for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        and id(node) not in docstrings and " " in node.value
+    }  # fmt: skip
+
+
+def test_texts_of_bulk_work_that_pages_show_name_no_option_of_the_command_line():
+    folder = Path(settings.BASE_DIR, "users", "sync", "bulk")
+    modules = [one for one in folder.rglob("*.py") if one.name not in ENGINEERS_ALONE]
+    assert len(modules) > 20
+    assert {text for one in modules for text in texts_of(one) if OPTION.search(text)} == set()
+
+
+def test_a_plan_of_the_pages_says_who_is_left_out_in_plain_words(client, sandbox):
+    unseen, known = linked(sandbox, name="Uma Unseen"), linked(sandbox, name="Cleo Clerk")
+    ClerkAccount.objects.filter(pk=unseen.clerk_id).delete()
+    change_here(known, clerk_id=None)
+    ClerkAccount.objects.filter(pk=known.clerk_id).update(user=None)
+    seen = [linked(sandbox), BuilderUserFactory()]
+    banned = text_of(client.get(plan(client, [unseen, seen[0]], action="ban")))
+    assert "Left out: 1 user whose account was not seen yet: Uma Unseen" in banned
+    invited = text_of(client.get(plan(client, [known, seen[1]], action="invite")))
+    assert "1 user whose email has an account in Clerk already: Cleo Clerk" in invited
+    change_here(seen[0], name="Bob Brown")
+    copied = text_of(client.get(plan(client, [unseen, seen[0]], action="copy_to")))
+    assert "Left out: 1 whose account was not seen yet." in copied
+    for page in (banned, invited, copied):
+        assert "--no-refresh" not in page
+        assert "clerk_link" not in page

@@ -1,4 +1,4 @@
-"""Migration 0026 on deliveries that the version before has kept."""
+"""Migration 0027 on deliveries that the version before has kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEPT = {
 
 
 def test_deliveries_that_are_kept_name_their_users_after_the_upgrade():
-    migrate([("users", "0025_invitations_that_wait_already")])
+    migrate([("users", "0026_invitation_for_admins")])
     try:
         with connection.cursor() as cursor:
             for svix_id, payload in {**KEPT, "msg_taken": None}.items():

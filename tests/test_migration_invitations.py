@@ -1,4 +1,4 @@
-"""Migrations 0024 and 0025 on invitations that waited when the version before was stopped."""
+"""Migrations 0024 to 0026 on invitations that were open when the version before was stopped."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests.support.factories import BuilderUserFactory
+from tests.support.change_form import stored
+from tests.support.events import arrive
+from tests.support.factories import BuilderUserFactory, StaffFactory
 from tests.support.migrations import migrate, migrate_forward
-from users.models import Invitation
+from tests.support.personas import staff_who_may
+from users.models import Invitation, Source
 from users.sync import maintenance
+from users.sync.access import groups
 from users.sync.actors import service_user
+from users.sync.services import invitations
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,3 +38,32 @@ def test_an_invitation_of_a_command_that_waits_already_is_sent_after_the_upgrade
     maintenance.run()
     assert Invitation.objects.get().status == "pending"
     assert len(sandbox.mails()) == 1
+
+
+@pytest.mark.parametrize(
+    ("author", "role", "given"),
+    [
+        ("support", "BUILDER", True),
+        ("support", "ADMIN", False),
+        ("manager", "ADMIN", True),
+        ("superuser", "ADMIN", True),
+        ("former superuser", "ADMIN", False),
+        ("command", "ADMIN", True),
+    ],
+)
+def test_an_invitation_that_is_open_already_links_after_the_upgrade(sandbox, author, role, given):
+    groups.apply()
+    staff = {
+        "support": lambda: staff_who_may("users.invite"),
+        "manager": lambda: staff_who_may("users.invite", "users.manage_admins"),
+        "superuser": lambda: StaffFactory(is_superuser=True),
+        "former superuser": lambda: StaffFactory(is_superuser=True, is_active=False),
+        "command": service_user,
+    }[author]()
+    user = BuilderUserFactory(role=role)
+    invitations.invite(user, actor=staff, source=Source.COMMAND)
+    migrate([("users", "0025_invitations_that_wait_already")])
+    migrate_forward()
+    account = sandbox.accept(sandbox.invitations()[0]["id"])
+    arrive(sandbox)
+    assert stored(user).clerk_id == (account["id"] if given else None)

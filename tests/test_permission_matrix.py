@@ -100,7 +100,9 @@ URLS: dict[str, tuple[Any, Any]] = {
     **pages_of("procrastinate.procrastinatejob", edited=False, seen_by=[{SUPERUSERS}]),
     **pages_of("users.buildergroup", edited=True),
     **pages_of("users.builderuser", edited=True, exported=True),
-    "users_builderuser_bulk": same(CHANGE),
+    "users_builderuser_bulk": same(
+        [*CHANGE, *both(SEE, "users.delete_builderuser", "users.ban", "users.invite")]
+    ),
     "users_builderuser_bulk_upload": same(CHANGE),
     "users_builderuser_bulk_run": (  # of another person; one's own run is open to its author
         both(SEE, "users.view_bulkrun"), [{"users.change_builderuser", "users.view_bulkrun"}],

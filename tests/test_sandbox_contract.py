@@ -113,6 +113,7 @@ def drive(sdk: Any, sandbox: Sandbox) -> list[Any]:
     invitation = invitations.create(request={"email_address": "new@example.com"})
     sandbox.accept(invitations.create(request={"email_address": "n2@example.com"}).id)
     session = sandbox.sign_in(uid)["id"]
+    sandbox.sign_in(uid, pending=True)
     return [
         mary,
         email,

@@ -114,6 +114,18 @@ def test_paginated_lists_have_their_total_count(sandbox):
     assert get(sandbox, "/invitations", paginated="false").json() == []
 
 
+def test_pending_sessions_are_listed_but_cannot_be_chosen_by_their_status(sandbox):
+    """The document of the API does not list `pending` among the values of the filter."""
+    (mary,) = sandbox.fill(1, lambda n: {"created_at": START + n})
+    pending, active = sandbox.sign_in(mary, pending=True), sandbox.sign_in(mary)
+    assert get(sandbox, "/sessions", user_id=mary).json() == [active, pending]
+    assert get(sandbox, "/sessions", user_id=mary, status="active").json() == [active]
+    refused = get(sandbox, "/sessions", user_id=mary, status="pending")
+    assert (refused.status_code, refused.json()["errors"][0]["meta"]["param_name"]) == (
+        422, "status",
+    )  # fmt: skip
+
+
 def test_sessions_are_found_by_client_and_user(sandbox):
     mary, ann = sandbox.fill(2, lambda n: {"created_at": START + n})
     session = sandbox.sign_in(mary)

@@ -69,10 +69,12 @@ def test_the_person_changes_name_and_email_signs_in_and_leaves(sandbox):
     assert [found["id"] for found in sandbox.find("m@example.com")] == [user["id"]]
     post(sandbox, f"{place}/sign-in")
     assert sandbox.user(user["id"])["last_sign_in_at"]
+    post(sandbox, f"{place}/begin-sign-in")
     post(sandbox, f"{place}/delete")
     assert sandbox.users() == []
     assert [event.type for event in sandbox.webhooks.events] == [
-        "user.created", "user.updated", "session.created", "user.deleted"]  # fmt: skip
+        "user.created", "user.updated", "session.created", "session.pending",
+        "user.deleted"]  # fmt: skip
 
 
 def test_the_person_signs_out_on_all_devices(sandbox):

@@ -48,6 +48,37 @@ def test_it_lists_devices_places_and_all_addresses(client, sandbox, mary):
     assert not SyncAttempt.objects.filter(operation="end_session").exists()
 
 
+def test_a_sign_in_that_is_not_finished_is_listed_and_ended(client, sandbox, mary):
+    """Clerk calls it pending: the person still has a task, such as a second factor to set up."""
+    stays = sandbox.sign_in(mary.clerk_id)["id"]
+    ends = sandbox.sign_in(mary.clerk_id, pending=True, browser_name="Safari")["id"]
+    page = text_of(client.get(url(mary)))
+    assert 'Safari on Macintosh <span class="state">Sign-in not finished</span>' in page
+    assert page.count("Sign-in not finished") == 1
+    response = client.post(url(mary), {"session": ends})
+    assert said(response) == ["Mary Ann Smith is signed out on one device: Safari on Macintosh."]
+    assert sandbox.state.sessions[ends]["status"] == "revoked"
+    assert active(sandbox, mary) == [stays]
+    assert "Sign-in not finished" not in text_of(client.get(url(mary)))
+
+
+def test_signing_out_everywhere_ends_a_sign_in_that_is_not_finished(client, sandbox, mary):
+    session = sandbox.sign_in(mary.clerk_id, pending=True)["id"]
+    client.post(reverse("admin:users_builderuser_sign_out", args=[mary.pk]))
+    assert sandbox.state.sessions[session]["status"] == "revoked"
+    assert SyncAttempt.objects.get().details["ended"] == 1
+
+
+def test_a_device_is_listed_however_many_sessions_ended_since(client, sandbox, mary):
+    sandbox.sign_in(mary.clerk_id, browser_name="Safari")
+    for _ in range(501):
+        session = sandbox.sign_in(mary.clerk_id)["id"]
+        sandbox.state.sessions[session]["status"] = "ended"
+    page = text_of(client.get(url(mary)))
+    assert "Safari on Macintosh" in page
+    assert "Chrome" not in page
+
+
 def test_one_device_is_signed_out_and_the_others_stay(client, sandbox, staff, mary):
     stays = sandbox.sign_in(mary.clerk_id)["id"]
     ends = sandbox.sign_in(mary.clerk_id, browser_name="Safari", device_type="iPhone")["id"]

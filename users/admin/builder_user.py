@@ -144,6 +144,7 @@ class BuilderUserAdmin(UserAdmin):
             **(extra_context or {}),
             "unconfirmed": unconfirmed,
             "has_change_permission": self.has_change_permission(request),
+            "may_change_many": self.has_change_many_permission(request),
             "media": self.media + group_select(self.admin_site).media,
         }
         return super().changelist_view(request, context)
@@ -219,7 +220,11 @@ class BuilderUserAdmin(UserAdmin):
         actions.pop("delete_selected", None)  # it deletes here and not in Clerk
         return actions
 
-    @admin.action(description="Change the selected people…", permissions=["change"])
+    def has_change_many_permission(self, request: HttpRequest) -> bool:
+        """Return whether this person may do anything to many users."""
+        return BulkPages(UserPages(self)).may_choose(request)
+
+    @admin.action(description="Change the selected people…", permissions=["change_many"])
     def change_many(self, request: HttpRequest, queryset: QuerySet[BuilderUser]) -> HttpResponse:
         """Ask what to do to the selected users, or to all that the filter finds."""
         if request.POST.get("select_across") == "1":

@@ -159,12 +159,17 @@ class BulkPages:
             ),
         ]
 
+    def may_choose(self, request: HttpRequest) -> bool:
+        """Tell whether a person may do anything to many users: what they may do to one."""
+        return self.pages.admin.has_view_permission(request) and bool(offered_to(request.user))
+
     # --- The plan ----------------------------------------------------------------------------
 
     @method_decorator(csrf_protect)
     def choose_view(self, request: HttpRequest) -> HttpResponse:
         """Ask what to do to all that the filter finds, or plan it for the chosen users."""
-        self._require_change(request)
+        if not self.may_choose(request):
+            raise PermissionDenied
         try:
             chosen = self._chosen(request)
         except IncorrectLookupParameters:
@@ -211,7 +216,8 @@ class BulkPages:
     @method_decorator(csrf_protect)
     def upload_view(self, request: HttpRequest) -> HttpResponse:
         """Ask for a spreadsheet, and plan what it changes."""
-        self._require_change(request)
+        if not self.pages.admin.has_change_permission(request):
+            raise PermissionDenied
         form = UploadForm(request.POST or None, request.FILES or None)
         failure = None
         if request.method == "POST" and form.is_valid():
@@ -241,7 +247,8 @@ class BulkPages:
         found = self._run(request, run)
         failure = None
         if request.method == "POST":
-            self._require_change(request)
+            if not self._may_change(request, found):
+                raise PermissionDenied
             try:
                 self._step(request, found)
             except BulkRefused as refused:
@@ -257,7 +264,7 @@ class BulkPages:
             if found.state == RunStatus.PLANNED
             else None,
             "is_author": found.actor_id == request.user.pk,
-            "may_change": self.pages.admin.has_change_permission(request),
+            "may_change": self._may_change(request, found),
             "worker_runs": worker.status().alive > 0,
             "not_continued": control.not_continued_by(found, request.user),
             "others_work": found.state == RunStatus.QUEUED and is_held(),
@@ -306,9 +313,15 @@ class BulkPages:
         run.refresh_from_db()
         return run
 
-    def _require_change(self, request: HttpRequest) -> None:
-        if not self.pages.admin.has_change_permission(request):
-            raise PermissionDenied
+    def _may_change(self, request: HttpRequest, run: BulkRun) -> bool:
+        """Tell whether a person may start, pause, continue or cancel a run.
+
+        The own run needs only the permission for what it does.
+        """
+        if self.pages.admin.has_change_permission(request):
+            return True
+        action = run.options.get("list_action")
+        return run.actor_id == request.user.pk and action in offered_to(request.user)
 
     def _render(
         self, request: HttpRequest, title: str, template: str, context: Mapping[str, object], *,
@@ -349,19 +362,13 @@ def _progress(run: BulkRun) -> dict[str, object]:
         "total": total,
         "ended": total - counts.get(RowStatus.WAITING, 0),
         "waiting": counts.get(RowStatus.WAITING, 0),
-        "counts": [(_label(state, run), counts[state]) for state in RowStatus if state in counts],
+        "counts": [(run.label_of(state), counts[state]) for state in RowStatus if state in counts],
         "rows": [(row, shown_changes(row)) for row in with_group_names(rows)[:SHOWN]],
         "rows_left": max(rows.count() - SHOWN, 0),
         "going": run.state in (RunStatus.QUEUED, RunStatus.RUNNING),
         "resumable": run.state in control.RESUMABLE and RowStatus.WAITING in counts,
         "cancellable": run.state in control.UNFINISHED,
     }
-
-
-def _label(state: RowStatus, run: BulkRun) -> str:
-    """Return the name of a status; no row of a cancelled run waits for anything."""
-    cancelled = run.state == RunStatus.CANCELLED and state == RowStatus.WAITING
-    return "Not done" if cancelled else str(state.label)
 
 
 def _not_done(run: BulkRun) -> QuerySet[BulkRow]:

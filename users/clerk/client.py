@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import threading
@@ -317,17 +318,29 @@ class Clerk:
     # --- Sessions --------------------------------------------------------------------------
 
     def list_sessions(self, clerk_id: str, *, deadline: Deadline) -> list[ClerkSession]:
-        """Return the active sessions of a user, at most 500."""
-        params: Params = [
-            ("user_id", _checked(clerk_id, USER_ID)),
-            ("status", "active"),
-            ("limit", PAGE),
+        """Return the sessions of a user that have not ended: active and pending ones.
+
+        Clerk filters by one status only, and not by "pending", so all are read.
+        """
+        known: dict[str, ClerkSession] = {}
+        for offset in itertools.count(step=PAGE):
+            params: Params = [
+                ("user_id", _checked(clerk_id, USER_ID)),
+                ("limit", PAGE),
+                ("offset", offset),
+            ]
+            data = self._get("/sessions", params, deadline=deadline)
+            if not isinstance(data, list):
+                raise ClerkUnknown("Clerk's answer cannot be read")
+            sessions = [_parsed(ClerkSession.parse, entry) for entry in data]
+            known |= {session.id: session for session in sessions}
+            if len(data) < PAGE:
+                break
+        return [
+            session
+            for session in known.values()
+            if session.user_id == clerk_id and not session.has_ended
         ]
-        data = self._get("/sessions", params, deadline=deadline)
-        if not isinstance(data, list):
-            raise ClerkUnknown("Clerk's answer cannot be read")
-        sessions = [_parsed(ClerkSession.parse, entry) for entry in data]
-        return [session for session in sessions if session.user_id == clerk_id]
 
     def revoke_session(self, session_id: str, *, deadline: Deadline) -> ClerkSession:
         """End one session. The rate limiter counts the call, but it does not wait for a slot."""

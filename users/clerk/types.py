@@ -174,6 +174,11 @@ class ClerkSession:
         return self.status in ENDED
 
     @property
+    def is_pending(self) -> bool:
+        """Tell whether the person still has a task to do before the sign-in is finished."""
+        return self.status == "pending"
+
+    @property
     def device(self) -> str:
         """Return the browser and the system, as far as they are known."""
         return " on ".join(filter(None, (self.browser, self.system))) or "Unknown device"

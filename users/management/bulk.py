@@ -19,6 +19,7 @@ from users.clerk import clerk
 from users.errors import BulkRefused
 from users.management import report
 from users.management.command import Interrupted, JsonCommand, JsonOptions
+from users.management.hints import with_hints
 from users.management.options import (
     actor_of,
     call_rate,
@@ -333,7 +334,7 @@ class BulkCommand(JsonCommand, Generic[BulkOptionsT]):
 
     def _show(self, plan: Plan, rate: float) -> None:
         for note in plan.notes:
-            self.stdout.write(visible(note))
+            self.stdout.write(visible(with_hints(note)))
         if not plan.rows:
             return
         table = Table()

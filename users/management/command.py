@@ -24,6 +24,7 @@ from users.errors import (
     ClerkNotConfigured,
     ClerkUnreachable,
 )
+from users.management.hints import with_hints
 from users.management.terminal import steady
 from users.sync import messages
 from users.sync.display import visible
@@ -38,7 +39,7 @@ class Interrupted(SystemExit):
         super().__init__(130)
 
 
-VERSION = 1
+VERSION = 2
 """The version of the document. docs/json.md is its schema."""
 
 
@@ -181,7 +182,9 @@ def _explain(error: Exception, begun: str) -> str:
     """
     again = begun or "Then run this command again."
     match error:
-        case BulkRefused() | ImproperlyConfigured():
+        case BulkRefused():
+            return visible(with_hints(str(error)))
+        case ImproperlyConfigured():
             return visible(str(error))
         case ChangeFailed():
             return visible(error.full_message)

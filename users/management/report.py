@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TypedDict
 
+from users.management.hints import with_hints
 from users.models import BulkRun, RowStatus, RunStatus
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet.reading import FileRefused
@@ -16,7 +17,7 @@ def plan_of(plan: Plan, *, would_stop: str = "") -> dict[str, object]:
     return {
         "command": plan.command,
         "counts": plan.counts(),
-        "notes": list(plan.notes),
+        "notes": [with_hints(note) for note in plan.notes],
         "would_stop": would_stop or None,
         "rows": [asdict(row) for row in plan.rows],
     }
@@ -24,8 +25,8 @@ def plan_of(plan: Plan, *, would_stop: str = "") -> dict[str, object]:
 
 def faults_of(refused: FileRefused) -> dict[str, object]:
     """Describe how a spreadsheet was read, with all its errors."""
-    errors = [asdict(fault) for fault in refused.faults]
-    return {"notes": list(refused.notes), "errors": errors}
+    errors = [asdict(fault) | {"message": with_hints(fault.message)} for fault in refused.faults]
+    return {"notes": [with_hints(note) for note in refused.notes], "errors": errors}
 
 
 def event_of(received: Received) -> dict[str, object]:
@@ -40,7 +41,7 @@ def event_of(received: Received) -> dict[str, object]:
 
 def counts_of(run: BulkRun) -> dict[str, int]:
     """Count the rows of a run by the label of their status, without statuses that have no rows."""
-    counts = {str(state.label): run.rows.filter(state=state).count() for state in RowStatus}
+    counts = {run.label_of(state): run.rows.filter(state=state).count() for state in RowStatus}
     return {state: count for state, count in counts.items() if count}
 
 
@@ -85,6 +86,7 @@ class RunResult(TypedDict):
 def result_of(run: BulkRun) -> RunResult:
     """Describe the state of a run. `message` names what stopped it."""
     not_done = run.rows.exclude(state=RowStatus.DONE)
+    untried = "Not tried." if run.state == RunStatus.CANCELLED else "Not tried yet."
     return {
         "id": run.pk,
         "command": run.command,
@@ -99,8 +101,8 @@ def result_of(run: BulkRun) -> RunResult:
                 "user": str(row.user_id or ""),
                 "label": row.label,
                 "operation": row.operation,
-                "state": str(row.get_state_display()),
-                "reason": row.reason or "Not tried yet.",
+                "state": row.shown_state,
+                "reason": row.reason or untried,
             }
             for row in not_done.order_by("position")
         ],

@@ -11,6 +11,7 @@ from django.core.management.base import CommandParser
 from users.errors import BulkRefused
 from users.management import report
 from users.management.bulk import SHOWN, BulkCommand, BulkOptions
+from users.management.hints import with_hints
 from users.models import BulkRun, OperationKind
 from users.sync.bulk import results
 from users.sync.bulk.results import Result
@@ -107,7 +108,8 @@ class SpreadsheetCommand(BulkCommand[FileOptionsT]):
         """Report all errors: in the result file, and in the document or on the terminal."""
         wrong: dict[int, Result] = {}
         for fault in refused.faults:
-            said = f"{fault.column}: {fault.message}" if fault.column else fault.message
+            message = with_hints(fault.message)
+            said = f"{fault.column}: {message}" if fault.column else message
             before = wrong.get(fault.line)
             reason = f"{before.reason}; {said}" if before else said
             wrong[fault.line] = Result("", "wrong", reason)
@@ -116,7 +118,7 @@ class SpreadsheetCommand(BulkCommand[FileOptionsT]):
             self.known |= report.faults_of(refused)
             return
         for text in (*refused.notes, *map(str, refused.faults[:SHOWN])):
-            self.stderr.write(visible(text))
+            self.stderr.write(visible(with_hints(text)))
         if (more := len(refused.faults) - SHOWN) > 0:
             self.stderr.write(f"… and {more} more.")
         self.stderr.write(f"All of it stands in {file}.")

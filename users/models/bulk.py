@@ -76,6 +76,14 @@ class BulkRun(models.Model):
     def __str__(self) -> str:
         return f"{self.command} {self.pk}"
 
+    def left_for_good(self, state: str) -> bool:
+        """Return whether rows with this status wait for nothing, as the run was cancelled."""
+        return self.state == RunStatus.CANCELLED and state == RowStatus.WAITING
+
+    def label_of(self, state: RowStatus) -> str:
+        """Return the name of the status of some of the run's rows."""
+        return str(RunStatus.CANCELLED.label if self.left_for_good(state) else state.label)
+
 
 class RowStatus(models.TextChoices):
     """How far a row of a bulk run is."""
@@ -130,3 +138,8 @@ class BulkRow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run_id}/{self.position} {self.label}"
+
+    @property
+    def shown_state(self) -> str:
+        """Return the name of the row's status."""
+        return self.run.label_of(RowStatus(self.state))

@@ -74,6 +74,11 @@ class Invitation(models.Model):
         editable=False,
     )
     """Where it was asked for. One of a page is sent only while its author may still invite."""
+    for_admins = models.BooleanField(default=False, db_default=False, editable=False)
+    """Whether it may give the row of an administrator to whoever accepts it.
+
+    True if its author may manage administrators, or if somebody who may has made the user one.
+    """
     revoke_due = models.BooleanField(
         "still to be revoked in Clerk",
         default=False,

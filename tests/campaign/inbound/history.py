@@ -222,6 +222,7 @@ class Story:
             purpose,
             InvitationStatus.PENDING,
             self.clerk.tick(),
+            for_admins=bool(number % 2),
         )
         self.office.invite(invited, self.clerk.now)
 

@@ -68,7 +68,7 @@ class Command(BulkCommand[ImportOptions]):
         choice = AccountChoice(
             emails=options["email"],
             domains=options["domain"],
-            metadata=dict(map(_pair, options["metadata"])),
+            metadata=_pairs(options["metadata"]),
             everybody=options["all"],
             include=options["include"],
         )
@@ -80,8 +80,17 @@ class Command(BulkCommand[ImportOptions]):
         )
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise BulkRefused(f"--metadata {text}: write it as KEY=VALUE.")
-    return key, value
+def _pairs(texts: list[str]) -> dict[str, str]:
+    """Return what was given as KEY=VALUE. Raises `BulkRefused`."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise BulkRefused(f"--metadata {text}: write it as KEY=VALUE.")
+        if key in pairs:
+            raise BulkRefused(
+                f"--metadata has “{key}” twice: {key}={pairs[key]} and {text}. An account has one "
+                "value of a key. Nothing was planned."
+            )
+        pairs[key] = value
+    return pairs

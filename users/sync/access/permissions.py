@@ -187,6 +187,13 @@ def require(operation: Operation, row: BuilderUser, *, actor: Actor, source: Sou
         raise _not_allowed(lacking, _fields_at_fault(kind, lacking, wanted))
 
 
+def manages_admins(actor: Actor, source: Source) -> bool:
+    """Tell whether an author may make changes of administrators that let somebody sign in."""
+    if source in SYSTEM or actor is None:
+        return True
+    return cast("User | AnonymousUser", actor).has_perm(f"users.{MANAGE_ADMINS}")
+
+
 def missing_to_discard(
     pending_ones: Iterable[Operation], row: BuilderUser, *, actor: Actor
 ) -> list[str]:

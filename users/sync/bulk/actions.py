@@ -39,13 +39,14 @@ from users.models import (
 )
 from users.sync.bulk.attempts import attempts_of
 from users.sync.bulk.creating import NAMED, left_out
-from users.sync.bulk.plan import Plan, Planned, counted
+from users.sync.bulk.plan import NOT_SEEN_YET, Plan, Planned, counted
 from users.sync.bulk.results import Result
 from users.sync.mirror import comparison
 from users.sync.operations import Ban, SignOut, Unban
 from users.sync.services import invitations
 
 COMMAND = "clerk_action"
+HAS_AN_ACCOUNT = "whose email has an account in Clerk already"
 CHUNK = 1000
 
 _OPEN = Invitation.objects.filter(
@@ -74,7 +75,7 @@ ADMINISTRATOR = Obstacle(
 NOT_LINKED = Obstacle(~LINKED, "without a Clerk account", "This user has no Clerk account.")
 NOT_SEEN = Obstacle(
     Q(account=None) | ~Q(account__clerk_id=F("clerk_id")),
-    "whose account was not seen yet (--no-refresh?)",
+    NOT_SEEN_YET,
     "The account of this user was not seen in Clerk yet.",
 )
 DELETED = Obstacle(
@@ -92,8 +93,8 @@ INVITED = Obstacle(
 )
 IN_CLERK = Obstacle(
     Q(Exists(comparison.with_email_of(_LIVING, OuterRef("email")))),
-    "whose email has an account in Clerk already (see clerk_link)",
-    "Clerk has an account with this email already: see clerk_link.",
+    HAS_AN_ACCOUNT,
+    "Clerk has an account with this email already. Link this user to that account instead.",
 )
 
 

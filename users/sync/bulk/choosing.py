@@ -31,7 +31,7 @@ from users.changes import Change, Changes
 from users.clerk import names
 from users.errors import BulkRefused
 from users.models import LINKED, BuilderGroup, BuilderUser, BulkRow, OperationKind, Role
-from users.sync.bulk.plan import Plan, Planned
+from users.sync.bulk.plan import NOT_SEEN_YET, Plan, Planned
 from users.sync.inbound import reconcile
 from users.sync.inbound.facts import unfit_name
 from users.sync.mirror import comparison, report
@@ -262,7 +262,7 @@ def _clerk_name(user: BuilderUser) -> str:
 
 LEFT_OUT = [
     ("without a Clerk account", ~LINKED),
-    ("whose account was not seen yet (--no-refresh?)", report.WHERE[Difference.UNSEEN]),
+    (NOT_SEEN_YET, report.WHERE[Difference.UNSEEN]),
     ("whose account is not among all of Clerk's users", report.WHERE[Difference.MISSING]),
     ("whose account was deleted in Clerk", report.WHERE[Difference.DELETED]),
 ]

@@ -19,6 +19,10 @@ KEY = 4_317_288_201
 
 KILLED = "Its process was killed, or lost the database."
 
+LOCK_LOST = (
+    "The database ended the connection that holds the lock of bulk work, so the run has ended."
+)
+
 ENDS: Mapping[str, RunStatus] = {
     RunRequest.PAUSE: RunStatus.PAUSED,
     RunRequest.CANCEL: RunStatus.CANCELLED,
@@ -109,10 +113,7 @@ class Lease:
                 cursor.execute("SELECT 1")
         except DatabaseError:
             self.lost = True
-            raise BulkRefused(
-                "The database ended the connection that holds the lock of bulk work, so the run "
-                "ends. Go on with --resume."
-            ) from None
+            raise BulkRefused(LOCK_LOST) from None
 
     def release(self) -> None:
         """Release the lock, and close its connection."""

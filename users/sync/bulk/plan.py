@@ -46,6 +46,9 @@ class Planned:
         return uuid.UUID(self.user_id)
 
 
+NOT_SEEN_YET = "whose account was not seen yet"
+"""Why users are left out of a plan: the last scan has not reached their account."""
+
 ORDERS: Mapping[str, Callable[[Planned], tuple[str, str] | int]] = {
     "kind": lambda row: (row.operation, row.label.casefold()),
     "line": lambda row: row.line or 0,

@@ -27,7 +27,9 @@ OUTCOMES: Mapping[str, str] = {
     RowStatus.FAILED: "failed",
     RowStatus.WAITING: "waiting",
 }
-WORST_FIRST = ("failed", "waiting", "skipped", "changed", "unchanged")
+CANCELLED = "cancelled"
+"""The outcome of a row that a cancelled run left."""
+WORST_FIRST = ("failed", CANCELLED, "waiting", "skipped", "changed", "unchanged")
 """Outcomes in order: a line with two changes gets the worse outcome of both."""
 
 
@@ -91,7 +93,8 @@ def of_run(results: Mapping[int, Result], run: BulkRun) -> dict[int, Result]:
         if line not in seen:
             result = Result(result.key)
             seen.add(line)
-        outcome = min(OUTCOMES[row.state], result.outcome, key=WORST_FIRST.index)
+        own = CANCELLED if run.left_for_good(row.state) else OUTCOMES[row.state]
+        outcome = min(own, result.outcome, key=WORST_FIRST.index)
         reason = " ".join(filter(None, [result.reason, row.reason]))
         merged[line] = replace(result, outcome=outcome, reason=reason)
     return merged
@@ -100,8 +103,10 @@ def of_run(results: Mapping[int, Result], run: BulkRun) -> dict[int, Result]:
 def export(run: BulkRun) -> Iterator[Sequence[str]]:
     """Yield the cells of a CSV file of a run, with the outcome of each row; the header first."""
     yield RUN_COLUMNS
-    for row in run.rows.order_by("position").values_list(*RUN_COLUMNS).iterator():
-        yield [safe("" if cell is None else str(cell)) for cell in row]
+    for row in run.rows.order_by("position").values(*RUN_COLUMNS).iterator():
+        if run.left_for_good(row["state"]):
+            row["state"] = CANCELLED
+        yield [safe("" if row[column] is None else str(row[column])) for column in RUN_COLUMNS]
 
 
 def safe(cell: str) -> str:

@@ -16,18 +16,20 @@ from users.sync.bulk.clerk_values import with_clerk_values
 from users.sync.bulk.list_actions import MOST
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet import updates
+from users.sync.bulk.spreadsheet.header import CAN_BE_LEFT_OUT
 from users.sync.bulk.spreadsheet.reading import FileRefused, Options
 from users.sync.bulk.spreadsheet.sheet import Fault
+from users.sync.bulk.spreadsheet.updates import IN_ITS_COLUMN
 
 UNPACKED = 50 * 2**20
 """The most bytes that the parts of a workbook may have when they are unpacked."""
 LONGEST_NAME = 200
 """The most bytes of the name of a file."""
 _ON_THE_PAGE: Mapping[str, str] = {
-    "--ignore-unknown-columns leaves it out": "“Leave out unknown columns” leaves it out",
-    ", or with --new-address": ", or choose it at “New emails”",
+    CAN_BE_LEFT_OUT: "“Leave out unknown columns” leaves it out",
+    IN_ITS_COLUMN: f"{IN_ITS_COLUMN}, or choose it at “New emails”",
 }
-"""Advice for the command line, and what the page has in its place."""
+"""Advice, and how the page puts it."""
 
 
 class UploadRefused(BulkRefused):

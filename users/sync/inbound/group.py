@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from users.models import InvitationStatus, LinkedBy
+from users.models import InvitationStatus, LinkedBy, Role
 from users.sync.inbound.facts import Facts, holds_now
 from users.sync.mirror.comparison import normalized_email, same_email
 
@@ -137,6 +137,14 @@ class Row:
         link: Row | DecidedLink | None = self if self.decided else self.decided_link
         return None if link is None or link.linked_by == LinkedBy.ADDRESS else link
 
+    def is_decided_since(self, moment: datetime) -> bool:
+        """Return whether a person decided about the link at this moment or later.
+
+        A decision whose time is not known counts as later.
+        """
+        decided_at = self.decision.linked_since if self.decision is not None else None
+        return self.decision is not None and (decided_at is None or decided_at >= moment)
+
     @property
     def waits_for_own_email(self) -> bool:
         """Return whether the row has the email of an account that it lost, and not its own email.
@@ -154,7 +162,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Invited:
-    """An invitation that was sent, or that waits to be sent."""
+    """An invitation that was sent, or that waits to be sent.
+
+    `for_admins` says that it may give the row of an administrator to whoever accepts it.
+    """
 
     reference: uuid.UUID
     user_id: uuid.UUID
@@ -162,6 +173,14 @@ class Invited:
     purpose: str
     status: str
     sent_at: datetime
+    for_admins: bool
+
+    def may_link(self, row: Row) -> bool:
+        """Return whether the author of the invitation was allowed to invite to this row.
+
+        Another application may have made the user an administrator since.
+        """
+        return self.for_admins or row.role != Role.ADMIN
 
     @property
     def open(self) -> bool:

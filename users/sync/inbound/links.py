@@ -41,7 +41,8 @@ class _Link:
 class Links:
     """Decide which account belongs to which row.
 
-    Invitations in `refused` cannot be applied: another row has their address.
+    Invitations in `refused` cannot be applied: another row has their address. Nor can those whose
+    author may not manage administrators, once the row is an administrator's.
     """
 
     def __init__(self, group: Group, now: datetime, refused: Collection[uuid.UUID]) -> None:
@@ -64,7 +65,7 @@ class Links:
         for invitation, account in pairs:
             self._accept(invitation, account)
         replaced = dict(self._replaced(pairs))
-        # Accounts that accepted an invitation which cannot be applied: another row has its address.
+        # Accounts that accepted an invitation which cannot be applied.
         in_doubt = {account.id for one, account in pairs if self._is_refused(one)}
         self._claim({*in_doubt, *replaced})
         held = {link.account for link in self.links.values()}
@@ -202,7 +203,8 @@ class Links:
     # Claims by address
 
     def _is_refused(self, invitation: Invited) -> bool:
-        return invitation.reference in self.refused
+        row = self.group.rows[invitation.user_id]
+        return invitation.reference in self.refused or not invitation.may_link(row)
 
     def _claim(self, in_doubt: Collection[str]) -> None:
         """Link the rows without a decided account to the accounts that had their address.

@@ -6,6 +6,7 @@ are in doubt.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -74,6 +75,11 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
                 return (
                     f"It accepted the invitation of {row}, but another builder user has its email."
                 )
+            if not invitation.may_link(row):
+                return (
+                    f"It accepted an invitation of {row}, who has become an administrator since. "
+                    "Whoever sent it may not manage administrators. Nothing was linked."
+                )
     columns = account.facts.snapshot.value or {}
     email = columns.get("email", "")
     holders = [row for row in decisions.rows.values() if email and same_email(row.email, email)]
@@ -102,10 +108,12 @@ def _has(row: Row, group: Group) -> str:
 
 def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -> str:
     """Return why the row has no account, or may have the wrong one."""
+    linked = {other.clerk_id for other in decisions.rows.values()}
+    if not_given := _why_not_given(row, group, linked):
+        return not_given
     if row.own_email_since is None:
         return ""
     current = group.accounts.get(row.clerk_id or "")
-    linked = {other.clerk_id for other in decisions.rows.values()}
     claims = sorted(
         (claimed_at, account.id)
         for account in group.accounts.values()
@@ -142,6 +150,31 @@ def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -
             )
         ]
         return " ".join([*gone, *notes])
+    return ""
+
+
+def _why_not_given(row: Row, group: Group, linked: Collection[str | None]) -> str:
+    """Return why an administrator's row is not given to whoever accepted its invitation.
+
+    Return "" if nobody accepted it, or if staff decided since.
+    """
+    for invitation in group.invitations:
+        if invitation.user_id != row.id or not invitation.can_be_accepted:
+            continue
+        if invitation.may_link(row) or row.is_decided_since(invitation.sent_at):
+            continue
+        for account in group.accounts.values():
+            if (
+                account.facts.reference.value == invitation.reference
+                and normalized_email(invitation.email) in account.facts.addresses
+                and account.usable
+                and account.id not in linked
+            ):
+                return (
+                    f"{account.id} accepted an invitation to {invitation.email}. Whoever sent it "
+                    "may not manage administrators, and this user has become one since. Nothing "
+                    "was linked. Link the account by hand if it is the same person."
+                )
     return ""
 
 

@@ -440,6 +440,7 @@ def _invited(invitation: Invitation) -> Invited:
         purpose=invitation.purpose,
         status=invitation.status,
         sent_at=invitation.sent_at or invitation.created_at,
+        for_admins=invitation.for_admins,
     )
 
 

@@ -135,7 +135,7 @@ class ResetMfa(AccountAction):
 
 
 class SignOut(AccountAction):
-    """End every active session, with one call for each.
+    """End every session that is active or pending, with one call for each.
 
     After an interruption it is safe to do it again. `details["sessions"]` is how many sessions
     there were, `details["ended"]` how many of them were ended.
@@ -170,7 +170,7 @@ class SignOut(AccountAction):
         return Verdict.CANNOT_TELL
 
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
-        """List the active sessions. If there are none, the person is signed out."""
+        """List the sessions. If there are none, the person is signed out."""
         if clerk.list_sessions(self.clerk_id, deadline=deadline):
             return Seen(Verdict.HAS_NOT, why="The person still has active sessions.")
         return self.not_listed(Verdict.HAS_IT, clerk, deadline)
@@ -226,7 +226,7 @@ class EndSession(AccountAction):
         return Verdict.CANNOT_TELL
 
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
-        """Look for the session among the active ones."""
+        """Look for the session among those that have not ended."""
         sessions = clerk.list_sessions(self.clerk_id, deadline=deadline)
         if any(session.id == self.session_id for session in sessions):
             return Seen(Verdict.HAS_NOT, why="The session is still active.")

@@ -116,7 +116,13 @@ class Edit(Operation):
         return str(self.changes["name"].after)
 
     def write(self, row: BuilderUser) -> BuilderUser:
-        """Save the changed columns of the row."""
+        """Save the changed columns of the row.
+
+        Whoever makes the user an administrator gives the row to whoever accepts the open invitation
+        to the row's own address: see `check`.
+        """
+        if self._makes_administrator:
+            _open_of(row).update(for_admins=True)
         return write_fields(row, self.changes)
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -32,13 +32,16 @@ class WantedInvitation(TypedDict):
     purpose: str
     email: str
     invited_by: int | None
+    for_admins: NotRequired[bool]
+    """Whether the author may manage administrators. Attempts of earlier versions lack it."""
 
 
 class _Inviting(Operation):
     """Base of the changes that send an invitation.
 
-    `details["invitation"]` holds the future row of `Invitation`: reference, purpose, email and
-    invited_by. The row is written first. Clerk's id and expiry follow when Clerk has answered.
+    `details["invitation"]` holds the future row of `Invitation`: reference, purpose, email,
+    invited_by and for_admins. The row is written first. Clerk's id and expiry follow when Clerk has
+    answered.
     """
 
     _sent: ClerkInvitation | None = None
@@ -65,6 +68,7 @@ class _Inviting(Operation):
                 "purpose": wanted["purpose"],
                 "email": wanted["email"],
                 "invited_by_id": wanted["invited_by"],
+                "for_admins": wanted.get("for_admins", False),
                 "status": InvitationStatus.PENDING,
                 "send_after": None,
                 "sent_at": self.decided_at or Now(),
@@ -117,7 +121,7 @@ class _Inviting(Operation):
 
 
 def wanted(
-    email: str, purpose: str, *, invited_by: int | None, reference: str = ""
+    email: str, purpose: str, *, invited_by: int | None, for_admins: bool, reference: str = ""
 ) -> WantedInvitation:
     """Return the content of `details["invitation"]`. `reference` is by default a random one."""
     return {
@@ -125,6 +129,7 @@ def wanted(
         "purpose": purpose,
         "email": email,
         "invited_by": invited_by,
+        "for_admins": for_admins,
     }
 
 

@@ -53,7 +53,16 @@ from users.sync.inbound import reconcile
 from users.sync.mirror.comparison import same_email, taken_by_another
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
 from users.sync.operations.inviting import WantedInvitation, wanted
-from users.sync.outbound import constraints, holders, journal, locks, pending, repeats, revocation
+from users.sync.outbound import (
+    conflicts,
+    constraints,
+    holders,
+    journal,
+    locks,
+    pending,
+    repeats,
+    revocation,
+)
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
 
 ONE_OF_MANY = threading.Lock()
@@ -100,6 +109,7 @@ def invite(
         email,
         purpose,
         invited_by=actor.pk if actor else None,
+        for_admins=permissions.manages_admins(actor, source),
         reference=_reference_of(pending.invite_of(user.pk, email)) or str(reference or ""),
     )
     operation = Invite.of(user, details)
@@ -125,8 +135,14 @@ def invite(
             return Invited(user, attempt=saved.attempt)
         except ChangeFailed as failure:
             until = _told_to_wait(failure)
-    with constraints.as_refusals(), transaction.atomic(durable=True):
-        waiting = _wait(user, details, until, source)
+    try:
+        with constraints.as_refusals(), transaction.atomic(durable=True):
+            row = locks.lock_user(user.pk, wait=settings.CLERK_EDIT_DEADLINE)
+            permissions.require(operation, row, actor=actor, source=source)
+            conflicts.check(operation, row, None)
+            waiting = _wait(row, details, until, source)
+    except ChangeFailed as failure:
+        raise refuse(operation, failure, actor=actor, source=source) from None
     return Invited(user, waiting.send_after)
 
 
@@ -168,6 +184,7 @@ def create_invited(
         user.email,
         Purpose.NEW_ACCOUNT,
         invited_by=actor.pk if actor else None,
+        for_admins=permissions.manages_admins(actor, source),
         reference=_reference_of(earlier),
     )
     operation = CreateInvited.of_new(user, details)
@@ -189,6 +206,7 @@ def create_invited(
     try:
         with constraints.as_refusals(), transaction.atomic(durable=True):
             repeats.take_turn(token_of_create, Deadline(settings.CLERK_EDIT_DEADLINE))
+            locks.prepare_transaction(wait=settings.CLERK_EDIT_DEADLINE)
             create.write(user)
             _wait(user, details, until, source)
             attempt = journal.record(
@@ -323,6 +341,7 @@ def _send_waiting() -> Iterator[str]:
             invitation.email,
             invitation.purpose,
             invited_by=invitation.invited_by_id,
+            for_admins=permissions.manages_admins(invitation.invited_by, Source(invitation.source)),
             reference=str(invitation.reference),
         )
         operation = Invite.of(invitation.user, details)
@@ -496,8 +515,10 @@ def _told_to_wait(failure: ChangeFailed) -> datetime:
 def _wait(
     user: BuilderUser, details: WantedInvitation, until: datetime, source: Source
 ) -> Invitation:
-    """Store an invitation that is sent later, unless the same one waits already."""
-    locks.prepare_transaction(wait=settings.CLERK_EDIT_DEADLINE)
+    """Store an invitation that is sent later, unless the same one waits already.
+
+    The transaction has the lock of the user's row, or has inserted it.
+    """
     invitation, _ = Invitation.objects.get_or_create(
         user=user,
         email=details["email"],

@@ -130,7 +130,7 @@ def reset_mfa(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None
 
 
 def sign_out(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -> Saved:
-    """End all active sessions of the account.
+    """End all sessions of the account, unfinished sign-ins too.
 
     Raises the `ChangeFailed` family.
     """
@@ -139,7 +139,7 @@ def sign_out(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None)
 
 @dataclass(frozen=True)
 class SignInNow:
-    """How a person signs in, as Clerk tells it now: the account, and its active sessions."""
+    """How a person signs in, as Clerk tells it now: the account, and its sessions."""
 
     account: ClerkUser
     sessions: list[ClerkSession]

@@ -17,6 +17,10 @@ from users.errors import BulkRefused
 from users.sync.bulk.spreadsheet.sheet import Row, Sheet, Unreadable
 
 BLOCK = 1 << 16
+CHECK_THE_NAMES = "check the names with accents"
+CANNOT_BE_TOLD = (
+    "is not a spreadsheet in an encoding that can be told. Save it as .xlsx or as “CSV UTF-8”"
+)
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?\Z', re.IGNORECASE)
 """A first line that Excel writes and reads before the header."""
@@ -69,10 +73,7 @@ def opened(raw: BinaryIO, name: str, *, encoding: str) -> Sheet:
         f"{SEPARATORS.get(separator, f'“{separator}”')}."
     )
     if found.assumed:
-        read_as += (
-            " The file does not say in which encoding it is written: check the names with "
-            "accents, or give --encoding."
-        )
+        read_as += f" The file does not say in which encoding it is written: {CHECK_THE_NAMES}."
     return Sheet(_rows(lines, separator, above, name, found), read_as, full_rows=True)
 
 
@@ -127,10 +128,7 @@ def _found(raw: BinaryIO, name: str) -> Encoding:
     best = from_bytes(raw.read(), cp_isolation=list(ASSUMED)).best()
     raw.seek(0)
     if best is None:
-        raise BulkRefused(
-            f"{name} is not a spreadsheet in an encoding that can be told. Save it as .xlsx or as "
-            "“CSV UTF-8”, or give --encoding."
-        )
+        raise BulkRefused(f"{name} {CANNOT_BE_TOLD}.")
     return Encoding(best.encoding, assumed=True)
 
 

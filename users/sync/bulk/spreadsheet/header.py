@@ -10,6 +10,7 @@ from users.sync.bulk.plan import counted
 from users.sync.bulk.spreadsheet.cells import unquoted
 from users.sync.bulk.spreadsheet.sheet import Fault, Row
 
+CAN_BE_LEFT_OUT = "it can be left out"
 PARTS = ("first_name", "last_name")
 """Two columns that together give `name`."""
 
@@ -137,7 +138,7 @@ def read_header(
         if left or (field not in known and ignore_unknown):
             left_out.append(header)
         elif field not in known:
-            unknown = f"unknown column “{header}”; --ignore-unknown-columns leaves it out"
+            unknown = f"unknown column “{header}”; {CAN_BE_LEFT_OUT}"
             faults.append(Fault(row.line, unknown, letter(index)))
         else:
             columns.append(Column(index, field, header))

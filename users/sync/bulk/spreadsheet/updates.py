@@ -28,6 +28,7 @@ from users.version import same, value_of
 
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
 NEW_ADDRESS = "new_address"
+IN_ITS_COLUMN = f"in the column {NEW_ADDRESS}"
 WAYS = {"replace": OperationKind.REPLACE_EMAIL, "invite": OperationKind.INVITE}
 """What happens to the sign-in of a linked user with a new address, as on *Change email*."""
 
@@ -135,8 +136,8 @@ class _Updates:
             if not way:
                 wrong(
                     "email",
-                    f"{user} signs in with another address: say {' or '.join(WAYS)} in the column "
-                    f"{NEW_ADDRESS}, or with --new-address",
+                    f"{user} signs in with another address: say {' or '.join(WAYS)} "
+                    f"{IN_ITS_COLUMN}",
                 )
             elif way in WAYS:
                 yield Planned.on(user, WAYS[way], {"email": email}, line.number)

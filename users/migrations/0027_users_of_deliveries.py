@@ -13,7 +13,7 @@ WHERE named.svix_id = users_webhookdelivery.svix_id
 
 
 class Migration(migrations.Migration):
-    dependencies = [("users", "0025_invitations_that_wait_already")]
+    dependencies = [("users", "0026_invitation_for_admins")]
 
     operations = [
         migrations.AddField(

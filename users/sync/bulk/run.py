@@ -265,9 +265,16 @@ def carry_out(
     message = "It could not go on."
     try:
         with Workers(rate_limiter) as workers:
-            ahead = ReadAhead(rate, rate_limiter)
             _Execution(
-                run, portion, workers, rate_limiter, ahead, lease, stop, breaker, watch
+                run,
+                portion,
+                workers=workers,
+                rate_limiter=rate_limiter,
+                ahead=ReadAhead(rate, rate_limiter),
+                lease=lease,
+                stop=stop,
+                breaker=breaker,
+                watch=watch,
             ).all_rounds()
         message = "It was interrupted." if stop.is_set() else ""
     finally:
@@ -296,25 +303,24 @@ class _Execution:
         self._rows = self.portion.rows_of(self.run)
         self._progress = Progress(self.run.rows.count(), _counts(self.run))
 
-    @property
-    def _over(self) -> bool:
+    def _must_stop(self) -> bool:
         """Return whether no row may start any more. A page may ask for that at any time."""
         return self.stop.is_set() or bool(self.breaker.reason) or _request_of(self.run) != ""
 
     def _rest(self, seconds: float) -> None:
         """Wait, but at most a second after the run must end."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self._over:
+        while (left := end - time.monotonic()) > 0 and not self._must_stop():
             self.stop.wait(min(left, 1.0))
 
     def all_rounds(self) -> None:
         """Try the waiting rows in rounds until none waits, or the run must stop."""
         for pause in ROUND_PAUSES:
             self._rest(pause)
-            if self._over:
+            if self._must_stop():
                 return
             self._round()
-            if self._over or not self._rows.filter(state=RowStatus.WAITING).exists():
+            if self._must_stop() or not self._rows.filter(state=RowStatus.WAITING).exists():
                 return
 
     def _round(self) -> None:
@@ -323,7 +329,7 @@ class _Execution:
             row = upcoming[0]
             self._wait_for_turn(upcoming)
             self.lease.check()
-            if self._over:
+            if self._must_stop():
                 break
             self.workers.take(self.breaker.start(), row)
         self._collect(all_of_them=True)
@@ -353,7 +359,7 @@ class _Execution:
         if not self.breaker.is_open:
             return
         self._collect(all_of_them=True)
-        if self.breaker.is_open and not self._over:
+        if self.breaker.is_open and not self._must_stop():
             self._rest(self.breaker.next_pause())
 
     def _collect(self, *, all_of_them: bool = False) -> None:

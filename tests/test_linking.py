@@ -328,7 +328,7 @@ def test_who_got_the_address_of_an_unlinked_user_before_they_moved_gets_nothing(
 
 def test_many_accounts_that_name_one_user_keep_nobody_waiting(sandbox, monkeypatch):
     """Anybody can write the id of a user into the metadata of their account."""
-    monkeypatch.setattr("users.sync.inbound.reconcile.LARGEST_GROUP", 40)
+    monkeypatch.setattr("users.sync.inbound.loading.LARGEST_GROUP", 40)
     user, other = linked(sandbox, email="ann@example.com"), linked(sandbox, email="bob@example.com")
     happened(sandbox)
     for n in range(60):
@@ -344,7 +344,7 @@ def test_many_accounts_that_name_one_user_keep_nobody_waiting(sandbox, monkeypat
 
 def test_what_is_too_much_at_once_keeps_nobody_else_waiting(sandbox, monkeypatch):
     """The worker takes the accounts that are due together; then each alone."""
-    monkeypatch.setattr("users.sync.inbound.reconcile.LARGEST_GROUP", 4)
+    monkeypatch.setattr("users.sync.inbound.loading.LARGEST_GROUP", 4)
     users = [linked(sandbox, email=f"m{n}@example.com") for n in range(4)]
     for user in users:
         sandbox.edit(user.clerk_id, last_name="Jones")
@@ -362,7 +362,7 @@ def test_what_is_too_much_even_alone_is_shown_to_staff_until_it_can_be_decided(
     arrive(sandbox)
     sandbox.edit(user.clerk_id, last_name="Jones")
     with monkeypatch.context() as patched:
-        patched.setattr("users.sync.inbound.reconcile.LARGEST_GROUP", 8)
+        patched.setattr("users.sync.inbound.loading.LARGEST_GROUP", 8)
         arrive(sandbox)
         maintenance.run()
         assert stored(user).name == "Mary Ann Smith"

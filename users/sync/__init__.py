@@ -43,6 +43,8 @@ The steps of an event:
     inbound.deliveries.receive        records it once, with those that arrive at the same time
     inbound.events.apply              reads what it says of one account, by its type (`EFFECTS`)
     mirror.store                      joins that with all that was known before (`facts.join`)
-    inbound.reconcile                 loads what is concerned, and writes in the same transaction
+    inbound.reconcile                 in the same transaction:
+      inbound.loading                   loads and locks what is concerned
       inbound.decisions.derive          derives links, names and emails (a pure function)
+      inbound.applying                  writes them, with their journal
 """

@@ -26,6 +26,7 @@ from tests.support.interruptions import at_step, in_thread
 from tests.support.killed_runs import ended
 from tests.support.patience import wait_until
 from tests.support.personas import browser_of, client_who_may, staff_who_may
+from tests.support.unknown import the_copy_is_old
 from tests.support.user_list import LIST
 from tests.support.workers import heartbeat, work
 from users import tasks
@@ -327,6 +328,41 @@ def test_a_run_that_waits_is_paused_continued_and_cancelled(client, sandbox):
     assert not any(account["banned"] for account in sandbox.users())
     press(client, address, "go_on")
     assert BulkRun.objects.get().state == "cancelled"
+
+
+def test_many_are_read_from_clerk_again_and_nothing_is_changed_there(client, sandbox):
+    renamed, same, gone = (linked(sandbox, email=f"{n}@example.com") for n in ("a", "b", "c"))
+    nobody = BuilderUserFactory()
+    for user in (renamed, same, gone):
+        the_copy_is_old(user)
+    sandbox.edit(renamed.clerk_id, last_name="Jones")
+    sandbox.delete(gone.clerk_id)
+    sandbox.clear_requests()
+    address = plan(client, [renamed, same, gone, nobody], action="refresh")
+    shown = text_of(client.get(address))
+    for words in ("3 to read, 0 to change, 0 to delete", "last checked", "without a Clerk account"):
+        assert words in shown
+    press(client, address, "begin")
+    work()
+    shown = text_of(client.get(address))
+    assert "User not found in Clerk. They may have been deleted." in shown
+    assert states(BulkRun.objects.get()) == {renamed.pk: "done", same.pk: "done", gone.pk: "failed"}
+    assert (stored(renamed).name, stored(same).name) == ("Mary Ann Jones", same.name)
+    assert stored(gone).account.not_found_at is not None
+    assert sandbox.writes() == []
+    assert not SyncAttempt.objects.exclude(operation="follow").exists()
+
+
+def test_who_may_not_change_people_does_not_refresh_them_by_a_run_either(client, sandbox, staff):
+    user = linked(sandbox)
+    address = plan(client, [user], action="refresh")
+    press(client, address, "begin")
+    User.objects.filter(pk=staff.pk).update(is_superuser=False)
+    sandbox.clear_requests()
+    work()
+    row = BulkRun.objects.get().rows.get()
+    assert (row.state, row.reason[:27]) == ("failed", "You don't have permission f")
+    assert sandbox.requests() == []
 
 
 @pytest.mark.parametrize(("do", "state"), [("pause", "paused"), ("cancel", "cancelled")])

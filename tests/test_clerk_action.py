@@ -213,7 +213,7 @@ def test_a_user_whom_clerk_does_not_have_any_more_is_deleted_here(sandbox):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Say what to do: invite, ban, unban, sign_out, delete."),
+        ([], "Say what to do: invite, ban, unban, sign_out, refresh, delete."),
         (["ban"], "Name the users: a spreadsheet, --id"),
         (["delete", "--apply", "--confirm", "2"], "Name the users"),
         (["ban", "--all", "--role", "BUILDER"], "--all cannot be combined with --role"),
@@ -329,6 +329,20 @@ def test_a_spreadsheet_names_the_people_and_gets_a_result_for_each_line(sandbox,
     assert act(*again.split()[1:])[0] == 0
     assert banned(sandbox, [john]) == [True]
     assert outcomes(tmp_path)[6] == ("changed", "")
+
+
+def test_accounts_are_read_again_and_the_result_says_so(sandbox, people, tmp_path):
+    mary = linked(sandbox, email="mary@example.com")
+    BuilderUserFactory(email="nora@example.com")
+    sandbox.edit(mary.clerk_id, last_name="Jones")
+    code, out = act("refresh", people("E-mail", "mary@example.com", "nora@example.com"), "--apply")
+    assert (code, "1 to read, 0 to change, 0 to delete" in out) == (0, True), out
+    mary.refresh_from_db()
+    assert mary.name == "Mary Ann Jones"
+    assert sandbox.writes() == []
+    assert outcomes(tmp_path) == {
+        2: ("read", ""), 3: ("skipped", "This user has no Clerk account."),
+    }  # fmt: skip
 
 
 def test_the_options_choose_among_the_people_of_a_spreadsheet(sandbox, people, tmp_path):
@@ -695,6 +709,7 @@ def test_undo_of_a_ban_leaves_alone_who_has_another_account_now(sandbox):
     ("action", "words"),
     [
         ("sign_out", "Users signed out: 1. That cannot be undone"),
+        ("refresh", "Users refreshed: 1. That changed nothing"),
         ("invite", "Invitations mailed: 1. That cannot be undone here"),
         ("delete", "Users deleted: 1. That cannot be undone: Clerk has forgotten"),
     ],

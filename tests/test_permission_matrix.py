@@ -201,6 +201,7 @@ KINDS: dict[OperationKind, tuple[set[str], set[str]]] = {
     OperationKind.UNLOCK: ({"unlock"}, {"unlock"}),
     OperationKind.RESET_MFA: ({"reset_mfa"}, {"reset_mfa", "manage_admins"}),
     OperationKind.SIGN_OUT: ({"sign_out"}, {"sign_out"}),
+    OperationKind.REFRESH: ({"change_builderuser"}, {"change_builderuser"}),
     OperationKind.END_SESSION: ({"sign_out"}, {"sign_out"}),
     OperationKind.CREATE_ACCOUNT: ({"create_account"}, {"create_account", "manage_admins"}),
     OperationKind.LINK: ({"link"}, {"link", "manage_admins"}),

@@ -15,7 +15,10 @@ from users.models.users import BuilderUser
 
 
 class OperationKind(models.TextChoices):
-    """The kinds of change that an attempt can record."""
+    """The kinds of change that an attempt can record, and `REFRESH`.
+
+    A refresh changes nothing by itself: it is a row of a bulk run, and no attempt.
+    """
 
     CREATE = "create", "Create"
     UPDATE = "update", "Edit"
@@ -38,6 +41,7 @@ class OperationKind(models.TextChoices):
     REVOKE = "revoke_invitation", "Revoke invitation"
     FOLLOW = "follow", "Copy from Clerk"
     MERGE_METADATA = "merge_metadata", "Change metadata"
+    REFRESH = "refresh", "Refresh"
 
 
 class Source(models.TextChoices):

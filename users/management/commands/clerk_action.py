@@ -1,4 +1,4 @@
-"""Invite, ban, unban, sign out or delete many users: `manage.py clerk_action ACTION`."""
+"""Invite, ban, unban, sign out, refresh or delete many users: `manage.py clerk_action ACTION`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Command(SpreadsheetCommand[ActionOptions]):
     name = actions.COMMAND
     plan_options = ("action", *FROM_FILE, "all")
     help = (
-        "Invite, ban, unban, sign out or delete users, in Clerk and here. Name them in a "
+        "Invite, ban, unban, sign out, refresh or delete users, in Clerk and here. Name them in a "
         "spreadsheet, by its columns id, clerk_id or email, or choose them by the options; both "
         "together mean those of the file that the options choose. Users that cannot be acted on "
         "are left out, and the plan says why. Deleting needs the number of users typed. "
@@ -57,8 +57,8 @@ class Command(SpreadsheetCommand[ActionOptions]):
         """Add the action, the selection and the confirmation of a deletion."""
         parser.add_argument(
             "action", nargs="?", choices=list(actions.ACTIONS), metavar="ACTION",
-            help=f"{', '.join(actions.ACTIONS)}. sign_out ends every session of a person. Clerk "
-            "takes 100 invitations an hour; the others wait",
+            help=f"{', '.join(actions.ACTIONS)}. sign_out ends every session of a person, refresh "
+            "reads accounts from Clerk again. Clerk takes 100 invitations an hour; the others wait",
         )  # fmt: skip
         add_choice(parser, otherwise="without FILE, one of these or --all is needed")
         parser.add_argument("--all", action="store_true", help="every user")

@@ -46,6 +46,7 @@ NEEDED: Mapping[OperationKind, tuple[str, ...]] = {
     OperationKind.INVITE: ("invite",),
     OperationKind.REVOKE: ("invite",),
     OperationKind.FOLLOW: ("change_builderuser",),
+    OperationKind.REFRESH: ("change_builderuser",),
     OperationKind.MERGE_METADATA: (
         "change_builderuser",
         CHANGE_ROLE,
@@ -59,6 +60,7 @@ FREE_OF_ADMINS = frozenset(
         OperationKind.UNLOCK,
         OperationKind.SIGN_OUT,
         OperationKind.END_SESSION,
+        OperationKind.REFRESH,
     }
 )
 """Changes of administrators that need no `manage_admins`: they let nobody else sign in."""

@@ -41,6 +41,7 @@ from users.sync.bulk.attempts import attempts_of
 from users.sync.bulk.creating import NAMED, left_out
 from users.sync.bulk.plan import NOT_SEEN_YET, Plan, Planned, counted
 from users.sync.bulk.results import Result
+from users.sync.display import time_text
 from users.sync.mirror import comparison
 from users.sync.operations import Ban, SignOut, Unban
 from users.sync.services import invitations
@@ -111,10 +112,10 @@ class Action:
     changes: Callable[[Any], Changes]
 
     def split(self, users: QuerySet[BuilderUser]) -> QuerySet[Any]:
-        """Annotate users with `_obstacle` and `_invited`.
+        """Annotate users with `_obstacle`, `_invited` and `_seen_at`.
 
         `_obstacle` is the number of the first obstacle, `_invited` the email of the open
-        invitation; each may be None.
+        invitation, `_seen_at` when the account was last checked; each may be None.
         """
         whens = [
             When(obstacle.where, then=Value(number))
@@ -123,12 +124,17 @@ class Action:
         return users.annotate(
             _obstacle=Case(*whens, default=None, output_field=IntegerField()),
             _invited=Subquery(_OPEN.values("email")[:1]),
+            _seen_at=F("account__seen_at"),
         )
 
 
 def _deleted(user: Any) -> Changes:
     changes: Changes = {"email": Change(user.email, None)}
     return changes | ({"invitation": Change(user._invited, None)} if user._invited else {})
+
+
+def _refreshed(user: Any) -> Changes:
+    return {"last_checked": Change(user._seen_at and time_text(user._seen_at), "now")}
 
 
 ACTIONS: Mapping[str, Action] = {
@@ -150,6 +156,7 @@ ACTIONS: Mapping[str, Action] = {
     "sign_out": Action(
         OperationKind.SIGN_OUT, (NOT_LINKED, DELETED), lambda user: dict(SignOut.effect)
     ),
+    "refresh": Action(OperationKind.REFRESH, (NOT_LINKED,), _refreshed),
     "delete": Action(OperationKind.DELETE, (ADMINISTRATOR,), _deleted),
 }
 _OF_KIND = {action.kind: action for action in ACTIONS.values()}

@@ -89,6 +89,13 @@ LIST_ACTIONS: Mapping[str, ListAction] = {
         OperationKind.FOLLOW,
         partial(plan_pull, fields=FIELDS),
     ),
+    "refresh": ListAction(
+        "Refresh",
+        "Their accounts are read from Clerk again. Nothing is changed there; what a person has "
+        "changed there is taken over here.",
+        OperationKind.REFRESH,
+        _action("refresh"),
+    ),
     "ban": ListAction(
         "Ban",
         "Every session of these people ends, and they cannot sign in until somebody unbans them. "

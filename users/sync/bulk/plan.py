@@ -151,9 +151,11 @@ class Plan:
             for row in self.rows
         )
         seconds = sum(map(_calls, self.rows)) / rate
-        changed = len(self.rows) - deleted - made
+        read = sum(row.operation == OperationKind.REFRESH for row in self.rows)
+        changed = len(self.rows) - deleted - made - read
         return (
-            f"{f'{made} to make, ' if made else ''}{changed} to change, {deleted} to delete, "
+            f"{f'{made} to make, ' if made else ''}{f'{read} to read, ' if read else ''}"
+            f"{changed} to change, {deleted} to delete, "
             f"about {_duration(seconds)} at {rate:g} a second."
         )
 

@@ -12,7 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from users.errors import BulkRefused
-from users.models import BulkRun, RowStatus
+from users.models import BulkRow, BulkRun, OperationKind, RowStatus
 from users.sync.bulk import files
 from users.sync.bulk.attempts import follow_attempts
 from users.sync.bulk.exports import RESULT_COLUMNS, RUN_COLUMNS
@@ -27,9 +27,11 @@ OUTCOMES: Mapping[str, str] = {
     RowStatus.FAILED: "failed",
     RowStatus.WAITING: "waiting",
 }
+READ = "read"
+"""The outcome of a row whose account was read again, and not changed."""
 CANCELLED = "cancelled"
 """The outcome of a row that a cancelled run left."""
-WORST_FIRST = ("failed", CANCELLED, "waiting", "skipped", "changed", "unchanged")
+WORST_FIRST = ("failed", CANCELLED, "waiting", "skipped", "changed", READ, "unchanged")
 """Outcomes in order: a line with two changes gets the worse outcome of both."""
 
 
@@ -93,11 +95,18 @@ def of_run(results: Mapping[int, Result], run: BulkRun) -> dict[int, Result]:
         if line not in seen:
             result = Result(result.key)
             seen.add(line)
-        own = CANCELLED if run.left_for_good(row.state) else OUTCOMES[row.state]
-        outcome = min(own, result.outcome, key=WORST_FIRST.index)
+        outcome = min(_outcome_of(row, run), result.outcome, key=WORST_FIRST.index)
         reason = " ".join(filter(None, [result.reason, row.reason]))
         merged[line] = replace(result, outcome=outcome, reason=reason)
     return merged
+
+
+def _outcome_of(row: BulkRow, run: BulkRun) -> str:
+    if run.left_for_good(row.state):
+        return CANCELLED
+    if row.state == RowStatus.DONE and row.operation == OperationKind.REFRESH:
+        return READ
+    return OUTCOMES[row.state]
 
 
 def export(run: BulkRun) -> Iterator[Sequence[str]]:

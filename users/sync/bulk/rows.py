@@ -17,6 +17,7 @@ from users.errors import (
     Conflict,
     Denied,
     Gone,
+    NotAllowed,
     NotConfigured,
     NothingToChange,
     NotKnown,
@@ -24,13 +25,14 @@ from users.errors import (
     Waiting,
 )
 from users.models import BuilderUser, BulkRow, ClerkAccount, OperationKind, RowStatus, Source
+from users.sync.access import permissions
 from users.sync.bulk import actions, clerk_values, creating
 from users.sync.bulk.attempts import attempts_of
 from users.sync.bulk.circuit import Signal
 from users.sync.display import group_names
 from users.sync.operations import Operation
 from users.sync.outbound.dual_write import dual_write
-from users.sync.services import invitations, sign_in, users
+from users.sync.services import invitations, sign_in, transfer, users
 from users.version import same
 
 OLDEST = timedelta(seconds=2)
@@ -46,6 +48,8 @@ def asks_clerk(row: BulkRow) -> bool:
         return False
     if row.operation in creating.KINDS:
         return creating.asks_clerk(row)
+    if row.operation == OperationKind.REFRESH:
+        return True
     if (
         row.operation == OperationKind.INVITE or "invitation" in row.changes
     ):  # sent, or revoked first
@@ -161,6 +165,8 @@ def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tu
         return creating.create(row, user, gateway)
     if row.operation == OperationKind.INVITE:
         return _invite(row, user)
+    if row.operation == OperationKind.REFRESH:
+        return _refresh(row, user, gateway)
     if row.operation == OperationKind.DELETE:
         return users.delete_user(
             user, actor=run.actor, source=Source(run.source), run=run, gateway=gateway
@@ -199,6 +205,17 @@ def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
             reference=actions.reference_of(row),
         )
     return invitations.said_of(invited.waits_until)
+
+
+def _refresh(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
+    """Read the account from Clerk, if the author may still refresh this user."""
+    author = row.run.actor
+    if Source(row.run.source) not in permissions.SYSTEM and (
+        lacking := permissions.missing(author, OperationKind.REFRESH, user)
+    ):
+        raise NotAllowed(permissions.explain(lacking))
+    transfer.refresh(user, gateway=gateway)
+    return ()
 
 
 def _moved_here(conflict: Conflict) -> str:

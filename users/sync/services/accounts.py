@@ -8,6 +8,7 @@ from users.ids import USER_ID
 from users.models import BuilderUser
 from users.sync import messages
 from users.sync.mirror import instance, store
+from users.sync.outbound.exchange import Gateway
 
 
 def require_account(user: BuilderUser) -> None:
@@ -21,28 +22,30 @@ def require_account(user: BuilderUser) -> None:
         )
 
 
-def read(clerk_id: str, deadline: Deadline) -> ClerkUser:
-    """Read an account from Clerk now.
+def read(clerk_id: str, deadline: Deadline, *, gateway: Gateway = clerk) -> ClerkUser:
+    """Read an account from Clerk now, by the client that `gateway` returns.
 
     Raises the `ChangeFailed` family.
     """
     if not USER_ID.match(clerk_id):
         raise Refused("This is not a valid Clerk user id.", code="not_an_id")
     try:
-        return clerk().get_user(clerk_id, deadline=deadline)
+        return gateway().get_user(clerk_id, deadline=deadline)
     except ClerkNotFound as error:
-        raise _not_found(clerk_id, error, deadline) from None
+        raise _not_found(clerk_id, error, deadline, gateway) from None
     except ClerkError as error:
         raise messages.refused(error) from None
 
 
-def _not_found(clerk_id: str, error: ClerkNotFound, deadline: Deadline) -> NotFoundInClerk:
+def _not_found(
+    clerk_id: str, error: ClerkNotFound, deadline: Deadline, gateway: Gateway
+) -> NotFoundInClerk:
     """Return the refusal for an account that Clerk does not have.
 
     A 404 counts only if it comes from our own Clerk instance. Then the mirror stores it.
     """
     message = instance.DOUBT
-    if instance.is_ours(clerk(), deadline):
+    if instance.is_ours(gateway(), deadline):
         store.keep_not_found(clerk_id)
         message = "User not found in Clerk. They may have been deleted."
     return NotFoundInClerk(message, trace_id=error.trace_id)

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import transaction
 
 from users.changes import Change
-from users.clerk import ClerkUser, Deadline, names
+from users.clerk import ClerkUser, Deadline, clerk, names
 from users.models import BuilderUser, ClerkAccount, Source
 from users.sync import messages
 from users.sync.access import permissions
@@ -17,7 +17,7 @@ from users.sync.inbound import reconcile
 from users.sync.operations import Follow, Operation, PushEmail, PushName
 from users.sync.operations.following import changes_from
 from users.sync.outbound import pending
-from users.sync.outbound.dual_write import Saved, dual_write
+from users.sync.outbound.dual_write import Gateway, Saved, dual_write
 from users.sync.outbound.exchange import lock_row, write_clerks_values
 from users.sync.services import accounts
 from users.version import value_of
@@ -66,12 +66,13 @@ def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
         return saved
 
 
-def refresh(user: BuilderUser) -> ClerkUser:
+def refresh(user: BuilderUser, *, gateway: Gateway = clerk) -> ClerkUser:
     """Read the account from Clerk, store it in the mirror, and return it.
 
-    Raises the `ChangeFailed` family.
+    `gateway` returns the client. Raises the `ChangeFailed` family.
     """
     accounts.require_account(user)
-    account = accounts.read(user.account_id, Deadline(settings.CLERK_EDIT_DEADLINE))
+    deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
+    account = accounts.read(user.account_id, deadline, gateway=gateway)
     reconcile.take(account, source=Source.ADMIN)
     return account

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,10 +40,21 @@ def timeline_of(user: BuilderUser, *, linked: bool) -> list[Entry]:
     `linked` says whether this person may open the records of changes.
     """
     attempts = with_group_names(SyncAttempt.objects.filter(user=user)).select_related("actor")
-    return [_entry(attempt, linked=linked) for attempt in attempts.order_by("-id")[:MOST]]
+    ends = _ends_of_invitations(user)
+    return [_entry(attempt, ends, linked=linked) for attempt in attempts.order_by("-id")[:MOST]]
 
 
-def _entry(attempt: SyncAttempt, *, linked: bool) -> Entry:
+def _ends_of_invitations(user: BuilderUser) -> dict[str, str]:
+    """Map the references of a user's invitations that are not open any more to how they ended."""
+    return {
+        str(one.reference): f"The invitation is {one.get_status_display().lower()} now."
+        for one in user.invitations.all()
+        if not one.open
+    }
+
+
+def _entry(attempt: SyncAttempt, ends: Mapping[str, str], *, linked: bool) -> Entry:
+    reference = (attempt.details.get("invitation") or {}).get("reference", "")
     followed = _was_made_in_clerk(attempt)
     return Entry(
         when=attempt.started_at,
@@ -50,7 +62,7 @@ def _entry(attempt: SyncAttempt, *, linked: bool) -> Entry:
         what="Changed in Clerk" if followed else attempt.get_operation_display(),
         changes=shown_changes(attempt),
         status=Status(attempt.status),
-        message=attempt.message,
+        message=attempt.message or attempt.details.get("reason") or ends.get(reference, ""),
         url=reverse("admin:users_syncattempt_change", args=[attempt.pk]) if linked else "",
     )
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import orjson
 from django.db import DatabaseError, connection, transaction
-from django.db.models import JSONField, Model, Q
+from django.db.models import JSONField, Model, Q, QuerySet
 from django.utils import timezone
 
 from users import guard
@@ -30,11 +30,12 @@ from users.models import (
     InvitationStatus,
     LinkedBy,
     Source,
+    SyncAttempt,
 )
 from users.sync.inbound.decisions import derive
 from users.sync.inbound.group import Account, DecidedLink, Decisions, Group, Invited, Row
 from users.sync.mirror import agreements, listing, store
-from users.sync.operations import Follow, Link, Operation, Unlink
+from users.sync.operations import Follow, Link, Operation, Revoke, Unlink
 from users.sync.outbound import journal
 
 logger = logging.getLogger(__name__)
@@ -60,19 +61,21 @@ def reconcile(
     rows: Iterable[uuid.UUID] = (),
     addresses: Iterable[str] = (),
     source: Source,
+    cause: SyncAttempt | None = None,
 ) -> bool:
     """Bring rows, links, invitations and notes to the state that follows from all facts.
 
     Start from the accounts, rows or addresses that changed, and decide everything that is related
     to them. Rows with a pending change, and rows that are being saved, stay as they are; their
-    accounts stay due. Return False if the group is too large to be decided at once.
+    accounts stay due. `cause` is the change of a person that this follows from. Return False if
+    the group is too large to be decided at once.
     """
     now = store.lock()
     loaded = _Loader().load(accounts=accounts, rows=rows, addresses=addresses)
     if loaded is None:
         return False
     decisions = derive(loaded.group, now=now)
-    _Apply(loaded, decisions, source).apply()
+    _Apply(loaded, decisions, source, cause).apply()
     return True
 
 
@@ -451,6 +454,7 @@ REASONS = {
 }
 TAKEN_BACK = "The account does not belong to this user by all that is known now."
 FOLLOWED = "The account holds this."
+OVERRULED = "A newer change replaced the invitation."
 
 
 DERIVED = ("name", "email", "clerk_id")
@@ -483,10 +487,13 @@ WHERE agreement.user_id = decided.user_id
 class _Apply:
     """Write decisions into rows, agreements, accounts, invitations and the journal."""
 
-    def __init__(self, loaded: _Loaded, decisions: Decisions, source: Source) -> None:
+    def __init__(
+        self, loaded: _Loaded, decisions: Decisions, source: Source, cause: SyncAttempt | None
+    ) -> None:
         self.loaded = loaded
         self.decisions = decisions
         self.source = source
+        self.cause = cause
 
     def apply(self) -> None:
         """Write all changes in an order that does not violate unique keys."""
@@ -557,8 +564,17 @@ class _Apply:
             )
         if self.decisions.closed:
             closed = Invitation.objects.filter(reference__in=self.decisions.closed)
+            self._record_closed(closed)
             closed.filter(clerk_invitation_id__isnull=False).update(revoke_due=True)
             closed.update(status=InvitationStatus.REVOKED, send_after=None, updated_at=now)
+
+    def _record_closed(self, closed: QuerySet[Invitation]) -> None:
+        """Record that invitations are revoked, with the change of a person that revoked them."""
+        cause = self.cause.pk if self.cause else None
+        operations = [Revoke.of(one) for one in closed.select_related("user").order_by("pk")]
+        for operation in operations:
+            operation.details |= {"reason": OVERRULED, "cause": cause}
+        journal.record_derived(operations, self.source)
 
     def _write_accounts(self) -> None:
         for clerk_id, row_id in self.decisions.replaced.items():

@@ -166,7 +166,7 @@ class _Write:
             written = constraints.write(operation, row)
             attempt = journal.record(operation, status=Status.APPLIED, **self.origin)
             journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
-            reconcile_concerned(operation, written, source=Source(attempt.source))
+            reconcile_concerned(operation, written, attempt)
         return Saved(written, attempt)
 
     def on_both_sides(self) -> Saved:

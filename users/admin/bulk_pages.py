@@ -349,19 +349,16 @@ def _progress(run: BulkRun) -> dict[str, object]:
         "total": total,
         "ended": total - counts.get(RowStatus.WAITING, 0),
         "waiting": counts.get(RowStatus.WAITING, 0),
-        "counts": [(_label(state, run), counts[state]) for state in RowStatus if state in counts],
-        "rows": [(row, shown_changes(row)) for row in with_group_names(rows)[:SHOWN]],
+        "counts": list(results.counts_of(run).items()),
+        "rows": [
+            (row, shown_changes(row))
+            for row in with_group_names(rows).select_related("user")[:SHOWN]
+        ],
         "rows_left": max(rows.count() - SHOWN, 0),
         "going": run.state in (RunStatus.QUEUED, RunStatus.RUNNING),
         "resumable": run.state in control.RESUMABLE and RowStatus.WAITING in counts,
         "cancellable": run.state in control.UNFINISHED,
     }
-
-
-def _label(state: RowStatus, run: BulkRun) -> str:
-    """Return the name of a status; no row of a cancelled run waits for anything."""
-    cancelled = run.state == RunStatus.CANCELLED and state == RowStatus.WAITING
-    return "Not done" if cancelled else str(state.label)
 
 
 def _not_done(run: BulkRun) -> QuerySet[BulkRow]:

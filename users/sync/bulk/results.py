@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
+from django.db.models import Count
+
 from users.errors import BulkRefused
-from users.models import BulkRun, RowStatus
+from users.models import BulkRun, RowStatus, RunStatus
 from users.sync.bulk import files
 from users.sync.bulk.attempts import follow_attempts
 from users.sync.bulk.exports import RESULT_COLUMNS, RUN_COLUMNS
@@ -102,6 +104,20 @@ def export(run: BulkRun) -> Iterator[Sequence[str]]:
     yield RUN_COLUMNS
     for row in run.rows.order_by("position").values_list(*RUN_COLUMNS).iterator():
         yield [safe("" if cell is None else str(cell)) for cell in row]
+
+
+def counts_of(run: BulkRun) -> dict[str, int]:
+    """Count the rows of a run by the names of their statuses.
+
+    No row of a cancelled run waits for anything.
+    """
+    counted = dict(run.rows.order_by().values_list("state").annotate(Count("pk")))
+    cancelled = run.state == RunStatus.CANCELLED
+    return {
+        "Not done" if cancelled and state == RowStatus.WAITING else str(state.label): counted[state]
+        for state in RowStatus
+        if state in counted
+    }
 
 
 def safe(cell: str) -> str:

@@ -256,6 +256,12 @@ class TestNeverLinked:
         form = text_of(client.get(page_of(user)))
         timeline = form[form.index('id="timeline-title"') :]
         assert "Revoke invitation" in timeline
+        assert "By itself" in timeline
+        derived = SyncAttempt.objects.get(operation="revoke_invitation")
+        assert (derived.source, derived.get_source_display()) == ("admin", "This site")
+        record = text_of(client.get(f"/admin/users/syncattempt/{derived.pk}/change/"))
+        for words in ("By itself", "This site", "A newer change replaced the invitation."):
+            assert words in record
         assert "A newer change replaced the invitation." in timeline
         assert "The invitation is revoked now." in timeline
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from django.urls import reverse
 
 from users.models import BuilderUser, OperationKind, Source, Status, SyncAttempt
-from users.sync.actors import author_of
+from users.sync.actors import BY_ITSELF, author_of
 from users.sync.display import shown_changes, with_group_names
 
 MOST = 20
@@ -58,7 +58,7 @@ def _entry(attempt: SyncAttempt, ends: Mapping[str, str], *, linked: bool) -> En
     followed = _was_made_in_clerk(attempt)
     return Entry(
         when=attempt.started_at,
-        who=IN_CLERK if followed else author_of(attempt),
+        who=IN_CLERK if followed else BY_ITSELF if attempt.derived else author_of(attempt),
         what="Changed in Clerk" if followed else attempt.get_operation_display(),
         changes=shown_changes(attempt),
         status=Status(attempt.status),
@@ -69,5 +69,5 @@ def _entry(attempt: SyncAttempt, ends: Mapping[str, str], *, linked: bool) -> En
 
 def _was_made_in_clerk(attempt: SyncAttempt) -> bool:
     """Tell whether the row followed a change that somebody made in Clerk."""
-    unasked = attempt.source in (Source.WEBHOOK, Source.TASK)
+    unasked = attempt.derived or attempt.source in (Source.WEBHOOK, Source.TASK)
     return unasked and attempt.operation == OperationKind.FOLLOW

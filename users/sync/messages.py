@@ -339,8 +339,12 @@ def part_that_failed(part: str, done: str, failure: ChangeFailed) -> str:
 KEEPS_OUT: Mapping[str, tuple[str, str, str]] = {
     OperationKind.BAN: ("banned", "can still sign in", "may still be able to sign in"),
     OperationKind.DELETE: ("deleted", "can still sign in", "may still be able to sign in"),
-    OperationKind.SIGN_OUT: ("signed out", *["may still be signed in"] * 2),
-    OperationKind.END_SESSION: ("signed out there", *["may still be signed in"] * 2),
+    OperationKind.SIGN_OUT: ("signed out", "may still be signed in", "may still be signed in"),
+    OperationKind.END_SESSION: (
+        "signed out there",
+        "may still be signed in",
+        "may still be signed in",
+    ),
 }
 """Kinds of change that keep a person out → what they do to the person; what the person can do if
 they failed; what the person may be able to do while their outcome is unknown."""

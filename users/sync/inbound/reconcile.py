@@ -453,7 +453,7 @@ REASONS = {
     LinkedBy.ADDRESS: "The account had this email, verified, first.",
 }
 TAKEN_BACK = "The account does not belong to this user by all that is known now."
-FOLLOWED = "The account holds this."
+FOLLOWED = "The Clerk account has this."
 OVERRULED = "A newer change replaced the invitation."
 
 

@@ -125,6 +125,20 @@ class TestHome:
 
 
 class TestForm:
+    @pytest.mark.parametrize("kind", ["an address", "a name"])
+    def test_a_message_that_begins_with_a_value_shows_it_as_it_is(self, client, sandbox, kind):
+        if kind == "an address":
+            new = {"name": "Tomas", "email": "tomas.ferreira@example.com", "role": "BUILDER"}
+            page = client.post("/admin/users/builderuser/add/", new, follow=True)
+            shown = "tomas.ferreira@example.com is invited."
+        else:
+            user = linked(sandbox, name="siobhán smith")
+            ban = reverse("admin:users_builderuser_ban", args=[user.pk])
+            page, shown = client.post(ban, follow=True), "siobhán smith is banned."
+        area = text_of(page)
+        area = area[area.index("messagelist") :]
+        assert f">{shown}</li>" in area[: area.index("</ul>")]
+
     def test_the_header_says_who_it_is(self, client, sandbox):
         group = BuilderGroupFactory(name="Cedar Ridge Homes")
         user = linked(sandbox, email="mary@example.com", builder_group=group)

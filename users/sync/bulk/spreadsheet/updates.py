@@ -108,7 +108,7 @@ class _Updates:
 
         given = line.cells.get("clerk_id")
         if given and given != (user.clerk_id or ""):
-            wrong("clerk_id", f"{user} has another clerk_id: is this an export of this instance?")
+            wrong("clerk_id", f"“{user}” has another clerk_id: is this an export of this instance?")
         changes: Changes = {}
         unread: set[str] = set()
         for field in self._fields:
@@ -135,8 +135,8 @@ class _Updates:
             if not way:
                 wrong(
                     "email",
-                    f"{user} signs in with another address: say {' or '.join(WAYS)} in the column "
-                    f"{NEW_ADDRESS}, or with --new-address",
+                    f"“{user}” signs in with another address: say {' or '.join(WAYS)} in the "
+                    f"column {NEW_ADDRESS}, or with --new-address",
                 )
             elif way in WAYS:
                 yield Planned.on(user, WAYS[way], {"email": email}, line.number)

@@ -173,6 +173,19 @@ class TestWhoIsNotKeptOut:
         assert NOT_CONFIRMED in page
 
 
+@pytest.mark.parametrize("state", ["banned", "locked"])
+def test_of_who_is_kept_out_no_page_says_that_they_sign_in(client, sandbox, state):
+    user, free = linked(sandbox, clerk={state: True}), linked(sandbox)
+    for page in (page_of(user), url(user, "unlink")):
+        shown = text_of(client.get(page))
+        assert "can still sign in" not in shown
+        assert "This email is how they sign in." not in shown
+        assert f"{'stays banned' if state == 'banned' else 'is locked now'}" in shown
+    assert f"the account is {state}." in text_of(client.get(page_of(user)))
+    assert "This email is how they sign in." in text_of(client.get(page_of(free)))
+    assert "the person can still sign in there" in text_of(client.get(url(free, "unlink")))
+
+
 def test_who_cannot_sign_in_anyway_is_not_said_to(client, sandbox):
     user = linked(sandbox, clerk={"banned": True})
     sandbox.fault("DELETE /users/{user_id}", "status", status=403, code="not_allowed")

@@ -145,8 +145,8 @@ class TestForm:
         page = text_of(client.get(page_of(user)))
         header = page[page.index('<header class="person">') :]
         header = header[: header.index("</header>")]
-        for said in ("Mary Ann Smith", "mary@example.com", "Cedar Ridge Homes", "Last checked"):
-            assert said in header
+        for part in ("Mary Ann Smith", "mary@example.com", "Cedar Ridge Homes", "Last checked"):
+            assert part in header
 
     def test_the_message_area_says_the_thing_itself(self, client, sandbox):
         user = linked(sandbox)
@@ -181,6 +181,20 @@ class TestForm:
         assert "In Clerk, by the person or in Clerk's dashboard Changed in Clerk Saved" in page
         assert "Sam Staff Edit Not saved Clerk never took it." in page
         assert page.index("Not saved") < page.index("Changed in Clerk")
+
+    def test_the_timeline_says_when_a_change_took_effect_later(self, page, client, sandbox):
+        user, now = linked(sandbox), timezone.now()
+        for minutes in (8, 0):
+            ended = now + timedelta(minutes=minutes, seconds=5)
+            SyncAttemptFactory(user=user, status="applied", settled_at=ended)
+        shown = words(client.get(page_of(user)))
+        ended = f"{now + timedelta(minutes=8, seconds=5):%Y-%m-%d %H:%M}"
+        assert f"saved {ended} UTC : Clerk did not confirm it at first" in shown
+        assert shown.count("did not confirm it at first") == 1
+        page.goto(page_of(user))
+        times = page.locator(".timeline .when").filter(has_text="did not confirm").locator("time")
+        assert times.count() == 2
+        assert times.nth(1).get_attribute("data-local") is not None  # in the viewer's zone
 
     def test_a_viewer_reads_the_timeline_and_finds_no_danger_zone(self, sandbox):
         user = linked(sandbox)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.urls import reverse
 
@@ -13,14 +13,19 @@ from users.sync.actors import BY_ITSELF, author_of
 from users.sync.display import shown_changes, with_group_names
 
 MOST = 20
+LATER = timedelta(minutes=1)
 IN_CLERK = "In Clerk, by the person or in Clerk's dashboard"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One change of a user. `changes` lists field, before and after."""
+    """One change of a user. `changes` lists field, before and after.
+
+    `ended` is set if the change ended later than `LATER` after its begin.
+    """
 
     when: datetime
+    ended: datetime | None
     who: str
     what: str
     changes: list[tuple[str, str, str]]
@@ -58,6 +63,7 @@ def _entry(attempt: SyncAttempt, ends: Mapping[str, str], *, linked: bool) -> En
     followed = _was_made_in_clerk(attempt)
     return Entry(
         when=attempt.started_at,
+        ended=_ended_later(attempt),
         who=IN_CLERK if followed else BY_ITSELF if attempt.derived else author_of(attempt),
         what="Changed in Clerk" if followed else attempt.get_operation_display(),
         changes=shown_changes(attempt),
@@ -65,6 +71,12 @@ def _entry(attempt: SyncAttempt, ends: Mapping[str, str], *, linked: bool) -> En
         message=attempt.message or attempt.details.get("reason") or ends.get(reference, ""),
         url=reverse("admin:users_syncattempt_change", args=[attempt.pk]) if linked else "",
     )
+
+
+def _ended_later(attempt: SyncAttempt) -> datetime | None:
+    """Return when a change ended, if that was more than `LATER` after its begin."""
+    ended = attempt.settled_at
+    return ended if ended and ended - attempt.started_at > LATER else None
 
 
 def _was_made_in_clerk(attempt: SyncAttempt) -> bool:

@@ -132,6 +132,68 @@ def test_the_form_is_needed_too(sandbox):
     assert sandbox.writes() == []
 
 
+CAN, MAY = "the person can still sign in.", "they may still be able to sign in."
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "refused", "unknown"),
+    [
+        ("ban", "POST /users/{user_id}/ban", f"Not banned yet: {CAN}", f"banned: {MAY}"),
+        ("delete", "DELETE /users/{user_id}", f"Not deleted yet: {CAN}", f"deleted: {MAY}"),
+        (
+            "sign_out",
+            "POST /sessions/{session_id}/revoke",
+            "Not signed out yet: the person may still be signed in.",
+            "signed out: they may still be signed in.",
+        ),
+    ],
+)
+class TestWhoIsNotKeptOut:
+    """The first sentence says what is true of the sign-in, before what Clerk said."""
+
+    def failed(self, client, sandbox, name, write, **fault):
+        user = linked(sandbox)
+        sandbox.sign_in(user.clerk_id)
+        sandbox.fault(write, "status", times=None, **fault)
+        response = client.post(url(user, name), {"post": "yes"}, follow=True)
+        assert stored(user)
+        assert not sandbox.user(user.clerk_id)["banned"]
+        return text_of(response)
+
+    def test_after_a_refusal(self, client, sandbox, name, write, refused, unknown):
+        page = self.failed(client, sandbox, name, write, status=403, code="not_allowed")
+        assert f"{refused} Failed to sync with Clerk authentication system." in page
+        assert SyncAttempt.objects.get().message.startswith(refused)
+
+    def test_after_a_lost_answer(self, client, sandbox, name, write, refused, unknown):
+        page = self.failed(client, sandbox, name, write, status=500)
+        words = f"It is not known yet whether the person is {unknown}"
+        assert f"{words} Failed to sync with Clerk authentication system." in page
+        assert refused not in page
+        assert NOT_CONFIRMED in page
+
+
+@pytest.mark.parametrize("state", ["banned", "locked"])
+def test_of_who_is_kept_out_no_page_says_that_they_sign_in(client, sandbox, state):
+    user, free = linked(sandbox, clerk={state: True}), linked(sandbox)
+    for page in (page_of(user), url(user, "unlink")):
+        shown = text_of(client.get(page))
+        assert "can still sign in" not in shown
+        assert "This email is how they sign in." not in shown
+        assert f"{'stays banned' if state == 'banned' else 'is locked now'}" in shown
+    assert f"the account is {state}." in text_of(client.get(page_of(user)))
+    assert "This email is how they sign in." in text_of(client.get(page_of(free)))
+    assert "the person can still sign in there" in text_of(client.get(url(free, "unlink")))
+
+
+def test_who_cannot_sign_in_anyway_is_not_said_to(client, sandbox):
+    user = linked(sandbox, clerk={"banned": True})
+    sandbox.fault("DELETE /users/{user_id}", "status", status=403, code="not_allowed")
+    page = client.post(url(user, "delete"), {"post": "yes"}, follow=True)
+    assert "Failed to sync with Clerk" in text_of(page)
+    assert "can still sign in" not in text_of(page).split("messagelist")[1].split("</ul>")[0]
+
+
 def test_a_plan_without_bans_is_explained(client, sandbox):
     user = linked(sandbox)
     sandbox.fault("POST /users/{user_id}/ban", "status", status=402,

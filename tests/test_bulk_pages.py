@@ -514,6 +514,35 @@ def test_the_home_page_leads_back_to_ones_own_run(client, sandbox, db):
     assert "My changes of many people" not in text_of(other.get("/admin/"))
 
 
+def test_the_home_page_gives_the_result_of_a_run_and_its_page_links_who_was_left(client, sandbox):
+    group = BuilderGroupFactory(name="Oak Hill")
+    done, gone = [linked(sandbox, email=f"mary{n}@example.com") for n in range(2)]
+    address = plan(client, [done, gone], action="set_group", builder_group=str(group.pk))
+    change_here(gone, builder_group=BuilderGroupFactory(name="Elm"))
+    press(client, address, "begin")
+    work()
+    assert (stored(done).builder_group, stored(gone).builder_group.name) == (group, "Elm")
+    home = text_of(client.get("/admin/"))
+    home = home[home.index("My changes of many people") :]
+    assert '<span class="state outcome-dropped">1 done, 1 skipped</span>' in home
+    assert "to change" not in home
+    page = text_of(client.get(address))
+    assert f'<a href="{gone.get_absolute_url()}">Mary Ann Smith</a>' in page
+    assert "mary1@example.com" in page
+    assert "mary0@example.com" not in page
+
+
+def test_a_run_of_which_everything_was_done_is_not_marked(client, sandbox):
+    begun(client, sandbox)
+    assert 'Waiting for the worker:</span> <span class="quiet">3 waiting' in text_of(
+        client.get("/admin/")
+    )
+    work()
+    home = text_of(client.get("/admin/"))
+    assert "3 done" in home
+    assert "outcome-dropped" not in home
+
+
 def test_a_run_of_the_pages_continues_there_and_not_on_the_command_line(client, sandbox):
     _, address = begun(client, sandbox)
     press(client, address, "pause")

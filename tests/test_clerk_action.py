@@ -383,7 +383,7 @@ def test_every_fault_of_a_spreadsheet_is_told_at_once_before_clerk_is_asked(sand
     assert [(error["line"], error["column"]) for error in errors] == [
         (1, "column C"), (2, "email"), (3, "id"), (4, "id"), (6, "id"),
     ]  # fmt: skip
-    assert errors[1]["message"].startswith("Mary Ann Smith has another email")
+    assert errors[1]["message"].startswith("“Mary Ann Smith” has another email")
     assert there([mary, john]) == [True, True]
     assert not sandbox.requests()
 

@@ -125,14 +125,28 @@ class TestHome:
 
 
 class TestForm:
+    @pytest.mark.parametrize("kind", ["an address", "a name"])
+    def test_a_message_that_begins_with_a_value_shows_it_as_it_is(self, client, sandbox, kind):
+        if kind == "an address":
+            new = {"name": "Tomas", "email": "tomas.ferreira@example.com", "role": "BUILDER"}
+            page = client.post("/admin/users/builderuser/add/", new, follow=True)
+            shown = "tomas.ferreira@example.com is invited."
+        else:
+            user = linked(sandbox, name="siobhán smith")
+            ban = reverse("admin:users_builderuser_ban", args=[user.pk])
+            page, shown = client.post(ban, follow=True), "siobhán smith is banned."
+        area = text_of(page)
+        area = area[area.index("messagelist") :]
+        assert f">{shown}</li>" in area[: area.index("</ul>")]
+
     def test_the_header_says_who_it_is(self, client, sandbox):
         group = BuilderGroupFactory(name="Cedar Ridge Homes")
         user = linked(sandbox, email="mary@example.com", builder_group=group)
         page = text_of(client.get(page_of(user)))
         header = page[page.index('<header class="person">') :]
         header = header[: header.index("</header>")]
-        for said in ("Mary Ann Smith", "mary@example.com", "Cedar Ridge Homes", "Last checked"):
-            assert said in header
+        for part in ("Mary Ann Smith", "mary@example.com", "Cedar Ridge Homes", "Last checked"):
+            assert part in header
 
     def test_the_message_area_says_the_thing_itself(self, client, sandbox):
         user = linked(sandbox)
@@ -167,6 +181,20 @@ class TestForm:
         assert "In Clerk, by the person or in Clerk's dashboard Changed in Clerk Saved" in page
         assert "Sam Staff Edit Not saved Clerk never took it." in page
         assert page.index("Not saved") < page.index("Changed in Clerk")
+
+    def test_the_timeline_says_when_a_change_took_effect_later(self, page, client, sandbox):
+        user, now = linked(sandbox), timezone.now()
+        for minutes in (8, 0):
+            ended = now + timedelta(minutes=minutes, seconds=5)
+            SyncAttemptFactory(user=user, status="applied", settled_at=ended)
+        shown = words(client.get(page_of(user)))
+        ended = f"{now + timedelta(minutes=8, seconds=5):%Y-%m-%d %H:%M}"
+        assert f"saved {ended} UTC : Clerk did not confirm it at first" in shown
+        assert shown.count("did not confirm it at first") == 1
+        page.goto(page_of(user))
+        times = page.locator(".timeline .when").filter(has_text="did not confirm").locator("time")
+        assert times.count() == 2
+        assert times.nth(1).get_attribute("data-local") is not None  # in the viewer's zone
 
     def test_a_viewer_reads_the_timeline_and_finds_no_danger_zone(self, sandbox):
         user = linked(sandbox)

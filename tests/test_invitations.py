@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from sandbox import Limits
-from tests.support.change_form import page_of, said, stored, text_of
+from tests.support.change_form import form_of, page_of, said, stored, text_of
 from tests.support.events import arrive, happened
 from tests.support.factories import (
     BuilderUserFactory,
@@ -23,7 +23,7 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.interruptions import at_step, elsewhere, in_thread
-from tests.support.personas import client_who_may, staff_who_may
+from tests.support.personas import browser_of, client_who_may, staff_who_may
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync import maintenance
@@ -243,6 +243,63 @@ class TestNeverLinked:
         maintenance.run()
         assert sandbox.invitations()[0]["status"] == "revoked"
         assert not only().revoke_due
+
+    def test_an_email_that_is_corrected_says_that_nobody_is_invited_now(self, client, sandbox):
+        user = BuilderUserFactory(email="ann@example.com")
+        invite(client, user)
+        page = client.post(page_of(user), form_of(stored(user), email="an@example.com"))
+        message = said(page)[-1]
+        assert "The invitation to ann@example.com was revoked." in message
+        assert "an@example.com is not invited yet." in message
+        assert reverse("admin:users_builderuser_invite", args=[user.pk]) in message
+        maintenance.run()
+        assert (stored(user).email, only().status) == ("an@example.com", "revoked")
+        assert sandbox.invitations()[0]["status"] == "revoked"
+        form = text_of(client.get(page_of(user)))
+        timeline = form[form.index('id="timeline-title"') :]
+        assert "Revoke invitation" in timeline
+        assert "By itself" in timeline
+        derived = SyncAttempt.objects.get(operation="revoke_invitation")
+        assert (derived.source, derived.get_source_display()) == ("admin", "This site")
+        record = text_of(client.get(f"/admin/users/syncattempt/{derived.pk}/change/"))
+        for words in ("By itself", "This site", "A newer change replaced the invitation."):
+            assert words in record
+        assert "A newer change replaced the invitation." in timeline
+        assert "The invitation is revoked now." in timeline
+
+    def test_who_may_not_invite_is_not_sent_there(self, sandbox, client):
+        user = BuilderUserFactory(email="ann@example.com")
+        invite(client, user)
+        editor = browser_of(staff_who_may("users.view_builderuser", "users.change_builderuser"))
+        page = editor.post(page_of(user), form_of(stored(user), email="an@example.com"))
+        [message] = said(page)
+        assert "an@example.com is not invited yet." in message
+        assert "<a href" not in message.split("revoked")[1]
+
+    @pytest.mark.parametrize("way", ["link", "replace", "delete"])
+    def test_a_change_that_revokes_an_invitation_by_the_way_says_so(self, client, sandbox, way):
+        user = BuilderUserFactory(email="ann@example.com")
+        if way == "replace":
+            user = linked(sandbox)
+            change_email(client, user)
+        else:
+            invite(client, user)
+        email = only().email
+        if way == "link":
+            chosen = sandbox.add_user(email="ann.home@example.com")
+            page = reverse("admin:users_builderuser_link", args=[user.pk])
+            response = client.post(page, {"clerk_id": chosen["id"]})
+        elif way == "replace":
+            response = change_email(client, user, email="other@example.com", how="replace")
+        else:
+            page = reverse("admin:users_builderuser_delete", args=[user.pk])
+            response = client.post(page, {"post": "yes"})
+        assert response.status_code == 302
+        words = " ".join(said(response))
+        assert f"invitation to {email} was revoked." in words
+        assert "is not invited yet" not in words
+        maintenance.run()
+        assert sandbox.invitations()[0]["status"] == "revoked"
 
     @pytest.mark.parametrize(
         ("status", "code"),

@@ -156,10 +156,12 @@ class ChangeFailed(CascadeError):
     `message` says what happened in Clerk, what happened here and what to do next. `fields`
     maps names of form fields to the messages about them. `trace_id` is Clerk's, for support.
     `code` is stable and meant for machines. `retry_after` is set when Clerk accepts no more
-    requests: the seconds to wait.
+    requests: the seconds to wait. `sign_in` says first what the failure means for the sign-in of
+    the person, if the change was to keep them out.
     """
 
     code = "failed"
+    sign_in = ""
 
     def __init__(
         self,
@@ -181,13 +183,20 @@ class ChangeFailed(CascadeError):
     @property
     def full_message(self) -> str:
         """Return the message with all messages about fields, for places without fields."""
-        return " ".join([self.message, *chain.from_iterable(self.fields.values())])
+        about_fields = chain.from_iterable(self.fields.values())
+        return " ".join([*filter(None, [self.sign_in]), self.message, *about_fields])
 
 
 class Refused(ChangeFailed):
     """Clerk, or our own table, refused the change. Nothing changed on either side."""
 
     code = "refused"
+
+
+class SessionEnded(Refused):
+    """The session that was to be ended does not exist any more."""
+
+    code = "no_session"
 
 
 class NotAllowed(Refused):

@@ -6,7 +6,7 @@ Each action has a kind of change, an attempt, and a page that says what it does 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
@@ -56,7 +56,10 @@ COPIES = (
 
 @dataclass(frozen=True)
 class Action:
-    """One action. `unfit` says why it makes no sense for a user and the mirror of the account."""
+    """One action. `unfit` says why it makes no sense for a user and the mirror of the account.
+
+    `{account}` in the effect stands for what becomes of the account in Clerk.
+    """
 
     slug: str
     label: str
@@ -71,6 +74,21 @@ class Action:
     def url_name(self) -> str:
         """Return the name of the action's address."""
         return f"users_builderuser_{self.slug.replace('-', '_')}"
+
+    def on(self, known: ClerkAccount | None) -> Action:
+        """Return the action with its effect on an account, as our mirror shows it."""
+        return replace(self, effect=self.effect.format(account=_left_in_clerk(known)))
+
+
+def _left_in_clerk(known: ClerkAccount | None) -> str:
+    """Say of an account that is left in Clerk whether the person can sign in with it."""
+    if known and known.deleted_at:
+        return "The account is deleted in Clerk already."
+    if known and known.banned:
+        return "The account stays in Clerk, and stays banned: the person cannot sign in there."
+    if known and known.locked:
+        return "The account stays in Clerk. It is locked now; the person can sign in after that."
+    return "The account stays in Clerk, and the person can still sign in there."
 
 
 def _gone(user: BuilderUser, known: ClerkAccount | None) -> str:
@@ -136,9 +154,8 @@ ACTIONS = (
     ),
     Action(
         "unlink", "Unlink", OperationKind.UNLINK, linking.unlink,
-        "The record here forgets the Clerk account. The account stays in Clerk, and the person "
-        "can still sign in there, but nothing that is edited here reaches it, and it is not "
-        "linked again by itself.",
+        "The record here forgets the Clerk account. {account} Nothing that is edited here "
+        "reaches it, and it is not linked again by itself.",
         "{user} is no longer linked.",
         lambda user, known: "" if user.clerk_id is not None else _gone(user, known),
         danger=True,
@@ -170,7 +187,7 @@ def actions_for(request: HttpRequest, user: BuilderUser) -> list[tuple[Action, s
     """List the actions that this person may use on this user now, with their addresses."""
     known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
     return [
-        (action, reverse(f"admin:{action.url_name}", args=[user.pk]))
+        (action.on(known), reverse(f"admin:{action.url_name}", args=[user.pk]))
         for action in ACTIONS
         if permissions.may(request.user, action.kind, user) and not action.unfit(user, known)
     ]
@@ -231,8 +248,10 @@ class AccountActions:
             else:
                 tell(request, action.done.format(user=user), result)
                 return back(user)
+        known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
+        context = {"action": action.on(known)}
         return self.pages.render(
-            request, user, action.label, "action.html", {"action": action}, failure=failure
+            request, user, action.label, "action.html", context, failure=failure
         )
 
     @method_decorator(csrf_protect)

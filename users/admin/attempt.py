@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 
 from users.admin.base import AuthorFilter, Column, ReadOnlyAdmin, say_result, user_column
 from users.models import SyncAttempt
-from users.sync.actors import name_of
+from users.sync.actors import BY_ITSELF, name_of
 from users.sync.display import NOTHING, shown_changes, with_group_names
 from users.sync.mirror import listing
 from users.sync.mirror.overview import moved_links
@@ -26,6 +26,8 @@ from users.sync.services import unseen
 
 
 def _author(attempt: SyncAttempt) -> str:
+    if attempt.derived:
+        return BY_ITSELF
     return attempt.actor_name or name_of(attempt.actor) or NOTHING
 
 
@@ -67,9 +69,9 @@ class SyncAttemptAdmin(ReadOnlyAdmin[SyncAttempt]):
     search_help_text = "Name, email, Clerk id or Clerk's trace id"
     date_hierarchy = None
     fields = ["operation", "user", "clerk_id", "changed", "status", "message", "error_code",
-              "trace_id", "source", "by", "actor_clerk_id", "started_at", "late_until",
+              "trace_id", "source", "by", "why", "actor_clerk_id", "started_at", "late_until",
               "settled_at"]  # fmt: skip
-    readonly_fields = ["changed", "by"]
+    readonly_fields = ["changed", "by", "why"]
     change_form_template = "admin/users/syncattempt/change_form.html"
 
     exported = MappingProxyType({
@@ -107,6 +109,11 @@ class SyncAttemptAdmin(ReadOnlyAdmin[SyncAttempt]):
     def by(self, attempt: SyncAttempt) -> str:
         """Name the author: the person at the front end, or the staff user."""
         return _author(attempt)
+
+    @admin.display(description="why")
+    def why(self, attempt: SyncAttempt) -> str:
+        """Return the reason of a change that this site made by itself."""
+        return str(attempt.details.get("reason", "")) or NOTHING
 
     @admin.display(description="from → to")
     def before_and_after(self, attempt: SyncAttempt) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import chain
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
@@ -199,6 +199,8 @@ class BuilderUserAdmin(UserAdmin):
         """
         deleted = users.delete_user(obj, actor=request.user, token=token_of(request))
         unseen.mark_answered(request.user, deleted.attempt, again=again.again_of(request))
+        for warning in deleted.warnings:
+            messages.warning(request, warning)
 
     def log_deletions(self, request: HttpRequest, queryset: QuerySet[BuilderUser]) -> None:  # type: ignore[override]
         """Write nothing: the deletion writes the log entry."""

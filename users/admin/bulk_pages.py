@@ -362,8 +362,11 @@ def _progress(run: BulkRun) -> dict[str, object]:
         "total": total,
         "ended": total - counts.get(RowStatus.WAITING, 0),
         "waiting": counts.get(RowStatus.WAITING, 0),
-        "counts": [(run.label_of(state), counts[state]) for state in RowStatus if state in counts],
-        "rows": [(row, shown_changes(row)) for row in with_group_names(rows)[:SHOWN]],
+        "counts": list(results.counts_of(run).items()),
+        "rows": [
+            (row, shown_changes(row))
+            for row in with_group_names(rows).select_related("user")[:SHOWN]
+        ],
         "rows_left": max(rows.count() - SHOWN, 0),
         "going": run.state in (RunStatus.QUEUED, RunStatus.RUNNING),
         "resumable": run.state in control.RESUMABLE and RowStatus.WAITING in counts,

@@ -23,12 +23,14 @@ from users.models import (
     BuilderUser,
     BulkRun,
     ClerkAccount,
+    RowStatus,
     RunStatus,
     Source,
     Status,
     SyncAttempt,
 )
 from users.sync.bulk.list_actions import title_of
+from users.sync.bulk.results import counts_of
 from users.sync.mirror import worker
 from users.sync.mirror.health import MirrorStatus, status
 from users.sync.mirror.overview import edits_by_day, moved_links, users_by_state
@@ -81,6 +83,35 @@ class Told:
 
 
 @dataclass(frozen=True)
+class OwnRun:
+    """A bulk run of this person: how many of its changes were made, and how many were not."""
+
+    run: BulkRun
+    title: str
+    counts: dict[str, int]
+
+    @classmethod
+    def of(cls, run: BulkRun) -> OwnRun:
+        """Count the rows of a run."""
+        return cls(run, title_of(run), counts_of(run))
+
+    @property
+    def result(self) -> str:
+        """Return how the rows ended, for example “29 done, 1 skipped”."""
+        return ", ".join(f"{count} {label.lower()}" for label, count in self.counts.items())
+
+    @property
+    def complete(self) -> bool:
+        """Return whether every change was made."""
+        return not self.counts.keys() - {RowStatus.DONE.label}
+
+    @property
+    def at_work(self) -> bool:
+        """Return whether the run goes on by itself, so that what waits is still to be done."""
+        return self.run.state in (RunStatus.QUEUED, RunStatus.RUNNING)
+
+
+@dataclass(frozen=True)
 class Attention:
     """Something that needs a person: how many of which thing, what about them, and their list."""
 
@@ -121,7 +152,7 @@ def boxes(request: HttpRequest, apps: Sequence[App]) -> dict[str, object]:
         "edits": _edits() if may_view else None,
         "zone": timezone.get_current_timezone_name(),
         "people": _recent_people(request) if may_view else [],
-        "runs": [(run, title_of(run)) for run in _own_runs(request)[:RUNS]] if may_view else [],
+        "runs": [OwnRun.of(run) for run in _own_runs(request)[:RUNS]] if may_view else [],
         "desk": _models(apps, DESK),
         "records": [
             {**app, "models": models}

@@ -23,6 +23,7 @@ from django.utils.html import format_html
 from users.admin import again, django_views, offers
 from users.admin.account_pages import CHANGES_OF_EMAIL
 from users.admin.base import SafeAdmin, linked_where_allowed, opens_users
+from users.admin.clerk_panel import account_of
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.admin.user_context import context_of
@@ -99,6 +100,7 @@ class UserFormAdmin(UserAdmin):
             link,
             again=again.typed(_edit_again(request, user)),
             email_refused=why_not(request, user, *CHANGES_OF_EMAIL),
+            kept_out=_kept_out(user),
         )
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str | list[str]]:
@@ -263,6 +265,18 @@ def form_page(
 def _edit_again(request: HttpRequest, user: BuilderUser) -> SyncAttempt | None:
     """Find the edit of this user that the address asks to save again."""
     return again.again_of(request, [OperationKind.UPDATE], user_id=user.pk)
+
+
+def _kept_out(user: BuilderUser) -> str:
+    """Say why a user cannot sign in with their email now; "" if they can."""
+    known = account_of(user)
+    if known and known.deleted_at:
+        return "They cannot sign in: the account is deleted in Clerk."
+    if known and known.banned:
+        return "They cannot sign in with this email: the account is banned."
+    if known and known.locked:
+        return "They cannot sign in with this email now: the account is locked."
+    return ""
 
 
 def _saved_words(user: BuilderUser, attempt: SyncAttempt | None) -> str:

@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html
 
 from users.admin.again import again_of
 from users.admin.holder import holder_link
@@ -20,7 +21,7 @@ from users.sync.access import permissions
 from users.sync.access.permissions import NOTHING
 from users.sync.display import time_text
 from users.sync.outbound.dual_write import Saved
-from users.sync.services import unseen
+from users.sync.services import invitations, unseen
 from users.sync.services.invitations import Invited
 
 Result = Saved | Invited
@@ -39,6 +40,8 @@ def why_not(
 def tell(request: HttpRequest, done: str, result: Result) -> None:
     """Report that the change is done, or that it waits, and show the warnings of the result."""
     unseen.mark_answered(request.user, result.attempt, again=again_of(request))
+    if revoked := _revoked(request, result):
+        done = format_html("{} {}", done, revoked)
     until = result.waits_until if isinstance(result, Invited) else None
     if until is None:
         messages.success(request, done)
@@ -50,6 +53,22 @@ def tell(request: HttpRequest, done: str, result: Result) -> None:
         )
     for warning in result.warnings if isinstance(result, Saved) else ():
         messages.warning(request, warning)
+
+
+def _revoked(request: HttpRequest, result: Result) -> str:
+    """Say which invitation the change has revoked, and whether the person is invited now."""
+    emails = invitations.revoked_by(result.attempt)
+    user = result.user
+    if not emails:
+        return ""
+    said = f"The invitation to {' and '.join(emails)} was revoked."
+    if user is None or user.linked or invitations.open_of(user):
+        return said
+    said = f"{said} {user.email} is not invited yet."
+    if not permissions.may(request.user, OperationKind.INVITE, user):
+        return said
+    page = reverse("admin:users_builderuser_invite", args=[user.pk])
+    return format_html('{} <a href="{}">Invite</a>', said, page)
 
 
 def back(user: BuilderUser) -> HttpResponse:

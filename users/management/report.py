@@ -8,6 +8,7 @@ from typing import TypedDict
 from users.management.hints import with_hints
 from users.models import BulkRun, RowStatus, RunStatus
 from users.sync.bulk.plan import Plan
+from users.sync.bulk.results import counts_of
 from users.sync.bulk.spreadsheet.reading import FileRefused
 from users.sync.inbound.deliveries import Outcome, Received
 
@@ -37,12 +38,6 @@ def event_of(received: Received) -> dict[str, object]:
         "unusable": received.outcome is Outcome.UNUSABLE,
         "error": received.error,
     }
-
-
-def counts_of(run: BulkRun) -> dict[str, int]:
-    """Count the rows of a run by the label of their status, without statuses that have no rows."""
-    counts = {run.label_of(state): run.rows.filter(state=state).count() for state in RowStatus}
-    return {state: count for state, count in counts.items() if count}
 
 
 def cut_off(run: BulkRun) -> dict[str, object]:

@@ -47,7 +47,7 @@ class OperationKind(models.TextChoices):
 class Source(models.TextChoices):
     """Where a change came from."""
 
-    ADMIN = "admin", "Admin"
+    ADMIN = "admin", "This site"
     COMMAND = "command", "Command"
     WEBHOOK = "webhook", "Clerk event"
     TASK = "task", "Scheduled task"
@@ -166,6 +166,11 @@ class SyncAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_operation_display()}: {self.label}"
+
+    @property
+    def derived(self) -> bool:
+        """Return whether this site made the change by itself, with a reason in `details`."""
+        return self.actor_id is None and not self.actor_name and "reason" in self.details
 
     @property
     def pending(self) -> bool:

@@ -56,6 +56,10 @@ def name_of(actor: Actor) -> str:
     return full_name or actor.get_username()
 
 
+BY_ITSELF = "By itself"
+"""Stands where an author would, for a change that follows from others."""
+
+
 def author_of(attempt: SyncAttempt) -> str:
     """Return the name of a change's author, or its source if it has no author."""
     return attempt.actor_name or name_of(attempt.actor) or str(Source(attempt.source).label)

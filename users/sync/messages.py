@@ -29,15 +29,17 @@ from users.errors import (
     Denied,
     EmailTaken,
     InvitationAccepted,
+    NotAllowed,
     NotConfigured,
     NotFoundInClerk,
     NotKnown,
     NotSaved,
     Problem,
     Refused,
+    SessionEnded,
     Waiting,
 )
-from users.models import SyncAttempt
+from users.models import ClerkAccount, OperationKind, SyncAttempt
 from users.sync.actors import author_of
 from users.sync.display import time_text
 from users.sync.outbound import pending
@@ -333,6 +335,36 @@ def part_that_failed(part: str, done: str, failure: ChangeFailed) -> str:
     if isinstance(failure, NotKnown):
         return f"It is not known yet whether {part} {done}: {failure.message}"
     return f"{part[0].upper()}{part[1:]} not {done}: {failure.message}"
+
+
+KEEPS_OUT: Mapping[str, tuple[str, str, str]] = {
+    OperationKind.BAN: ("banned", "can still sign in", "may still be able to sign in"),
+    OperationKind.DELETE: ("deleted", "can still sign in", "may still be able to sign in"),
+    OperationKind.SIGN_OUT: ("signed out", "may still be signed in", "may still be signed in"),
+    OperationKind.END_SESSION: (
+        "signed out there",
+        "may still be signed in",
+        "may still be signed in",
+    ),
+}
+"""Kinds of change that keep a person out → what they do to the person; what the person can do if
+they failed; what the person may be able to do while their outcome is unknown."""
+
+
+def sign_in_after(kind: OperationKind, account: ClerkAccount | None, failure: ChangeFailed) -> str:
+    """Say what the failure of a change that was to keep a person out means for their sign-in.
+
+    Return "" for other kinds of change, and where nothing certain can be said: Clerk does not find
+    the account, or by our mirror the person cannot sign in anyway. `account` is that mirror.
+    """
+    if kind not in KEEPS_OUT or isinstance(failure, NotAllowed | NotFoundInClerk | SessionEnded):
+        return ""
+    if account and (account.banned or account.locked or account.deleted_at):
+        return ""
+    done, can, may = KEEPS_OUT[kind]
+    if isinstance(failure, NotKnown | Waiting):
+        return f"It is not known yet whether the person is {done}: they {may}."
+    return f"Not {done} yet: the person {can}."
 
 
 def commit_failed(attempt: SyncAttempt) -> NotKnown:

@@ -17,6 +17,7 @@ from users.management.options import whole_number
 from users.management.terminal import print_table
 from users.models import BulkRun
 from users.sync.bulk import files, results
+from users.sync.bulk.results import counts_of
 from users.sync.bulk.run import bring_up_to_date
 from users.sync.display import visible
 
@@ -133,5 +134,5 @@ def _find(pk: int | None) -> BulkRun:
 
 
 def _counted(run: BulkRun) -> str:
-    counts = report.counts_of(run)
+    counts = counts_of(run)
     return ", ".join(f"{count} {state.lower()}" for state, count in counts.items()) or "no rows"

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
+from django.db.models import Count
+
 from users.errors import BulkRefused
 from users.models import BulkRow, BulkRun, OperationKind, RowStatus
 from users.sync.bulk import files
@@ -116,6 +118,12 @@ def export(run: BulkRun) -> Iterator[Sequence[str]]:
         if run.left_for_good(row["state"]):
             row["state"] = CANCELLED
         yield [safe("" if row[column] is None else str(row[column])) for column in RUN_COLUMNS]
+
+
+def counts_of(run: BulkRun) -> dict[str, int]:
+    """Count the rows of a run by the names of their statuses."""
+    counted = dict(run.rows.order_by().values_list("state").annotate(Count("pk")))
+    return {run.label_of(state): counted[state] for state in RowStatus if state in counted}
 
 
 def safe(cell: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import orjson
 from django.db import connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from users import guard
@@ -22,10 +23,11 @@ from users.models import (
     InvitationStatus,
     LinkedBy,
     Source,
+    SyncAttempt,
 )
 from users.sync.inbound.group import DecidedLink, Decisions, Row
 from users.sync.inbound.loading import Loaded
-from users.sync.operations import Follow, Link, Operation, Unlink
+from users.sync.operations import Follow, Link, Operation, Revoke, Unlink
 from users.sync.outbound import journal
 
 PARKED = "{}@moving.invalid"
@@ -35,7 +37,8 @@ REASONS = {
     LinkedBy.ADDRESS: "The account had this email, verified, first.",
 }
 TAKEN_BACK = "The account does not belong to this user by all that is known now."
-FOLLOWED = "The account holds this."
+FOLLOWED = "The Clerk account has this."
+OVERRULED = "A newer change replaced the invitation."
 
 
 DERIVED = ("name", "email", "clerk_id")
@@ -65,16 +68,24 @@ WHERE agreement.user_id = decided.user_id
 """
 
 
-def apply(loaded: Loaded, decisions: Decisions, source: Source) -> None:
-    """Write decisions into rows, agreements, accounts, invitations and the journal."""
-    _Apply(loaded, decisions, source).apply()
+def apply(
+    loaded: Loaded, decisions: Decisions, source: Source, cause: SyncAttempt | None
+) -> None:
+    """Write decisions into rows, agreements, accounts, invitations and the journal.
+
+    `cause` is the change of a person that they follow from, if there is one.
+    """
+    _Apply(loaded, decisions, source, cause).apply()
 
 
 class _Apply:
-    def __init__(self, loaded: Loaded, decisions: Decisions, source: Source) -> None:
+    def __init__(
+        self, loaded: Loaded, decisions: Decisions, source: Source, cause: SyncAttempt | None
+    ) -> None:
         self.loaded = loaded
         self.decisions = decisions
         self.source = source
+        self.cause = cause
 
     def apply(self) -> None:
         """Write all changes in an order that does not violate unique keys."""
@@ -145,8 +156,17 @@ class _Apply:
             )
         if self.decisions.closed:
             closed = Invitation.objects.filter(reference__in=self.decisions.closed)
+            self._record_closed(closed)
             closed.filter(clerk_invitation_id__isnull=False).update(revoke_due=True)
             closed.update(status=InvitationStatus.REVOKED, send_after=None, updated_at=now)
+
+    def _record_closed(self, closed: QuerySet[Invitation]) -> None:
+        """Record that invitations are revoked, with the change of a person that revoked them."""
+        cause = self.cause.pk if self.cause else None
+        operations = [Revoke.of(one) for one in closed.select_related("user").order_by("pk")]
+        for operation in operations:
+            operation.details |= {"reason": OVERRULED, "cause": cause}
+        journal.record_derived(operations, self.source)
 
     def _write_accounts(self) -> None:
         for clerk_id, row_id in self.decisions.replaced.items():

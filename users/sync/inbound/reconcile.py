@@ -13,7 +13,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import Q
 
 from users.clerk import ClerkUser
-from users.models import Agreement, BuilderUser, ClerkAccount, Source
+from users.models import Agreement, BuilderUser, ClerkAccount, Source, SyncAttempt
 from users.sync.inbound.applying import apply
 from users.sync.inbound.decisions import derive
 from users.sync.inbound.group import Row
@@ -39,19 +39,21 @@ def reconcile(
     rows: Iterable[uuid.UUID] = (),
     addresses: Iterable[str] = (),
     source: Source,
+    cause: SyncAttempt | None = None,
 ) -> bool:
     """Bring rows, links, invitations and notes to the state that follows from all facts.
 
     Start from the accounts, rows or addresses that changed, and decide everything that is related
     to them. Rows with a pending change, and rows that are being saved, stay as they are; their
-    accounts stay due. Return False if the group is too large to be decided at once.
+    accounts stay due. `cause` is the change of a person that this follows from. Return False if
+    the group is too large to be decided at once.
     """
     now = store.lock()
     loaded = load(accounts=accounts, rows=rows, addresses=addresses)
     if loaded is None:
         return False
     decisions = derive(loaded.group, now=now)
-    apply(loaded, decisions, source)
+    apply(loaded, decisions, source, cause)
     return True
 
 

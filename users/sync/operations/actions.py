@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkSession, ClerkUser, Deadline
-from users.errors import ClerkError, ClerkNotFound, ClerkUnknown, Refused
+from users.errors import ClerkError, ClerkNotFound, ClerkUnknown, SessionEnded
 from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.operations.base import Claims, Operation, Seen, Verdict, seen_after
 
@@ -206,16 +206,14 @@ class EndSession(AccountAction):
         The id comes from a page, so it may be of another person's session. A session that is not
         listed has ended already: by an earlier request of the same, if that had found it.
 
-        Raises `Refused` if no session was found.
+        Raises `SessionEnded` if no session was found.
         """
         sessions = clerk.list_sessions(self.clerk_id, deadline=deadline)
         session = next((one for one in sessions if one.id == self.session_id), None)
         if session is None:
             clerk.get_user(self.clerk_id, deadline=deadline)  # nobody's list is empty too
             if self.changes["session"] == self.effect["session"]:
-                raise Refused(
-                    "This person has no such session any more. Nothing was done.", code="no_session"
-                )
+                raise SessionEnded("This person has no such session any more. Nothing was done.")
             return Seen(Verdict.HAS_IT)
         self.changes["session"] = Change(session.device, "ended")
         ended = _end(session, clerk, deadline)

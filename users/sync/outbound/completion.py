@@ -41,14 +41,14 @@ def complete(
         store.keep_deleted(clerk_id)
     journal.resolve(attempt, Status.APPLIED, still_late=still_late, unseen=unseen)
     journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
-    reconcile_concerned(operation, row, source=Source(attempt.source), clerk_id=clerk_id, due=due)
+    reconcile_concerned(operation, row, attempt, clerk_id=clerk_id, due=due)
 
 
 def reconcile_concerned(
     operation: Operation,
     row: BuilderUser | None,
+    attempt: SyncAttempt,
     *,
-    source: Source,
     clerk_id: str = "",
     due: bool = False,
 ) -> None:
@@ -66,11 +66,11 @@ def reconcile_concerned(
         # Without an answer of Clerk, the row may be older than an event that came meanwhile.
         due = due or (bool(operation.clerk_id) and not operation.asks_clerk)
     if due or operation.concerns_others:
-        _reconcile(operation, row, source, clerk_id or operation.clerk_id)
+        _reconcile(operation, row, attempt, clerk_id or operation.clerk_id)
 
 
 def _reconcile(
-    operation: Operation, row: BuilderUser | None, source: Source, clerk_id: str
+    operation: Operation, row: BuilderUser | None, attempt: SyncAttempt, clerk_id: str
 ) -> None:
     """Reconcile in a savepoint, so that a failure does not undo the change that Clerk has.
 
@@ -82,7 +82,8 @@ def _reconcile(
                 accounts=[clerk_id] if clerk_id else [],
                 rows=[row.pk] if row is not None else [],
                 addresses=operation.addresses,
-                source=source,
+                source=Source(attempt.source),
+                cause=attempt,
             )
     except (OperationalError, InterfaceError):  # the transaction is lost, and so is the change
         raise

@@ -41,6 +41,7 @@ from users.models import (
     BulkRun,
     Invitation,
     InvitationStatus,
+    OperationKind,
     Source,
     Status,
     SyncAttempt,
@@ -301,6 +302,19 @@ def open_of(user: BuilderUser) -> Invitation | None:
     return user.invitations.filter(
         status__in=[InvitationStatus.WAITING, InvitationStatus.PENDING]
     ).first()
+
+
+def revoked_by(change: SyncAttempt | None) -> list[str]:
+    """List the addresses of the invitations that a change of their user has revoked."""
+    if change is None:
+        return []
+    revoked = SyncAttempt.objects.filter(
+        pk__gt=change.pk,
+        user_id=change.user_id,
+        operation=OperationKind.REVOKE,
+        details__cause=change.pk,
+    )
+    return [str(one.changes["invitation"][0]) for one in revoked.order_by("pk")]
 
 
 def to_revoke_of(user: BuilderUser) -> list[Invitation]:

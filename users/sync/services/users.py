@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import TypedDict
 
 from django.conf import settings
@@ -200,13 +201,17 @@ def delete_user(
         if open_ones:
             # An accepted invitation may have linked an account. Or another person deleted the user.
             user = BuilderUser.objects.filter(pk=user.pk).first() or user
-        return dual_write(Delete.of(user), user, token=token, deadline=deadline, **origin)
+        deleted = dual_write(Delete.of(user), user, token=token, deadline=deadline, **origin)
+        return replace(deleted, warnings=(_revoked_words(revoked),)) if revoked else deleted
     except ChangeFailed as failure:
         if revoked:
-            deleted = messages.part_that_failed("the user was", "deleted", failure)
-            emails = " and ".join(revoked)
-            failure.message = f"The open invitation to {emails} was revoked. {deleted}"
+            ending = messages.part_that_failed("the user was", "deleted", failure)
+            failure.message = f"{_revoked_words(revoked)} {ending}"
         raise
+
+
+def _revoked_words(emails: list[str]) -> str:
+    return f"The open invitation to {' and '.join(emails)} was revoked."
 
 
 def _revoke_first(

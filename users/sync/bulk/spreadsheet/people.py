@@ -65,5 +65,5 @@ def _differing(user: BuilderUser, line: Line, header: Header) -> Iterator[Fault]
     for key in KEYS:
         given = line.cells.get(key)
         if given and normalized(key, given) != normalized(key, stored[key]):
-            message = f"{user} has another {key}: is this line about one person?"
+            message = f"“{user}” has another {key}: is this line about one person?"
             yield Fault(line.number, message, header.label(key))

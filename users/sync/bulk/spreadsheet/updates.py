@@ -109,7 +109,7 @@ class _Updates:
 
         given = line.cells.get("clerk_id")
         if given and given != (user.clerk_id or ""):
-            wrong("clerk_id", f"{user} has another clerk_id: is this an export of this instance?")
+            wrong("clerk_id", f"“{user}” has another clerk_id: is this an export of this instance?")
         changes: Changes = {}
         unread: set[str] = set()
         for field in self._fields:
@@ -136,7 +136,7 @@ class _Updates:
             if not way:
                 wrong(
                     "email",
-                    f"{user} signs in with another address: say {' or '.join(WAYS)} "
+                    f"“{user}” signs in with another address: say {' or '.join(WAYS)} "
                     f"{IN_ITS_COLUMN}",
                 )
             elif way in WAYS:

@@ -10,7 +10,7 @@ from django.contrib.sessions.models import Session
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.support.change_form import in_clerk, page_of, stored, submit, text_of
+from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
@@ -210,8 +210,14 @@ class TestForm:
         change_here(user, email="new@example.com")
         page = words(client.get(push_page(user)))
         assert "From then on the person signs in with new@example.com" in page
+        assert "old@example.com no longer works." in page
         assert sandbox.requests() == []
-        client.post(push_page(user))
+        message = said(client.post(push_page(user)))[-1]
+        assert message == (
+            "Mary Ann Smith signs in with new@example.com from now on; old@example.com no longer "
+            "works."
+        )
+        assert sandbox.find("old@example.com") == []
         assert [found["id"] for found in sandbox.find("new@example.com")] == [user.clerk_id]
 
     def test_the_email_of_a_linked_user_is_changed_on_its_own_page(self, page, sandbox):

@@ -196,6 +196,13 @@ class TestForm:
         assert times.count() == 2
         assert times.nth(1).get_attribute("data-local") is not None  # in the viewer's zone
 
+    def test_an_empty_timeline_says_that_other_programs_are_not_listed(self, client, sandbox):
+        user = linked(sandbox)
+        change_here(user, name="Mary Ann Jones")
+        page = words(client.get(page_of(user)))
+        assert stored(user).name == "Mary Ann Jones"
+        assert "Changes that other programs make in the database are not listed." in page
+
     def test_a_viewer_reads_the_timeline_and_finds_no_danger_zone(self, sandbox):
         user = linked(sandbox)
         SyncAttemptFactory(user=user, status="applied", settled_at=timezone.now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from datetime import UTC, datetime
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -159,6 +160,12 @@ class TestSetPassword:
 
     def test_a_user_without_account_cannot_have_one(self, client, sandbox):
         user = BuilderUserFactory()
+        form = text_of(client.get(user.get_absolute_url()))
+        assert password_page(user) not in form
+        assert "<dt>Set password</dt><dd>Not connected to a Clerk account.</dd>" in form
+        assert password_page(linked(sandbox)) in text_of(
+            client.get(BuilderUser.objects.exclude(pk=user.pk).get().get_absolute_url())
+        )
         assert "has no Clerk account" in text_of(client.get(password_page(user)))
         assert "has no Clerk account" in text_of(set_password(client, user))
         assert not SyncAttempt.objects.exists()
@@ -223,6 +230,19 @@ class TestDelete:
         assert ClerkAccount.objects.get().deleted_at
         assert LogEntry.objects.get().is_deletion()
         assert SyncAttempt.objects.get().status == "applied"
+
+    def test_two_people_of_one_name_are_told_apart_before_it(self, client, sandbox):
+        group = BuilderGroupFactory(name="Cedar Ridge Homes")
+        moment = datetime(2026, 3, 4, 10, 30, tzinfo=UTC)
+        clerk = {"last_sign_in_at": int(moment.timestamp() * 1000)}
+        one = linked(sandbox, email="one@example.com", builder_group=group, clerk=clerk)
+        other = BuilderUserFactory(name=one.name, email="other@example.com")
+        page = text_of(client.get(reverse("admin:users_builderuser_delete", args=[one.pk])))
+        for words in ("one@example.com", "Cedar Ridge Homes", "2026-03-04 10:30 UTC"):
+            assert words in page
+        page = text_of(client.get(reverse("admin:users_builderuser_delete", args=[other.pk])))
+        for words in ("other@example.com", "No group", "No Clerk account"):
+            assert words in page
 
     def test_gone_in_clerk_already_counts_as_done(self, client, sandbox):
         user = linked(sandbox)

@@ -327,7 +327,10 @@ def test_an_email_with_capitals_arrives_although_the_answer_is_lost(client, sand
     if way == "panel":
         push = reverse("admin:users_builderuser_push", args=[user.pk, "email"])
         response = client.post(push)
-        assert said(response) == ["The email was copied to Clerk."]
+        assert said(response) == [
+            "Mary Ann Smith signs in with Mary@New.example.com from now on; mary@old.example.com "
+            "no longer works."
+        ]
     else:
         code, out = run(way, "--no-refresh", "--apply", "--field", "email")
         assert code == 0, out

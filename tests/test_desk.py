@@ -10,7 +10,7 @@ from django.contrib.sessions.models import Session
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.support.change_form import in_clerk, page_of, stored, submit, text_of
+from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
@@ -196,6 +196,13 @@ class TestForm:
         assert times.count() == 2
         assert times.nth(1).get_attribute("data-local") is not None  # in the viewer's zone
 
+    def test_an_empty_timeline_says_that_other_programs_are_not_listed(self, client, sandbox):
+        user = linked(sandbox)
+        change_here(user, name="Mary Ann Jones")
+        page = words(client.get(page_of(user)))
+        assert stored(user).name == "Mary Ann Jones"
+        assert "Changes that other programs make in the database are not listed." in page
+
     def test_a_viewer_reads_the_timeline_and_finds_no_danger_zone(self, sandbox):
         user = linked(sandbox)
         SyncAttemptFactory(user=user, status="applied", settled_at=timezone.now())
@@ -210,8 +217,14 @@ class TestForm:
         change_here(user, email="new@example.com")
         page = words(client.get(push_page(user)))
         assert "From then on the person signs in with new@example.com" in page
+        assert "old@example.com no longer works." in page
         assert sandbox.requests() == []
-        client.post(push_page(user))
+        message = said(client.post(push_page(user)))[-1]
+        assert message == (
+            "Mary Ann Smith signs in with new@example.com from now on; old@example.com no longer "
+            "works."
+        )
+        assert sandbox.find("old@example.com") == []
         assert [found["id"] for found in sandbox.find("new@example.com")] == [user.clerk_id]
 
     def test_the_email_of_a_linked_user_is_changed_on_its_own_page(self, page, sandbox):

@@ -145,6 +145,16 @@ class TestNeverLinked:
         assert "has an open invitation" in text_of(invite(client, user))
         assert len(sandbox.mails()) == 1
 
+    def test_the_header_says_that_a_person_without_an_account_is_invited(self, client, sandbox):
+        user = BuilderUserFactory()
+        header = text_of(client.get(page_of(user))).split("</header>")[0]
+        assert "Invited</span>" not in header
+        invite(client, user)
+        page = text_of(client.get(page_of(user)))
+        header = page[page.index('<header class="person">') :].split("</header>")[0]
+        assert '<span class="state">Invited</span>' in header
+        assert sandbox.invitations()[0]["status"] == "pending"
+
     def test_sent_again(self, client, sandbox):
         user = BuilderUserFactory()
         invite(client, user)

@@ -38,18 +38,29 @@ class Copy:
     label: str
     asks_first: Mapping[str, str]
     """Says what the copy does to the sign-in, by field. Other fields are copied at once."""
+    done_for: Mapping[str, str]
+    """Says of some fields what the copy has done to the sign-in, in place of `done`."""
+
+    def report(self, user: BuilderUser, field: str, result: Result) -> str:
+        """Say what the copy did. `{before}` and `{after}` are the values in Clerk."""
+        changes = result.attempt.changes if result.attempt else {}
+        before, after = changes.get(field, (None, None))
+        words = self.done_for.get(field, "") if before and after else ""
+        return (words or self.done).format(field=field, user=user, before=before, after=after)
 
 
 COPIES = (
     Copy(
         "push", transfer.push, PUSHES, "The {field} was copied to Clerk.", "Copy to Clerk",
         {"email": "Clerk takes the address that is stored here. From then on the person signs in "
-                  "with {user.email}; the address that Clerk has now stops working."},
+                  "with {user.email}; {old} no longer works."},
+        {"email": "{user} signs in with {after} from now on; {before} no longer works."},
     ),
     Copy(
         "pull", transfer.pull, PULLS, "The {field} was copied from Clerk.", "Copy from Clerk",
         {"email": "The address that Clerk has is stored here in place of {user.email}. The person "
                   "signs in as before: nothing changes in Clerk."},
+        {},
     ),
 )  # fmt: skip
 
@@ -307,7 +318,9 @@ class AccountActions:
         if user is None:
             return self.pages.missing(request, object_id)
         if request.method != "POST" and field in copy.asks_first:
-            effect = copy.asks_first[field].format(user=user)
+            known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
+            old = (known.email if known else "") or "the address that Clerk has now"
+            effect = copy.asks_first[field].format(user=user, old=old)
             context = {"action": {"label": copy.label, "effect": effect, "danger": True}}
             return self.pages.render(request, user, copy.label, "action.html", context)
         if request.method == "POST":
@@ -316,5 +329,5 @@ class AccountActions:
             except ChangeFailed as failure:
                 say(request, failure)
             else:
-                tell(request, copy.done.format(field=field), result)
+                tell(request, copy.report(user, field, result), result)
         return back(user)

@@ -55,7 +55,7 @@ def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> di
             if permissions.may(request.user, kind, user, wanted={field: None})
         ],
         "may_change_email": not why_not(request, user, *CHANGES_OF_EMAIL),
-        "may_set_password": permissions.may(request.user, OperationKind.SET_PASSWORD, user),
+        "may_set_password": not _why_no_password(request, user),
         "dashboard": settings.CLERK_DASHBOARD_URL,
         "sign_in_actions": [
             (action, url) for action, url in actions_for(request, user) if not action.danger
@@ -71,11 +71,18 @@ def _withheld(request: HttpRequest, user: BuilderUser) -> list[tuple[str, str]]:
     """List what the sign-in and the danger zone do not offer to this person, and why."""
     own = {
         "Change email": why_not(request, user, *CHANGES_OF_EMAIL),
-        "Set password": why_not(request, user, OperationKind.SET_PASSWORD),
+        "Set password": _why_no_password(request, user),
         "Link to a Clerk account": why_not(request, user, OperationKind.LINK),
         "Delete": why_not(request, user, OperationKind.DELETE),
     }
     return [*((label, why) for label, why in own.items() if why), *withheld_from(request, user)]
+
+
+def _why_no_password(request: HttpRequest, user: BuilderUser) -> str:
+    """Say why this person cannot set a password for a user; "" if they can."""
+    if not user.linked:
+        return "Not connected to a Clerk account."
+    return why_not(request, user, OperationKind.SET_PASSWORD)
 
 
 def _pending_of(user: BuilderUser) -> list[dict[str, object]]:

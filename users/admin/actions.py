@@ -29,12 +29,16 @@ PULLS = {"name": OperationKind.FOLLOW, "email": OperationKind.FOLLOW}
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of one field in one direction. `kinds` maps each field to its kind of change."""
+    """A copy of one field in one direction. `kinds` maps each field to its kind of change.
+
+    `done` is said of a copy that was made, and `unchanged` if both sides held the same.
+    """
 
     slug: str
     run: Callable[..., Result]
     kinds: Mapping[str, OperationKind]
     done: str
+    unchanged: str
     label: str
     asks_first: Mapping[str, str]
     """Says what the copy does to the sign-in, by field. Other fields are copied at once."""
@@ -42,12 +46,14 @@ class Copy:
 
 COPIES = (
     Copy(
-        "push", transfer.push, PUSHES, "The {field} was copied to Clerk.", "Copy to Clerk",
+        "push", transfer.push, PUSHES, "The {field} was copied to Clerk.",
+        "Clerk has this {field} already. Nothing had to be copied.", "Copy to Clerk",
         {"email": "Clerk takes the address that is stored here. From then on the person signs in "
                   "with {user.email}; the address that Clerk has now stops working."},
     ),
     Copy(
-        "pull", transfer.pull, PULLS, "The {field} was copied from Clerk.", "Copy from Clerk",
+        "pull", transfer.pull, PULLS, "The {field} was copied from Clerk.",
+        "Clerk has no other {field} now. Nothing had to be copied.", "Copy from Clerk",
         {"email": "The address that Clerk has is stored here in place of {user.email}. The person "
                   "signs in as before: nothing changes in Clerk."},
     ),
@@ -297,5 +303,6 @@ class AccountActions:
             except ChangeFailed as failure:
                 say(request, failure)
             else:
-                tell(request, copy.done.format(field=field), result)
+                done = copy.done if result.attempt else copy.unchanged
+                tell(request, done.format(field=field), result)
         return back(user)

@@ -1,0 +1,131 @@
+"""The pages tell the truth where a row and its account in Clerk differ."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.contrib.messages import get_messages
+from django.urls import reverse
+
+from tests.support.bulk_pages import plan, press
+from tests.support.change_form import page_of, said, stored, submit, text_of
+from tests.support.commands import run, trusting
+from tests.support.factories import BuilderUserFactory, change_here, linked
+from tests.support.unknown import time_is_over
+from tests.support.workers import work
+from users.models import BulkRun, ClerkAccount, SyncAttempt
+from users.sync.retention import person_named, records_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TAKEN = "Not copied: ann@example.com belongs to Ann Jones here."
+OPEN_ANN = "Open Ann Jones</a>"
+
+
+@pytest.fixture(autouse=True)
+def no_scan(settings):
+    """No scan is due that would hold the lock of bulk work."""
+    settings.CLERK_SCAN_AT = None
+
+
+@pytest.fixture
+def ann():
+    """A record without an account that has the email by which Mary signs in."""
+    return BuilderUserFactory(name="Ann Jones", email="ann@example.com")
+
+
+@pytest.fixture
+def mary(client, sandbox, ann):
+    """A user whose address in Clerk is that of another record here."""
+    user = linked(sandbox, email="mary@example.com")
+    sandbox.edit(user.clerk_id, email="ann@example.com")
+    client.post(page(user, "refresh"))
+    assert stored(user).email == "mary@example.com"
+    sandbox.clear_requests()
+    return stored(user)
+
+
+def page(user, name, *arguments):
+    return reverse(f"admin:users_builderuser_{name}", args=[user.pk, *arguments])
+
+
+def plain(response):
+    """The words of a page without its tags."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text_of(response)))
+
+
+def colours(response):
+    return [message.level_tag for message in get_messages(response.wsgi_request)]
+
+
+def assert_not_copied(mary, sandbox):
+    assert stored(mary).email == "mary@example.com"
+    assert sandbox.user(mary.clerk_id)["email_addresses"][0]["email_address"] == "ann@example.com"
+    assert sandbox.writes() == []
+    attempt = SyncAttempt.objects.get(operation="follow", status="refused")
+    assert attempt.changes == {"email": ["mary@example.com", "ann@example.com"]}
+    assert TAKEN in attempt.message
+
+
+class TestCopyOfAnEmailThatAnotherRecordHas:
+    def test_it_is_refused_and_names_who_has_it(self, client, sandbox, mary, ann):
+        response = client.post(page(mary, "pull", "email"))
+        [words] = said(response)
+        assert words.startswith(TAKEN)
+        for part in ("delete the spare one", "Copy to Clerk", page_of(ann), OPEN_ANN):
+            assert part in words
+        assert colours(response) == ["error"]
+        assert_not_copied(mary, sandbox)
+        assert "Copy from Clerk" in text_of(client.get(page_of(mary)))
+
+    def test_use_clerks_version_says_what_was_left(self, client, sandbox, mary):
+        sandbox.fault("PATCH /users/{user_id}", "late", seconds=None, how="close")
+        submit(client, mary, name="Mary Ann Jones")
+        sandbox.edit(mary.clerk_id, last_name="Brown")
+        time_is_over()
+        response = client.post(page(mary, "take_over"))
+        first, second = said(response)
+        assert first == "The change was discarded. The name was copied from Clerk."
+        assert second.startswith(TAKEN)
+        assert colours(response) == ["success", "error"]
+        assert (stored(mary).name, stored(mary).email) == ("Mary Ann Brown", "mary@example.com")
+        attempt = SyncAttempt.objects.get(operation="follow", status="refused")
+        assert TAKEN in attempt.message
+
+    def test_a_name_that_no_record_may_hold(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.edit(user.clerk_id, last_name="x" * 300)
+        [words] = said(client.post(page(user, "pull", "name")))
+        assert "The name was not copied from Clerk. Its name is longer than" in words
+        assert stored(user).name == "Mary Ann Smith"
+        assert SyncAttempt.objects.get().status == "refused"
+
+    def test_nothing_to_copy_is_not_called_a_copy(self, client, sandbox):
+        user = linked(sandbox)
+        for field in ("name", "email"):
+            words = said(client.post(page(user, "pull", field)))[-1]
+            assert words == f"Clerk has no other {field} now. Nothing had to be copied."
+        assert not SyncAttempt.objects.exists()
+
+    def test_the_result_of_a_run_names_who_was_left_out(self, client, sandbox, mary):
+        others = [linked(sandbox, name=f"Jo Field{n}") for n in range(2)]
+        for user in others:
+            sandbox.edit(user.clerk_id, last_name="Brown")
+            change_here(user, name="Jo Green")
+            client.post(page(user, "refresh"))
+        address = plan(client, [mary, *others], action="copy_from")
+        assert TAKEN in plain(client.get(address))
+        press(client, address, "begin")
+        work()
+        result = plain(client.get(address))
+        assert "Finished: 2 of 2 processed." in result
+        assert f"Mary Ann Smith (mary@example.com): {TAKEN}" in result
+        assert stored(mary).email == "mary@example.com"
+        records_of(person_named("mary@example.com")).erase()
+        assert BulkRun.objects.get().notes == []
+
+    def test_the_command_says_it_and_copies_the_rest(self, sandbox, mary):
+        code, out = run("clerk_pull", *trusting(["--apply"]))
+        assert (code, TAKEN in " ".join(out.split())) == (0, True)
+        assert stored(mary).email == ClerkAccount.objects.get().user.email == "mary@example.com"

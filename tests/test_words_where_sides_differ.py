@@ -129,3 +129,36 @@ class TestCopyOfAnEmailThatAnotherRecordHas:
         code, out = run("clerk_pull", *trusting(["--apply"]))
         assert (code, TAKEN in " ".join(out.split())) == (0, True)
         assert stored(mary).email == ClerkAccount.objects.get().user.email == "mary@example.com"
+
+
+class TestTheAddressOfTheSignIn:
+    """Mary signs in with ann@example.com. The record here has mary@example.com."""
+
+    def test_the_form_names_clerks_address(self, client, mary):
+        form = plain(client.get(page_of(mary)))
+        assert (
+            "They sign in with ann@example.com: Clerk has that address, not mary@example.com."
+            in form
+        )
+        assert "This email is how they sign in." not in form
+        refused = plain(submit(client, mary, email="new@example.com"))
+        assert "They sign in with ann@example.com" in refused
+        assert "This email is how they sign in." not in refused
+
+    def test_change_email_names_both(self, client, mary):
+        words = plain(client.get(page(mary, "email")))
+        assert "signs in with ann@example.com. Stored here is mary@example.com." in words
+
+    def test_an_invitation_names_both(self, client, sandbox, mary):
+        response = client.post(page(mary, "email"), {"email": "new@example.com", "how": "invite"})
+        assert said(response)[-1] == (
+            "Mary Ann Smith is invited to new@example.com, and signs in with ann@example.com "
+            "(stored here: mary@example.com) until they accept."
+        )
+
+    def test_one_address_is_named_once(self, client, sandbox):
+        user = linked(sandbox, email="jo@example.com")
+        assert "This email is how they sign in." in plain(client.get(page_of(user)))
+        words = plain(client.get(page(user, "email")))
+        assert "signs in with jo@example.com." in words
+        assert "Stored here" not in words

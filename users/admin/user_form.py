@@ -31,6 +31,7 @@ from users.errors import ChangeFailed, NothingToChange, NotKnown
 from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, FormContext, GroupSelect
 from users.models import BuilderUser, OperationKind, SyncAttempt
 from users.sync.access import permissions
+from users.sync.mirror.sign_in_address import sign_in_address
 from users.sync.outbound import pending
 from users.sync.services import invitations, unseen, users
 
@@ -99,6 +100,7 @@ class UserFormAdmin(UserAdmin):
             link,
             again=again.typed(_edit_again(request, user)),
             email_refused=why_not(request, user, *CHANGES_OF_EMAIL),
+            signs_in=sign_in_address(user).sentence,
         )
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str | list[str]]:

@@ -135,8 +135,8 @@ class _Updates:
             if not way:
                 wrong(
                     "email",
-                    f"{user} signs in with another address: say {' or '.join(WAYS)} in the column "
-                    f"{NEW_ADDRESS}, or with --new-address",
+                    f"{user} has a Clerk account, so a new email is a new sign-in: say "
+                    f"{' or '.join(WAYS)} in the column {NEW_ADDRESS}, or with --new-address",
                 )
             elif way in WAYS:
                 yield Planned.on(user, WAYS[way], {"email": email}, line.number)

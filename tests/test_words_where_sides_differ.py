@@ -162,3 +162,26 @@ class TestTheAddressOfTheSignIn:
         words = plain(client.get(page(user, "email")))
         assert "signs in with jo@example.com." in words
         assert "Stored here" not in words
+
+
+class TestChangeEmailToTheAddressThatIsStoredHere:
+    def test_replace_now_brings_it_to_clerk(self, client, sandbox, mary):
+        response = client.post(page(mary, "email"), {"email": mary.email, "how": "replace"})
+        assert said(response)[-1] == "Mary Ann Smith now signs in with mary@example.com."
+        assert [one["id"] for one in sandbox.find("mary@example.com")] == [mary.clerk_id]
+        assert sandbox.find("ann@example.com") == []
+        assert stored(mary).email == "mary@example.com"
+        assert SyncAttempt.objects.get(operation="push_email").status == "applied"
+
+    def test_an_invitation_offers_the_copy(self, client, sandbox, mary):
+        response = client.post(page(mary, "email"), {"email": mary.email, "how": "invite"})
+        assert "signs in with ann@example.com. No invitation is needed" in plain(response)
+        assert f'<a href="{page(mary, "push", "email")}">Copy to Clerk</a>' in text_of(response)
+        assert sandbox.writes() == []
+
+    def test_without_a_difference_nothing_is_done(self, client, sandbox):
+        user = linked(sandbox, email="jo@example.com")
+        for how in ("invite", "replace"):
+            response = client.post(page(user, "email"), {"email": user.email, "how": how})
+            assert "This is the email that the user has." in plain(response)
+        assert sandbox.writes() == []

@@ -23,7 +23,14 @@ from users.sync.services import accounts
 from users.version import value_of
 
 
-def push(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:
+def push(
+    user: BuilderUser,
+    *,
+    actor: Actor,
+    field: str,
+    source: Source = Source.ADMIN,
+    token: uuid.UUID | None = None,
+) -> Saved:
     """Copy the row's name or email (`field`) to Clerk.
 
     Raises the `ChangeFailed` family.
@@ -36,7 +43,7 @@ def push(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
         operation = PushName.on(user, {"name": Change(theirs, user.name)})
     else:
         operation = PushEmail.on(user, {"email": Change(known.email if known else "", user.email)})
-    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
+    return dual_write(operation, user, actor=actor, source=source, token=token)
 
 
 def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:

@@ -185,3 +185,29 @@ class TestChangeEmailToTheAddressThatIsStoredHere:
             response = client.post(page(user, "email"), {"email": user.email, "how": how})
             assert "This is the email that the user has." in plain(response)
         assert sandbox.writes() == []
+
+
+class TestASaveThatChangesNothing:
+    def test_it_warns_that_clerk_has_another_value(self, client, sandbox, mary):
+        response = submit(client, mary)
+        words = said(response)[-1]
+        assert re.sub(r"<[^>]+>", "", words) == (
+            "Nothing had to be saved: this is stored here already. But Clerk still has the email "
+            "ann@example.com. Use Copy to Clerk or Copy from Clerk under Here and in Clerk."
+        )
+        assert f'href="{page_of(mary)}#clerk-panel"' in words
+        assert colours(response)[-1] == "warning"
+        assert 'id="clerk-panel"' in text_of(client.get(page_of(mary)))
+        assert sandbox.writes() == []
+
+    def test_it_names_both_values(self, client, sandbox):
+        user = linked(sandbox, email="jo@example.com")
+        sandbox.edit(user.clerk_id, last_name="Brown", email="new@example.com")
+        change_here(user, name="Mary Ann Green", email="old@example.com")
+        client.post(page(user, "refresh"))
+        words = said(submit(client, stored(user)))[-1]
+        assert "the name Mary Ann Brown and the email new@example.com" in words
+
+    def test_it_is_quiet_where_both_match(self, client, sandbox):
+        response = submit(client, linked(sandbox))
+        assert said(response) == ["It is stored like this already; nothing had to be saved."]

@@ -211,3 +211,22 @@ class TestASaveThatChangesNothing:
     def test_it_is_quiet_where_both_match(self, client, sandbox):
         response = submit(client, linked(sandbox))
         assert said(response) == ["It is stored like this already; nothing had to be saved."]
+
+
+class TestAnAccountForAnAddressThatClerkHas:
+    @pytest.mark.parametrize("way", ["create_account", "invite"])
+    def test_the_user_who_signs_in_with_it_is_named(self, client, sandbox, mary, ann, way):
+        response = client.post(page(ann, way))
+        assert "Mary Ann Smith has this address." in plain(response)
+        assert f'<a href="{page_of(mary)}">Open Mary Ann Smith</a>' in text_of(response)
+        assert "No user here is known" not in plain(response)
+        assert not stored(ann).linked
+
+    @pytest.mark.parametrize("way", ["create_account", "invite"])
+    def test_a_free_account_is_found_by_the_link(self, client, sandbox, way):
+        account = sandbox.add_user(email="free@example.com")
+        user = BuilderUserFactory(email="free@example.com")
+        response = client.post(page(user, way))
+        link = f"{page(user, 'link')}?q=free%40example.com"
+        assert f'<a href="{link}">Link to that account</a>' in text_of(response)
+        assert account["id"] in text_of(client.get(link))

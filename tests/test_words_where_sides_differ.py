@@ -230,3 +230,48 @@ class TestAnAccountForAnAddressThatClerkHas:
         link = f"{page(user, 'link')}?q=free%40example.com"
         assert f'<a href="{link}">Link to that account</a>' in text_of(response)
         assert account["id"] in text_of(client.get(link))
+
+
+class TestWhoHasTheAccountOfADoubt:
+    @pytest.fixture
+    def twins(self, client, sandbox):
+        """Two records with one name: one is linked, the other has the address of the account."""
+        spare = BuilderUserFactory(name="Chloé Smith", email="chloe@example.com")
+        holder = linked(sandbox, name="Chloé Smith", email="old@example.com")
+        sandbox.edit(holder.clerk_id, email="chloe@example.com")
+        client.post(page(holder, "refresh"))
+        return stored(holder), spare
+
+    def test_home_and_both_pages_name_and_link_both(self, client, twins):
+        holder, spare = twins
+        words = (
+            "Clerk's email for Chloé Smith (old@example.com) is already used by Chloé Smith "
+            "(chloe@example.com). If they are one person, delete the spare record. If they are "
+            "two people, use Copy to Clerk on the page of Chloé Smith (old@example.com)."
+        )
+        for address in (reverse("admin:index"), page_of(holder), page_of(spare)):
+            response = client.get(address)
+            assert words in plain(response), address
+            for user in twins:
+                link = f'<a href="{page_of(user)}">Chloé Smith ({user.email})</a>'
+                assert link in text_of(response), address
+
+    def test_what_it_advises_for_two_people_works(self, client, sandbox, twins):
+        holder, _ = twins
+        client.post(page(holder, "push", "email"))
+        assert sandbox.find("chloe@example.com") == []
+        assert "is already used by" not in plain(client.get(reverse("admin:index")))
+        assert "is already used by" not in plain(client.get(page_of(holder)))
+
+    def test_what_it_advises_for_one_person_works(self, client, sandbox, twins):
+        holder, spare = twins
+        client.post(reverse("admin:users_builderuser_delete", args=[spare.pk]), {"post": "yes"})
+        assert stored(holder).email == "chloe@example.com"
+        assert "is already used by" not in plain(client.get(reverse("admin:index")))
+
+    def test_a_name_is_shown_as_text(self, client, sandbox):
+        BuilderUserFactory(name="<b>Bob</b>", email="bob@example.com")
+        holder = linked(sandbox, email="old@example.com")
+        sandbox.edit(holder.clerk_id, email="bob@example.com")
+        client.post(page(holder, "refresh"))
+        assert "<b>Bob" not in client.get(page_of(holder)).content.decode()

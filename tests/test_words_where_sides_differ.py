@@ -12,7 +12,9 @@ from tests.support.bulk_pages import plan, press
 from tests.support.change_form import page_of, said, stored, submit, text_of
 from tests.support.commands import run, trusting
 from tests.support.factories import BuilderUserFactory, change_here, linked
+from tests.support.migrations import migrate, migrate_forward
 from tests.support.unknown import time_is_over
+from tests.support.user_list import shown
 from tests.support.workers import work
 from users.models import BulkRun, ClerkAccount, SyncAttempt
 from users.sync.retention import person_named, records_of
@@ -275,3 +277,33 @@ class TestWhoHasTheAccountOfADoubt:
         sandbox.edit(holder.clerk_id, email="bob@example.com")
         client.post(page(holder, "refresh"))
         assert "<b>Bob" not in client.get(page_of(holder)).content.decode()
+
+
+class TestTheSearchByWhatOnlyClerkHas:
+    """A caller says the address with which they sign in, or the name that they gave in Clerk."""
+
+    @pytest.fixture
+    def jo(self, client, sandbox):
+        user = linked(sandbox, name="Jo Field", email="jo@example.com")
+        change_here(user, name="Josephine Field", email="josephine@example.com")
+        sandbox.edit(user.clerk_id, last_name="Müller", email="call@other.example")
+        client.post(page(user, "refresh"))
+        linked(sandbox, name="Bob Brown", email="bob@example.com")
+        return user
+
+    @pytest.mark.parametrize("words", ["call@other", "muller", "josephine muller", "josephine@"])
+    def test_it_finds_the_person(self, client, jo, words):
+        assert [*shown(client, q=words)] == ["josephine@example.com"]
+
+    def test_it_forgets_what_clerk_has_no_more(self, client, sandbox, jo):
+        for field in ("name", "email"):
+            client.post(page(jo, "push", field))
+        assert [*shown(client, q="call@other")] == [*shown(client, q="muller")] == []
+
+    def test_the_migration_brings_in_those_that_differ_already(self, client, jo):
+        try:
+            migrate([("users", "0025_invitations_that_wait_already")])
+            assert [*shown(client, q="call@other")] == []
+        finally:
+            migrate_forward()
+        assert [*shown(client, q="call@other")] == ["josephine@example.com"]

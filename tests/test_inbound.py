@@ -62,7 +62,7 @@ class TestUpdated:
         arrive(sandbox)
         assert (stored(user).name, stored(user).email) == ("Mary Ann Jones", "mary@example.com")
         assert stored(other).email == "taken@example.com"
-        assert known(user.clerk_id).note == "Its email belongs to another builder user, Bob Brown."
+        assert "is already used by Bob Brown (" in known(user.clerk_id).note
         assert WebhookDelivery.objects.get().processed_at
         assert "Doesn't match Clerk" in html.unescape(
             text_of(client.get("/admin/users/builderuser/"))

@@ -186,7 +186,7 @@ def test_two_people_swap_their_addresses(sandbox, order):
         known = ClerkAccount.objects.get(pk=user.clerk_id)
         assert known.email == email
         # Followed, or shown: never silent and never the other's account.
-        assert stored(user).email == email or "belongs to another builder user" in known.note
+        assert stored(user).email == email or "is already used by" in known.note
 
 
 def test_an_account_cannot_be_taken_from_a_row(sandbox):

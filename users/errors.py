@@ -211,6 +211,12 @@ class EmailGuarded(Refused):
     code = "email_guarded"
 
 
+class CopyInstead(Refused):
+    """The row has this email already and Clerk does not: the email is copied, nobody is invited."""
+
+    code = "copy_instead"
+
+
 class NotFoundInClerk(Refused):
     """Clerk does not have the account, or it is not certain that our own instance was asked."""
 

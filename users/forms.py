@@ -96,7 +96,7 @@ class FormContext:
     `failure` is why the change was not made, and `failure_link` the HTML of a link to the person
     whom its messages name. `again` holds the values that the author typed into a change that was
     not saved, by field. `email_refused` says why this person may not open *Change email*, and
-    `kept_out` why the user cannot sign in now.
+    `signs_in` with which address the user signs in, or why they cannot.
     """
 
     offers: Offers = dataclasses.field(default_factory=Offers)
@@ -104,7 +104,7 @@ class FormContext:
     failure_link: str = ""
     again: Mapping[str, object] = dataclasses.field(default_factory=dict)
     email_refused: str = ""
-    kept_out: str = ""
+    signs_in: str = ""
 
 
 def show_failure(form: forms.BaseForm, failure: ChangeFailed, link: str = "") -> None:
@@ -272,12 +272,8 @@ class ChangeForm(BuilderUserForm):
             return
         email = self.fields["email"]
         email.widget.attrs["readonly"] = True
-        email.help_text = " ".join(
-            [
-                self.context.kept_out or "This email is how they sign in.",
-                self.context.email_refused or CHANGE_EMAIL,
-            ]
-        )
+        told = [self.context.signs_in, self.context.email_refused or CHANGE_EMAIL]
+        email.help_text = " ".join(filter(None, told))
 
     def _fill_in_locked(self) -> None:
         """Give locked fields their opening values: a browser does not send a disabled field."""

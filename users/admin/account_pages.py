@@ -21,6 +21,7 @@ from users.errors import ChangeFailed
 from users.forms import ChangeEmailForm, SetPasswordForm, show_failure
 from users.models import BuilderUser, OperationKind
 from users.sync.access import permissions
+from users.sync.mirror.sign_in_address import sign_in_address
 from users.sync.services import invitations, sign_in
 
 
@@ -41,7 +42,7 @@ WAYS = {
         "Clerk mails an invitation to the new address. The person goes on signing in as before "
         "until they accept it; then they sign in with the new address, and their old sign-in is "
         "switched off. It can be revoked and sent again, and expires after 30 days.",
-        "{user.name} is invited to {email}, and signs in with {user.email} until they accept.",
+        "{user.name} is invited to {email}, and signs in with {address} until they accept.",
     ),
     "replace": Way(
         OperationKind.REPLACE_EMAIL, "Replace now", sign_in.replace_email,
@@ -92,7 +93,7 @@ class AccountPages:
             if permissions.may(request.user, way.kind, user)
         ]
         form = ChangeEmailForm(request.POST or None, ways=ways, initial=_typed(request, user))
-        failure = None
+        failure, address = None, sign_in_address(user)
         if request.method == "POST":
             if not user.linked:
                 raise PermissionDenied
@@ -106,10 +107,12 @@ class AccountPages:
                     failure = refused
                     show_failure(form, failure, holder_link(request, failure, user))
                 else:
-                    tell(request, WAYS[how].done.format(user=user, email=email), result)
+                    done = WAYS[how].done.format(user=user, email=email, address=address)
+                    tell(request, done, result)
                     return back(user)
         context = {
             "form": form,
+            "address": address,
             "ways": ways,
             "ways_explained": _explained(form),
             "invitation": invitations.open_of(user),

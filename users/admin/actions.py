@@ -29,12 +29,16 @@ PULLS = {"name": OperationKind.FOLLOW, "email": OperationKind.FOLLOW}
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of one field in one direction. `kinds` maps each field to its kind of change."""
+    """A copy of one field in one direction. `kinds` maps each field to its kind of change.
+
+    `done` is said of a copy that was made, and `unchanged` if both sides held the same.
+    """
 
     slug: str
     run: Callable[..., Result]
     kinds: Mapping[str, OperationKind]
     done: str
+    unchanged: str
     label: str
     asks_first: Mapping[str, str]
     """Says what the copy does to the sign-in, by field. Other fields are copied at once."""
@@ -43,21 +47,24 @@ class Copy:
 
     def report(self, user: BuilderUser, field: str, result: Result) -> str:
         """Say what the copy did. `{before}` and `{after}` are the values in Clerk."""
-        changes = result.attempt.changes if result.attempt else {}
-        before, after = changes.get(field, (None, None))
+        if not result.attempt:
+            return self.unchanged.format(field=field)
+        before, after = result.attempt.changes.get(field, (None, None))
         words = self.done_for.get(field, "") if before and after else ""
         return (words or self.done).format(field=field, user=user, before=before, after=after)
 
 
 COPIES = (
     Copy(
-        "push", transfer.push, PUSHES, "The {field} was copied to Clerk.", "Copy to Clerk",
+        "push", transfer.push, PUSHES, "The {field} was copied to Clerk.",
+        "Clerk has this {field} already. Nothing had to be copied.", "Copy to Clerk",
         {"email": "Clerk takes the address that is stored here. From then on the person signs in "
                   "with {user.email}; {old} no longer works."},
         {"email": "{user} signs in with {after} from now on; {before} no longer works."},
     ),
     Copy(
-        "pull", transfer.pull, PULLS, "The {field} was copied from Clerk.", "Copy from Clerk",
+        "pull", transfer.pull, PULLS, "The {field} was copied from Clerk.",
+        "Clerk has no other {field} now. Nothing had to be copied.", "Copy from Clerk",
         {"email": "The address that Clerk has is stored here in place of {user.email}. The person "
                   "signs in as before: nothing changes in Clerk."},
         {},

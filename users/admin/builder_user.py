@@ -91,7 +91,7 @@ class BuilderUserAdmin(UserAdmin):
     def search_help_text(self) -> str:  # type: ignore[override]
         """Say what the search finds: only beginnings, where the database lacks an extension."""
         if listing.finds_parts():
-            return "Parts of the name, email, group or Clerk id"
+            return "Parts of the name, email, group or Clerk id, as stored here or in Clerk"
         return (
             "The beginning of the name, email or group, or a whole Clerk id. Parts are not found: "
             "the database has no pg_trgm."

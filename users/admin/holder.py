@@ -1,4 +1,4 @@
-"""A link to the owner of the email address that a change asked for."""
+"""A link for the refusal of an email: to who has the address, or to the page that helps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from users.errors import ChangeFailed, EmailTaken, Holder
+from users.errors import ChangeFailed, CopyInstead, EmailTaken, Holder
 from users.models import BuilderUser, OperationKind
 from users.sync.access import permissions
 
@@ -21,8 +21,12 @@ def holder_link(
     """Return a link to the builder user who has the address, or to the page that links its account.
 
     The second one is for an account in Clerk that is linked to nobody, and for a `user` without an
-    account. Return "" if this person may open neither.
+    account. An email that is stored here already and not in Clerk has a link to *Copy to Clerk*.
+    Return "" if this person may open none of them.
     """
+    if isinstance(failure, CopyInstead) and user is not None:
+        may_copy = permissions.may(request.user, OperationKind.PUSH_EMAIL, user)
+        return _to_copy(user) if may_copy else permissions.NO_PERMISSION
     holder = failure.holder if isinstance(failure, EmailTaken) else None
     if holder is None:
         return ""
@@ -44,3 +48,8 @@ def _to_link_page(holder: Holder, user: BuilderUser) -> SafeString:
     page = reverse("admin:users_builderuser_link", args=[user.pk])
     query = urlencode({"q": holder.email})
     return format_html('<a href="{}?{}">Link to that account</a>', page, query)
+
+
+def _to_copy(user: BuilderUser) -> SafeString:
+    page = reverse("admin:users_builderuser_push", args=[user.pk, "email"])
+    return format_html('<a href="{}">Copy to Clerk</a>', page)

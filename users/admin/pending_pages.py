@@ -66,14 +66,13 @@ class PendingPages:
             return self.pages.missing(request, object_id)
         if request.method == "POST":
             try:
-                row = recovery.accept_clerks_version(
+                accepted = recovery.accept_clerks_version(
                     user, actor=request.user, token=token_of(request)
                 )
             except ChangeFailed as failure:
                 say(request, failure)
             else:
-                done = "Clerk's version is used here now." if row.linked else _DISCARDED
-                messages.success(request, done)
+                _tell(request, accepted)
         return back(user)
 
     @method_decorator(csrf_protect)
@@ -104,3 +103,16 @@ class PendingPages:
             "refresh_failure": failure,
         }
         return TemplateResponse(request, "admin/users/builderuser/refreshed.html", context)
+
+
+def _tell(request: HttpRequest, accepted: recovery.Accepted) -> None:
+    """Say what the record here took from Clerk, and what it could not take."""
+    taken = accepted.taken
+    if taken is not None and not taken.refused:
+        messages.success(request, "Clerk's version is used here now.")
+        return
+    attempt = taken.saved.attempt if taken else None
+    copied = f" The {' and '.join(attempt.changes)} was copied from Clerk." if attempt else ""
+    messages.success(request, f"{_DISCARDED}{copied}")
+    for failure in taken.refused if taken else ():
+        say(request, failure)

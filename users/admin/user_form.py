@@ -23,7 +23,7 @@ from django.utils.html import format_html
 from users.admin import again, django_views, offers
 from users.admin.account_pages import CHANGES_OF_EMAIL
 from users.admin.base import SafeAdmin, linked_where_allowed, opens_users
-from users.admin.clerk_panel import account_of
+from users.admin.clerk_panel import account_of, panel
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.admin.user_context import context_of
@@ -32,6 +32,7 @@ from users.errors import ChangeFailed, NothingToChange, NotKnown
 from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, FormContext, GroupSelect
 from users.models import BuilderUser, OperationKind, SyncAttempt
 from users.sync.access import permissions
+from users.sync.mirror.sign_in_address import sign_in_address
 from users.sync.outbound import pending
 from users.sync.services import invitations, unseen, users
 
@@ -100,7 +101,7 @@ class UserFormAdmin(UserAdmin):
             link,
             again=again.typed(_edit_again(request, user)),
             email_refused=why_not(request, user, *CHANGES_OF_EMAIL),
-            kept_out=_kept_out(user),
+            signs_in=_kept_out(user) or sign_in_address(user).sentence,
         )
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str | list[str]]:
@@ -217,7 +218,7 @@ class UserFormAdmin(UserAdmin):
             tell(request, _about(request, user, words), result)
         else:
             unseen.mark_answered(request.user, None, again=again.again_of(request))
-            messages.info(request, NothingToChange().message)
+            _tell_unchanged(request, user)
         return self._after_saving(request, user)
 
     def _result(self) -> Result:
@@ -286,6 +287,24 @@ def _saved_words(user: BuilderUser, attempt: SyncAttempt | None) -> str:
     if attempt is not None and attempt.changes.keys() & {"name", "email"}:
         return "Saved here and in Clerk."
     return "Saved here. Clerk does not store what you changed."
+
+
+def _tell_unchanged(request: HttpRequest, user: BuilderUser) -> None:
+    """Say that nothing had to be saved, or which values Clerk still has instead."""
+    compared = panel(user)
+    rows = compared.rows if compared else ()
+    others = [f"the {row.label.lower()} {row.clerks}" for row in rows if row.differs]
+    if not others:
+        messages.info(request, NothingToChange().message)
+        return
+    words = format_html(
+        "Nothing had to be saved: this is stored here already. But Clerk still has {}. "
+        'Use Copy to Clerk or Copy from Clerk under <a href="{}#clerk-panel">'
+        "Here and in Clerk</a>.",
+        " and ".join(others),
+        user.get_absolute_url(),
+    )
+    messages.warning(request, words)
 
 
 def _about(request: HttpRequest, user: BuilderUser, words: str) -> str:

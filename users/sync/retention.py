@@ -22,6 +22,7 @@ from users.errors import BulkRefused
 from users.models import (
     BuilderUser,
     BulkRow,
+    BulkRun,
     ClerkAccount,
     Status,
     SyncAttempt,
@@ -73,6 +74,7 @@ class Records:
 
     attempts: QuerySet[SyncAttempt]
     rows: QuerySet[BulkRow]
+    runs: QuerySet[BulkRun]
     deliveries: QuerySet[WebhookDelivery]
     log: QuerySet[LogEntry]
 
@@ -81,6 +83,7 @@ class Records:
         return {
             "changes": self.attempts.count(),
             "rows of bulk runs": self.rows.count(),
+            "notes of bulk runs": self.runs.count(),
             "webhook deliveries": self.deliveries.count(),
             "log entries": self.log.count(),
         }
@@ -95,6 +98,7 @@ class Records:
                     _ERASE_ATTEMPTS, {"erased": ERASED, "kept": KEPT_DETAILS, "ids": ids}
                 )
             self.rows.update(label=ERASED, changes={}, reason="")
+            self.runs.update(notes=[])
             self.deliveries.delete()
             self.log.update(object_repr=ERASED, change_message="")
         return counts
@@ -106,6 +110,7 @@ def erase_old() -> dict[str, int]:
     return Records(
         attempts=_attempts().filter(settled_at__lt=before),
         rows=BulkRow.objects.exclude(label=ERASED).filter(run__finished_at__lt=before),
+        runs=BulkRun.objects.exclude(notes=[]).filter(finished_at__lt=before),
         deliveries=WebhookDelivery.objects.filter(received_at__lt=before),
         log=LogEntry.objects.exclude(object_repr=ERASED).filter(action_time__lt=before),
     ).erase()
@@ -172,6 +177,7 @@ def records_of(person: Person) -> Records:
             | Q(clerk_id__in=person.clerk_ids)
             | _mentions("changes", person.emails)
         ),
+        runs=BulkRun.objects.filter(_speaks_of("notes", person.emails | person.names)),
         deliveries=WebhookDelivery.objects.filter(
             _mentions("payload", person.clerk_ids | person.emails)
             | Q(clerk_id__in=person.clerk_ids)
@@ -193,6 +199,14 @@ def _mentions(field: str, texts: frozenset[str]) -> Q:
     condition = Q(pk__in=[])
     for text in texts:
         condition |= Q(**{f"{field}__icontains": json.dumps(text)})
+    return condition
+
+
+def _speaks_of(field: str, texts: frozenset[str]) -> Q:
+    """Build the condition that a sentence in a JSON column contains one of the texts."""
+    condition = Q(pk__in=[])
+    for text in filter(None, texts):
+        condition |= Q(**{f"{field}__icontains": json.dumps(text, ensure_ascii=False)[1:-1]})
     return condition
 
 

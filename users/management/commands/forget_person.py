@@ -12,7 +12,7 @@ class Command(EngineerCommand):
     """Show which records name a person; erase the names with `--apply`."""
 
     help = (
-        "Erase the names and addresses of one person from changes, rows of bulk runs, webhook "
+        "Erase the names and addresses of one person from changes, bulk runs, webhook "
         "deliveries and Django's log. Without --apply it only counts them. The builder user and "
         "the Clerk account themselves are not touched: delete them first. Exit code 0: done, or "
         "counted; 1: nothing was changed, and why is said."

@@ -29,13 +29,14 @@ from django.db.models.functions import Coalesce, NullIf
 
 from users.changes import Change, Changes
 from users.clerk import names
-from users.errors import BulkRefused
+from users.errors import BulkRefused, Holder
 from users.models import LINKED, BuilderGroup, BuilderUser, BulkRow, OperationKind, Role
 from users.sync.bulk.plan import NOT_SEEN_YET, Plan, Planned
 from users.sync.inbound import reconcile
 from users.sync.inbound.facts import unfit_name
 from users.sync.mirror import comparison, report
 from users.sync.mirror.report import Kind as Difference
+from users.sync.operations.following import email_not_copied
 
 FIELDS = ("name", "email")
 LOT = 200
@@ -212,8 +213,8 @@ def plan_pull(users: QuerySet[BuilderUser], fields: Sequence[str]) -> Plan:
         elif user.name_differs:
             changes["name"] = Change(user.name, _clerk_name(user))
         if user.email_differs and user.holder:
-            theirs = user.account.email
-            notes.append(f"{user}: Clerk's email {theirs} belongs to {user.holder} here.")
+            refused = email_not_copied(Holder(user.account.email, label=user.holder))
+            notes.append(f"{user} ({user.email}): {refused.message}")
         elif user.email_differs:
             changes["email"] = Change(user.email, user.account.email)
         if changes:

@@ -104,6 +104,8 @@ def _ask(run: BulkRun, request: RunRequest) -> None:
         if run.state == RunStatus.RUNNING:
             run.requested = request
         elif waits and (request == RunRequest.CANCEL or run.state == RunStatus.QUEUED):
+            if run.state == RunStatus.PLANNED:
+                run.notes = []  # they name people, and a discarded plan tells nobody anything
             run.state, run.finished_at = ENDS[request], timezone.now()
 
     _change(run, ask)
@@ -142,8 +144,6 @@ def _change(run: BulkRun, change: Callable[[BulkRun], None]) -> None:
     with transaction.atomic():
         locked = BulkRun.objects.select_for_update().get(pk=run.pk)
         change(locked)
-        if locked.state != RunStatus.PLANNED:
-            locked.notes = []  # they name people, and nothing erases names from them
         locked.save()
         if locked.state == RunStatus.QUEUED:
             wake_worker()

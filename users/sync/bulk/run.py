@@ -82,7 +82,7 @@ def start(
             undo_of_id=plan.undo_of,
             state=state,
             source=source,
-            # The notes name people, and nothing erases names from them.
+            # The notes of a command were printed.
             notes=list(plan.notes) if state == RunStatus.PLANNED else [],
             summary=summary,
         )

@@ -68,9 +68,7 @@ WHERE agreement.user_id = decided.user_id
 """
 
 
-def apply(
-    loaded: Loaded, decisions: Decisions, source: Source, cause: SyncAttempt | None
-) -> None:
+def apply(loaded: Loaded, decisions: Decisions, source: Source, cause: SyncAttempt | None) -> None:
     """Write decisions into rows, agreements, accounts, invitations and the journal.
 
     `cause` is the change of a person that they follow from, if there is one.

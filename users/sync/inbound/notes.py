@@ -55,11 +55,28 @@ def _why_it_stays(row: Row, account: Account, decisions: Decisions) -> str:
             for other in decisions.rows.values()
             if other.id != row.id and addresses.key(other.email) == addresses.key(theirs)
         ]
-        notes += [f"Its email belongs to another builder user, {other}." for other in holders]
+        notes += [_email_in_use(row, other) for other in holders]
     columns = account.facts.snapshot.value or {}
     name = names.join(columns.get("first_name", ""), columns.get("last_name", ""))
     notes.append(unfit_name(name))
     return " ".join(filter(None, notes))
+
+
+def _email_in_use(row: Row, other: Row) -> str:
+    """Name the row of the account, and the row that has the email of the account.
+
+    Both rows show it, so it says at which one staff can act.
+    """
+    return (
+        f"Clerk's email for {_named(row)} is already used by {_named(other)}. If they are one "
+        "person, delete the spare record. If they are two people, use Copy to Clerk on the page "
+        f"of {_named(row)}."
+    )
+
+
+def _named(row: Row) -> str:
+    """Return the name with the email: two rows may have the same name. Pages link it."""
+    return f"{row} ({row.email})" if row.name else row.email
 
 
 def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str:

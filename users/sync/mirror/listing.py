@@ -99,7 +99,8 @@ def written_since(user_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
 def search(text: str) -> list[Q]:
     """Return the conditions on users that have all words in name, email, group or Clerk id.
 
-    A whole id means its user. Without trigrams, see `finds_parts`, the words are beginnings.
+    A name or email that only Clerk has counts too. A whole id means its user. Without trigrams, see
+    `finds_parts`, the words are beginnings, and only of what the row holds.
     """
     if not text.strip():
         return []

@@ -144,6 +144,12 @@ class Operation(ABC):
         return {}
 
     @property
+    def wanted_email(self) -> str:
+        """Return the address that it asks for, "" for none."""
+        change = self.changes.get("email") or self.changes.get("invitation")
+        return str(change.after) if change else ""
+
+    @property
     def moves(self) -> bool:
         """Tell whether Clerk was known to hold something else before.
 

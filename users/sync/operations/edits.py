@@ -459,6 +459,11 @@ class CreateAccount(Create):
         return str(self.details["email"])
 
     @property
+    def wanted_email(self) -> str:
+        """Return the email of the new account."""
+        return self.email
+
+    @property
     def name(self) -> str:
         """Return the name of the row when this was decided."""
         return str(self.details["name"])

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
 from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkUser, Deadline
+from users.errors import EmailTaken, Holder, Refused
 from users.models import BuilderUser, OperationKind
 from users.sync.inbound.facts import unfit_name
 from users.sync.mirror import comparison
 from users.sync.operations.base import Operation, Seen, Verdict, write_fields
+
+VALUES = ("name", "email")
+"""The fields of a row that Clerk has too."""
 
 
 class Follow(Operation):
@@ -46,16 +53,57 @@ class AccountChanged(Follow):
         return row
 
 
-def changes_from(row: BuilderUser, account: ClerkUser) -> Changes:
-    """Return the differences between a row and its account, `{field: [row's, Clerk's]}`.
+@dataclass(frozen=True)
+class ClerksValues:
+    """What a row takes from its account, and what it cannot take.
 
-    An email that another row has is left out, and so is a name that a row cannot or must not hold.
-    Such a user is shown as out of sync; that is not an error.
+    `differing` are all fields that differ, `{field: [row's, Clerk's]}`. `refused` says for each of
+    them that the row cannot take why it cannot.
     """
-    changes: Changes = {}
-    if comparison.name_differs(row.name, account.name) and not unfit_name(account.name):
-        changes["name"] = Change(row.name, account.name)
-    moved = comparison.email_differs(row.email, account.email)
-    if moved and not comparison.taken_by_another(row, account.email):
-        changes["email"] = Change(row.email, account.email)
-    return changes
+
+    differing: Changes
+    refused: Mapping[str, Refused]
+
+    @property
+    def changes(self) -> Changes:
+        """Return the changes that the row can take."""
+        return {
+            field: change for field, change in self.differing.items() if field not in self.refused
+        }
+
+
+def values_from(
+    row: BuilderUser, account: ClerkUser, *, fields: Collection[str] = VALUES
+) -> ClerksValues:
+    """Compare a row with its account, and decide which of Clerk's values the row can take.
+
+    An email that another row has is refused, and so is a name that a row cannot or must not hold.
+    """
+    differing: Changes = {}
+    refused: dict[str, Refused] = {}
+    if "name" in fields and comparison.name_differs(row.name, account.name):
+        differing["name"] = Change(row.name, account.name)
+        if why := unfit_name(account.name):
+            refused["name"] = Refused(
+                f"The name was not copied from Clerk. {why} Use Copy to Clerk, or correct the name "
+                "in Clerk's dashboard.",
+                code="unfit_name",
+            )
+    if "email" in fields and comparison.email_differs(row.email, account.email):
+        differing["email"] = Change(row.email, account.email)
+        if other := comparison.taken_by_another(row, account.email):
+            holder = Holder(account.email, user_id=other.pk, label=str(other))
+            refused["email"] = email_not_copied(holder)
+    return ClerksValues(differing, refused)
+
+
+def email_not_copied(holder: Holder) -> EmailTaken:
+    """Return the refusal of Clerk's email for a row, because another row has it."""
+    failure = EmailTaken(
+        f"Not copied: {holder.email} belongs to {holder.label} here. If both records are of one "
+        "person, delete the spare one. If they are two people, change the email of "
+        f"{holder.label}, or use Copy to Clerk to give Clerk the address that is stored here.",
+        code="duplicate",
+    )
+    failure.holder = holder
+    return failure

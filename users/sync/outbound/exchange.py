@@ -24,13 +24,15 @@ from users.errors import (
     Gone,
     NotKnown,
     NotSaved,
+    Refused,
 )
 from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
 from users.sync import messages
 from users.sync.actors import Actor
 from users.sync.inbound import reconcile
 from users.sync.mirror import agreements, instance, store
-from users.sync.operations import Operation, Verdict, from_attempt
+from users.sync.operations import Follow, Operation, Verdict, from_attempt
+from users.sync.operations.following import ClerksValues
 from users.sync.outbound import checkpoints, conflicts, constraints, journal, locks, pending
 from users.sync.outbound.completion import complete
 
@@ -164,23 +166,41 @@ def _write_here(operation: Operation, row: BuilderUser, attempt: SyncAttempt) ->
     return Saved(written, attempt)
 
 
-def write_clerks_values(
-    operation: Operation,
+@dataclass(frozen=True)
+class Taken:
+    """What a row took from its account. `refused` are the reasons why it did not take the rest."""
+
+    saved: Saved
+    refused: tuple[Refused, ...]
+
+
+def take_clerks_values(
+    values: ClerksValues,
     row: BuilderUser,
     *,
     actor: Actor,
     source: Source,
     token: uuid.UUID | None = None,
-) -> Saved:
-    """Write values that were just read from Clerk into the locked row, with its journal."""
-    with constraints.as_refusals():
-        constraints.write(operation, row)
-    agreements.own(row.pk)
-    attempt = journal.record(
-        operation, actor=actor, source=source, status=Status.APPLIED, token=token
-    )
-    journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
-    return Saved(row, attempt)
+) -> Taken:
+    """Write values that were just read from Clerk into the locked row, with their journal.
+
+    Each value that the row cannot take is journaled as a refused attempt.
+    """
+    saved = Saved(row)
+    if values.changes:
+        operation = Follow.on(row, values.changes)
+        with constraints.as_refusals():
+            constraints.write(operation, row)
+        agreements.own(row.pk)
+        attempt = journal.record(
+            operation, actor=actor, source=source, status=Status.APPLIED, token=token
+        )
+        journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)
+        saved = Saved(row, attempt)
+    for field, failure in values.refused.items():
+        wanted = Follow.on(row, {field: values.differing[field]})
+        journal.record(wanted, actor=actor, source=source, status=Status.REFUSED, failure=failure)
+    return Taken(saved, tuple(values.refused.values()))
 
 
 def lock_row(

@@ -18,7 +18,7 @@ def name_holder(failure: ChangeFailed, operation: Operation) -> ChangeFailed:
     """
     user_id = operation.user_id
     if isinstance(failure, EmailTaken) and failure.holder is None and user_id is not None:
-        failure.holder = holder_of(_wanted_by(operation), apart_from=user_id)
+        failure.holder = holder_of(operation.wanted_email, apart_from=user_id)
         failure.fields.setdefault("email", []).append(_sentence(failure.holder, operation))
     return failure
 
@@ -43,12 +43,6 @@ def holder_of(email: str, *, apart_from: uuid.UUID) -> Holder:
 
 def _last_if_free(account: ClerkAccount) -> tuple[bool, bool]:
     return account.user is None, account.banned
-
-
-def _wanted_by(operation: Operation) -> str:
-    """Return the address that the operation asks for."""
-    change = operation.changes.get("email") or operation.changes.get("invitation")
-    return str(change.after) if change else ""
 
 
 def _sentence(holder: Holder, operation: Operation) -> str:

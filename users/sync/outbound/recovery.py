@@ -36,15 +36,16 @@ from users.sync.operations import (
     Verdict,
     from_attempt,
 )
-from users.sync.operations.following import Follow, changes_from
+from users.sync.operations.following import Follow, values_from
 from users.sync.outbound import constraints, journal, locks, pending, repeats, revocation
 from users.sync.outbound.completion import complete
 from users.sync.outbound.exchange import (
     InTheWay,
+    Taken,
     authorized_before,
     exchange,
     refusal_of,
-    write_clerks_values,
+    take_clerks_values,
 )
 from users.version import value_of
 
@@ -378,13 +379,24 @@ def _send_again(
 # --- A person decides ------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """Result of a decision for Clerk's version.
+
+    `row` is the user as stored now. `taken` is what it took from its account, None without one.
+    """
+
+    row: BuilderUser
+    taken: Taken | None
+
+
 def accept_clerks_version(
     user: BuilderUser,
     *,
     actor: Actor,
     source: Source = Source.ADMIN,
     token: uuid.UUID | None = None,
-) -> BuilderUser:
+) -> Accepted:
     """Accept Clerk's version of a user, and abandon its pending attempts.
 
     This is how a person decides what recovery cannot. Clerk is read under the lock, so that no save
@@ -405,6 +417,7 @@ def accept_clerks_version(
         if late := [one for one in attempts if not pending.is_over(one)]:
             raise messages.must_wait(late[-1])
         account = _read(row, deadline) if row.linked else None
+        taken = None
         for attempt in attempts:
             if locks.lock_attempt(attempt):
                 who = name_of(actor) or source.label
@@ -416,12 +429,12 @@ def accept_clerks_version(
                     unseen=pending.has_author(attempt) and attempt.actor != actor,
                 )  # fmt: skip
         if account is not None:
-            operation = Follow.on(row, changes_from(row, account))
-            permissions.require(operation, row, actor=actor, source=source)
-            if operation.changes:
-                write_clerks_values(operation, row, actor=actor, source=source)
+            values = values_from(row, account)
+            wanted = Follow.on(row, values.changes)
+            permissions.require(wanted, row, actor=actor, source=source)
+            taken = take_clerks_values(values, row, actor=actor, source=source)
             reconcile.take(account, source=source)
-    return row
+    return Accepted(row, taken)
 
 
 def _what_is_left_of(operation: Operation, deadline: Deadline) -> str:

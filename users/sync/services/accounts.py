@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from users.clerk import ClerkUser, Deadline, clerk
-from users.errors import ClerkError, ClerkNotFound, NotFoundInClerk, Refused
+from users.errors import ClerkError, ClerkNotFound, CopyInstead, NotFoundInClerk, Refused
 from users.ids import USER_ID
 from users.models import BuilderUser
 from users.sync import messages
 from users.sync.mirror import instance, store
+from users.sync.mirror.sign_in_address import SignInAddress
 from users.sync.outbound.exchange import Gateway
 
 
@@ -20,6 +21,22 @@ def require_account(user: BuilderUser) -> None:
         raise Refused(
             "This user has no Clerk account, so there is no sign-in to change.", code="not_linked"
         )
+
+
+def same_email() -> Refused:
+    """Return the refusal of an email that a user has already, here and in Clerk."""
+    fields = {"email": ["This is the email that the user has."]}
+    return Refused("Nothing was changed.", code="same_email", fields=fields)
+
+
+def copy_instead(address: SignInAddress) -> CopyInstead:
+    """Return the refusal of an invitation to the email of the row, while Clerk has another one."""
+    words = (
+        f"{address.stored} is stored here already, and the person signs in with "
+        f"{address.email or 'no email'}. No invitation is needed: Copy to Clerk brings the address "
+        "that is stored here to Clerk."
+    )
+    return CopyInstead("Nothing was changed.", fields={"email": [words]})
 
 
 def read(clerk_id: str, deadline: Deadline, *, gateway: Gateway = clerk) -> ClerkUser:

@@ -52,6 +52,7 @@ from users.sync.actors import Actor
 from users.sync.display import time_text
 from users.sync.inbound import reconcile
 from users.sync.mirror.comparison import same_email, taken_by_another
+from users.sync.mirror.sign_in_address import sign_in_address
 from users.sync.operations import Create, CreateInvited, Invite, Revoke
 from users.sync.operations.inviting import WantedInvitation, wanted
 from users.sync.outbound import (
@@ -65,6 +66,7 @@ from users.sync.outbound import (
     revocation,
 )
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
+from users.sync.services import accounts
 
 ONE_OF_MANY = threading.Lock()
 """Held by a worker while it invites: for the limit, it must see what the others have sent."""
@@ -118,11 +120,8 @@ def invite(
     if token and (first := repeats.first_of(token, operation)):
         return _outcome_of(first, user, email, deadline)
     if user.linked and same_email(email, user.email):
-        raise Refused(
-            "Nothing was changed.",
-            code="same_email",
-            fields={"email": ["This is the email that the user has."]},
-        )
+        address = sign_in_address(user)
+        raise accounts.copy_instead(address) if address.differs else accounts.same_email()
     if taken_by_another(user, email):
         taken = holders.name_holder(constraints.email_taken(), operation)
         raise refuse(operation, taken, actor=actor, source=source)

@@ -10,12 +10,13 @@ from django.views.decorators.debug import sensitive_variables
 
 from users.changes import Change
 from users.clerk import ClerkSession, ClerkUser, Deadline, clerk
-from users.errors import ClerkError, Refused
+from users.errors import ClerkError
 from users.models import BuilderUser, Source
 from users.sync import messages
 from users.sync.actors import Actor
 from users.sync.inbound import reconcile
 from users.sync.mirror import comparison
+from users.sync.mirror.sign_in_address import sign_in_address
 from users.sync.operations import (
     AccountAction,
     Ban,
@@ -29,7 +30,7 @@ from users.sync.operations import (
 )
 from users.sync.outbound import repeats
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write
-from users.sync.services import accounts
+from users.sync.services import accounts, transfer
 
 
 def replace_email(
@@ -42,7 +43,8 @@ def replace_email(
 ) -> Saved:
     """Replace the address of the same Clerk user, without an invitation (*Replace now*).
 
-    The person signs in with the new address from then on. A warning says so if the old address
+    The person signs in with the new address from then on. An address that is stored here already,
+    while Clerk has another one, is copied to Clerk. A warning says so if the old address
     still finds a user in Clerk afterwards. Raises the `ChangeFailed` family.
     """
     accounts.require_account(user)
@@ -51,13 +53,12 @@ def replace_email(
     if token and (first := repeats.first_of(token, operation)):
         return repeats.outcome_of(first, deadline)
     if comparison.same_email(email, user.email):
-        raise Refused(
-            "Nothing was changed.",
-            code="same_email",
-            fields={"email": ["This is the email that the user has."]},
-        )
+        if not sign_in_address(user).differs:
+            raise accounts.same_email()
+        return transfer.push(user, actor=actor, field="email", source=source, token=token)
     saved = dual_write(operation, user, actor=actor, source=source, token=token, deadline=deadline)
-    return Saved(saved.user, saved.attempt, still_found(operation.old, deadline=deadline))
+    old = str(operation.details.get("clerk_email") or operation.old)
+    return Saved(saved.user, saved.attempt, still_found(old, deadline=deadline))
 
 
 def still_found(

@@ -15,15 +15,22 @@ from users.sync.access import permissions
 from users.sync.actors import Actor
 from users.sync.inbound import reconcile
 from users.sync.operations import Follow, Operation, PushEmail, PushName
-from users.sync.operations.following import changes_from
-from users.sync.outbound import pending
+from users.sync.operations.following import values_from
+from users.sync.outbound import pending, repeats
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write
-from users.sync.outbound.exchange import lock_row, write_clerks_values
+from users.sync.outbound.exchange import lock_row, take_clerks_values
 from users.sync.services import accounts
 from users.version import value_of
 
 
-def push(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:
+def push(
+    user: BuilderUser,
+    *,
+    actor: Actor,
+    field: str,
+    source: Source = Source.ADMIN,
+    token: uuid.UUID | None = None,
+) -> Saved:
     """Copy the row's name or email (`field`) to Clerk.
 
     Raises the `ChangeFailed` family.
@@ -36,14 +43,15 @@ def push(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
         operation = PushName.on(user, {"name": Change(theirs, user.name)})
     else:
         operation = PushEmail.on(user, {"email": Change(known.email if known else "", user.email)})
-    return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
+    return dual_write(operation, user, actor=actor, source=source, token=token)
 
 
 def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None = None) -> Saved:
     """Copy the name or email (`field`) that Clerk has now into the row.
 
-    Clerk is read under the row's lock, so that no save comes in between. Raises the `ChangeFailed`
-    family.
+    Clerk is read under the row's lock, so that no save comes in between. The result has no attempt
+    if both sides hold the same. Raises the `ChangeFailed` family, with `EmailTaken` for an email
+    that another row has.
     """
     accounts.require_account(user)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
@@ -51,19 +59,20 @@ def pull(user: BuilderUser, *, actor: Actor, field: str, token: uuid.UUID | None
     permissions.authorize(wanted, user, actor=actor, source=Source.ADMIN)
     with transaction.atomic(durable=True):
         row, others = lock_row(wanted, user, deadline)
+        first = repeats.attempt_of(token)
+        same_page = first and (first.operation, first.user_id) == (wanted.kind, row.pk)
+        if first and same_page and field in first.changes:
+            return repeats.outcome_of(first, deadline)
         permissions.require(wanted, row, actor=actor, source=Source.ADMIN)
         account = accounts.read(row.account_id, deadline)
-        changes = changes_from(row, account)
-        operation = Follow.on(row, {name: changes[name] for name in changes if name == field})
-        if blocking := pending.in_the_way(operation, others):
+        values = values_from(row, account, fields=[field])
+        if blocking := pending.in_the_way(Follow.on(row, values.changes), others):
             raise messages.must_wait(blocking[0])
-        saved = Saved(row)
-        if operation.changes:
-            saved = write_clerks_values(
-                operation, row, actor=actor, source=Source.ADMIN, token=token
-            )
+        taken = take_clerks_values(values, row, actor=actor, source=Source.ADMIN, token=token)
         reconcile.take(account, source=Source.ADMIN)
-        return saved
+    if taken.refused:
+        raise taken.refused[0]
+    return taken.saved
 
 
 def refresh(user: BuilderUser, *, gateway: Gateway = clerk) -> ClerkUser:

@@ -23,6 +23,7 @@ from users.models import BuilderGroup, BuilderUser, BulkRun, Invitation, Source
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
+from users.sync.mirror.sign_in_address import sign_in_address
 from users.sync.operations import Create, CreateAccount, Delete, Edit
 from users.sync.outbound import conflicts, pending, recovery, repeats
 from users.sync.outbound.dual_write import Gateway, Saved, dual_write, refuse
@@ -75,7 +76,7 @@ def save_user(
     operation = Edit.on(user, recorded)
     permissions.authorize(operation, user, actor=actor, source=source)
     if "email" in recorded and user.linked:
-        raise refuse(operation, _email_guarded(), actor=actor, source=source)
+        raise refuse(operation, _email_guarded(user), actor=actor, source=source)
     try:
         return dual_write(
             operation,
@@ -97,14 +98,12 @@ def _changes(base: dict[str, object], wanted: dict[str, object]) -> Changes:
     }
 
 
-def _email_guarded() -> EmailGuarded:
+def _email_guarded(user: BuilderUser) -> EmailGuarded:
+    signs_in = sign_in_address(user).sentence
     return EmailGuarded(
         "Nothing was saved, here or in Clerk.",
         fields={
-            "email": [
-                "This email is how they sign in. Changing it requires an invitation: use Change "
-                "email."
-            ]
+            "email": [f"{signs_in} Changing it requires an invitation: use Change email."],
         },
     )
 

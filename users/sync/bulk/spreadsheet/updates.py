@@ -136,8 +136,8 @@ class _Updates:
             if not way:
                 wrong(
                     "email",
-                    f"“{user}” signs in with another address: say {' or '.join(WAYS)} "
-                    f"{IN_ITS_COLUMN}",
+                    f"“{user}” has a Clerk account, so a new email is a new sign-in: say "
+                    f"{' or '.join(WAYS)} {IN_ITS_COLUMN}",
                 )
             elif way in WAYS:
                 yield Planned.on(user, WAYS[way], {"email": email}, line.number)

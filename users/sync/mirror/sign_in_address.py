@@ -1,0 +1,50 @@
+"""Answer with which address a person signs in, as far as our mirror of Clerk knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from users.models import BuilderUser, ClerkAccount
+from users.sync.mirror.comparison import same_email
+
+
+@dataclass(frozen=True)
+class SignInAddress:
+    """The address with which a person signs in.
+
+    `email` is Clerk's address, or the row's while Clerk's is not known; empty if the account has
+    none. `stored` is the row's.
+    """
+
+    email: str
+    stored: str
+
+    @property
+    def differs(self) -> bool:
+        """Return whether the row holds another address."""
+        return not same_email(self.email, self.stored)
+
+    @property
+    def sentence(self) -> str:
+        """Say with which address the person signs in; name both addresses if they differ."""
+        if not self.differs:
+            return "This email is how they sign in."
+        if not self.email:
+            return "Their account in Clerk has no email."
+        return f"They sign in with {self.email}: Clerk has that address, not {self.stored}."
+
+    def __str__(self) -> str:
+        """Return the address; name both if they differ."""
+        if not self.differs:
+            return self.email
+        return f"{self.email or 'no email in Clerk'} (stored here: {self.stored})"
+
+
+def sign_in_address(user: BuilderUser) -> SignInAddress:
+    """Return the address with which a linked user signs in."""
+    try:
+        account = user.account
+    except ClerkAccount.DoesNotExist:
+        return SignInAddress(user.email, user.email)
+    known = account.clerk_id == user.clerk_id and account.deleted_at is None
+    return SignInAddress(account.email if known else user.email, user.email)

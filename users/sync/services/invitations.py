@@ -303,9 +303,13 @@ def open_of(user: BuilderUser) -> Invitation | None:
     ).first()
 
 
+REVOKE_NOTHING = frozenset({"name", "role", "internal_role", "builder_group"})
+"""Fields whose changes overrule no invitation."""
+
+
 def revoked_by(change: SyncAttempt | None) -> list[str]:
     """List the addresses of the invitations that a change of their user has revoked."""
-    if change is None:
+    if change is None or change.changes.keys() <= REVOKE_NOTHING:
         return []
     revoked = SyncAttempt.objects.filter(
         pk__gt=change.pk,

@@ -466,7 +466,10 @@ def test_a_user_that_other_records_need_fails_as_in_the_form_and_the_others_are_
     assert f"Failed: {needed}. {reason}" in out
     page = f"/admin/users/builderuser/{needed.pk}/delete/"
     assert "1 warranty" in text_of(client.post(page, {"post": "yes"}))
-    assert reason.startswith("The other application still has 1 warranty of this user.")
+    assert reason.startswith(
+        "Not deleted yet: the person can still sign in. "
+        "The other application still has 1 warranty of this user."
+    )
 
 
 def test_a_refused_row_in_the_middle_stops_nobody_else(sandbox):

@@ -5,6 +5,7 @@ higher one. The administrator is a row with the role ADMIN; the attackers are st
 from __future__ import annotations
 
 import html
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -61,7 +62,8 @@ def everything_of(user: BuilderUser, sandbox: Any) -> tuple[Any, ...]:
 
 
 def told(response: Any) -> str:
-    return html.unescape(" ".join([text_of(response), *said(response)]))
+    page = re.sub(r"</?a\b[^>]*>", "", text_of(response))  # texts link the people whom they name
+    return html.unescape(" ".join([page, *said(response)]))
 
 
 # --- An administrator whose account exists -------------------------------------------------------

@@ -190,8 +190,8 @@ def assert_pull_agrees(plan: dict, values: dict) -> None:
     assert pulled.items() <= values.items()
     for field, user_id in values.keys() - pulled.keys():
         user = BuilderUser.objects.get(pk=user_id)
-        reason = "Its name" if field == "name" else "Clerk's email"
-        assert [note for note in plan["notes"] if note.startswith(f"{user}: {reason}")]
+        reason = ": Its name" if field == "name" else f" ({user.email}): Not copied: "
+        assert [note for note in plan["notes"] if note.startswith(f"{user}{reason}")]
 
 
 def assert_link_agrees(plan: dict, matches: list[dict]) -> None:

@@ -66,7 +66,8 @@ nginx:
 # A picture of each state of the desk: light and dark, desk and phone.
 screenshots: install browser
 	@SCREENSHOTS=$(CURDIR)/screenshots $(BIN) -m pytest -q tests/test_screens.py
-	@echo "See screenshots/."
+	@PICTURES=1 $(BIN) -m pytest -q tests/test_browser.py
+	@echo "See screenshots/, and docs/pictures/ for those of README and docs."
 
 bench: install
 	@DEBUG=1 $(BIN) -W ignore -m bench.save

@@ -340,7 +340,8 @@ def test_many_are_read_from_clerk_again_and_nothing_is_changed_there(client, san
     sandbox.clear_requests()
     address = plan(client, [renamed, same, gone, nobody], action="refresh")
     shown = text_of(client.get(address))
-    for words in ("3 to read, 0 to change, 0 to delete", "last checked", "without a Clerk account"):
+    for words in ("3 to read, 0 to change, 0 to delete", "last checked", "without a Clerk account",
+                  "Refresh: 3 accounts"):  # fmt: skip
         assert words in shown
     press(client, address, "begin")
     work()

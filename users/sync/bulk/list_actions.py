@@ -28,6 +28,7 @@ class ListAction:
     """One thing to do to many users.
 
     `effect` says what it does to the people, and `field` is set if it needs a value of that field.
+    `counts` is what one row of its plan is called.
     """
 
     label: str
@@ -36,6 +37,7 @@ class ListAction:
     plan: Callable[..., Plan]
     field: str = ""
     danger: bool = False
+    counts: str = "change"
 
     def may(self, actor: Actor) -> bool:
         """Tell whether a person may do this to users who are not administrators."""
@@ -95,6 +97,7 @@ LIST_ACTIONS: Mapping[str, ListAction] = {
         "changed there is taken over here.",
         OperationKind.REFRESH,
         _action("refresh"),
+        counts="account",
     ),
     "ban": ListAction(
         "Ban",

@@ -13,8 +13,9 @@ from django.urls import reverse
 from tests.support.change_form import page_of, said, stored, text_of
 from tests.support.events import arrive
 from tests.support.factories import BuilderUserFactory, StaffFactory, change_here, linked
+from tests.support.interruptions import elsewhere
 from tests.support.unknown import NOT_CONFIRMED
-from users.models import ClerkAccount, SyncAttempt
+from users.models import BuilderUser, ClerkAccount, SyncAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -171,6 +172,18 @@ class TestWhoIsNotKeptOut:
         assert f"{words} Failed to sync with Clerk authentication system." in page
         assert refused not in page
         assert NOT_CONFIRMED in page
+
+
+@pytest.mark.parametrize("name", ["ban", "delete"])
+def test_while_a_colleague_saves_the_same_person_nothing_is_said_for_certain(client, sandbox, name):
+    """The colleague may be banning this person right now."""
+    user = linked(sandbox)
+    with elsewhere(lambda: BuilderUser.objects.select_for_update().get(pk=user.pk)):
+        page = text_of(client.post(url(user, name), {"post": "yes"}, follow=True))
+    assert "being saved by someone else right now" in page
+    assert MAY in page
+    assert CAN not in page
+    assert sandbox.writes() == []
 
 
 @pytest.mark.parametrize("state", ["banned", "locked"])

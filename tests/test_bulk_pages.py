@@ -449,11 +449,15 @@ def test_a_worker_that_is_killed_forgets_no_pause_and_no_cancel(
 
 
 def lose_the_lock():
-    """The database ends the one connection that holds the lock of bulk work."""
+    """The database ends the one connection that holds the lock of bulk work here.
+
+    The tests beside this one hold the same lock in other databases of the same server.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks"
-            " WHERE locktype = 'advisory' AND objid = %s",
+            " JOIN pg_database ON pg_locks.database = pg_database.oid"
+            " WHERE datname = current_database() AND locktype = 'advisory' AND objid = %s",
             [KEY & 0xFFFFFFFF],
         )
 

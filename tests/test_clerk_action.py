@@ -712,7 +712,7 @@ def test_undo_of_a_ban_leaves_alone_who_has_another_account_now(sandbox):
     ("action", "words"),
     [
         ("sign_out", "Users signed out: 1. That cannot be undone"),
-        ("refresh", "Users refreshed: 1. That changed nothing"),
+        ("refresh", "Users refreshed: 1. That only asked Clerk"),
         ("invite", "Invitations mailed: 1. That cannot be undone here"),
         ("delete", "Users deleted: 1. That cannot be undone: Clerk has forgotten"),
     ],

@@ -236,7 +236,7 @@ class TestAnAccountForAnAddressThatClerkHas:
 
 class TestWhoHasTheAccountOfADoubt:
     @pytest.fixture
-    def twins(self, client, sandbox):
+    def duplicates(self, client, sandbox):
         """Two records with one name: one is linked, the other has the address of the account."""
         spare = BuilderUserFactory(name="Chloé Smith", email="chloe@example.com")
         holder = linked(sandbox, name="Chloé Smith", email="old@example.com")
@@ -244,8 +244,8 @@ class TestWhoHasTheAccountOfADoubt:
         client.post(page(holder, "refresh"))
         return stored(holder), spare
 
-    def test_home_and_both_pages_name_and_link_both(self, client, twins):
-        holder, spare = twins
+    def test_home_and_both_pages_name_and_link_both(self, client, duplicates):
+        holder, spare = duplicates
         words = (
             "Clerk's email for Chloé Smith (old@example.com) is already used by Chloé Smith "
             "(chloe@example.com). If they are one person, delete the spare record. If they are "
@@ -254,19 +254,19 @@ class TestWhoHasTheAccountOfADoubt:
         for address in (reverse("admin:index"), page_of(holder), page_of(spare)):
             response = client.get(address)
             assert words in plain(response), address
-            for user in twins:
+            for user in duplicates:
                 link = f'<a href="{page_of(user)}">Chloé Smith ({user.email})</a>'
                 assert link in text_of(response), address
 
-    def test_what_it_advises_for_two_people_works(self, client, sandbox, twins):
-        holder, _ = twins
+    def test_what_it_advises_for_two_people_works(self, client, sandbox, duplicates):
+        holder, _ = duplicates
         client.post(page(holder, "push", "email"))
         assert sandbox.find("chloe@example.com") == []
         assert "is already used by" not in plain(client.get(reverse("admin:index")))
         assert "is already used by" not in plain(client.get(page_of(holder)))
 
-    def test_what_it_advises_for_one_person_works(self, client, sandbox, twins):
-        holder, spare = twins
+    def test_what_it_advises_for_one_person_works(self, client, sandbox, duplicates):
+        holder, spare = duplicates
         client.post(reverse("admin:users_builderuser_delete", args=[spare.pk]), {"post": "yes"})
         assert stored(holder).email == "chloe@example.com"
         assert "is already used by" not in plain(client.get(reverse("admin:index")))

@@ -20,6 +20,7 @@ from users.admin.user_pages import Result, UserPages, back, tell, why_not
 from users.errors import ChangeFailed
 from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.access import permissions
+from users.sync.mirror.sign_in_address import Block, block_of
 from users.sync.services import invitations, linking, sign_in, transfer, users
 
 PUSHES = {"name": OperationKind.PUSH_NAME, "email": OperationKind.PUSH_EMAIL}
@@ -95,18 +96,18 @@ class Action:
 
     def on(self, known: ClerkAccount | None) -> Action:
         """Return the action with its effect on an account, as our mirror shows it."""
-        return replace(self, effect=self.effect.format(account=_left_in_clerk(known)))
+        return replace(self, effect=self.effect.format(account=LEFT_IN_CLERK[block_of(known)]))
 
 
-def _left_in_clerk(known: ClerkAccount | None) -> str:
-    """Say of an account that is left in Clerk whether the person can sign in with it."""
-    if known and known.deleted_at:
-        return "The account is deleted in Clerk already."
-    if known and known.banned:
-        return "The account stays in Clerk, and stays banned: the person cannot sign in there."
-    if known and known.locked:
-        return "The account stays in Clerk. It is locked now; the person can sign in after that."
-    return "The account stays in Clerk, and the person can still sign in there."
+LEFT_IN_CLERK: Mapping[Block | None, str] = {
+    Block.DELETED: "The account is deleted in Clerk already.",
+    Block.BANNED: "The account stays in Clerk, and stays banned: the person cannot sign in there.",
+    Block.LOCKED: (
+        "The account stays in Clerk. It is locked now; the person can sign in after that."
+    ),
+    None: "The account stays in Clerk, and the person can still sign in there.",
+}
+"""What becomes of the account of an unlinked user, by what blocks its sign-in."""
 
 
 def _gone(user: BuilderUser, known: ClerkAccount | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -32,7 +33,7 @@ from users.errors import ChangeFailed, NothingToChange, NotKnown
 from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, FormContext, GroupSelect
 from users.models import BuilderUser, OperationKind, SyncAttempt
 from users.sync.access import permissions
-from users.sync.mirror.sign_in_address import sign_in_address
+from users.sync.mirror.sign_in_address import Block, block_of, sign_in_address
 from users.sync.outbound import pending
 from users.sync.services import invitations, unseen, users
 
@@ -101,7 +102,7 @@ class UserFormAdmin(UserAdmin):
             link,
             again=again.typed(_edit_again(request, user)),
             email_refused=why_not(request, user, *CHANGES_OF_EMAIL),
-            signs_in=_kept_out(user) or sign_in_address(user).sentence,
+            signs_in=_how_they_sign_in(user),
         )
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str | list[str]]:
@@ -268,16 +269,17 @@ def _edit_again(request: HttpRequest, user: BuilderUser) -> SyncAttempt | None:
     return again.again_of(request, [OperationKind.UPDATE], user_id=user.pk)
 
 
-def _kept_out(user: BuilderUser) -> str:
-    """Say why a user cannot sign in with their email now; "" if they can."""
-    known = account_of(user)
-    if known and known.deleted_at:
-        return "They cannot sign in: the account is deleted in Clerk."
-    if known and known.banned:
-        return "They cannot sign in with this email: the account is banned."
-    if known and known.locked:
-        return "They cannot sign in with this email now: the account is locked."
-    return ""
+CANNOT_SIGN_IN: Mapping[Block, str] = {
+    Block.DELETED: "They cannot sign in: the account is deleted in Clerk.",
+    Block.BANNED: "They cannot sign in with this email: the account is banned.",
+    Block.LOCKED: "They cannot sign in with this email now: the account is locked.",
+}
+
+
+def _how_they_sign_in(user: BuilderUser) -> str:
+    """Say with which email a user signs in, or why they cannot."""
+    block = block_of(account_of(user))
+    return CANNOT_SIGN_IN[block] if block else sign_in_address(user).sentence
 
 
 def _saved_words(user: BuilderUser, attempt: SyncAttempt | None) -> str:

@@ -76,13 +76,13 @@ class BulkRun(models.Model):
     def __str__(self) -> str:
         return f"{self.command} {self.pk}"
 
-    def left_for_good(self, state: str) -> bool:
+    def has_cancelled(self, state: str) -> bool:
         """Return whether rows with this status wait for nothing, as the run was cancelled."""
         return self.state == RunStatus.CANCELLED and state == RowStatus.WAITING
 
     def label_of(self, state: RowStatus) -> str:
         """Return the name of the status of some of the run's rows."""
-        return str(RunStatus.CANCELLED.label if self.left_for_good(state) else state.label)
+        return str(RunStatus.CANCELLED.label if self.has_cancelled(state) else state.label)
 
 
 class RowStatus(models.TextChoices):

@@ -42,6 +42,7 @@ from users.errors import (
 from users.models import ClerkAccount, OperationKind, SyncAttempt
 from users.sync.actors import author_of
 from users.sync.display import time_text
+from users.sync.mirror.sign_in_address import block_of
 from users.sync.outbound import pending
 
 FAILED_TO_SYNC = "Failed to sync with Clerk authentication system."
@@ -356,15 +357,18 @@ def sign_in_after(kind: OperationKind, account: ClerkAccount | None, failure: Ch
 
     Return "" for other kinds of change, and where nothing certain can be said: Clerk does not find
     the account, or by our mirror the person cannot sign in anyway. `account` is that mirror.
+
+    Only a refusal, and a save that was given up, are certain. While somebody else saves or deletes
+    the user, that change may keep the person out.
     """
     if kind not in KEEPS_OUT or isinstance(failure, NotAllowed | NotFoundInClerk | SessionEnded):
         return ""
-    if account and (account.banned or account.locked or account.deleted_at):
+    if block_of(account):
         return ""
     done, can, may = KEEPS_OUT[kind]
-    if isinstance(failure, NotKnown | Waiting):
-        return f"It is not known yet whether the person is {done}: they {may}."
-    return f"Not {done} yet: the person {can}."
+    if isinstance(failure, Refused | NotSaved):
+        return f"Not {done} yet: the person {can}."
+    return f"It is not known yet whether the person is {done}: they {may}."
 
 
 def commit_failed(attempt: SyncAttempt) -> NotKnown:

@@ -93,8 +93,8 @@ LIST_ACTIONS: Mapping[str, ListAction] = {
     ),
     "refresh": ListAction(
         "Refresh",
-        "Their accounts are read from Clerk again. Nothing is changed there; what a person has "
-        "changed there is taken over here.",
+        "Their accounts are read from Clerk again. Nothing is changed in Clerk. What people "
+        "changed there is copied to their records here.",
         OperationKind.REFRESH,
         _action("refresh"),
         counts="account",

@@ -30,7 +30,7 @@ OUTCOMES: Mapping[str, str] = {
     RowStatus.WAITING: "waiting",
 }
 READ = "read"
-"""The outcome of a row whose account was read again, and not changed."""
+"""The outcome of a row whose account was read again."""
 CANCELLED = "cancelled"
 """The outcome of a row that a cancelled run left."""
 WORST_FIRST = ("failed", CANCELLED, "waiting", "skipped", "changed", READ, "unchanged")
@@ -104,7 +104,7 @@ def of_run(results: Mapping[int, Result], run: BulkRun) -> dict[int, Result]:
 
 
 def _outcome_of(row: BulkRow, run: BulkRun) -> str:
-    if run.left_for_good(row.state):
+    if run.has_cancelled(row.state):
         return CANCELLED
     if row.state == RowStatus.DONE and row.operation == OperationKind.REFRESH:
         return READ
@@ -115,7 +115,7 @@ def export(run: BulkRun) -> Iterator[Sequence[str]]:
     """Yield the cells of a CSV file of a run, with the outcome of each row; the header first."""
     yield RUN_COLUMNS
     for row in run.rows.order_by("position").values(*RUN_COLUMNS).iterator():
-        if run.left_for_good(row["state"]):
+        if run.has_cancelled(row["state"]):
             row["state"] = CANCELLED
         yield [safe("" if row[column] is None else str(row[column])) for column in RUN_COLUMNS]
 

@@ -49,7 +49,9 @@ SAID_FIRST = {
     OperationKind.SIGN_OUT: (
         "Users signed out: {}. That cannot be undone: they sign in again themselves."
     ),
-    OperationKind.REFRESH: "Users refreshed: {}. That changed nothing, so nothing is undone.",
+    OperationKind.REFRESH: (
+        "Users refreshed: {}. That only asked Clerk, so there is nothing to undo."
+    ),
     OperationKind.DELETE: (
         "Users deleted: {}. That cannot be undone: Clerk has forgotten their accounts. "
         "import_users makes such users anew, with new accounts."

@@ -1,11 +1,31 @@
-"""Answer with which address a person signs in, as far as our mirror of Clerk knows."""
+"""Answer with which address a person signs in, and what blocks that, as far as our mirror knows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from users.models import BuilderUser, ClerkAccount
 from users.sync.mirror.comparison import same_email
+
+
+class Block(Enum):
+    """What keeps a person from signing in with their account."""
+
+    DELETED = "deleted"
+    BANNED = "banned"
+    LOCKED = "locked"
+
+
+def block_of(account: ClerkAccount | None) -> Block | None:
+    """Return what keeps the person of an account from signing in; None if nothing does."""
+    if account is None:
+        return None
+    if account.deleted_at:
+        return Block.DELETED
+    if account.banned:
+        return Block.BANNED
+    return Block.LOCKED if account.locked else None
 
 
 @dataclass(frozen=True)

@@ -337,6 +337,19 @@ class TestSentAgain:
         assert [write.path for write in sandbox.writes()] == [f"/users/{user.clerk_id}/ban"]
         assert the_attempt(operation="set_password").status != "applied"
 
+    def test_a_ban_that_is_sent_again_and_refused_says_that_they_can_still_sign_in(
+        self, client, sandbox
+    ):
+        user = linked(sandbox)
+        sandbox.fault("POST /users/{user_id}/ban", "close")
+        client.post(reverse("admin:users_builderuser_ban", args=[user.pk]))
+        sandbox.fault("POST /users/{user_id}/ban", "status", status=422, code="ban_refused")
+        time_is_over()
+        recover()
+        assert not sandbox.user(user.clerk_id)["banned"]
+        assert the_attempt().status == "refused"
+        assert the_attempt().message.startswith("Not banned yet: the person can still sign in. ")
+
     def test_two_recoveries_send_it_once(self, client, sandbox):
         user = linked(sandbox)
         sandbox.fault(RENAME, "close")

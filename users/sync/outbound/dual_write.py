@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 
 from users.clerk import Deadline, clerk
 from users.errors import ChangeFailed, ClerkError, NotKnown, Refused, Repeated
-from users.models import BuilderUser, BulkRun, ClerkAccount, Source, Status, SyncAttempt
+from users.models import BuilderUser, BulkRun, Source, Status, SyncAttempt
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
@@ -27,7 +27,6 @@ from users.sync.outbound import (
     checkpoints,
     conflicts,
     constraints,
-    holders,
     journal,
     locks,
     pending,
@@ -42,6 +41,7 @@ from users.sync.outbound.exchange import (
     InTheWay,
     Saved,
     exchange,
+    explain,
     lock_row,
     refusal_of,
 )
@@ -149,7 +149,7 @@ class _Write:
         except Repeated:
             raise
         except ChangeFailed as failure:
-            self._explain(failure)
+            explain(self.operation, failure)
             self._record_failed(failure)
             raise
 
@@ -175,7 +175,7 @@ class _Write:
             self.gateway()
         except ClerkError as error:
             failure = refusal_of(self.operation, error, self.gateway, self.deadline)
-            self._explain(failure)
+            explain(self.operation, failure)
             self._record_failed(failure)
             raise failure from None
         self.operation.prepare(self.user)
@@ -196,7 +196,7 @@ class _Write:
             failure = refusal_of(self.operation, error, self.gateway, self.deadline)
         except ChangeFailed as failed:
             failure = failed
-        self._explain(failure)
+        explain(self.operation, failure)
         self._resolve_failed(attempt, failure)
         _log_end(attempt)
         raise failure
@@ -231,14 +231,6 @@ class _Write:
             both_secret = self.operation.has_secrets and earlier.operation == self.operation.kind
             why = messages.NOT_COMPARED if both_secret else ""
             raise messages.must_wait(earlier, why) from None
-
-    def _explain(self, failure: ChangeFailed) -> None:
-        """Add to a failure what it means for the person, and who has an email that is taken."""
-        holders.name_holder(failure, self.operation)
-        clerk_id = self.operation.clerk_id
-        if clerk_id and self.operation.kind in messages.KEEPS_OUT:
-            account = ClerkAccount.objects.filter(pk=clerk_id).first()
-            failure.sign_in = messages.sign_in_after(self.operation.kind, account, failure)
 
     def _record_failed(self, failure: ChangeFailed) -> None:
         """Record a change that failed before Clerk was told: each one leaves a trace."""

@@ -33,7 +33,15 @@ from users.sync.inbound import reconcile
 from users.sync.mirror import agreements, instance, store
 from users.sync.operations import Follow, Operation, Verdict, from_attempt
 from users.sync.operations.following import ClerksValues
-from users.sync.outbound import checkpoints, conflicts, constraints, journal, locks, pending
+from users.sync.outbound import (
+    checkpoints,
+    conflicts,
+    constraints,
+    holders,
+    journal,
+    locks,
+    pending,
+)
 from users.sync.outbound.completion import complete
 
 logger = logging.getLogger(__name__)
@@ -401,6 +409,17 @@ def refusal_of(
     failure = messages.refused(error)
     _begin_with_what_was_done(operation, error, failure)
     return failure
+
+
+def explain(operation: Operation, failure: ChangeFailed) -> None:
+    """Add to a failure what it means for the person, and who has an email that is taken.
+
+    Must run after the transaction that failed: PostgreSQL answers no query inside it any more.
+    """
+    holders.name_holder(failure, operation)
+    if operation.clerk_id and operation.kind in messages.KEEPS_OUT:
+        account = ClerkAccount.objects.filter(pk=operation.clerk_id).first()
+        failure.sign_in = messages.sign_in_after(operation.kind, account, failure)
 
 
 @contextmanager

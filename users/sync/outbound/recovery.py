@@ -44,6 +44,7 @@ from users.sync.outbound.exchange import (
     Taken,
     authorized_before,
     exchange,
+    explain,
     refusal_of,
     take_clerks_values,
 )
@@ -367,6 +368,7 @@ def _send_again(
         failure = refusal_of(operation, error, clerk, deadline)
         if isinstance(failure, NotSaved) or failure.retry_after is not None:
             raise StaysPending(f"It could not be sent again. {failure.message}") from None
+        explain(operation, failure)
         return _end(attempt, Status.REFUSED, failure.full_message, error_code=failure.code)
     except NotKnown as failure:
         raise StaysPending(failure.message) from None

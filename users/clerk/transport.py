@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from math import inf
 
 import httpcore
@@ -45,13 +46,19 @@ def until(deadline: Deadline) -> Generator[None]:
         _deadline.reset(token)
 
 
+@cache
+def tls() -> ssl.SSLContext:
+    """Return what all connections of this process trust. To read it takes longer than a save."""
+    return ssl.create_default_context()
+
+
 class DeadlineTransport(httpx.BaseTransport):
     """A transport that raises `ClerkUnreachable` and `ClerkUnknown`, never an httpx error."""
 
     def __init__(self, *, connect_within: float = inf) -> None:
         """Give up a connection that is not made in `connect_within` seconds, if not before."""
         self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl.create_default_context(),
+            ssl_context=tls(),
             max_connections=100,
             max_keepalive_connections=20,
             # Shorter than any server's: no write must use a connection that the server is closing.

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from users.clerk import sdk_models
 from users.clerk.answers import error_of
 from users.clerk.deadline import Deadline
-from users.clerk.transport import DeadlineTransport, until
+from users.clerk.transport import DeadlineTransport, tls, until
 from users.errors import ClerkError, ClerkUnknown, ClerkUnreadable
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Writer:
                 timeout=None,  # noqa: S113 (the transport has a deadline)
                 event_hooks={"request": [pin_version]},
             ),
-            async_client=httpx.AsyncClient(trust_env=False),  # never used; the default is slow
+            async_client=httpx.AsyncClient(trust_env=False, verify=tls()),  # never used
             retry_config=None,
         )
 

@@ -25,7 +25,6 @@ from users.sync.actors import Actor
 from users.sync.operations import Delete, Operation
 from users.sync.outbound import (
     checkpoints,
-    conflicts,
     constraints,
     journal,
     locks,
@@ -44,6 +43,7 @@ from users.sync.outbound.exchange import (
     explain,
     lock_row,
     refusal_of,
+    start,
 )
 
 __all__ = ["Gateway", "Saved", "dual_write", "refuse"]
@@ -158,11 +158,7 @@ class _Write:
         with constraints.as_refusals(), transaction.atomic(durable=True):
             repeats.take_turn(self.origin["token"], self.deadline)
             row, others = lock_row(operation, self.user, self.deadline)
-            if blocking := pending.in_the_way(operation, others):
-                raise InTheWay(blocking)
-            self._authorize(row)
-            if not operation.creates_row:
-                conflicts.check(operation, row, self.base)
+            start(operation, row, others, self.base, self._authorize)
             written = constraints.write(operation, row)
             attempt = journal.record(operation, status=Status.APPLIED, **self.origin)
             journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)

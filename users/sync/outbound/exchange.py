@@ -130,8 +130,7 @@ def exchange(
     clerk_has_it = False
     try:
         with transaction.atomic(durable=True):
-            row, superseded = _lock(operation, user, attempt, base, deadline)
-            authorize(row)
+            row, superseded = _lock(operation, user, attempt, base, deadline, authorize)
             attempt.changes = operation.changes  # without the fields that the row holds as wanted
             if not operation.asks_clerk:  # all that is left of the change is database-only
                 return _write_here(operation, row, attempt)
@@ -252,31 +251,46 @@ def _lock(
     attempt: SyncAttempt,
     base: Base,
     deadline: Deadline,
+    authorize: Authorize,
 ) -> tuple[BuilderUser, list[SyncAttempt]]:
-    """Lock the row and the attempt, and check that the change may start.
+    """Lock the row and the attempt, and check that the change may be made.
 
     Returns the row to write, and the pending attempts that want the same. Raises `InTheWay`,
     `AlreadyApplied`, and the `ChangeFailed` family.
     """
     row, held, alone = _lock_both(operation, user, attempt, deadline)
+    if not held:
+        attempt.refresh_from_db()
+        if attempt.status == Status.APPLIED:
+            raise AlreadyApplied
     others = [] if alone else pending.in_flight(user.pk, apart_from=attempt)
-    if blocking := pending.in_the_way(operation, others):
-        raise InTheWay(blocking)
-    meanwhile = None if held else _resolved_meanwhile(attempt)
-    if isinstance(meanwhile, AlreadyApplied):
-        raise meanwhile
-    if not operation.creates_row:  # a conflict says more to the author than `meanwhile`
-        conflicts.check(operation, row, base)
-    if meanwhile is not None:
-        raise meanwhile
+    start(operation, row, others, base, authorize)
+    if not held:  # a conflict says more to the author than this
+        raise _not_ours(attempt)
     return row, pending.same_again(operation, others)
 
 
-def _resolved_meanwhile(attempt: SyncAttempt) -> Exception:
-    """Return why a save cannot go on whose attempt another process has resolved or locked."""
-    attempt.refresh_from_db()
-    if attempt.status == Status.APPLIED:
-        return AlreadyApplied()
+def start(
+    operation: Operation,
+    row: BuilderUser,
+    others: list[SyncAttempt],
+    base: Base,
+    authorize: Authorize,
+) -> None:
+    """Check that a change may be made on its locked row.
+
+    `others` are the other attempts in flight of its user. Raises `InTheWay`, and the `ChangeFailed`
+    family for what `authorize` does not allow and for a conflict.
+    """
+    if blocking := pending.in_the_way(operation, others):
+        raise InTheWay(blocking)
+    authorize(row)
+    if not operation.creates_row:
+        conflicts.check(operation, row, base)
+
+
+def _not_ours(attempt: SyncAttempt) -> ChangeFailed:
+    """Say why a save cannot go on whose attempt another process has locked or resolved."""
     if attempt.pending:
         return Busy("This change is being checked with Clerk right now. Wait a moment.")
     return NotSaved(

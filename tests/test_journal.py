@@ -12,7 +12,7 @@ from tests.support.factories import BuilderUserFactory, SyncAttemptFactory
 from users.changes import Change
 from users.models import Source, Status, SyncAttempt
 from users.sync.actors import service_user
-from users.sync.operations.following import AccountChanged, Follow
+from users.sync.operations.following import Follow
 from users.sync.outbound import journal, locks, pending
 
 pytestmark = pytest.mark.django_db
@@ -25,14 +25,12 @@ def stored(model):
     return list(model.objects.order_by("pk").values(*fields))
 
 
-@pytest.mark.parametrize("kind", [Follow, AccountChanged])
-def test_what_followed_from_facts_is_recorded_like_any_other_change(kind):
+def test_what_followed_from_facts_is_recorded_like_any_other_change():
     user = BuilderUserFactory(name="Mary Ann Smith")
     service_user()
-    operation = kind.on(user, {"name": Change("Mary Ann Smith", "Mary Jones")}, reason="Because.")
+    operation = Follow.on(user, {"name": Change("Mary Ann Smith", "Mary Jones")}, reason="Because.")
     journal.record(operation, actor=None, source=Source.WEBHOOK, status=Status.APPLIED)
-    if operation.changes_row:
-        journal.log(operation)
+    journal.log(operation)
     attempts, entries = stored(SyncAttempt), stored(LogEntry)
     journal.record_derived([operation], Source.WEBHOOK)
     assert stored(SyncAttempt) == attempts * 2

@@ -27,6 +27,7 @@ from users.models import (
 )
 from users.sync.inbound.group import DecidedLink, Decisions, Row
 from users.sync.inbound.loading import Loaded
+from users.sync.mirror import account_changes
 from users.sync.operations import Follow, Link, Operation, Revoke, Unlink
 from users.sync.outbound import journal
 
@@ -37,7 +38,6 @@ REASONS = {
     LinkedBy.ADDRESS: "The account had this email, verified, first.",
 }
 TAKEN_BACK = "The account does not belong to this user by all that is known now."
-FOLLOWED = "The Clerk account has this."
 OVERRULED = "A newer change replaced the invitation."
 
 
@@ -236,4 +236,4 @@ def _operations(
     if followed:
         operation = Follow.on(user, followed)
         operation.clerk_id = row.clerk_id or ""
-        yield operation, {"reason": FOLLOWED if row.clerk_id else TAKEN_BACK}
+        yield operation, {"reason": account_changes.FOLLOWED if row.clerk_id else TAKEN_BACK}

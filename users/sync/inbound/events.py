@@ -8,7 +8,6 @@ Decisions about rows with a pending change wait until the change is resolved.
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from users.changes import Change, Changes
 from users.clerk import ClerkUser, clock
 from users.clerk.metadata import OUR_ID
 from users.clerk.types import time_from
@@ -28,13 +26,8 @@ from users.models import BuilderUser, Source, SyncAttempt
 from users.sync.inbound import facts
 from users.sync.inbound.reconcile import reconcile
 from users.sync.mirror import store
-from users.sync.mirror.store import Kept
 from users.sync.operations import Delete, Operation, Seen, Verdict, from_attempt
-from users.sync.operations.following import AccountChanged
-from users.sync.outbound import journal, locks, pending, recovery
-
-JOURNALED = ("banned", "locked", "image_url", "two_factor_enabled")
-"""Fields of the account itself whose changes are recorded in the journal."""
+from users.sync.outbound import locks, pending, recovery
 
 Payload = Mapping[str, Any]
 """A whole event: `type` is a text and `data` a mapping; nothing else is certain."""
@@ -140,38 +133,11 @@ def apply(effects: Sequence[Effect]) -> None:
     if _any_pending(effects):
         for effect in effects:
             _resolve_by(effect)
-    kept = store.keep_each({effect.clerk_id: effect.fact for effect in effects})
-    _record_changes(kept)
+    each = {effect.clerk_id: effect.fact for effect in effects}
+    kept = store.keep_each(each, source=Source.WEBHOOK)
     if due := {clerk_id: one.after for clerk_id, one in kept.items() if one.due}:
         held = chain.from_iterable(facts.emails_of(known) for known in due.values())
         reconcile(accounts=due, addresses=held, source=Source.WEBHOOK)
-
-
-def _record_changes(kept: Mapping[str, Kept]) -> None:
-    """Record what changed about the accounts themselves, unless a pending change says the same."""
-    changes = {clerk_id: changed for clerk_id, one in kept.items() if (changed := _changes(one))}
-    if not changes:
-        return
-    rows = BuilderUser.objects.filter(clerk_id__in=changes).in_bulk()
-    ours: dict[uuid.UUID | None, set[str]] = defaultdict(set)
-    for attempt in SyncAttempt.objects.pending().filter(user__in=rows):
-        ours[attempt.user_id] |= attempt.changes.keys()
-    operations = [
-        AccountChanged.on(row, theirs)
-        for row in rows.values()
-        if (theirs := _without(changes[row.account_id], ours[row.pk]))
-    ]
-    if operations:
-        journal.record_derived(operations, Source.WEBHOOK)
-
-
-def _changes(kept: Kept) -> Changes:
-    deleted = {"deleted in Clerk": Change(False, True)} if kept.newly_deleted else {}
-    return kept.changes_of(JOURNALED) | deleted
-
-
-def _without(changes: Changes, fields: set[str]) -> Changes:
-    return {field: change for field, change in changes.items() if field not in fields}
 
 
 # --- Pending changes -----------------------------------------------------------------------------

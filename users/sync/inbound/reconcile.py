@@ -29,7 +29,7 @@ CHUNK = 200
 def take(user: ClerkUser, *, source: Source = Source.TASK) -> None:
     """Join an answer of Clerk, and reconcile the rows that it affects."""
     with transaction.atomic():
-        if store.keep(user).due:
+        if store.keep(user, source=source).due:
             reconcile(accounts=[user.id], source=source)
 
 

@@ -21,10 +21,10 @@ from django.db.backends.utils import CursorWrapper
 from users.changes import Change, Changes
 from users.clerk import ClerkUser, clock
 from users.ids import USER_ID
-from users.models import ClerkAccount
+from users.models import ClerkAccount, Source
 from users.sync.inbound import facts
 from users.sync.inbound.facts import SNAPSHOT, Facts, Register
-from users.sync.mirror import agreements
+from users.sync.mirror import account_changes, agreements
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('cascade: facts', 0)), clock_timestamp()"
 
@@ -155,22 +155,18 @@ class Kept:
     after: Facts
     due: bool
 
-    def changes_of(self, columns: Iterable[str]) -> Changes:
-        """Return the changes of the account in these columns."""
-        if self.before is None or self.before.snapshot.value is None:
-            return {}
-        old, new = self.before.snapshot.value, self.after.snapshot.value
-        return {
-            column: Change(old[column], new[column])
-            for column in columns
-            if old[column] != new[column]
-        }
 
-    @property
-    def newly_deleted(self) -> bool:
-        """Return whether this fact is the first one that says that the account was deleted."""
-        was_deleted = self.before is not None and self.before.deleted_at is not None
-        return self.after.deleted_at is not None and not was_deleted
+def _changes(before: Facts | None, after: Facts) -> Changes:
+    """Return what changed about the account itself, apart from its name and email."""
+    changes: Changes = {}
+    if after.deleted_at is not None and (before is None or before.deleted_at is None):
+        changes["deleted in Clerk"] = Change(False, True)
+    if before is not None and before.snapshot.value is not None:
+        old, new = before.snapshot.value, after.snapshot.value
+        for column, name in account_changes.RECORDED.items():
+            if old[column] != new[column]:
+                changes[name] = Change(old[column], new[column])
+    return changes
 
 
 def lock() -> datetime:
@@ -184,14 +180,14 @@ def lock() -> datetime:
     return now
 
 
-def keep(user: ClerkUser) -> Kept:
-    """Join a user as an answer or an event of Clerk shows it."""
-    return keep_facts(user.id, fact_of(user))
+def keep(user: ClerkUser, *, source: Source = Source.TASK) -> Kept:
+    """Join a user as an answer of Clerk shows it. `source` is where it was asked for."""
+    return keep_facts(user.id, fact_of(user), source=source)
 
 
-def keep_answer(user: ClerkUser) -> Kept:
+def keep_answer(user: ClerkUser, *, source: Source) -> Kept:
     """Join the answer to our own change while holding the lock; such an answer is always new."""
-    return _join_locked({user.id: fact_of(user)})[user.id]
+    return _join_locked({user.id: fact_of(user)}, source=source)[user.id]
 
 
 def keep_deleted(clerk_id: str, *, deleted_at: datetime | None = None) -> Kept:
@@ -208,15 +204,15 @@ def keep_not_found(clerk_id: str) -> Kept:
     return keep_facts(clerk_id, facts.of_not_found(clock.now()))
 
 
-def keep_facts(clerk_id: str, fact: Facts) -> Kept:
+def keep_facts(clerk_id: str, fact: Facts, *, source: Source = Source.TASK) -> Kept:
     """Join one fact."""
-    return keep_each({clerk_id: fact})[clerk_id]
+    return keep_each({clerk_id: fact}, source=source)[clerk_id]
 
 
-def keep_each(page: Mapping[str, Facts]) -> dict[str, Kept]:
+def keep_each(page: Mapping[str, Facts], *, source: Source) -> dict[str, Kept]:
     """Join a fact to each account; a single one that changes nothing does not wait for the lock."""
     if len(page) > 1:
-        return _join(page)
+        return _join(page, source=source)
     known = _known(list(page))
     same = {
         clerk_id: Kept(known[clerk_id], known[clerk_id], due=False)
@@ -225,7 +221,7 @@ def keep_each(page: Mapping[str, Facts]) -> dict[str, Kept]:
     }
     if len(same) == len(page) and not agreements.would_agree(page):
         return same
-    return _join(page)
+    return _join(page, source=source)
 
 
 def keep_all(users: Iterable[ClerkUser]) -> list[str]:
@@ -262,13 +258,17 @@ def known(clerk_ids: Sequence[str]) -> Mapping[str, Facts]:
     return _known(clerk_ids)
 
 
-def _join(page: Mapping[str, Facts], *, in_bulk: bool = False) -> dict[str, Kept]:
+def _join(
+    page: Mapping[str, Facts], *, source: Source = Source.TASK, in_bulk: bool = False
+) -> dict[str, Kept]:
     with transaction.atomic(savepoint=False):
         lock()
-        return _join_locked(page, in_bulk=in_bulk)
+        return _join_locked(page, source=source, in_bulk=in_bulk)
 
 
-def _join_locked(page: Mapping[str, Facts], *, in_bulk: bool = False) -> dict[str, Kept]:
+def _join_locked(
+    page: Mapping[str, Facts], *, source: Source, in_bulk: bool = False
+) -> dict[str, Kept]:
     known = _observed(list(page))
     joined = {
         clerk_id: facts.join(known[clerk_id], fact) if clerk_id in known else fact
@@ -276,6 +276,8 @@ def _join_locked(page: Mapping[str, Facts], *, in_bulk: bool = False) -> dict[st
     }
     changed = [one for one in joined if one not in known or joined[one] != known[one]]
     agreed = _write(joined, known, changed, page, in_bulk=in_bulk)
+    changes = {one: _changes(known.get(one), joined[one]) for one in changed}
+    account_changes.record({one: made for one, made in changes.items() if made}, source=source)
     mattering = {one for one in changed if _matters(known.get(one), joined[one])} | agreed
     due = _mark_due(sorted(mattering)) if mattering else set()
     return {

@@ -40,19 +40,6 @@ class Follow(Operation):
         return Verdict.HAS_IT
 
 
-class AccountChanged(Follow):
-    """Record a change of the account itself in Clerk: a ban, a lock, its deletion.
-
-    The row does not change.
-    """
-
-    changes_row = False
-
-    def write(self, row: BuilderUser) -> BuilderUser:
-        """Return the row as it is."""
-        return row
-
-
 @dataclass(frozen=True)
 class ClerksValues:
     """What a row takes from its account, and what it cannot take.

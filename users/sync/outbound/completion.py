@@ -36,7 +36,7 @@ def complete(
         operation.finish(row, account)
     clerk_id, due = operation.clerk_id, False
     if account is not None:
-        clerk_id, due = account.id, store.keep_answer(account).due
+        clerk_id, due = account.id, store.keep_answer(account, source=Source(attempt.source)).due
     elif isinstance(operation, Delete) and clerk_id:
         store.keep_deleted(clerk_id)
     journal.resolve(attempt, Status.APPLIED, still_late=still_late, unseen=unseen)

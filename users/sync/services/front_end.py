@@ -255,7 +255,7 @@ def sync(caller: Caller) -> BuilderUser:
     """
     shown = accounts.read(caller.clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
     with transaction.atomic():
-        due = store.keep(shown).due
+        due = store.keep(shown, source=Source.API).due
         # Another application may have written the row since then. No event reports that.
         if due or _has_a_free_row(shown.email, shown.id):
             reconcile.reconcile(accounts=[shown.id], source=Source.API)

@@ -67,7 +67,7 @@ def link(
             code="duplicate",
         )
         raise refuse(operation, taken, actor=actor, source=Source.ADMIN)
-    store.keep(account)
+    store.keep(account, source=Source.ADMIN)
     return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 

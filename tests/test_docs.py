@@ -186,12 +186,18 @@ def make_variables() -> set[str]:
     return set(re.findall(r"^([A-Z_]+) \?=", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
+def constants() -> set[str]:
+    """Return the names of the code's own constants, which a page may send its reader to."""
+    code = "\n".join(file.read_text() for file in (ROOT / "users").rglob("*.py"))
+    return set(re.findall(r"^([A-Z_]+)\b[^=\n]* = ", code, re.MULTILINE))
+
+
 @each_page
 def test_each_variable_that_is_named_is_read(page):
     texts = [span for span in spans(page) if "manage.py" not in span]
     found = {variable for text in texts for variable in VARIABLE.findall(text)}
     files = {variable for variable in found if variable.removesuffix("_FILE") in secrets()}
-    known = settings_variables() | gunicorn_variables() | make_variables()
+    known = settings_variables() | gunicorn_variables() | make_variables() | constants()
     assert found - known - files == set()
 
 

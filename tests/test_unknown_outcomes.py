@@ -348,7 +348,10 @@ class TestSentAgain:
         recover()
         assert not sandbox.user(user.clerk_id)["banned"]
         assert the_attempt().status == "refused"
-        assert the_attempt().message.startswith("Not banned yet: the person can still sign in. ")
+        assert the_attempt().message == (
+            "Not banned yet: the person can still sign in. Failed to sync with Clerk "
+            "authentication system. Oops, an unexpected error occurred. Clerk refused the change."
+        )
 
     def test_two_recoveries_send_it_once(self, client, sandbox):
         user = linked(sandbox)

@@ -156,13 +156,13 @@ STATUS_MEANINGS: Mapping[int, str] = {401: _KEY, 402: _PLAN, 413: _TOO_LARGE}
 """The same by HTTP status, for codes that are not listed."""
 
 
-def refused(error: ClerkError) -> ChangeFailed:
+def refused(error: ClerkError, *, typed: bool = False) -> ChangeFailed:
     """Turn an error of Clerk into the failure that the form shows.
 
-    Use it only if Clerk changed nothing. A problem with a value is shown at the field that Clerk
-    names.
+    Use it only if Clerk changed nothing. If the change brings values that somebody `typed`, a
+    problem with one is shown at the field that Clerk names.
     """
-    message, fields = _refusal(error)
+    message, fields = _refusal(error, typed)
     return _class_of(error)(
         message,
         code=error.code,
@@ -192,7 +192,7 @@ def _class_of(error: ClerkError) -> type[ChangeFailed]:
             return Refused
 
 
-def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
+def _refusal(error: ClerkError, typed: bool) -> tuple[str, dict[str, list[str]]]:
     match error:
         case ClerkNotConfigured():
             return (
@@ -233,8 +233,11 @@ def _refusal(error: ClerkError) -> tuple[str, dict[str, list[str]]]:
             )
         case _ if meaning := _meaning(error):
             return f"{FAILED_TO_SYNC} Nothing was saved. {meaning}", {}
-        case _:
+        case _ if typed:
             return _invalid(error)
+        case _:
+            reasons = dict.fromkeys(map(_words, error.problems))
+            return " ".join([FAILED_TO_SYNC, *reasons, "Clerk refused the change."]), {}
 
 
 def _when_to_save_again(seconds: float) -> str:

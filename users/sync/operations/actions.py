@@ -18,6 +18,7 @@ class AccountAction(Operation):
     """Base of the actions. `effect` is what changes in Clerk, as the journal shows it."""
 
     changes_row = False
+    typed = False
     effect: ClassVar[Changes]
 
     @classmethod

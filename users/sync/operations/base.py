@@ -59,6 +59,8 @@ class Operation(ABC):
     log_flag: ClassVar[int] = CHANGE
     changes_row: ClassVar[bool] = True
     """Whether `changes` name columns of the row. If not, they say what changes in Clerk."""
+    typed: ClassVar[bool] = True
+    """Whether it brings values that somebody typed, so that a refusal may ask to correct them."""
     has_secrets: ClassVar[bool] = False
     """Whether `changes` hide a value, so that two changes cannot be compared."""
     sent_again: ClassVar[bool] = False

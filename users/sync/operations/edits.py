@@ -537,6 +537,7 @@ class Delete(Operation):
     """Delete the user in Clerk, then the row. A 404 of our own instance counts as done."""
 
     kind = OperationKind.DELETE
+    typed = False
     log_flag = DELETION
     missing = Verdict.HAS_IT
 

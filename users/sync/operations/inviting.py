@@ -190,6 +190,7 @@ class Revoke(Operation):
     """
 
     kind = OperationKind.REVOKE
+    typed = False
     changes_row = False
 
     @classmethod

@@ -21,6 +21,7 @@ class MergeMetadata(AccountAction):
     """
 
     kind = OperationKind.MERGE_METADATA
+    typed = True
     reads_first = True
     mirror_lacks_it = True
 

@@ -420,7 +420,7 @@ def refusal_of(
     if missing and instance.is_ours(gateway(), deadline):
         with _beside_a_failure():
             store.keep_not_found(operation.clerk_id)
-    failure = messages.refused(error)
+    failure = messages.refused(error, typed=operation.typed)
     _begin_with_what_was_done(operation, error, failure)
     return failure
 

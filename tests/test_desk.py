@@ -60,22 +60,25 @@ class TestHome:
             assert "1 result" in words(client.get(link)) or " 1 " in words(client.get(link)), link
         assert sandbox.requests() == []
 
-    def test_links_that_moved_are_counted_and_listed(self, client, sandbox):
+    def test_links_that_moved_are_counted_and_listed(self, client, sandbox, staff):
         now, fields = timezone.now(), {"operation": OperationKind.LINK, "status": "applied"}
         moved = {"clerk_id": ["user_before", "user_after"]}
         first = {"clerk_id": [None, "user_after"]}
-        for label, source, changes in (
-            ("Moved", Source.WEBHOOK, moved),
-            ("By staff", Source.ADMIN, moved),
-            ("First link", Source.WEBHOOK, first),
+        for label, by, source, changes in (
+            ("Moved", None, Source.WEBHOOK, moved),
+            ("Moved by what a refresh showed", None, Source.ADMIN, moved),
+            ("By staff", staff, Source.ADMIN, moved),
+            ("First link", None, Source.WEBHOOK, first),
         ):
+            details = {} if by else {"reason": "The account accepted the invitation."}
             SyncAttemptFactory(
-                label=label, source=source, changes=changes, settled_at=now, **fields
-            )
+                label=label, actor=by, source=source, changes=changes, details=details,
+                settled_at=now, **fields,
+            )  # fmt: skip
         page = client.get(HOME)
-        assert "1 link moved to another Clerk account in the last 7 days" in words(page)
+        assert "2 links moved to another Clerk account in the last 7 days" in words(page)
         listed = client.get("/admin/users/syncattempt/?link=moved").context["cl"].result_list
-        assert [one.label for one in listed] == ["Moved"]
+        assert {one.label for one in listed} == {"Moved", "Moved by what a refresh showed"}
 
     def test_nothing_needs_a_person(self, client, sandbox):
         linked(sandbox)
@@ -91,9 +94,11 @@ class TestHome:
         for status in ("applied", "applied", "refused", "dropped"):
             SyncAttemptFactory(user=user, status=status, settled_at=now)
         SyncAttemptFactory(user=user)
-        SyncAttemptFactory(
-            user=user, operation=OperationKind.FOLLOW, status="applied", settled_at=now
-        )
+        for operation in (OperationKind.FOLLOW, OperationKind.LINK):
+            SyncAttemptFactory(
+                user=user, operation=operation, actor=None, status="applied", settled_at=now,
+                details={"reason": "The Clerk account has this."},
+            )  # fmt: skip
         page = words(client.get(HOME))
         assert f"{timezone.localdate()} 2 2 1" in page
         assert f"{timezone.localdate() - timedelta(days=29)} 0 0 0" in page

@@ -64,6 +64,9 @@ class Status(models.TextChoices):
     UNPROVEN = "unproven", "Not certain"
 
 
+_DERIVED = Q(actor=None, actor_name="", details__has_key="reason")
+
+
 class SyncAttemptQuerySet(models.QuerySet["SyncAttempt"]):
     """Selections of attempts."""
 
@@ -74,6 +77,14 @@ class SyncAttemptQuerySet(models.QuerySet["SyncAttempt"]):
     def in_flight(self) -> Self:
         """Select the pending attempts, and those whose request Clerk may still accept."""
         return self.filter(Q(status=Status.STARTED) | Q(late_until__gt=Now()))
+
+    def derived(self) -> Self:
+        """Select the changes that this site made by itself, whoever's request showed the reason."""
+        return self.filter(_DERIVED)
+
+    def asked_for(self) -> Self:
+        """Select the changes that somebody asked for, from here or by a command."""
+        return self.exclude(_DERIVED)
 
 
 class DatabaseTimeField(models.DateTimeField):

@@ -9,7 +9,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db.models import Count, DateTimeField, Func, IntegerField, Q, QuerySet, Value
 from django.utils import timezone
 
-from users.models import BuilderUser, ListEntry, OperationKind, Source, Status, SyncAttempt
+from users.models import BuilderUser, ListEntry, OperationKind, Status, SyncAttempt
 from users.sync.mirror import listing
 from users.sync.mirror.status import UserStatus
 
@@ -37,10 +37,9 @@ def moved_links() -> QuerySet[SyncAttempt]:
 
     An earlier claim or an accepted invitation moves a link.
     """
-    return SyncAttempt.objects.filter(
+    return SyncAttempt.objects.derived().filter(
         operation=OperationKind.LINK,
         status=Status.APPLIED,
-        source__in=[Source.WEBHOOK, Source.TASK],
         started_at__gte=timezone.now() - MOVED_LATELY,
         changes__clerk_id__0__startswith="user_",
     )
@@ -59,17 +58,15 @@ class Day:
 def edits_by_day(days: int) -> list[Day]:
     """Count the edits of the last days, today included, by outcome.
 
-    The days are those of the viewer's zone. Changes that were made in Clerk, and that a row only
-    followed, do not count.
+    The days are those of the viewer's zone. What this site did by itself does not count, such as
+    following a change that was made in Clerk.
     """
     today = timezone.localdate()
     first = today - timedelta(days=days - 1)
     every = [first + timedelta(days=index) for index in range(days)]
     zone = timezone.get_current_timezone()
     midnights = [datetime.combine(day, time.min, tzinfo=zone) for day in every]
-    edits = SyncAttempt.objects.filter(started_at__gte=midnights[0]).exclude(
-        operation=OperationKind.FOLLOW
-    )
+    edits = SyncAttempt.objects.asked_for().filter(started_at__gte=midnights[0])
     open_ones = Q(status__in=[Status.STARTED, Status.UNPROVEN])
     counted = (
         edits.order_by()

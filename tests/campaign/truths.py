@@ -19,12 +19,13 @@ from users.models import (
     SyncAttempt,
     WebhookDelivery,
 )
+from users.sync.mirror import account_changes
 
 if TYPE_CHECKING:
     from tests.campaign.world import World
 
-OF_THE_ACCOUNT = ["deleted in Clerk", "banned", "locked", "image_url", "two_factor_enabled"]
-"""What an event tells about an account alone is in the journal, and not in the row's history."""
+OF_THE_ACCOUNT = [account_changes.DELETED, *account_changes.RECORDED.values()]
+"""What Clerk tells about an account alone is in the journal, and not in the row's history."""
 
 FIELDS = {"update": "name", "replace_email": "email", "create": "email",
           "create_invited": "email"}  # fmt: skip

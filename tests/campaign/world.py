@@ -109,6 +109,7 @@ class World:
         self.post_again = partial(self._post, path, {"token": str(uuid.uuid4()), **fields}, who)
         with during or nullcontext():
             heard = self.post_again()
+        self.history.look()  # before somebody else, who acts meanwhile, deletes the user
         if during is not None:
             connection.close()  # it may be lost; a server looks at it after each request
         self.ledger.judge(wish, heard, before, disturbed=during is not None)

@@ -25,6 +25,9 @@ RECORDED = {
 A change of the name or email is recorded when the row follows it.
 """
 
+DELETED = "deleted in Clerk"
+"""The name that the deletion of an account has among its changes."""
+
 FOLLOWED = "The Clerk account has this."
 
 

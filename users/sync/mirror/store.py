@@ -160,7 +160,7 @@ def _changes(before: Facts | None, after: Facts) -> Changes:
     """Return what changed about the account itself, apart from its name and email."""
     changes: Changes = {}
     if after.deleted_at is not None and (before is None or before.deleted_at is None):
-        changes["deleted in Clerk"] = Change(False, True)
+        changes[account_changes.DELETED] = Change(False, True)
     if before is not None and before.snapshot.value is not None:
         old, new = before.snapshot.value, after.snapshot.value
         for column, name in account_changes.RECORDED.items():

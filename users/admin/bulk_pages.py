@@ -368,9 +368,9 @@ def _progress(run: BulkRun) -> dict[str, object]:
             for row in with_group_names(rows).select_related("user")[:SHOWN]
         ],
         "rows_left": max(rows.count() - SHOWN, 0),
-        "going": run.state in (RunStatus.QUEUED, RunStatus.RUNNING),
-        "resumable": run.state in control.RESUMABLE and RowStatus.WAITING in counts,
-        "cancellable": run.state in control.UNFINISHED,
+        "going": run.is_going,
+        "resumable": run.is_resumable and RowStatus.WAITING in counts,
+        "cancellable": run.is_going or run.is_resumable,
     }
 
 

@@ -108,7 +108,7 @@ class OwnRun:
     @property
     def at_work(self) -> bool:
         """Return whether the run goes on by itself, so that what waits is still to be done."""
-        return self.run.state in (RunStatus.QUEUED, RunStatus.RUNNING)
+        return self.run.is_going
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The tables: what is stored, and what the database itself refuses. No business rules are here.
 
+One thing changes by named transitions alone, which stand with their table: the state of a bulk run.
+
 `builder_groups` and `users` have the column names of the application that this one replaces, so
 that this one can use those tables later.
 

@@ -31,7 +31,7 @@ from users.admin.user_context import context_of
 from users.admin.user_pages import Result, tell, why_not
 from users.errors import ChangeFailed, NothingToChange, NotKnown
 from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, FormContext, GroupSelect
-from users.models import BuilderUser, OperationKind, SyncAttempt
+from users.models import BuilderUser, OperationKind, SignIn, SyncAttempt
 from users.sync.access import permissions
 from users.sync.mirror.sign_in_address import Block, block_of, sign_in_address
 from users.sync.outbound import pending
@@ -155,7 +155,7 @@ class UserFormAdmin(UserAdmin):
                 version=form.cleaned_data["version"],
                 token=token,
             )
-        elif form.cleaned_data["account"] == "invite":
+        elif form.cleaned_data["account"] == SignIn.INVITE:
             self.save.result = invitations.create_invited(obj, actor=actor, token=token)
         else:
             self.save.result = users.create_user(

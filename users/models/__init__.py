@@ -15,7 +15,14 @@ Others import from here. Inside, each module imports only from the modules below
 
 from users.models.bulk import BulkRow, BulkRun, RowStatus, RunRequest, RunStatus
 from users.models.invitations import Invitation, InvitationStatus
-from users.models.journal import OperationKind, Source, Status, SyncAttempt, SyncAttemptQuerySet
+from users.models.journal import (
+    OperationKind,
+    SignIn,
+    Source,
+    Status,
+    SyncAttempt,
+    SyncAttemptQuerySet,
+)
 from users.models.listing import ListDue, ListEntry
 from users.models.maintenance import (
     Alert,
@@ -33,6 +40,6 @@ __all__ = [
     "LINKED", "Agreement", "Alert", "AlertKind", "ApiUse", "BuilderGroup", "BuilderUser", "BulkRow",
     "BulkRun", "ClerkAccount", "ClerkRate", "DeliveryStatus", "EventCheck", "InternalRole",
     "Invitation", "InvitationStatus", "LinkedBy", "ListDue", "ListEntry", "OperationKind",
-    "RememberedInstance", "Role", "RowStatus", "RunRequest", "RunStatus", "Source", "Status",
-    "SyncAttempt", "SyncAttemptQuerySet", "WebhookDelivery", "WebhookRefusal",
+    "RememberedInstance", "Role", "RowStatus", "RunRequest", "RunStatus", "SignIn", "Source",
+    "Status", "SyncAttempt", "SyncAttemptQuerySet", "WebhookDelivery", "WebhookRefusal",
 ]  # fmt: skip

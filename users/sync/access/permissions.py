@@ -18,7 +18,7 @@ from typing import cast
 from django.contrib.auth.models import AnonymousUser, User
 
 from users.errors import NotAllowed
-from users.models import BuilderUser, OperationKind, Role, Source, Status
+from users.models import BuilderUser, OperationKind, Role, SignIn, Source, Status
 from users.sync.actors import Actor
 from users.sync.operations import Operation
 from users.sync.outbound import journal
@@ -89,8 +89,8 @@ def may(
 ) -> bool:
     """Tell whether a person may make a change of a user.
 
-    `wanted` maps fields to their new values. `account` is the sign-in of a new user: "create",
-    "invite" or "none". Without `user` the answer is about users who are not administrators.
+    `wanted` maps fields to their new values. `account` is the `SignIn` of a new user. Without
+    `user` the answer is about users who are not administrators.
     """
     return not missing(actor, kind, user, wanted=wanted, account=account)
 
@@ -118,7 +118,7 @@ def _needed(
     kind: OperationKind, user: BuilderUser | None, wanted: Mapping[str, object], account: str
 ) -> list[str]:
     needed = list(NEEDED[kind])
-    if account == "create":
+    if account == SignIn.CREATE:
         needed.append(CREATE_ACCOUNT)
     if kind == OperationKind.UPDATE and not wanted.keys().isdisjoint(ROLE_FIELDS):
         needed.append(CHANGE_ROLE)

@@ -12,7 +12,16 @@ from typing import TypedDict
 
 from users.changes import Change, Changes
 from users.clerk import Clerk
-from users.models import BuilderGroup, BuilderUser, BulkRow, BulkRun, OperationKind, Role, Source
+from users.models import (
+    BuilderGroup,
+    BuilderUser,
+    BulkRow,
+    BulkRun,
+    OperationKind,
+    Role,
+    SignIn,
+    Source,
+)
 from users.sync import messages
 from users.sync.actors import Actor
 from users.sync.bulk.plan import SIGN_IN, Planned, counted
@@ -24,13 +33,6 @@ from users.sync.services.users import create_user
 from users.version import value_of
 
 KINDS = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
-WAYS = {
-    "invite": OperationKind.CREATE_INVITED,
-    "create": OperationKind.CREATE,
-    "none": OperationKind.CREATE,
-}
-
-
 NAMED = 20
 """Number of left-out users that a plan names."""
 
@@ -54,8 +56,8 @@ def left_out(names: Sequence[str], thing: str, why: str, *, total: int | None = 
     return f"{counted(count, thing)} {why}: {shown}{more}."
 
 
-def plan_new(user: BuilderUser, sign_in: str, line: int | None = None) -> Planned:
-    """Plan a user with the sign-in of `WAYS`, or with the account whose id the user has."""
+def plan_new(user: BuilderUser, sign_in: SignIn, line: int | None = None) -> Planned:
+    """Plan a user with a sign-in, or with the account whose id the user has."""
     changes: Changes = {
         "name": Change(None, user.name),
         "email": Change(None, user.email),
@@ -68,7 +70,7 @@ def plan_new(user: BuilderUser, sign_in: str, line: int | None = None) -> Planne
         changes["clerk_id"] = Change(None, user.clerk_id)
         return Planned.on(user, OperationKind.CREATE, changes, line)
     changes[SIGN_IN] = Change(None, sign_in)
-    return Planned.on(user, WAYS[sign_in], changes, line)
+    return Planned.on(user, sign_in.kind, changes, line)
 
 
 def new_user(row: BulkRow) -> BuilderUser | None:
@@ -84,7 +86,7 @@ def new_user(row: BulkRow) -> BuilderUser | None:
 
 def asks_clerk(row: BulkRow) -> bool:
     """Return whether creating the user makes requests to Clerk."""
-    return bool(row.changes.get(SIGN_IN, [None, "none"])[1] != "none")
+    return bool(row.changes.get(SIGN_IN, [None, SignIn.NONE])[1] != SignIn.NONE)
 
 
 class _Origin(TypedDict):
@@ -117,5 +119,5 @@ def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tup
         with invitations.ONE_OF_MANY:
             invited = invitations.create_invited(user, gateway=gateway, **origin)
         return invitations.said_of(invited.waits_until)
-    account = str(row.changes[SIGN_IN][1])
+    account = SignIn(str(row.changes[SIGN_IN][1]))
     return create_user(user, account=account, gateway=gateway, **origin).warnings

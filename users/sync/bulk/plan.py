@@ -11,7 +11,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from users.changes import Change, Changes
-from users.models import BuilderUser, OperationKind
+from users.models import BuilderUser, OperationKind, SignIn
 from users.sync.display import group_names
 
 
@@ -80,7 +80,7 @@ def _calls(row: Planned) -> int:
     if row.operation == OperationKind.DELETE:
         return int(bool(row.clerk_id)) + int("invitation" in row.changes)
     if row.operation == OperationKind.CREATE:
-        return int(row.changes.get(SIGN_IN, Change(None, "none")).after != "none")
+        return int(row.changes.get(SIGN_IN, Change(None, SignIn.NONE)).after != SignIn.NONE)
     return _CALLS.get(OperationKind(row.operation), 1)
 
 

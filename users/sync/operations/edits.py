@@ -21,6 +21,7 @@ from users.models import (
     InvitationStatus,
     OperationKind,
     Role,
+    SignIn,
 )
 from users.sync.mirror import agreements, store
 from users.sync.mirror.comparison import normalized_email, normalized_name, same_email, same_name
@@ -310,7 +311,7 @@ class SetPassword(Operation):
 
 
 class Create(Operation):
-    """Create a user, with a Clerk account (`details["account"]` is "create") or without one.
+    """Create a user, with a Clerk account (`details["account"]` is `CREATE`) or without one.
 
     The account carries our id in its public metadata. So it is recognized if the answer is lost,
     and another person's account is never mistaken for it.
@@ -320,7 +321,7 @@ class Create(Operation):
     log_flag = ADDITION
 
     @classmethod
-    def of(cls, user: BuilderUser, *, account: str) -> Self:
+    def of(cls, user: BuilderUser, *, account: SignIn) -> Self:
         """Build the change from a user who is not stored yet."""
         changes: Changes = {
             field: Change(None, value_of(user, field))
@@ -338,7 +339,7 @@ class Create(Operation):
     @property
     def asks_clerk(self) -> bool:
         """Tell whether a Clerk account is created too."""
-        return self.details.get("account") == "create"
+        return self.details.get("account") == SignIn.CREATE
 
     @property
     def claims(self) -> Claims:
@@ -431,7 +432,7 @@ class CreateAccount(Create):
     def of_row(cls, user: BuilderUser) -> Self:
         """Build the creation of the account of a user."""
         changes: Changes = {"account": Change(None, user.email)}
-        return cls.on(user, changes, account="create", email=user.email, name=user.name)
+        return cls.on(user, changes, account=SignIn.CREATE, email=user.email, name=user.name)
 
     @property
     def claims(self) -> Claims:
@@ -509,7 +510,7 @@ class CreateFromClerk(Create):
     @classmethod
     def of_account(cls, user: BuilderUser) -> Self:
         """Build the change from a user who holds the Clerk id and is not stored yet."""
-        operation = cls.of(user, account="none")
+        operation = cls.of(user, account=SignIn.NONE)
         operation.clerk_id = user.account_id
         operation.changes["clerk_id"] = Change(None, user.clerk_id)
         return operation

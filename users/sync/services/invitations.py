@@ -42,6 +42,7 @@ from users.models import (
     Invitation,
     InvitationStatus,
     OperationKind,
+    SignIn,
     Source,
     Status,
     SyncAttempt,
@@ -189,7 +190,7 @@ def create_invited(
     )
     operation = CreateInvited.of_new(user, details)
     permissions.authorize(operation, user, actor=actor, source=source)
-    create = Create.of(user, account="none")
+    create = Create.of(user, account=SignIn.NONE)
     token_of_create = repeats.part_of(token, "waits")
     if token_of_create and (first := repeats.first_of(token_of_create, create)):
         return _waiting_of(first)

@@ -19,7 +19,7 @@ from users.errors import (
     NotKnown,
     Refused,
 )
-from users.models import BuilderGroup, BuilderUser, BulkRun, Invitation, Source
+from users.models import BuilderGroup, BuilderUser, BulkRun, Invitation, SignIn, Source
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
@@ -126,13 +126,13 @@ def create_user(
     user: BuilderUser,
     *,
     actor: Actor,
-    account: str = "create",
+    account: SignIn = SignIn.CREATE,
     source: Source = Source.ADMIN,
     run: BulkRun | None = None,
     token: uuid.UUID | None = None,
     gateway: Gateway = clerk,
 ) -> Saved:
-    """Store a new user; if `account` is "create", create its Clerk account first.
+    """Store a new user; if `account` is `CREATE`, create its Clerk account first.
 
     While an earlier create of the same email is pending, the id of its row is kept. So the account
     is recognized, whichever request arrives. Raises the `ChangeFailed` family of `dual_write`.

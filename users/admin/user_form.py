@@ -31,7 +31,7 @@ from users.admin.user_context import context_of
 from users.admin.user_pages import Result, tell, why_not
 from users.errors import ChangeFailed, NothingToChange, NotKnown
 from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, FormContext, GroupSelect
-from users.models import BuilderUser, OperationKind, SignIn, SyncAttempt
+from users.models import CREATES, BuilderUser, OperationKind, SignIn, SyncAttempt
 from users.sync.access import permissions
 from users.sync.mirror.sign_in_address import Block, block_of, sign_in_address
 from users.sync.outbound import pending
@@ -107,7 +107,7 @@ class UserFormAdmin(UserAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str | list[str]]:
         """Return what this person typed into a new user who was not saved."""
-        create = again.again_of(request, again.CREATES)
+        create = again.again_of(request, CREATES)
         account = {"account": create.details["account"]} if create else {}
         return {**again.typed(create), **account}
 

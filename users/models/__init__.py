@@ -16,6 +16,7 @@ Others import from here. Inside, each module imports only from the modules below
 from users.models.bulk import BulkRow, BulkRun, RowStatus, RunRequest, RunStatus
 from users.models.invitations import Invitation, InvitationStatus
 from users.models.journal import (
+    CREATES,
     OperationKind,
     SignIn,
     Source,
@@ -37,9 +38,9 @@ from users.models.users import LINKED, BuilderGroup, BuilderUser, InternalRole, 
 from users.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookRefusal
 
 __all__ = [
-    "LINKED", "Agreement", "Alert", "AlertKind", "ApiUse", "BuilderGroup", "BuilderUser", "BulkRow",
-    "BulkRun", "ClerkAccount", "ClerkRate", "DeliveryStatus", "EventCheck", "InternalRole",
-    "Invitation", "InvitationStatus", "LinkedBy", "ListDue", "ListEntry", "OperationKind",
-    "RememberedInstance", "Role", "RowStatus", "RunRequest", "RunStatus", "SignIn", "Source",
-    "Status", "SyncAttempt", "SyncAttemptQuerySet", "WebhookDelivery", "WebhookRefusal",
+    "CREATES", "LINKED", "Agreement", "Alert", "AlertKind", "ApiUse", "BuilderGroup", "BuilderUser",
+    "BulkRow", "BulkRun", "ClerkAccount", "ClerkRate", "DeliveryStatus", "EventCheck",
+    "InternalRole", "Invitation", "InvitationStatus", "LinkedBy", "ListDue", "ListEntry",
+    "OperationKind", "RememberedInstance", "Role", "RowStatus", "RunRequest", "RunStatus", "SignIn",
+    "Source", "Status", "SyncAttempt", "SyncAttemptQuerySet", "WebhookDelivery", "WebhookRefusal",
 ]  # fmt: skip

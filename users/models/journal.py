@@ -44,6 +44,10 @@ class OperationKind(models.TextChoices):
     REFRESH = "refresh", "Refresh"
 
 
+CREATES = frozenset({OperationKind.CREATE, OperationKind.CREATE_INVITED})
+"""The kinds of change that create a user."""
+
+
 class SignIn(models.TextChoices):
     """How a new user gets a sign-in."""
 

@@ -13,6 +13,7 @@ from typing import TypedDict
 from users.changes import Change, Changes
 from users.clerk import Clerk
 from users.models import (
+    CREATES,
     BuilderGroup,
     BuilderUser,
     BulkRow,
@@ -32,7 +33,6 @@ from users.sync.services import invitations
 from users.sync.services.users import create_user
 from users.version import value_of
 
-KINDS = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
 NAMED = 20
 """Number of left-out users that a plan names."""
 
@@ -75,7 +75,7 @@ def plan_new(user: BuilderUser, sign_in: SignIn, line: int | None = None) -> Pla
 
 def new_user(row: BulkRow) -> BuilderUser | None:
     """Return the user that a row creates, not stored yet; None for a row of another kind."""
-    if row.operation not in KINDS:
+    if row.operation not in CREATES:
         return None
     values: dict[str, object] = {
         field: after for field, (_, after) in row.changes.items() if field != SIGN_IN

@@ -24,7 +24,15 @@ from users.errors import (
     NotSaved,
     Waiting,
 )
-from users.models import BuilderUser, BulkRow, ClerkAccount, OperationKind, RowStatus, Source
+from users.models import (
+    CREATES,
+    BuilderUser,
+    BulkRow,
+    ClerkAccount,
+    OperationKind,
+    RowStatus,
+    Source,
+)
 from users.sync.access import permissions
 from users.sync.bulk import actions, clerk_values, creating
 from users.sync.bulk.attempts import attempts_of
@@ -46,7 +54,7 @@ def asks_clerk(row: BulkRow) -> bool:
     """Return whether the row makes requests to Clerk and needs a slot of the rate limiter."""
     if not row.changes:
         return False
-    if row.operation in creating.KINDS:
+    if row.operation in CREATES:
         return creating.asks_clerk(row)
     if row.operation == OperationKind.REFRESH:
         return True
@@ -161,7 +169,7 @@ def store(row: BulkRow, result: Result) -> None:
 def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
     """Make the change; return warnings for people. Raises the `ChangeFailed` family."""
     run = row.run
-    if row.operation in creating.KINDS:
+    if row.operation in CREATES:
         return creating.create(row, user, gateway)
     if row.operation == OperationKind.INVITE:
         return _invite(row, user)

@@ -50,9 +50,7 @@ COMMAND = "clerk_action"
 HAS_AN_ACCOUNT = "whose email has an account in Clerk already"
 CHUNK = 1000
 
-_OPEN = Invitation.objects.filter(
-    user=OuterRef("pk"), status__in=[InvitationStatus.WAITING, InvitationStatus.PENDING]
-)
+_OPEN = Invitation.objects.open().filter(user=OuterRef("pk"))
 _LIVING = ClerkAccount.objects.filter(deleted_at=None, not_found_at=None)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Self
 
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION
-from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
 
 from users import guard
@@ -18,7 +17,6 @@ from users.models import (
     BuilderUser,
     ClerkAccount,
     Invitation,
-    InvitationStatus,
     OperationKind,
     Role,
     SignIn,
@@ -77,7 +75,7 @@ class Edit(Operation):
         if not self._makes_administrator:
             return
         email = self.changes["email"].after if "email" in self.changes else row.email
-        for invitation in _open_of(row):
+        for invitation in row.invitations.open():
             if not same_email(invitation.email, str(email)):
                 why = (
                     f"The invitation to {invitation.email} is still open: whoever accepts it would "
@@ -123,7 +121,7 @@ class Edit(Operation):
         to the row's own address: see `check`.
         """
         if self._makes_administrator:
-            _open_of(row).update(for_admins=True)
+            row.invitations.open().update(for_admins=True)
         return write_fields(row, self.changes)
 
     def send(self, clerk: Clerk, deadline: Deadline) -> Seen:
@@ -165,11 +163,6 @@ class Edit(Operation):
             )
             return Seen(seen.verdict, account, why)
         return seen
-
-
-def _open_of(row: BuilderUser) -> QuerySet[Invitation]:
-    """Select the invitations of a user that wait here, or that would link an account."""
-    return row.invitations.filter(status__in=[InvitationStatus.WAITING, InvitationStatus.PENDING])
 
 
 class ReplaceEmail(Operation):
@@ -484,7 +477,7 @@ class CreateAccount(Create):
 
         Raises `Refused`.
         """
-        if invitation := _open_of(row).first():
+        if invitation := row.invitations.open().first():
             raise Refused(
                 f"The invitation to {invitation.email} is still open. Revoke it first.",
                 code="still_invited",

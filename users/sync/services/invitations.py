@@ -118,7 +118,7 @@ def invite(
     )
     operation = Invite.of(user, details)
     permissions.authorize(operation, user, actor=actor, source=source)
-    if token and (first := repeats.first_of(token, operation)):
+    if first := repeats.first_of(token, operation):
         return _outcome_of(first, user, email, deadline)
     if user.linked and same_email(email, user.email):
         address = sign_in_address(user)
@@ -178,8 +178,7 @@ def create_invited(
 
     Raises the `ChangeFailed` family.
     """
-    earlier = pending.create_of(user.email)
-    if earlier is not None:
+    if earlier := pending.create_of(user.email):
         user.pk = earlier.user_id
     details = wanted(
         user.email,
@@ -192,10 +191,9 @@ def create_invited(
     permissions.authorize(operation, user, actor=actor, source=source)
     create = Create.of(user, account=SignIn.NONE)
     token_of_create = repeats.part_of(token, "waits")
-    if token_of_create and (first := repeats.first_of(token_of_create, create)):
+    if first := repeats.first_of(token_of_create, create):
         return _waiting_of(first)
-    first_sent = repeats.first_of(token, operation) if token else None
-    until = None if first_sent else _full_until()
+    until = None if repeats.first_of(token, operation) else _full_until()
     if until is None:
         try:
             saved = dual_write(
@@ -216,10 +214,9 @@ def create_invited(
             )  # fmt: skip
             journal.log(create, actor_id=actor.pk if actor else None)
     except Repeated:
-        first = repeats.first_of(token_of_create, create) if token_of_create else None
-        if first is None:
-            raise
-        return _waiting_of(first)
+        if first := repeats.first_of(token_of_create, create):
+            return _waiting_of(first)
+        raise
     return Invited(user, until, attempt)
 
 
@@ -299,9 +296,7 @@ def settle_accepted(invitation: Invitation, *, deadline: Deadline) -> bool:
 
 def open_of(user: BuilderUser) -> Invitation | None:
     """Return the waiting or pending invitation of a user, None if there is none."""
-    return user.invitations.filter(
-        status__in=[InvitationStatus.WAITING, InvitationStatus.PENDING]
-    ).first()
+    return user.invitations.open().first()
 
 
 REVOKE_NOTHING = frozenset({"name", "role", "internal_role", "builder_group"})
@@ -355,15 +350,15 @@ def _send_waiting() -> Iterator[str]:
         if until := _full_until():
             _put_off(until)
             return
+        author, source = invitation.invited_by, Source(invitation.source)
         details = wanted(
             invitation.email,
             invitation.purpose,
             invited_by=invitation.invited_by_id,
-            for_admins=permissions.manages_admins(invitation.invited_by, Source(invitation.source)),
+            for_admins=permissions.manages_admins(author, source),
             reference=str(invitation.reference),
         )
         operation = Invite.of(invitation.user, details)
-        author, source = invitation.invited_by, Source(invitation.source)
         try:
             # The author may have lost the right to invite, or the user become an administrator.
             dual_write(operation, invitation.user, actor=author, source=source)

@@ -152,7 +152,7 @@ def create_account(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None =
     """
     operation = CreateAccount.of_row(user)
     permissions.authorize(operation, user, actor=actor, source=Source.ADMIN)
-    if token and (first := repeats.first_of(token, operation)):
+    if first := repeats.first_of(token, operation):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if user.clerk_id is not None:
         taken = Refused("This user has a Clerk id already. Unlink the user first.", code="linked")

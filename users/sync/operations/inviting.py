@@ -20,7 +20,7 @@ from users.models import BuilderUser, Invitation, InvitationStatus, OperationKin
 from users.sync.mirror import instance
 from users.sync.mirror.comparison import normalized_email
 from users.sync.operations.base import Claims, Operation, Seen, Verdict
-from users.sync.operations.edits import Create
+from users.sync.operations.lifecycle import Create
 
 EXPIRES_IN_DAYS = 30
 

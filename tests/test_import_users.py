@@ -247,7 +247,7 @@ def test_the_columns_that_are_needed_are_named(import_):
 def test_invitations_over_the_limit_wait_and_the_command_says_until_when(
     sandbox, import_, monkeypatch
 ):
-    monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 2)
+    monkeypatch.setattr("users.sync.services.invitation_limit.PER_HOUR", 2)
     code, out = import_(numbered(5), "--sign-in", "invite")
     in_two_hours = timezone.now() + timedelta(hours=2)
     assert f"the last one is sent about {in_two_hours:%Y-%m-%d %H:}" in out

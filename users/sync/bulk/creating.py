@@ -30,6 +30,7 @@ from users.sync.operations import CreateFromClerk
 from users.sync.outbound import pending
 from users.sync.outbound.dual_write import dual_write
 from users.sync.services import invitations
+from users.sync.services.invitation_limit import said_of
 from users.sync.services.users import create_user
 from users.version import value_of
 
@@ -104,7 +105,7 @@ def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tup
     """
     if not user._state.adding:  # an earlier try or its recovery has created it
         invitation = invitations.open_of(user)
-        return invitations.said_of(invitation.send_after if invitation else None)
+        return said_of(invitation.send_after if invitation else None)
     earlier = pending.create_of(user.email)
     if earlier is not None and earlier.user_id != user.pk:
         raise messages.must_wait(earlier)
@@ -118,6 +119,6 @@ def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tup
     if row.operation == OperationKind.CREATE_INVITED:
         with invitations.ONE_OF_MANY:
             invited = invitations.create_invited(user, gateway=gateway, **origin)
-        return invitations.said_of(invited.waits_until)
+        return said_of(invited.waits_until)
     account = SignIn(str(row.changes[SIGN_IN][1]))
     return create_user(user, account=account, gateway=gateway, **origin).warnings

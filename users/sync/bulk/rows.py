@@ -41,6 +41,7 @@ from users.sync.display import group_names
 from users.sync.operations import Operation
 from users.sync.outbound.dual_write import dual_write
 from users.sync.services import invitations, sign_in, transfer, users
+from users.sync.services.invitation_limit import said_of
 from users.version import same
 
 OLDEST = timedelta(seconds=2)
@@ -201,7 +202,7 @@ def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
     up.
     """
     if (earlier := actions.invitation_of(row)) is not None:
-        return invitations.said_of(earlier.send_after)
+        return said_of(earlier.send_after)
     wanted = row.changes.get("invitation") or row.changes["email"]
     with invitations.ONE_OF_MANY:
         invited = invitations.invite(
@@ -212,7 +213,7 @@ def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
             run=row.run,
             reference=actions.reference_of(row),
         )
-    return invitations.said_of(invited.waits_until)
+    return said_of(invited.waits_until)
 
 
 def _refresh(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:

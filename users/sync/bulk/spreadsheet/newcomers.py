@@ -25,7 +25,7 @@ from users.sync.bulk.spreadsheet.header import PARTS, Header
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
 from users.sync.bulk.spreadsheet.sheet import Fault
 from users.sync.mirror import comparison
-from users.sync.services import invitations
+from users.sync.services.invitation_limit import queue_note
 from users.validation import clean_roles
 
 KEYS = ("id", "clerk_id")
@@ -65,7 +65,7 @@ class Newcomers:
         notes = [
             *self.sheet.notes,
             *(left_out(people, "line", f"left to {command}") for command, people in others.items()),
-            *filter(None, [invitations.queue_note(len(rows) if sign_in == SignIn.INVITE else 0)]),
+            *filter(None, [queue_note(len(rows) if sign_in == SignIn.INVITE else 0)]),
         ]
         options = {"file": self.sheet.file.name, "sign_in": sign_in}
         return Plan("import_users", tuple(rows), tuple(notes), options=options), self.sheet.results

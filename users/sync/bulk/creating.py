@@ -6,32 +6,27 @@ after a kill finds its own row, and finds its own account by the id in the accou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 from users.changes import Change, Changes
-from users.clerk import Clerk
 from users.models import (
     CREATES,
     BuilderGroup,
     BuilderUser,
     BulkRow,
-    BulkRun,
     OperationKind,
     Role,
     SignIn,
-    Source,
 )
 from users.sync import messages
-from users.sync.actors import Actor
 from users.sync.bulk.plan import SIGN_IN, Planned, counted
 from users.sync.operations import CreateFromClerk
 from users.sync.outbound import pending
 from users.sync.outbound.dual_write import dual_write
 from users.sync.services import invitations
 from users.sync.services.invitation_limit import said_of
-from users.sync.services.users import create_user
+from users.sync.services.users import Origin, create_user
 from users.version import value_of
 
 NAMED = 20
@@ -90,15 +85,7 @@ def asks_clerk(row: BulkRow) -> bool:
     return bool(row.changes.get(SIGN_IN, [None, SignIn.NONE])[1] != SignIn.NONE)
 
 
-class _Origin(TypedDict):
-    """Who creates the user, and in which run."""
-
-    actor: Actor
-    source: Source
-    run: BulkRun
-
-
-def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
+def create(row: BulkRow, user: BuilderUser, origin: Origin) -> tuple[str, ...]:
     """Create the user of a row; return warnings for people.
 
     Raises the `ChangeFailed` family.
@@ -109,16 +96,11 @@ def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tup
     earlier = pending.create_of(user.email)
     if earlier is not None and earlier.user_id != user.pk:
         raise messages.must_wait(earlier)
-    origin: _Origin = {
-        "actor": row.run.actor,
-        "source": Source(row.run.source),
-        "run": row.run,
-    }
     if user.linked:
         return dual_write(CreateFromClerk.of_account(user), user, **origin).warnings
     if row.operation == OperationKind.CREATE_INVITED:
         with invitations.ONE_OF_MANY:
-            invited = invitations.create_invited(user, gateway=gateway, **origin)
+            invited = invitations.create_invited(user, **origin)
         return said_of(invited.waits_until)
     account = SignIn(str(row.changes[SIGN_IN][1]))
-    return create_user(user, account=account, gateway=gateway, **origin).warnings
+    return create_user(user, account=account, **origin).warnings

@@ -169,27 +169,19 @@ def store(row: BulkRow, result: Result) -> None:
 
 def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
     """Make the change; return warnings for people. Raises the `ChangeFailed` family."""
-    run = row.run
-    if row.operation in CREATES:
-        return creating.create(row, user, gateway)
     if row.operation == OperationKind.INVITE:
         return _invite(row, user)
     if row.operation == OperationKind.REFRESH:
         return _refresh(row, user, gateway)
+    run = row.run
+    origin: users.Origin = {
+        "actor": run.actor, "source": Source(run.source), "run": run, "gateway": gateway
+    }  # fmt: skip
+    if row.operation in CREATES:
+        return creating.create(row, user, origin)
     if row.operation == OperationKind.DELETE:
-        return users.delete_user(
-            user, actor=run.actor, source=Source(run.source), run=run, gateway=gateway
-        ).warnings
-    operation = _operation(row)
-    saved = dual_write(
-        operation,
-        user,
-        actor=run.actor,
-        source=Source(run.source),
-        run=run,
-        gateway=gateway,
-        fresh=OLDEST,
-    )
+        return users.delete_user(user, **origin).warnings
+    saved = dual_write(_operation(row), user, fresh=OLDEST, **origin)
     if row.operation in (OperationKind.REPLACE_EMAIL, OperationKind.PUSH_EMAIL):
         return sign_in.still_found(str(row.changes["email"][0]), gateway)
     return saved.warnings

@@ -160,8 +160,8 @@ def create_account(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None =
     return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
-class _Origin(TypedDict):
-    """Who deletes a user, from where, and by which client."""
+class Origin(TypedDict):
+    """Who makes a change, from where, in which run, and by which client."""
 
     actor: Actor
     source: Source
@@ -185,7 +185,7 @@ def delete_user(
     revoked.
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
-    origin: _Origin = {"actor": actor, "source": source, "run": run, "gateway": gateway}
+    origin: Origin = {"actor": actor, "source": source, "run": run, "gateway": gateway}
     operation = Delete.of(user)
     permissions.authorize(operation, user, actor=actor, source=source)
     if pending.in_the_way(operation, pending.in_flight(user.pk)):
@@ -215,7 +215,7 @@ def _revoked_words(emails: list[str]) -> str:
 
 def _revoke_first(
     invitation: Invitation,
-    origin: _Origin,
+    origin: Origin,
     token: uuid.UUID | None,
     deadline: Deadline,
 ) -> bool:

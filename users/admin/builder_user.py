@@ -22,9 +22,10 @@ from django.views.decorators.http import require_GET
 from users.admin import again
 from users.admin.account_pages import AccountPages
 from users.admin.actions import AccountActions
-from users.admin.base import CappedPaginator, Deletable, say, send_csv, send_export
+from users.admin.base import CappedPaginator, Deletable, say
 from users.admin.bulk_pages import BulkPages
 from users.admin.clerk_panel import account_of
+from users.admin.export import send_csv, send_export
 from users.admin.one_time import token_of
 from users.admin.pending_pages import PendingPages
 from users.admin.quick_edit import QuickEdit, cell_data

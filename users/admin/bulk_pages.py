@@ -23,7 +23,8 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET
 
-from users.admin.base import UTF_8_MARK, Line, counted
+from users.admin.base import counted
+from users.admin.export import UTF_8_MARK, Line
 from users.admin.user_list import group_select
 from users.admin.user_pages import UserPages
 from users.errors import BulkRefused

@@ -15,8 +15,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from users.admin.again import again_url
-from users.admin.base import opens_users
 from users.admin.charts import Column, Stacked, bars
+from users.admin.columns import opens_users
 from users.admin.wanted import groups_of, wanted_of
 from users.models import (
     Agreement,

@@ -22,8 +22,9 @@ from django.utils.html import format_html
 
 from users.admin import again, offers
 from users.admin.account_pages import CHANGES_OF_EMAIL
-from users.admin.base import SafeAdmin, linked_where_allowed, opens_users
+from users.admin.base import SafeAdmin
 from users.admin.clerk_panel import account_of, panel
+from users.admin.columns import linked_where_allowed, opens_users
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.admin.user_context import context_of

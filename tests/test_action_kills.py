@@ -10,7 +10,7 @@ from sandbox import Sandbox
 from tests.support.factories import BuilderUserFactory, linked
 from tests.support.killed_runs import KILLS, ROWS, finished, killed_and_resumed
 from users.models import BuilderUser, BulkRow, ClerkAccount, Invitation, SyncAttempt
-from users.sync.services.invitations import PER_HOUR
+from users.sync.services.invitation_limit import PER_HOUR
 
 
 @pytest.mark.django_db(transaction=True)

@@ -44,7 +44,7 @@ from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
 from users.sync.bulk.rows import OLDEST
 from users.sync.bulk.workers import WORKERS
 from users.sync.mirror import store
-from users.sync.services.invitations import PER_HOUR
+from users.sync.services.invitation_limit import PER_HOUR
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -612,7 +612,7 @@ def test_rows_that_meet_a_429_come_again_and_nothing_is_lost(sandbox, action, ro
 
 
 def test_invitations_over_the_limit_wait_and_the_command_says_until_when(sandbox, monkeypatch):
-    monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 2)
+    monkeypatch.setattr("users.sync.services.invitation_limit.PER_HOUR", 2)
     users = [BuilderUserFactory() for _ in range(5)]
     in_two_hours = f"about {timezone.now() + timedelta(hours=2):%Y-%m-%d %H:}"
     assert in_two_hours in act("invite", "--all")[1]
@@ -622,7 +622,7 @@ def test_invitations_over_the_limit_wait_and_the_command_says_until_when(sandbox
     assert len(sandbox.mails()) == Invitation.objects.filter(status="pending").count() == 2
     assert Invitation.objects.filter(status="waiting").count() == 3
     assert sum("It is sent after" in reason for _, reason in rows().values()) == 3
-    monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 100)
+    monkeypatch.setattr("users.sync.services.invitation_limit.PER_HOUR", 100)
     Invitation.objects.filter(status="waiting").update(send_after=timezone.now())
     maintenance.run()
     assert {mail["to"] for mail in sandbox.mails()} == {user.email for user in users}
@@ -643,14 +643,14 @@ def test_invitations_that_clerk_itself_puts_off_wait(sandbox):
 def test_a_row_whose_invitation_waits_is_done_when_it_is_tried_again_after_a_kill(
     sandbox, monkeypatch
 ):
-    monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 1)
+    monkeypatch.setattr("users.sync.services.invitation_limit.PER_HOUR", 1)
     users = [BuilderUserFactory() for _ in range(2)]
     act("invite", "--all", "--apply")
     killed = BulkRun.objects.get()
     # As if it died before it stored them.
     BulkRow.objects.update(state="waiting", reason="")
     BulkRun.objects.update(state="interrupted")
-    monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 100)
+    monkeypatch.setattr("users.sync.services.invitation_limit.PER_HOUR", 100)
     assert act("--resume", killed.pk, "--apply")[0] == 0
     assert [rows()[str(user.pk)][0] for user in users] == ["done", "done"]
     assert set(Invitation.objects.values_list("status", flat=True)) == {"pending", "waiting"}

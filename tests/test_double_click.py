@@ -11,6 +11,7 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.support.factories import BuilderUserFactory, StaffFactory, linked
@@ -19,7 +20,7 @@ from tests.support.unknown import time_is_over
 from users.guard import without_clerk
 from users.models import BuilderUser, ClerkAccount, Invitation, SyncAttempt
 from users.sync.outbound import repeats
-from users.sync.services import invitations
+from users.sync.services import invitation_limit, invitations
 from users.version import version_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -245,8 +246,8 @@ def test_a_new_user_is_opened_by_both_answers(client, sandbox):
 
 
 def test_an_invitation_that_waits_is_stored_once(client, sandbox, monkeypatch):
-    monkeypatch.setattr(invitations, "PER_HOUR", 0)
-    monkeypatch.setattr(invitations, "_full_until", lambda: invitations.timezone.now())
+    monkeypatch.setattr(invitation_limit, "PER_HOUR", 0)
+    monkeypatch.setattr(invitation_limit, "full_until", timezone.now)
     twice, *_ = add_and_invite(client, sandbox)
     for answer in twice.after_one_another():
         assert answer.status_code == 302, text_of(answer)

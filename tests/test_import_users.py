@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sandbox.limits import Limits
 from tests.support.commands import run
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
 from tests.support.unknown import time_is_over
-from users.models import BuilderUser, BulkRow, BulkRun, Invitation, SyncAttempt
+from users.models import BuilderUser, BulkRow, BulkRun, Invitation, SignIn, SyncAttempt
 from users.sync import maintenance
 from users.sync.outbound import recovery
 
@@ -121,6 +122,16 @@ def test_the_command_must_be_told_how_they_sign_in(import_):
     assert (code, "--sign-in invite, create or none" in out) == (1, True)
     code, out = import_(TWO, "--sign-in", "none", "--group", "Nowhere")
     assert (code, "There is no group “Nowhere”." in out) == (1, True)
+
+
+def test_the_form_and_the_command_offer_the_same_sign_ins(client, sandbox, import_):
+    page = client.get("/admin/users/builderuser/add/").content.decode()
+    offered = re.findall(r'<input type="radio" name="account" value="(\w+)"', page)
+    assert offered == SignIn.values
+    for sign_in in offered:
+        assert import_(TWO, "--sign-in", sign_in)[0] == 2
+    code, out = import_(TWO, "--sign-in", "later")
+    assert (code, f"(choose from {', '.join(map(repr, offered))})" in out) == (1, True)
 
 
 # --- Who is here already -------------------------------------------------------------------------
@@ -236,7 +247,7 @@ def test_the_columns_that_are_needed_are_named(import_):
 def test_invitations_over_the_limit_wait_and_the_command_says_until_when(
     sandbox, import_, monkeypatch
 ):
-    monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 2)
+    monkeypatch.setattr("users.sync.services.invitation_limit.PER_HOUR", 2)
     code, out = import_(numbered(5), "--sign-in", "invite")
     in_two_hours = timezone.now() + timedelta(hours=2)
     assert f"the last one is sent about {in_two_hours:%Y-%m-%d %H:}" in out

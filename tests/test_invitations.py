@@ -28,7 +28,7 @@ from tests.support.unknown import NOT_CONFIRMED, time_is_over
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync import maintenance
 from users.sync.outbound import checkpoints
-from users.sync.services import invitations
+from users.sync.services import invitation_limit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -477,7 +477,7 @@ class TestLimit:
     """Clerk takes 100 invitations an hour."""
 
     def test_over_it_they_wait_and_say_until_when(self, client, sandbox, monkeypatch):
-        monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 2)
+        monkeypatch.setattr("users.sync.services.invitation_limit.PER_HOUR", 2)
         users = [BuilderUserFactory() for _ in range(4)]
         responses = [invite(client, user) for user in users]
         assert len(sandbox.mails()) == 2
@@ -504,7 +504,7 @@ class TestLimit:
     @pytest.fixture
     def full(self, client, sandbox, monkeypatch):
         """Clerk's limit is reached, so the next invitation has to wait."""
-        monkeypatch.setattr("users.sync.services.invitations.PER_HOUR", 1)
+        monkeypatch.setattr("users.sync.services.invitation_limit.PER_HOUR", 1)
         invite(client, BuilderUserFactory())
 
     def test_one_that_has_to_wait_meets_the_deletion_of_its_user(
@@ -544,13 +544,13 @@ class TestLimit:
             "linked": lambda: change_here(user, clerk_id=sandbox.add_user()["id"]),
             "deleted": lambda: delete_here(user),
         }
-        look_up = invitations._full_until
+        look_up = invitation_limit.full_until
 
         def after_the_change():
             in_thread(changes[meanwhile])
             return look_up()
 
-        monkeypatch.setattr(invitations, "_full_until", after_the_change)
+        monkeypatch.setattr(invitation_limit, "full_until", after_the_change)
         response = invite(support, user)
         told = {
             "promoted": "You don't have permission for this.",

@@ -284,7 +284,7 @@ class TestOneRefusalDoesNotStopTheOthers:
         assert notes[1].endswith("revoked, as a newer decision has closed it.")
 
     def test_to_revoke_although_many_are_refused_for_ever(self, client, sandbox, monkeypatch):
-        monkeypatch.setattr("users.sync.services.invitations.CHECKED_AT_ONCE", 1)
+        monkeypatch.setattr("users.sync.services.invitation_upkeep.CHECKED_AT_ONCE", 1)
         one, two = closed_here(client, sandbox, 1), closed_here(client, sandbox, 2)
         sandbox.fault(REVOKE, "status", status=422, code="invitation_locked")
         maintenance.run()

@@ -245,3 +245,25 @@ def test_any_does_not_spread_in_the_product():
         if token.type == tokenize.NAME and token.string == "Any"
     ]
     assert len(found) <= MENTIONS_OF_ANY, "Give these a real type:\n" + "\n".join(found)
+
+
+def test_a_run_changes_its_state_by_its_transitions_alone():
+    """`users/models/bulk.py` has them; each names the states that it may leave."""
+    columns = {"state", "requested", "finished_at"}
+    found = []
+    for path in sorted(Path(ROOT, "users").rglob("*.py")):
+        if "migrations" in path.parts or path == Path(ROOT, "users/models/bulk.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Attribute(attr=attr, ctx=ast.Store()):
+                    writes = attr in columns
+                case ast.Call(func=ast.Attribute(attr="update"), keywords=keywords):
+                    values = {one.arg: ast.unparse(one.value) for one in keywords}
+                    of_run = "RunStatus" in values.get("state", "")  # rows have a state, too
+                    writes = of_run or bool(values.keys() & {"requested", "finished_at"})
+                case _:
+                    writes = False
+            if writes:
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not found, "Write it by a transition of BulkRun:\n" + "\n".join(found)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+from io import StringIO
 
 import pytest
+from django.core.management import CommandError, call_command
 
+from tests.support.bulk_pages import BULK, press
 from tests.support.commands import run, trusting
 from tests.support.documents import document
 from tests.support.factories import change_here, linked
-from users.models import BulkRun
+from users.models import BulkRun, RunRequest, RunStatus
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -153,3 +156,64 @@ def test_a_folder_that_does_not_exist_is_said_before_the_work(sandbox, tmp_path)
     code, out = run("clerk_push", "--plan-out", tmp_path / "nowhere" / "plan.json")
     assert (code, "the folder" in out, "does not exist" in out) == (1, True, True)
     assert not BulkRun.objects.exists()
+
+
+class Told(StringIO):
+    """What a command says. `then` happens as soon as it says something."""
+
+    def __init__(self, then):
+        super().__init__()
+        self.then = [then]
+
+    def write(self, text):
+        while self.then:
+            self.then.pop()()
+        return super().write(text)
+
+
+def test_a_run_that_is_cancelled_while_its_rest_is_shown_is_not_resumed(client, sandbox):
+    users = [linked(sandbox) for _ in range(2)]
+    run("clerk_action", "ban", "--all", "--no-refresh", "--apply", "--limit", "1")
+    left = BulkRun.objects.get()
+    told = Told(lambda: press(client, f"{BULK}{left.pk}/", "cancel"))
+    with pytest.raises(CommandError, match=f"Run {left.pk} is cancelled. Plan it again."):
+        call_command("clerk_action", "--resume", str(left.pk), "--apply", stdout=told)
+    left.refresh_from_db()
+    assert left.state == "cancelled"
+    assert sum(account["banned"] for account in sandbox.users()) == len(users) - 1
+
+
+TRANSITIONS = {
+    "begin": (BulkRun.begin, {"planned": "queued"}),
+    "take": (BulkRun.take, {"queued": "running"}),
+    "resume": (
+        BulkRun.resume,
+        dict.fromkeys(["paused", "stopped", "interrupted", "finished"], "running"),
+    ),
+    "ask": (lambda run: run.ask(RunRequest.PAUSE), {"running": "running"}),
+    "withdraw": (BulkRun.withdraw, {"running": "running"}),
+    "pause": (BulkRun.pause, {"queued": "paused"}),
+    "discard": (BulkRun.discard, {"planned": "cancelled"}),
+    "cancel": (
+        BulkRun.cancel,
+        dict.fromkeys(["queued", "paused", "stopped", "interrupted"], "cancelled"),
+    ),
+    "go_on": (BulkRun.go_on, dict.fromkeys(["paused", "stopped", "interrupted"], "queued")),
+    "requeue": (lambda run: run.requeue("Killed."), {"running": "queued"}),
+    "interrupt": (lambda run: run.interrupt("Killed."), {"running": "interrupted"}),
+    "end": (lambda run: run.end(RunStatus.FINISHED), {"running": "finished"}),
+}
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_a_transition_leaves_the_states_that_it_names_alone(name):
+    """Whatever state the process has read before: the database decides."""
+    move, moved = TRANSITIONS[name]
+    for state in RunStatus:
+        BulkRun.objects.create(command="clerk_push", state=state)
+    for state in RunStatus:
+        run = BulkRun.objects.get(state=state)
+        run.state = "of another time"
+        assert move(run) == (state in moved)
+        assert run.state == moved.get(state, state)
+        BulkRun.objects.filter(pk=run.pk).update(state=state)

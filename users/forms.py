@@ -21,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 
 from users.errors import ChangeFailed, Conflict, EmailGuarded, FieldConflict
-from users.models import BuilderUser
+from users.models import BuilderUser, SignIn
 from users.validation import clean_email, clean_name, clean_roles
 from users.version import UnreadableToken, base_of, same, value_of, values_of, version_of
 
@@ -421,16 +421,8 @@ class ChangeForm(BuilderUserForm):
 class AddForm(BuilderUserForm):
     """A new user, and how they get a sign-in. Without a choice, the first offered way is used."""
 
-    ACCOUNTS = [
-        (
-            "invite",
-            "Invite: Clerk mails an invitation, and the account is made when it is accepted",
-        ),
-        ("create", "Create the Clerk account now: you vouch for the address, no mail is sent"),
-        ("none", "No sign-in yet: only the record here"),
-    ]
     account = forms.ChoiceField(
-        choices=ACCOUNTS, required=False, widget=forms.RadioSelect, label="Sign-in"
+        choices=SignIn.choices, required=False, widget=forms.RadioSelect, label="Sign-in"
     )
 
     def _prepare(self) -> None:
@@ -438,9 +430,9 @@ class AddForm(BuilderUserForm):
         account = cast(forms.ChoiceField, self.fields["account"])
         account.initial = next(value for value, _ in account.widget.choices)
 
-    def clean_account(self) -> str:
+    def clean_account(self) -> SignIn:
         """Return the chosen way to sign in, or the default."""
-        return self.cleaned_data["account"] or str(self.fields["account"].initial)
+        return SignIn(self.cleaned_data["account"] or self.fields["account"].initial)
 
 
 class ChangeEmailForm(forms.Form):

@@ -12,8 +12,6 @@ from django.utils.http import urlencode
 from users.models import Invitation, OperationKind, SyncAttempt
 from users.sync.access import permissions
 
-CREATES = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
-
 PAGES: dict[str, str] = {
     OperationKind.CREATE: "add",
     OperationKind.CREATE_INVITED: "add",
@@ -49,11 +47,8 @@ def again_url(request: HttpRequest, attempt: SyncAttempt) -> str:
 
 
 def _may_be_made(request: HttpRequest, attempt: SyncAttempt) -> bool:
-    kind, account = OperationKind(attempt.operation), str(attempt.details.get("account", ""))
-    return permissions.may(
-        request.user, kind, attempt.user, wanted=typed(attempt),
-        account=account if kind in CREATES else "",
-    )  # fmt: skip
+    kind, account = OperationKind(attempt.operation), attempt.details.get("account", "")
+    return permissions.may(request.user, kind, attempt.user, wanted=typed(attempt), account=account)
 
 
 def again_of(

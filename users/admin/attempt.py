@@ -15,7 +15,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.http import require_POST
 
-from users.admin.base import AuthorFilter, Column, ReadOnlyAdmin, say_result, user_column
+from users.admin.base import AuthorFilter, ReadOnlyAdmin, say_result
+from users.admin.columns import Column, user_column
 from users.models import SyncAttempt
 from users.sync.actors import BY_ITSELF, name_of
 from users.sync.display import NOTHING, shown_changes, with_group_names

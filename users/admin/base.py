@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
-from functools import cache, partial
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -18,28 +16,21 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
-from django.db.models import DateTimeField, ForeignKey, Model, QuerySet
-from django.http import (
-    Http404,
-    HttpRequest,
-    HttpResponse,
-    HttpResponseRedirect,
-    StreamingHttpResponse,
-)
+from django.db.models import DateTimeField, Model, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
-from django.utils.html import format_html, format_html_join
-from django.utils.text import slugify
+from django.utils.html import format_html_join
 from django.views.decorators.http import require_GET
 
-from users.admin.holder import VIEWERS, holder_link
+from users.admin import columns
+from users.admin.columns import Column, RowT, Shown
+from users.admin.export import lines_of, send_export
+from users.admin.holder import holder_link
 from users.errors import ChangeFailed
-from users.models import BulkRow, Invitation, SyncAttempt
 from users.sync.actors import name_of
-from users.sync.bulk.results import safe
-from users.sync.display import time_text
 from users.sync.outbound.recovery import RecoveryResult
 from users.sync.services import unseen
 
@@ -48,14 +39,6 @@ FILTER_LOOKUPS = frozenset({"exact", "isnull", "isempty", "id__exact", "gte", "l
 """The lookups that Django's list filters append to the name of their field."""
 
 
-RowT = TypeVar("RowT", bound=Model)
-OfUserT = TypeVar("OfUserT", SyncAttempt, Invitation, BulkRow)
-"""Rows that belong to a builder user."""
-Named = TypeVar("Named")
-Column = Callable[[RowT], str]
-"""Renders a cell from a row."""
-Shown = Callable[[RowT], str | bool]
-"""What Django allows in a column."""
 Deletable = tuple[list[str], dict[str, int], set[str], list[str]]
 """What Django says of a deletion: the objects, their counts, what is lacked, what protects."""
 
@@ -241,14 +224,15 @@ class ReadOnlyAdmin(SafeAdmin, Generic[RowT]):
 
     def get_list_display(self, request: HttpRequest) -> tuple[str | Shown[RowT], ...]:
         """Replace the columns that depend on the viewer, and those of times."""
-        return with_times(self, for_viewer(self, request, super().get_list_display(request)))
+        names = columns.replaced(super().get_list_display(request), self.viewed_by(request))
+        return columns.with_times(self, names)
 
     def get_list_display_links(  # type: ignore[override]  # the stubs know names alone
         self, request: HttpRequest, list_display: list[str | Column[RowT]]
     ) -> tuple[str | Shown[RowT], ...] | None:
         """Link from a column of times, too."""
         links = super().get_list_display_links(request, list_display)  # type: ignore[arg-type]
-        return None if links is None else with_times(self, links)
+        return None if links is None else columns.with_times(self, links)
 
     def viewed_by(self, request: HttpRequest) -> Mapping[str, Column[RowT]]:
         """Return the columns that depend on the viewer, by the name that they replace.
@@ -259,8 +243,8 @@ class ReadOnlyAdmin(SafeAdmin, Generic[RowT]):
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         """Link related records only if this person may open them."""
-        fields = linked_where_allowed(self, request, super().get_fields(request, obj))
-        return with_times(self, for_viewer(self, request, fields))
+        fields = columns.linked_where_allowed(self, request, super().get_fields(request, obj))
+        return columns.with_times(self, columns.replaced(fields, self.viewed_by(request)))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse to add records by hand."""
@@ -313,165 +297,6 @@ class AuthorFilter(admin.SimpleListFilter):
         """Select what the chosen person made. Ignore an unknown value."""
         chosen = self.value() or ""
         return queryset.filter(actor=int(chosen)) if chosen.isdecimal() else queryset
-
-
-# --- Export --------------------------------------------------------------------------------------
-
-CHUNK = 2000
-
-
-UTF_8_MARK = "\ufeff"
-"""Stands before the first line of a CSV file: without it, Excel reads Windows-1252."""
-
-
-class Line:
-    """A file that gives back what is written: `csv` makes one line at a time of it."""
-
-    def write(self, text: str) -> str:
-        """Return the text."""
-        return text
-
-
-def send_export(
-    model_admin: SafeAdmin, request: HttpRequest, lines: Callable[[QuerySet[RowT]], Iterator[str]]
-) -> HttpResponseBase:
-    """Stream the rows of the list as CSV; redirect to the plain list for filters that are wrong.
-
-    Raises `PermissionDenied`.
-    """
-    if not model_admin.has_view_permission(request):
-        raise PermissionDenied
-    page = f"admin:{model_admin.opts.app_label}_{model_admin.opts.model_name}_changelist"
-    try:
-        chosen = model_admin.get_changelist_instance(request).queryset
-    except IncorrectLookupParameters:
-        return HttpResponseRedirect(reverse(page))
-    return send_csv(model_admin, lines(chosen))
-
-
-def send_csv(model_admin: SafeAdmin, lines: Iterator[str]) -> HttpResponseBase:
-    """Stream the lines of a CSV file that is named for its records and the day."""
-    name = slugify(str(model_admin.opts.verbose_name_plural))
-    file = f"{name}-{timezone.now():%Y-%m-%d}.csv"
-    return StreamingHttpResponse(
-        lines,
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{file}"'},
-    )
-
-
-def lines_of(
-    records: QuerySet[RowT], columns: Mapping[str, Callable[[RowT], object]]
-) -> Iterator[str]:
-    """Yield the lines of a CSV file of these records, in the order of their keys."""
-    writer = csv.writer(Line())
-    yield UTF_8_MARK + writer.writerow(columns)
-    records, last = records.order_by("pk"), None
-    while page := list((records if last is None else records.filter(pk__gt=last))[:CHUNK]):
-        last = page[-1].pk
-        for record in page:
-            yield writer.writerow(safe(_text(value(record))) for value in columns.values())
-
-
-def _text(value: object) -> str:
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%dT%H:%M:%SZ}"
-    return "" if value is None else str(value)
-
-
-def opens_users(request: HttpRequest) -> bool:
-    """Return whether this person may open the form of a user."""
-    return any(map(request.user.has_perm, VIEWERS))
-
-
-def for_viewer(
-    model_admin: ReadOnlyAdmin[RowT], request: HttpRequest, names: Iterable[Named]
-) -> tuple[Named | Column[RowT], ...]:
-    """Replace the names of columns that depend on the viewer by these columns."""
-    columns = model_admin.viewed_by(request)
-    return tuple(columns.get(name, name) if isinstance(name, str) else name for name in names)
-
-
-def time_of(moment: datetime | None) -> str:
-    """Render a time in UTC, which the script of all pages shows in the viewer's zone."""
-    if moment is None:
-        return "—"
-    text = time_text(moment, seconds=True)
-    return format_html('<time datetime="{}" data-seconds>{}</time>', moment.isoformat(), text)
-
-
-@cache
-def _time_column(field: DateTimeField) -> Column[Model]:
-    @admin.display(description=field.verbose_name, ordering=field.name)
-    def moment(row: Model) -> str:
-        return time_of(field.value_from_object(row))
-
-    moment.__name__ = field.name
-    return moment
-
-
-def with_times(
-    model_admin: admin.ModelAdmin, names: Iterable[Named]
-) -> tuple[Named | Column[Model], ...]:
-    """Replace the names of fields of times by columns that name the zone: Django's do not."""
-    times = {
-        field.name: _time_column(field)
-        for field in model_admin.opts.get_fields()
-        if isinstance(field, DateTimeField)
-    }
-    return tuple(times.get(name, name) if isinstance(name, str) else name for name in names)
-
-
-def user_column(request: HttpRequest, label: Column[OfUserT]) -> Column[OfUserT]:
-    """Return a column with the name that the user had then.
-
-    It is a link if this person may open users and the user is not deleted.
-    """
-    opens = opens_users(request)
-
-    @admin.display(description="builder user")
-    def user_link(row: OfUserT) -> str:
-        if row.user is None or not opens:
-            return label(row) or "—"
-        return format_html('<a href="{}">{}</a>', row.user.get_absolute_url(), label(row))
-
-    return user_link
-
-
-def linked_where_allowed(
-    model_admin: admin.ModelAdmin, request: HttpRequest, fields: Iterable[object]
-) -> list[object]:
-    """Replace read-only relations by columns that link only pages that this person may open.
-
-    Django links them for everybody.
-    """
-    relations = {
-        field.name: field
-        for field in model_admin.model._meta.get_fields()
-        if isinstance(field, ForeignKey)
-    }
-    return [
-        _related(model_admin.admin_site, request, relations[name])
-        if isinstance(name, str) and name in relations
-        else name
-        for name in fields
-    ]
-
-
-def _related(site: admin.AdminSite, request: HttpRequest, field: ForeignKey) -> Column[Model]:
-    target = field.related_model._meta
-    page = site._registry.get(field.related_model)
-    allowed = page is not None and page.has_view_permission(request)
-
-    @admin.display(description=field.verbose_name)
-    def related(row: Model) -> str:
-        other = getattr(row, field.name)
-        if other is None or not allowed:
-            return str(other or "—")
-        url = reverse(f"admin:{target.app_label}_{target.model_name}_change", args=[other.pk])
-        return format_html('<a href="{}">{}</a>', url, other)
-
-    return related
 
 
 def say(request: HttpRequest, failure: ChangeFailed, about: str = "") -> None:

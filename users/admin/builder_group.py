@@ -12,7 +12,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from users.admin.base import Column, Deletable, SafeAdmin, opens_users
+from users.admin.base import Deletable, SafeAdmin
+from users.admin.columns import Column, opens_users
 from users.models import BuilderGroup
 from users.sync.operations import references
 

@@ -19,17 +19,18 @@ from django.utils.html import format_html
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET
 
-from users.admin import again, django_views
+from users.admin import again
 from users.admin.account_pages import AccountPages
 from users.admin.actions import AccountActions
-from users.admin.base import CappedPaginator, Deletable, say, send_csv, send_export
+from users.admin.base import CappedPaginator, Deletable, say
 from users.admin.bulk_pages import BulkPages
 from users.admin.clerk_panel import account_of
+from users.admin.export import send_csv, send_export
 from users.admin.one_time import token_of
 from users.admin.pending_pages import PendingPages
 from users.admin.quick_edit import QuickEdit, cell_data
 from users.admin.session_pages import SessionPages
-from users.admin.user_form import UserAdmin, form_page
+from users.admin.user_form import UserAdmin, UserFormAdmin
 from users.admin.user_list import FILTERS, NOT_LATELY, UserChangeList, group_select, lines
 from users.admin.user_pages import UserPages
 from users.errors import ChangeFailed
@@ -164,9 +165,8 @@ class BuilderUserAdmin(UserAdmin):
         extra_context: dict[str, object] | None = None,
     ) -> HttpResponse:  # fmt: skip
         """Show the form, or save it."""
-        return form_page(
-            self.admin_site, request, object_id, form_url=form_url, extra_context=extra_context
-        )
+        form_admin = UserFormAdmin(self.model, self.admin_site)
+        return form_admin.changeform_view(request, object_id, form_url, extra_context)
 
     # --- Deleting --------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class BuilderUserAdmin(UserAdmin):
         if deletion := self._deleted_before(request, unquote(object_id)):
             return self.response_delete(request, deletion.label, object_id)  # type: ignore[arg-type]
         try:
-            return django_views.deletion(self, request, object_id, extra_context=extra_context)
+            return self._delete_view(request, object_id, extra_context)  # type: ignore[attr-defined]
         except ChangeFailed as failure:
             say(request, failure)
         return HttpResponseRedirect(request.get_full_path())

@@ -23,7 +23,8 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET
 
-from users.admin.base import UTF_8_MARK, Line, counted
+from users.admin.base import counted
+from users.admin.export import UTF_8_MARK, Line
 from users.admin.user_list import group_select
 from users.admin.user_pages import UserPages
 from users.errors import BulkRefused
@@ -368,9 +369,9 @@ def _progress(run: BulkRun) -> dict[str, object]:
             for row in with_group_names(rows).select_related("user")[:SHOWN]
         ],
         "rows_left": max(rows.count() - SHOWN, 0),
-        "going": run.state in (RunStatus.QUEUED, RunStatus.RUNNING),
-        "resumable": run.state in control.RESUMABLE and RowStatus.WAITING in counts,
-        "cancellable": run.state in control.UNFINISHED,
+        "going": run.is_going,
+        "resumable": run.is_resumable and RowStatus.WAITING in counts,
+        "cancellable": run.is_going or run.is_resumable,
     }
 
 

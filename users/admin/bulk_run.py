@@ -14,7 +14,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 
-from users.admin.base import AuthorFilter, Column, ReadOnlyAdmin, user_column
+from users.admin.base import AuthorFilter, ReadOnlyAdmin
+from users.admin.columns import Column, user_column
 from users.models import BulkRow, BulkRun, RowStatus, RunStatus, Source
 from users.sync.bulk import undo
 from users.sync.bulk.run import CONTINUES_THERE, NOT_RESUMED, bring_up_to_date, resume_command

@@ -15,8 +15,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from users.admin.again import again_url
-from users.admin.base import opens_users
 from users.admin.charts import Column, Stacked, bars
+from users.admin.columns import opens_users
 from users.admin.wanted import groups_of, wanted_of
 from users.models import (
     Agreement,
@@ -108,7 +108,7 @@ class OwnRun:
     @property
     def at_work(self) -> bool:
         """Return whether the run goes on by itself, so that what waits is still to be done."""
-        return self.run.state in (RunStatus.QUEUED, RunStatus.RUNNING)
+        return self.run.is_going
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
-from users.admin.base import Column, ReadOnlyAdmin, Shown, opens_users, time_of, user_column
+from users.admin.base import ReadOnlyAdmin
+from users.admin.columns import Column, Shown, opens_users, time_of, user_column
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.errors import ChangeFailed

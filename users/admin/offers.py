@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from django.http import HttpRequest
 
 from users.forms import Offers
-from users.models import BuilderUser, InternalRole, OperationKind, Role
+from users.models import BuilderUser, InternalRole, OperationKind, Role, SignIn
 from users.sync.access import permissions
 
 WANTED: Mapping[str, object] = {
@@ -19,8 +19,6 @@ WANTED: Mapping[str, object] = {
     "internal_role": InternalRole.EMPLOYEE,
 }
 """Maps each guarded field to a value that everybody may set who may change the field."""
-SIGN_IN = {"invite": (OperationKind.CREATE_INVITED, ""), "create": (OperationKind.CREATE, "create")}
-"""Maps the sign-in of a new user to its kind of change, and to the account of that change."""
 
 
 def of_change(request: HttpRequest, user: BuilderUser) -> Offers:
@@ -39,8 +37,8 @@ def of_add(request: HttpRequest) -> Offers:
     no_admin = _why_not(request, OperationKind.CREATE, None, {"role": Role.ADMIN})
     offers.lock("internal_role", no_admin)
     offers.withhold("role", Role.ADMIN, no_admin)
-    for choice, (kind, account) in SIGN_IN.items():
-        lacking = permissions.missing(request.user, kind, account=account)
+    for choice in SignIn:
+        lacking = permissions.missing(request.user, choice.kind, account=choice)
         offers.withhold("account", choice, permissions.explain(lacking))
     return offers
 

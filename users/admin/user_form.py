@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.helpers import AdminForm
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
@@ -21,17 +20,18 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.html import format_html
 
-from users.admin import again, django_views, offers
+from users.admin import again, offers
 from users.admin.account_pages import CHANGES_OF_EMAIL
-from users.admin.base import SafeAdmin, linked_where_allowed, opens_users
+from users.admin.base import SafeAdmin
 from users.admin.clerk_panel import account_of, panel
+from users.admin.columns import linked_where_allowed, opens_users
 from users.admin.holder import holder_link
 from users.admin.one_time import token_of
 from users.admin.user_context import context_of
 from users.admin.user_pages import Result, tell, why_not
 from users.errors import ChangeFailed, NothingToChange, NotKnown
 from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, FormContext, GroupSelect
-from users.models import BuilderUser, OperationKind, SyncAttempt
+from users.models import CREATES, BuilderUser, OperationKind, SignIn, SyncAttempt
 from users.sync.access import permissions
 from users.sync.mirror.sign_in_address import Block, block_of, sign_in_address
 from users.sync.outbound import pending
@@ -39,14 +39,6 @@ from users.sync.services import invitations, unseen, users
 
 SIGN_IN = ("email", "account")
 """The fields of the form that are about the sign-in."""
-
-
-@dataclass
-class SaveContext:
-    """One request to the form: why its save failed, or the result of its save."""
-
-    failure: ChangeFailed | None = None
-    result: Result | None = None
 
 
 class UserAdmin(SafeAdmin):
@@ -66,16 +58,32 @@ class UserFormAdmin(UserAdmin):
     """The form of a builder user, for one request.
 
     Django shares an admin among all requests, and gives `response_change` nothing of what
-    `save_model` did. So each request to the form gets its own admin, which holds its save.
+    `save_model` did. So each request to the form gets its own admin, which holds the result of its
+    save, or why it failed.
     """
 
+    failure: ChangeFailed | None = None
+    result: Result | None = None
     view_on_site = False
     empty_value_display = "—"
     change_form_template = "admin/users/builderuser/change_form.html"
 
-    def __init__(self, admin_site: admin.AdminSite, *, save: SaveContext) -> None:
-        super().__init__(BuilderUser, admin_site)
-        self.save = save
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
+        extra_context: dict[str, object] | None = None,
+    ) -> HttpResponse:  # fmt: skip
+        """Run Django's view without its transaction, as the attempt is committed before the call.
+
+        If the save is refused, the view runs a second time and shows the form with the failure and
+        with everything that the person typed.
+        """
+        # The stubs do not know it.
+        view = partial(self._changeform_view, request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
+        try:
+            return view()
+        except ChangeFailed as failure:
+            self.failure = failure
+        return view()
 
     def get_form(
         self, request: HttpRequest, obj: BuilderUser | None = None, change: bool = False,
@@ -92,13 +100,12 @@ class UserFormAdmin(UserAdmin):
         return cast("type[ModelForm[BuilderUser]]", partial(form, context=self._told(request, obj)))
 
     def _told(self, request: HttpRequest, user: BuilderUser | None) -> FormContext:
-        failure = self.save.failure
-        link = holder_link(request, failure, user)
+        link = holder_link(request, self.failure, user)
         if user is None:
-            return FormContext(offers.of_add(request), failure, link)
+            return FormContext(offers.of_add(request), self.failure, link)
         return FormContext(
             offers.of_change(request, user),
-            failure,
+            self.failure,
             link,
             again=again.typed(_edit_again(request, user)),
             email_refused=why_not(request, user, *CHANGES_OF_EMAIL),
@@ -107,7 +114,7 @@ class UserFormAdmin(UserAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str | list[str]]:
         """Return what this person typed into a new user who was not saved."""
-        create = again.again_of(request, again.CREATES)
+        create = again.again_of(request, CREATES)
         account = {"account": create.details["account"]} if create else {}
         return {**again.typed(create), **account}
 
@@ -148,17 +155,17 @@ class UserFormAdmin(UserAdmin):
         """
         actor, token = request.user, token_of(request)
         if isinstance(form, ChangeForm):
-            self.save.result = users.save_user(
+            self.result = users.save_user(
                 form.stored,
                 actor=actor,
                 changes=form.wanted(),
                 version=form.cleaned_data["version"],
                 token=token,
             )
-        elif form.cleaned_data["account"] == "invite":
-            self.save.result = invitations.create_invited(obj, actor=actor, token=token)
+        elif form.cleaned_data["account"] == SignIn.INVITE:
+            self.result = invitations.create_invited(obj, actor=actor, token=token)
         else:
-            self.save.result = users.create_user(
+            self.result = users.create_user(
                 obj, actor=actor, account=form.cleaned_data["account"], token=token
             )
 
@@ -185,8 +192,8 @@ class UserFormAdmin(UserAdmin):
                 "original": stored,
                 "subtitle": str(stored),
             }
-        context["failure"] = self.save.failure
-        if add and isinstance(self.save.failure, NotKnown):
+        context["failure"] = self.failure
+        if add and isinstance(self.failure, NotKnown):
             context["pending_create"] = pending.create_of(form.cleaned_data.get("email", ""))
         return super().render_change_form(request, context, add, change, form_url, obj)
 
@@ -223,8 +230,8 @@ class UserFormAdmin(UserAdmin):
         return self._after_saving(request, user)
 
     def _result(self) -> Result:
-        assert self.save.result is not None, "Django responds only after `save_model`."
-        return self.save.result
+        assert self.result is not None, "Django responds only after `save_model`."
+        return self.result
 
     def _after_saving(self, request: HttpRequest, user: BuilderUser) -> HttpResponse:
         """Redirect as the pressed button asks, like Django."""
@@ -245,23 +252,6 @@ class UserFormAdmin(UserAdmin):
 
     def log_change(self, request: HttpRequest, obj: BuilderUser, message: object) -> None:  # type: ignore[override]
         """Write nothing: the save writes the log entry."""
-
-
-def form_page(
-    admin_site: admin.AdminSite, request: HttpRequest, object_id: str | None, *,
-    form_url: str, extra_context: dict[str, object] | None,
-) -> HttpResponse:  # fmt: skip
-    """Run Django's view of the form.
-
-    If the save is refused, the view runs a second time and shows the form with the failure and with
-    everything that the person typed.
-    """
-    show = partial(django_views.change_form, form_url=form_url, extra_context=extra_context)
-    try:
-        return show(UserFormAdmin(admin_site, save=SaveContext()), request, object_id)
-    except ChangeFailed as failure:
-        page = UserFormAdmin(admin_site, save=SaveContext(failure=failure))
-    return show(page, request, object_id)
 
 
 def _edit_again(request: HttpRequest, user: BuilderUser) -> SyncAttempt | None:

@@ -19,7 +19,8 @@ from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils import timezone
 
-from users.admin.base import EXACT, CountedChangeList, counted, lines_of
+from users.admin.base import EXACT, CountedChangeList, counted
+from users.admin.export import lines_of
 from users.forms import NO_ROLE, GroupSelect
 from users.models import BuilderGroup, BuilderUser, InvitationStatus, ListEntry, Role
 from users.sync.mirror import listing

@@ -18,7 +18,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
-from users.admin.base import Column, ReadOnlyAdmin, opens_users
+from users.admin.base import ReadOnlyAdmin
+from users.admin.columns import Column, opens_users
 from users.models import BuilderUser, DeliveryStatus, WebhookDelivery
 from users.sync.display import NOTHING
 from users.sync.inbound import deliveries

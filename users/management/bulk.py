@@ -217,8 +217,10 @@ class BulkCommand(JsonCommand, Generic[BulkOptionsT]):
         self._tell_plan(plan, rate, options)
         if options["apply"]:
             _check_confirmed(plan, options)
+            if not run.resume():
+                raise runs.not_resumed(run)
             self._begin(run)
-            runs.resume(run, portion)
+            runs.prepare(run, portion)
             self._carry_out(run, lease, rate, portion, options)
         else:
             self._end_without_run(plan, options)

@@ -17,7 +17,7 @@ from users.sync.bulk import results
 from users.sync.bulk.results import Result
 from users.sync.bulk.spreadsheet.reading import FileRefused, Options
 from users.sync.display import time_text, visible
-from users.sync.services import invitations
+from users.sync.services import invitation_limit
 
 ABOUT_FILES = (
     "The file is CSV (UTF-8, UTF-16 or Windows-1252; commas, semicolons or tabs) or an Excel "
@@ -156,9 +156,9 @@ class SpreadsheetCommand(BulkCommand[FileOptionsT]):
             self._write_result(run, Path(run.options["result"]))
 
     def _tell_what_waits(self) -> None:
-        if not self._quiet and (last := invitations.last_sent_at()):
+        if not self._quiet and (last := invitation_limit.last_sent_at()):
             self.stderr.write(
-                f"Invitations wait, as Clerk takes {invitations.PER_HOUR} an hour. The worker "
+                f"Invitations wait, as Clerk takes {invitation_limit.PER_HOUR} an hour. The worker "
                 f"sends them; the last one about {time_text(last)}."
             )
 

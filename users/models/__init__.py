@@ -1,5 +1,7 @@
 """The tables: what is stored, and what the database itself refuses. No business rules are here.
 
+One thing changes by named transitions alone, which stand with their table: the state of a bulk run.
+
 `builder_groups` and `users` have the column names of the application that this one replaces, so
 that this one can use those tables later.
 
@@ -13,7 +15,15 @@ Others import from here. Inside, each module imports only from the modules below
 
 from users.models.bulk import BulkRow, BulkRun, RowStatus, RunRequest, RunStatus
 from users.models.invitations import Invitation, InvitationStatus
-from users.models.journal import OperationKind, Source, Status, SyncAttempt, SyncAttemptQuerySet
+from users.models.journal import (
+    CREATES,
+    OperationKind,
+    SignIn,
+    Source,
+    Status,
+    SyncAttempt,
+    SyncAttemptQuerySet,
+)
 from users.models.listing import ListDue, ListEntry
 from users.models.maintenance import (
     Alert,
@@ -28,9 +38,9 @@ from users.models.users import LINKED, BuilderGroup, BuilderUser, InternalRole, 
 from users.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookRefusal
 
 __all__ = [
-    "LINKED", "Agreement", "Alert", "AlertKind", "ApiUse", "BuilderGroup", "BuilderUser", "BulkRow",
-    "BulkRun", "ClerkAccount", "ClerkRate", "DeliveryStatus", "EventCheck", "InternalRole",
-    "Invitation", "InvitationStatus", "LinkedBy", "ListDue", "ListEntry", "OperationKind",
-    "RememberedInstance", "Role", "RowStatus", "RunRequest", "RunStatus", "Source", "Status",
-    "SyncAttempt", "SyncAttemptQuerySet", "WebhookDelivery", "WebhookRefusal",
+    "CREATES", "LINKED", "Agreement", "Alert", "AlertKind", "ApiUse", "BuilderGroup", "BuilderUser",
+    "BulkRow", "BulkRun", "ClerkAccount", "ClerkRate", "DeliveryStatus", "EventCheck",
+    "InternalRole", "Invitation", "InvitationStatus", "LinkedBy", "ListDue", "ListEntry",
+    "OperationKind", "RememberedInstance", "Role", "RowStatus", "RunRequest", "RunStatus", "SignIn",
+    "Source", "Status", "SyncAttempt", "SyncAttemptQuerySet", "WebhookDelivery", "WebhookRefusal",
 ]  # fmt: skip

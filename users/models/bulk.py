@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from users.changes import StoredChanges
 from users.models.journal import OperationKind, Source, SyncAttempt
@@ -31,6 +34,25 @@ class RunRequest(models.TextChoices):
     CANCEL = "cancel", "Cancel"
 
 
+ENDS: Mapping[str, RunStatus] = {
+    RunRequest.PAUSE: RunStatus.PAUSED,
+    RunRequest.CANCEL: RunStatus.CANCELLED,
+}
+"""How a run ends that a person asks to end, if rows are left."""
+
+RESUMABLE = frozenset({RunStatus.PAUSED, RunStatus.STOPPED, RunStatus.INTERRUPTED})
+
+
+class BulkRunQuerySet(models.QuerySet["BulkRun"]):
+    """Queries over runs."""
+
+    def finish_complete(self) -> None:
+        """Mark the runs as finished that ended and have no waiting row left; scans have no rows."""
+        waiting = BulkRow.objects.filter(state=RowStatus.WAITING).values("run")
+        ended = self.filter(state__in={*RESUMABLE, RunStatus.CANCELLED}, rows__isnull=False)
+        ended.exclude(pk__in=waiting).update(state=RunStatus.FINISHED, message="")
+
+
 class BulkRun(models.Model):
     """One run of a bulk command, or of a plan that was made on the pages.
 
@@ -38,6 +60,9 @@ class BulkRun(models.Model):
     `ADMIN` for a plan of the pages: each of its rows needs the permissions of its author. The
     process that carries out the run reads `requested` before each row. `notes` say what the plan
     leaves out, and `summary` how much it does.
+
+    Only its transitions change `state`, `requested`, `started_at` and `finished_at`. Each names the
+    states that it leaves, and returns whether the run was in one of them.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -69,12 +94,24 @@ class BulkRun(models.Model):
     started_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
+    objects = BulkRunQuerySet.as_manager()
+
     class Meta:
         verbose_name = "bulk run"
         ordering = ["-id"]
 
     def __str__(self) -> str:
         return f"{self.command} {self.pk}"
+
+    @property
+    def is_going(self) -> bool:
+        """Return whether the run goes on by itself."""
+        return self.state in (RunStatus.QUEUED, RunStatus.RUNNING)
+
+    @property
+    def is_resumable(self) -> bool:
+        """Return whether the run ended before its last row, and was not cancelled."""
+        return self.state in RESUMABLE
 
     def has_cancelled(self, state: str) -> bool:
         """Return whether rows with this status wait for nothing, as the run was cancelled."""
@@ -83,6 +120,71 @@ class BulkRun(models.Model):
     def label_of(self, state: RowStatus) -> str:
         """Return the name of the status of some of the run's rows."""
         return str(RunStatus.CANCELLED.label if self.has_cancelled(state) else state.label)
+
+    def begin(self) -> bool:
+        """Give a plan to the worker."""
+        return self._leave({RunStatus.PLANNED}, state=RunStatus.QUEUED, started_at=timezone.now())
+
+    def take(self) -> bool:
+        """Put a run to work that waits for the worker."""
+        return self._start({RunStatus.QUEUED})
+
+    def resume(self) -> bool:
+        """Put a run to work that ended before its last row, or with rows that failed."""
+        return self._start({*RESUMABLE, RunStatus.FINISHED})
+
+    def ask(self, request: RunRequest) -> bool:
+        """Ask a run at work to pause or to end."""
+        return self._leave({RunStatus.RUNNING}, requested=request)
+
+    def withdraw(self) -> bool:
+        """Withdraw what a run at work was asked for."""
+        return self._leave({RunStatus.RUNNING}, requested="")
+
+    def pause(self) -> bool:
+        """Pause a run that waits for the worker."""
+        return self._leave({RunStatus.QUEUED}, state=RunStatus.PAUSED, finished_at=timezone.now())
+
+    def discard(self) -> bool:
+        """Cancel a plan. Its notes name people, and a discarded plan tells nobody anything."""
+        return self._leave(
+            {RunStatus.PLANNED}, state=RunStatus.CANCELLED, finished_at=timezone.now(), notes=[]
+        )
+
+    def cancel(self) -> bool:
+        """Cancel a run that waits for the worker, or that ended before its last row."""
+        return self._leave(
+            {RunStatus.QUEUED, *RESUMABLE}, state=RunStatus.CANCELLED, finished_at=timezone.now()
+        )
+
+    def go_on(self) -> bool:
+        """Give a run back to the worker that ended before its last row."""
+        return self._leave(RESUMABLE, state=RunStatus.QUEUED, message="", finished_at=None)
+
+    def requeue(self, message: str) -> bool:
+        """Give a run back to the worker whose process was killed."""
+        return self._leave({RunStatus.RUNNING}, state=RunStatus.QUEUED, message=message)
+
+    def interrupt(self, message: str) -> bool:
+        """End a run at work before its last row: as a person asked, else interrupted."""
+        return self.end(ENDS.get(self.requested, RunStatus.INTERRUPTED), message)
+
+    def end(self, state: RunStatus, message: str = "") -> bool:
+        """End a run at work."""
+        return self._leave(
+            {RunStatus.RUNNING},
+            state=state, message=message, requested="", finished_at=timezone.now(),
+        )  # fmt: skip
+
+    def _start(self, leaving: Collection[RunStatus]) -> bool:
+        return self._leave(
+            leaving, state=RunStatus.RUNNING, message="", requested="", finished_at=None
+        )
+
+    def _leave(self, leaving: Collection[RunStatus], **values: object) -> bool:
+        left = BulkRun.objects.filter(pk=self.pk, state__in=leaving).update(**values)
+        self.refresh_from_db(fields=["state", *values])
+        return bool(left)
 
 
 class RowStatus(models.TextChoices):

@@ -24,8 +24,15 @@ class InvitationStatus(models.TextChoices):
     REFUSED = "refused", "Refused"
 
 
+OPEN = (InvitationStatus.WAITING, InvitationStatus.PENDING)
+
+
 class InvitationQuerySet(models.QuerySet["Invitation"]):
     """Selections of invitations."""
+
+    def open(self) -> Self:
+        """Select those that wait here, or that would link an account."""
+        return self.filter(status__in=OPEN)
 
     def acceptable(self) -> Self:
         """Select those that can still be accepted in Clerk, also if they are closed here."""
@@ -111,4 +118,4 @@ class Invitation(models.Model):
     @property
     def open(self) -> bool:
         """Return whether the invitation can still be accepted, or waits to be sent."""
-        return self.status in (InvitationStatus.WAITING, InvitationStatus.PENDING)
+        return self.status in OPEN

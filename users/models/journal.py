@@ -44,6 +44,26 @@ class OperationKind(models.TextChoices):
     REFRESH = "refresh", "Refresh"
 
 
+CREATES = frozenset({OperationKind.CREATE, OperationKind.CREATE_INVITED})
+"""The kinds of change that create a user."""
+
+
+class SignIn(models.TextChoices):
+    """How a new user gets a sign-in."""
+
+    INVITE = (
+        "invite",
+        "Invite: Clerk mails an invitation, and the account is made when it is accepted",
+    )
+    CREATE = "create", "Create the Clerk account now: you vouch for the address, no mail is sent"
+    NONE = "none", "No sign-in yet: only the record here"
+
+    @property
+    def kind(self) -> OperationKind:
+        """Return the kind of change that creates a user with this sign-in."""
+        return OperationKind.CREATE_INVITED if self == SignIn.INVITE else OperationKind.CREATE
+
+
 class Source(models.TextChoices):
     """Where a change came from."""
 

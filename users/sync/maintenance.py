@@ -37,7 +37,7 @@ from users.sync.operations import Ban, PushName
 from users.sync.outbound import recovery
 from users.sync.outbound.dual_write import dual_write
 from users.sync.outbound.recovery import RecoveryResult
-from users.sync.services import invitations
+from users.sync.services import invitation_upkeep
 
 AGAIN_AFTER = timedelta(hours=1)
 REPLACED_FOR_NOBODY = (
@@ -87,7 +87,7 @@ def run() -> Report:
     report = Report(
         attempts=resolved,
         events=deliveries.retry(),
-        notes=[*invitations.tend(), *ban_replaced(), *name_the_nameless()],
+        notes=[*invitation_upkeep.tend(), *ban_replaced(), *name_the_nameless()],
     )
     listing.refresh_due()
     return report

@@ -10,7 +10,7 @@ from users.errors import BulkRefused
 from users.management.bulk import BulkCommand
 from users.management.options import FROM_FILE, DefaultsOptions, add_defaults, defaults_of
 from users.management.spreadsheets import ABOUT_FILES, FileOptions, SpreadsheetCommand
-from users.sync.bulk.creating import WAYS
+from users.models import SignIn
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.spreadsheet import newcomers
 from users.sync.bulk.spreadsheet.reading import Options
@@ -41,7 +41,7 @@ class Command(SpreadsheetCommand[NewcomersOptions]):
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the kind of sign-in and the defaults of the new users."""
         parser.add_argument(
-            "--sign-in", choices=list(WAYS),
+            "--sign-in", choices=SignIn.values,
             help="how they sign in: an invitation by mail (Clerk takes 100 an hour, the others "
             "wait), a Clerk account made at once, or not at all yet",
         )  # fmt: skip
@@ -55,7 +55,7 @@ class Command(SpreadsheetCommand[NewcomersOptions]):
         """
         if options["sign_in"] is None:
             raise BulkRefused("Say how they sign in: --sign-in invite, create or none.")
-        self._sign_in = options["sign_in"]
+        self._sign_in = SignIn(options["sign_in"])
         self._newcomers = newcomers.read(file, options=how, defaults=defaults_of(options))
 
     def plan(self, options: NewcomersOptions) -> Plan:

@@ -18,7 +18,7 @@ from typing import cast
 from django.contrib.auth.models import AnonymousUser, User
 
 from users.errors import NotAllowed
-from users.models import BuilderUser, OperationKind, Role, Source, Status
+from users.models import CREATES, BuilderUser, OperationKind, Role, SignIn, Source, Status
 from users.sync.actors import Actor
 from users.sync.operations import Operation
 from users.sync.outbound import journal
@@ -66,9 +66,7 @@ FREE_OF_ADMINS = frozenset(
 """Changes of administrators that need no `manage_admins`: they let nobody else sign in."""
 FREE_FIELDS = frozenset({"name", "builder_group"})
 """Fields of an administrator that may be edited without `manage_admins`."""
-EDITS = frozenset(
-    {OperationKind.CREATE, OperationKind.CREATE_INVITED, OperationKind.UPDATE, OperationKind.FOLLOW}
-)
+EDITS = CREATES | {OperationKind.UPDATE, OperationKind.FOLLOW}
 ROLE_FIELDS = ("role", "internal_role")
 FREE_AT_THE_FRONT_END = frozenset(
     {OperationKind.UPDATE, OperationKind.PUSH_NAME, OperationKind.MERGE_METADATA}
@@ -89,8 +87,8 @@ def may(
 ) -> bool:
     """Tell whether a person may make a change of a user.
 
-    `wanted` maps fields to their new values. `account` is the sign-in of a new user: "create",
-    "invite" or "none". Without `user` the answer is about users who are not administrators.
+    `wanted` maps fields to their new values. `account` is the `SignIn` of a new user. Without
+    `user` the answer is about users who are not administrators.
     """
     return not missing(actor, kind, user, wanted=wanted, account=account)
 
@@ -118,7 +116,7 @@ def _needed(
     kind: OperationKind, user: BuilderUser | None, wanted: Mapping[str, object], account: str
 ) -> list[str]:
     needed = list(NEEDED[kind])
-    if account == "create":
+    if kind in CREATES and account == SignIn.CREATE:
         needed.append(CREATE_ACCOUNT)
     if kind == OperationKind.UPDATE and not wanted.keys().isdisjoint(ROLE_FIELDS):
         needed.append(CHANGE_ROLE)
@@ -220,7 +218,7 @@ def require_to_discard(
 
 
 def _missing_for(operation: Operation, row: BuilderUser, actor: Actor) -> list[str]:
-    account = str(operation.details.get("account", "")) if operation.creates_row else ""
+    account = str(operation.details.get("account", ""))
     kind, wanted = _kind_of(operation), _wanted_by(operation)
     return missing(actor, kind, row, wanted=wanted, account=account)
 
@@ -246,7 +244,7 @@ def _fields_at_fault(
     kind: OperationKind, lacking: list[str], wanted: Mapping[str, object]
 ) -> list[str]:
     """List the fields of the form that the missing permissions concern."""
-    if kind in (OperationKind.CREATE, OperationKind.CREATE_INVITED):
+    if kind in CREATES:
         about = {CREATE_ACCOUNT: "account", "invite": "account", MANAGE_ADMINS: "role"}
         return list(dict.fromkeys(about[one] for one in lacking if one in about))
     if kind != OperationKind.UPDATE or lacking == list(NEEDED[kind]):

@@ -17,7 +17,7 @@ from django.db.models import Count, Q, QuerySet
 
 from users.clerk import Clerk, Deadline, names
 from users.errors import BulkRefused
-from users.models import BuilderUser, ClerkAccount
+from users.models import BuilderUser, ClerkAccount, SignIn
 from users.sync.bulk.creating import Defaults, left_out, plan_new
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.mirror import comparison
@@ -130,7 +130,7 @@ class _Wanted:
                 self._left_out[why].append(str(account))
                 continue
             try:
-                self.rows.append(plan_new(self._user_of(account), sign_in="none"))
+                self.rows.append(plan_new(self._user_of(account), SignIn.NONE))
             except ValidationError as error:
                 self._left_out[f"not storable ({' '.join(error.messages)})"].append(str(account))
 

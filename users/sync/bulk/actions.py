@@ -44,15 +44,13 @@ from users.sync.bulk.results import Result
 from users.sync.display import time_text
 from users.sync.mirror import comparison
 from users.sync.operations import Ban, SignOut, Unban
-from users.sync.services import invitations
+from users.sync.services.invitation_limit import queue_note
 
 COMMAND = "clerk_action"
 HAS_AN_ACCOUNT = "whose email has an account in Clerk already"
 CHUNK = 1000
 
-_OPEN = Invitation.objects.filter(
-    user=OuterRef("pk"), status__in=[InvitationStatus.WAITING, InvitationStatus.PENDING]
-)
+_OPEN = Invitation.objects.open().filter(user=OuterRef("pk"))
 _LIVING = ClerkAccount.objects.filter(deleted_at=None, not_found_at=None)
 
 
@@ -236,9 +234,7 @@ class _Planning:
         for number, names in sorted(self._left_out.items()):
             why = self._action.obstacles[number].many
             yield f"Left out: {left_out(names, 'user', why, total=self._counts[number])}"
-        if self._action.kind == OperationKind.INVITE and (
-            note := invitations.queue_note(len(self.rows))
-        ):
+        if self._action.kind == OperationKind.INVITE and (note := queue_note(len(self.rows))):
             yield note
         if self._action.kind == OperationKind.DELETE and self.rows:
             linked = sum(bool(row.clerk_id) for row in self.rows)

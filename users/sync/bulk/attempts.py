@@ -12,7 +12,6 @@ from users.models import (
     BulkRun,
     OperationKind,
     RowStatus,
-    RunStatus,
     Status,
     SyncAttempt,
     SyncAttemptQuerySet,
@@ -49,10 +48,9 @@ def follow_attempts(run: BulkRun | None = None) -> set[int]:
         _user=Cast(OuterRef("user_id"), CharField())
     )
     moved |= _follow(_without_user(behind.filter(operation=OperationKind.DELETE)), deleted)
-    # Also finish a run that ended after its last row: none of its rows was changed above. Scans
-    # have no rows.
-    with_rows = BulkRun.objects.filter(rows__isnull=False)
-    _finish(with_rows if run is None else with_rows.filter(pk=run.pk))
+    # Also finish a run that ended after its last row: none of its rows was changed above.
+    ended = BulkRun.objects.all() if run is None else BulkRun.objects.filter(pk=run.pk)
+    ended.finish_complete()
     return moved
 
 
@@ -70,14 +68,3 @@ def _follow(behind: QuerySet[BulkRow], applied: QuerySet[SyncAttempt]) -> set[in
     moved = set(behind.values_list("run", flat=True))
     behind.filter(run__in=moved).update(state=RowStatus.DONE, reason="", attempt_id=F("applied"))
     return moved
-
-
-def _finish(runs: QuerySet[BulkRun]) -> None:
-    """Mark those of the runs as finished that have ended and have no waiting row left."""
-    ended = runs.filter(
-        state__in=[
-            RunStatus.STOPPED, RunStatus.INTERRUPTED, RunStatus.PAUSED, RunStatus.CANCELLED
-        ]
-    )  # fmt: skip
-    waiting = BulkRow.objects.filter(state=RowStatus.WAITING).values("run")
-    ended.exclude(pk__in=waiting).update(state=RunStatus.FINISHED, message="")

@@ -37,10 +37,9 @@ def _next() -> BulkRun | None:
 
 
 def _carry_out(run: BulkRun, lease: Lease) -> None:
-    taken = BulkRun.objects.filter(pk=run.pk, state=RunStatus.QUEUED)
-    if not taken.update(state=RunStatus.RUNNING, requested=""):
+    if not run.take():
         return  # it was paused or cancelled meanwhile
-    runs.resume(run, runs.ALL)
+    runs.prepare(run, runs.ALL)
     runs.carry_out(
         run,
         rate=control.call_rate(),

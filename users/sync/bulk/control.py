@@ -27,13 +27,10 @@ from users.models import (
 from users.sync.actors import Actor
 from users.sync.bulk import run as runs
 from users.sync.bulk.limits import most_changes
-from users.sync.bulk.lock import ENDS
 from users.sync.bulk.plan import Plan
 from users.sync.bulk.plan_file import MAX_AGE
 
 JOB = "users.tasks.carry_out_bulk_run"
-RESUMABLE = frozenset({RunStatus.PAUSED, RunStatus.STOPPED, RunStatus.INTERRUPTED})
-UNFINISHED = RESUMABLE | {RunStatus.QUEUED, RunStatus.RUNNING}
 KEPT_PLANNED = timedelta(days=1) + MAX_AGE
 """How long a plan is stored that nobody starts."""
 
@@ -53,7 +50,6 @@ def store(plan: Plan, *, actor: Actor) -> BulkRun:
     return runs.start(
         plan,
         actor=actor,
-        state=RunStatus.PLANNED,
         source=Source.ADMIN,
         summary=plan.summary(call_rate()),
     )
@@ -77,38 +73,19 @@ def begin(run: BulkRun, *, typed: int | None) -> None:
     needed = count_to_type(run)
     if needed is not None and typed != needed:
         raise BulkRefused(f"Type the number of changes, {needed}. Nothing was changed.")
-
-    def start(run: BulkRun) -> None:
-        if run.state != RunStatus.PLANNED:
-            return
-        if timezone.now() - run.started_at > MAX_AGE:
-            raise BulkRefused("This plan is older than 24 hours. Make the plan again.")
-        run.state, run.started_at = RunStatus.QUEUED, timezone.now()
-
-    _change(run, start)
+    if run.state == RunStatus.PLANNED and timezone.now() - run.started_at > MAX_AGE:
+        raise BulkRefused("This plan is older than 24 hours. Make the plan again.")
+    _change(run, BulkRun.begin)
 
 
 def pause(run: BulkRun) -> None:
     """Ask a run to pause. Rows in flight finish first."""
-    _ask(run, RunRequest.PAUSE)
+    _change(run, lambda run: run.ask(RunRequest.PAUSE) or run.pause())
 
 
 def cancel(run: BulkRun) -> None:
     """Ask a run to end. What is done stays done, and the other rows are never carried out."""
-    _ask(run, RunRequest.CANCEL)
-
-
-def _ask(run: BulkRun, request: RunRequest) -> None:
-    def ask(run: BulkRun) -> None:
-        waits = run.state in UNFINISHED or run.state == RunStatus.PLANNED
-        if run.state == RunStatus.RUNNING:
-            run.requested = request
-        elif waits and (request == RunRequest.CANCEL or run.state == RunStatus.QUEUED):
-            if run.state == RunStatus.PLANNED:
-                run.notes = []  # they name people, and a discarded plan tells nobody anything
-            run.state, run.finished_at = ENDS[request], timezone.now()
-
-    _change(run, ask)
+    _change(run, lambda run: run.ask(RunRequest.CANCEL) or run.discard() or run.cancel())
 
 
 def not_continued_by(run: BulkRun, person: Actor) -> str:
@@ -130,24 +107,16 @@ def go_on(run: BulkRun, *, actor: Actor) -> None:
     """
     if reason := not_continued_by(run, actor):
         raise BulkRefused(reason)
-
-    def resume(run: BulkRun) -> None:
-        if run.state == RunStatus.RUNNING:
-            run.requested = ""
-        elif run.state in RESUMABLE and run.rows.filter(state=RowStatus.WAITING).exists():
-            run.state, run.message, run.finished_at = RunStatus.QUEUED, "", None
-
-    _change(run, resume)
+    waits = run.rows.filter(state=RowStatus.WAITING).exists()
+    _change(run, lambda run: run.withdraw() or (waits and run.go_on()))
 
 
-def _change(run: BulkRun, change: Callable[[BulkRun], None]) -> None:
+def _change(run: BulkRun, change: Callable[[BulkRun], bool]) -> None:
     with transaction.atomic():
-        locked = BulkRun.objects.select_for_update().get(pk=run.pk)
-        change(locked)
-        locked.save()
-        if locked.state == RunStatus.QUEUED:
+        run.refresh_from_db(from_queryset=BulkRun.objects.select_for_update())
+        change(run)
+        if run.state == RunStatus.QUEUED:
             wake_worker()
-    run.refresh_from_db()
 
 
 def wake_worker() -> None:

@@ -6,30 +6,28 @@ after a kill finds its own row, and finds its own account by the id in the accou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 from users.changes import Change, Changes
-from users.clerk import Clerk
-from users.models import BuilderGroup, BuilderUser, BulkRow, BulkRun, OperationKind, Role, Source
+from users.models import (
+    CREATES,
+    BuilderGroup,
+    BuilderUser,
+    BulkRow,
+    OperationKind,
+    Role,
+    SignIn,
+)
 from users.sync import messages
-from users.sync.actors import Actor
 from users.sync.bulk.plan import SIGN_IN, Planned, counted
 from users.sync.operations import CreateFromClerk
 from users.sync.outbound import pending
 from users.sync.outbound.dual_write import dual_write
 from users.sync.services import invitations
-from users.sync.services.users import create_user
+from users.sync.services.invitation_limit import said_of
+from users.sync.services.users import Origin, create_user
 from users.version import value_of
-
-KINDS = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
-WAYS = {
-    "invite": OperationKind.CREATE_INVITED,
-    "create": OperationKind.CREATE,
-    "none": OperationKind.CREATE,
-}
-
 
 NAMED = 20
 """Number of left-out users that a plan names."""
@@ -54,8 +52,8 @@ def left_out(names: Sequence[str], thing: str, why: str, *, total: int | None = 
     return f"{counted(count, thing)} {why}: {shown}{more}."
 
 
-def plan_new(user: BuilderUser, sign_in: str, line: int | None = None) -> Planned:
-    """Plan a user with the sign-in of `WAYS`, or with the account whose id the user has."""
+def plan_new(user: BuilderUser, sign_in: SignIn, line: int | None = None) -> Planned:
+    """Plan a user with a sign-in, or with the account whose id the user has."""
     changes: Changes = {
         "name": Change(None, user.name),
         "email": Change(None, user.email),
@@ -68,12 +66,12 @@ def plan_new(user: BuilderUser, sign_in: str, line: int | None = None) -> Planne
         changes["clerk_id"] = Change(None, user.clerk_id)
         return Planned.on(user, OperationKind.CREATE, changes, line)
     changes[SIGN_IN] = Change(None, sign_in)
-    return Planned.on(user, WAYS[sign_in], changes, line)
+    return Planned.on(user, sign_in.kind, changes, line)
 
 
 def new_user(row: BulkRow) -> BuilderUser | None:
     """Return the user that a row creates, not stored yet; None for a row of another kind."""
-    if row.operation not in KINDS:
+    if row.operation not in CREATES:
         return None
     values: dict[str, object] = {
         field: after for field, (_, after) in row.changes.items() if field != SIGN_IN
@@ -84,38 +82,25 @@ def new_user(row: BulkRow) -> BuilderUser | None:
 
 def asks_clerk(row: BulkRow) -> bool:
     """Return whether creating the user makes requests to Clerk."""
-    return bool(row.changes.get(SIGN_IN, [None, "none"])[1] != "none")
+    return bool(row.changes.get(SIGN_IN, [None, SignIn.NONE])[1] != SignIn.NONE)
 
 
-class _Origin(TypedDict):
-    """Who creates the user, and in which run."""
-
-    actor: Actor
-    source: Source
-    run: BulkRun
-
-
-def create(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
+def create(row: BulkRow, user: BuilderUser, origin: Origin) -> tuple[str, ...]:
     """Create the user of a row; return warnings for people.
 
     Raises the `ChangeFailed` family.
     """
     if not user._state.adding:  # an earlier try or its recovery has created it
         invitation = invitations.open_of(user)
-        return invitations.said_of(invitation.send_after if invitation else None)
+        return said_of(invitation.send_after if invitation else None)
     earlier = pending.create_of(user.email)
     if earlier is not None and earlier.user_id != user.pk:
         raise messages.must_wait(earlier)
-    origin: _Origin = {
-        "actor": row.run.actor,
-        "source": Source(row.run.source),
-        "run": row.run,
-    }
     if user.linked:
         return dual_write(CreateFromClerk.of_account(user), user, **origin).warnings
     if row.operation == OperationKind.CREATE_INVITED:
         with invitations.ONE_OF_MANY:
-            invited = invitations.create_invited(user, gateway=gateway, **origin)
-        return invitations.said_of(invited.waits_until)
-    account = str(row.changes[SIGN_IN][1])
-    return create_user(user, account=account, gateway=gateway, **origin).warnings
+            invited = invitations.create_invited(user, **origin)
+        return said_of(invited.waits_until)
+    account = SignIn(str(row.changes[SIGN_IN][1]))
+    return create_user(user, account=account, **origin).warnings

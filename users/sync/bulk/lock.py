@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from django.db import DatabaseError, connection, connections, transaction
-from django.utils import timezone
 
 from users.errors import BulkRefused
-from users.models import BulkRun, RunRequest, RunStatus, Source
+from users.models import BulkRun, RunStatus, Source
 from users.sync.bulk import results
 from users.sync.display import time_text
 
@@ -22,12 +21,6 @@ KILLED = "Its process was killed, or lost the database."
 LOCK_LOST = (
     "The database ended the connection that holds the lock of bulk work, so the run has ended."
 )
-
-ENDS: Mapping[str, RunStatus] = {
-    RunRequest.PAUSE: RunStatus.PAUSED,
-    RunRequest.CANCEL: RunStatus.CANCELLED,
-}
-"""How a run ends that a person asks to end, if rows are left."""
 
 _IS_HELD = """
 SELECT EXISTS (
@@ -75,15 +68,10 @@ def _end(killed: list[BulkRun]) -> list[BulkRun]:
     A run of the command line waits for `--resume`.
     """
     for run in killed:
-        run.message, run.finished_at = KILLED, timezone.now()
-        if run.requested:
-            run.state = ENDS[run.requested]
-        elif run.source == Source.ADMIN:
-            run.state, run.finished_at = RunStatus.QUEUED, None
+        if run.source == Source.ADMIN and not run.requested:
+            run.requeue(KILLED)
         else:
-            run.state = RunStatus.INTERRUPTED
-        run.requested = ""
-        run.save(update_fields=["state", "message", "finished_at", "requested"])
+            run.interrupt(KILLED)
     return killed
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from users.changes import Change, Changes
-from users.models import BuilderUser, OperationKind
+from users.models import CREATES, BuilderUser, OperationKind, SignIn
 from users.sync.display import group_names
 
 
@@ -80,7 +80,7 @@ def _calls(row: Planned) -> int:
     if row.operation == OperationKind.DELETE:
         return int(bool(row.clerk_id)) + int("invitation" in row.changes)
     if row.operation == OperationKind.CREATE:
-        return int(row.changes.get(SIGN_IN, Change(None, "none")).after != "none")
+        return int(row.changes.get(SIGN_IN, Change(None, SignIn.NONE)).after != SignIn.NONE)
     return _CALLS.get(OperationKind(row.operation), 1)
 
 
@@ -146,10 +146,7 @@ class Plan:
     def summary(self, rate: float) -> str:
         """Return one line with the number of changes and the duration at `rate` calls a second."""
         deleted = self.deletions
-        made = sum(
-            row.operation in (OperationKind.CREATE, OperationKind.CREATE_INVITED)
-            for row in self.rows
-        )
+        made = sum(row.operation in CREATES for row in self.rows)
         seconds = sum(map(_calls, self.rows)) / rate
         read = sum(row.operation == OperationKind.REFRESH for row in self.rows)
         changed = len(self.rows) - deleted - made - read

@@ -24,7 +24,15 @@ from users.errors import (
     NotSaved,
     Waiting,
 )
-from users.models import BuilderUser, BulkRow, ClerkAccount, OperationKind, RowStatus, Source
+from users.models import (
+    CREATES,
+    BuilderUser,
+    BulkRow,
+    ClerkAccount,
+    OperationKind,
+    RowStatus,
+    Source,
+)
 from users.sync.access import permissions
 from users.sync.bulk import actions, clerk_values, creating
 from users.sync.bulk.attempts import attempts_of
@@ -33,6 +41,7 @@ from users.sync.display import group_names
 from users.sync.operations import Operation
 from users.sync.outbound.dual_write import dual_write
 from users.sync.services import invitations, sign_in, transfer, users
+from users.sync.services.invitation_limit import said_of
 from users.version import same
 
 OLDEST = timedelta(seconds=2)
@@ -46,7 +55,7 @@ def asks_clerk(row: BulkRow) -> bool:
     """Return whether the row makes requests to Clerk and needs a slot of the rate limiter."""
     if not row.changes:
         return False
-    if row.operation in creating.KINDS:
+    if row.operation in CREATES:
         return creating.asks_clerk(row)
     if row.operation == OperationKind.REFRESH:
         return True
@@ -160,27 +169,19 @@ def store(row: BulkRow, result: Result) -> None:
 
 def _change(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:
     """Make the change; return warnings for people. Raises the `ChangeFailed` family."""
-    run = row.run
-    if row.operation in creating.KINDS:
-        return creating.create(row, user, gateway)
     if row.operation == OperationKind.INVITE:
         return _invite(row, user)
     if row.operation == OperationKind.REFRESH:
         return _refresh(row, user, gateway)
+    run = row.run
+    origin: users.Origin = {
+        "actor": run.actor, "source": Source(run.source), "run": run, "gateway": gateway
+    }  # fmt: skip
+    if row.operation in CREATES:
+        return creating.create(row, user, origin)
     if row.operation == OperationKind.DELETE:
-        return users.delete_user(
-            user, actor=run.actor, source=Source(run.source), run=run, gateway=gateway
-        ).warnings
-    operation = _operation(row)
-    saved = dual_write(
-        operation,
-        user,
-        actor=run.actor,
-        source=Source(run.source),
-        run=run,
-        gateway=gateway,
-        fresh=OLDEST,
-    )
+        return users.delete_user(user, **origin).warnings
+    saved = dual_write(_operation(row), user, fresh=OLDEST, **origin)
     if row.operation in (OperationKind.REPLACE_EMAIL, OperationKind.PUSH_EMAIL):
         return sign_in.still_found(str(row.changes["email"][0]), gateway)
     return saved.warnings
@@ -193,7 +194,7 @@ def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
     up.
     """
     if (earlier := actions.invitation_of(row)) is not None:
-        return invitations.said_of(earlier.send_after)
+        return said_of(earlier.send_after)
     wanted = row.changes.get("invitation") or row.changes["email"]
     with invitations.ONE_OF_MANY:
         invited = invitations.invite(
@@ -204,7 +205,7 @@ def _invite(row: BulkRow, user: BuilderUser) -> tuple[str, ...]:
             run=row.run,
             reference=actions.reference_of(row),
         )
-    return invitations.said_of(invited.waits_until)
+    return said_of(invited.waits_until)
 
 
 def _refresh(row: BulkRow, user: BuilderUser, gateway: Callable[[], Clerk]) -> tuple[str, ...]:

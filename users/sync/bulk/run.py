@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 
 from django.db import transaction
 from django.db.models import Count, Max, QuerySet
-from django.utils import timezone
 
 from users.changes import changes_of
 from users.clerk import Pace
@@ -35,7 +34,7 @@ from users.sync.bulk import plan_file, results, rows
 from users.sync.bulk.attempts import follow_attempts
 from users.sync.bulk.circuit import CircuitBreaker
 from users.sync.bulk.limits import apply_flags
-from users.sync.bulk.lock import ENDS, Lease, end_killed_runs
+from users.sync.bulk.lock import Lease, end_killed_runs
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.read_ahead import ReadAhead
 from users.sync.bulk.workers import Workers
@@ -69,10 +68,10 @@ Watch = Callable[[Progress], None]
 
 
 def start(
-    plan: Plan, *, actor: Actor, state: RunStatus = RunStatus.RUNNING,
-    source: Source = Source.COMMAND, summary: str = "",
-) -> BulkRun:  # fmt: skip
-    """Store the plan as a run; nothing is changed yet."""
+    plan: Plan, *, actor: Actor, source: Source = Source.COMMAND, summary: str = ""
+) -> BulkRun:
+    """Store the plan as a run; nothing is changed yet. A run of the pages waits to be started."""
+    planned = source == Source.ADMIN
     with transaction.atomic():
         run = BulkRun.objects.create(
             command=plan.command,
@@ -80,10 +79,10 @@ def start(
             actor_id=(actor or service_user()).pk,
             plan_hash=plan_file.hash_of(plan),
             undo_of_id=plan.undo_of,
-            state=state,
+            state=RunStatus.PLANNED if planned else RunStatus.RUNNING,
             source=source,
             # The notes of a command were printed.
-            notes=list(plan.notes) if state == RunStatus.PLANNED else [],
+            notes=list(plan.notes) if planned else [],
             summary=summary,
         )
         waiting = (
@@ -189,7 +188,7 @@ def plan_rest(run: BulkRun, portion: Portion) -> Plan:
     or belongs to the pages.
     """
     if run.state in NOT_RESUMED:
-        raise BulkRefused(f"Run {run.pk} is {run.get_state_display().lower()}. Plan it again.")
+        raise not_resumed(run)
     if run.source == Source.ADMIN:  # each row needs the permissions of its author, who asked for it
         raise BulkRefused(f"Run {run.pk} was planned on a page. {CONTINUES_THERE}")
     left = portion.left_of(run).order_by("position")
@@ -214,6 +213,11 @@ def plan_rest(run: BulkRun, portion: Portion) -> Plan:
     return Plan(run.command, planned, undo_of=run.undo_of_id, options=run.options)
 
 
+def not_resumed(run: BulkRun) -> BulkRefused:
+    """Return the refusal to resume a run in its state."""
+    return BulkRefused(f"Run {run.pk} is {run.get_state_display().lower()}. Plan it again.")
+
+
 def resume_command(run: BulkRun, *, failed: bool = False) -> str:
     """Return the command that resumes a run; with `failed`, it tries failed rows again as well."""
     left = Portion(failed=failed).left_of(run)
@@ -222,8 +226,8 @@ def resume_command(run: BulkRun, *, failed: bool = False) -> str:
     return f"manage.py {run.command} --resume {run.pk} {flags}{retry}"
 
 
-def resume(run: BulkRun, portion: Portion) -> None:
-    """Prepare a run that was killed, stopped or interrupted to go on.
+def prepare(run: BulkRun, portion: Portion) -> None:
+    """Prepare the rows of a run at work that was killed, stopped or interrupted before.
 
     Pending attempts are resolved first, so that no row is done twice. After that, no row may be
     left.
@@ -232,8 +236,6 @@ def resume(run: BulkRun, portion: Portion) -> None:
         recovery.recover(attempt)
     follow_attempts(run)
     portion.left_of(run).filter(state=RowStatus.FAILED).update(state=RowStatus.WAITING, reason="")
-    run.state, run.message, run.finished_at = RunStatus.RUNNING, "", None
-    run.save(update_fields=["state", "message", "finished_at"])
 
 
 def _failed_hint(portion: Portion, run: BulkRun) -> str:
@@ -381,17 +383,13 @@ def _close(run: BulkRun, message: str, *, stopped: str) -> None:
     results.follow(run)
     left = run.rows.filter(state=RowStatus.WAITING).count()
     with transaction.atomic():
-        requested = _request_of(run, locked=True)
+        run.refresh_from_db(from_queryset=BulkRun.objects.select_for_update())
         if not left:
-            run.state, run.message = RunStatus.FINISHED, ""
+            run.end(RunStatus.FINISHED)
         elif stopped:
-            run.state, run.message = RunStatus.STOPPED, stopped
-        elif requested:
-            run.state, run.message = ENDS[requested], ""
+            run.end(RunStatus.STOPPED, stopped)
         else:
-            run.state, run.message = RunStatus.INTERRUPTED, message or _waiting_message(run)
-        run.finished_at, run.requested = timezone.now(), ""
-        run.save(update_fields=["state", "message", "finished_at", "requested"])
+            run.interrupt("" if run.requested else message or _waiting_message(run))
 
 
 def _leave(run: BulkRun) -> None:
@@ -400,9 +398,8 @@ def _leave(run: BulkRun) -> None:
     run.refresh_from_db()
 
 
-def _request_of(run: BulkRun, *, locked: bool = False) -> str:
-    runs = BulkRun.objects.select_for_update() if locked else BulkRun.objects
-    return runs.values_list("requested", flat=True).get(pk=run.pk)
+def _request_of(run: BulkRun) -> str:
+    return BulkRun.objects.values_list("requested", flat=True).get(pk=run.pk)
 
 
 def _waiting_message(run: BulkRun) -> str:

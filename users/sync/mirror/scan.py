@@ -15,7 +15,6 @@ from datetime import datetime
 
 from django.db import OperationalError, connection
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from users.clerk import Clerk, Deadline, UserPage, clock
 from users.errors import BulkRefused, ClerkError, ClerkRefused, ClerkUnknown
@@ -103,12 +102,13 @@ def scan(
         if reconcile:
             reconciliation.reconcile_due()
     except BaseException as problem:
-        _close(run, RunStatus.INTERRUPTED, message=_reason(problem))
+        run.interrupt(_reason(problem))
         raise
     finally:
         gc.unfreeze()
-    options = {"seen": result.seen, "gone": result.gone, "unreadable": len(result.unreadable)}
-    _close(run, RunStatus.FINISHED, options=options)
+    run.options = {"seen": result.seen, "gone": result.gone, "unreadable": len(result.unreadable)}
+    run.save(update_fields=["options"])
+    run.end(RunStatus.FINISHED)
     return result
 
 
@@ -126,10 +126,6 @@ def last_finished() -> BulkRun | None:
     """Return the newest scan that finished, None if there is none."""
     done = BulkRun.objects.filter(command=COMMAND, state=RunStatus.FINISHED)
     return done.order_by("-finished_at").first()
-
-
-def _close(run: BulkRun, state: str, **fields: object) -> None:
-    BulkRun.objects.filter(pk=run.pk).update(state=state, finished_at=timezone.now(), **fields)
 
 
 def _scan(client: Clerk, windows: int, tally: _Tally, accept_missing: bool) -> Scan:

@@ -13,17 +13,10 @@ from users.sync.operations.actions import (
     Unlock,
 )
 from users.sync.operations.base import Operation, Seen, Verdict
-from users.sync.operations.edits import (
-    Create,
-    CreateAccount,
-    CreateFromClerk,
-    Delete,
-    Edit,
-    ReplaceEmail,
-    SetPassword,
-)
+from users.sync.operations.edits import Edit, ReplaceEmail, SetPassword
 from users.sync.operations.following import Follow
 from users.sync.operations.inviting import CreateInvited, Invite, Revoke
+from users.sync.operations.lifecycle import Create, CreateAccount, CreateFromClerk, Delete
 from users.sync.operations.linking import Link, Unlink
 from users.sync.operations.metadata import MergeMetadata
 from users.sync.operations.push import PushEmail, PushName

@@ -16,11 +16,11 @@ from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkInvitation, ClerkUser, Deadline
 from users.clerk.metadata import OUR_ID, OUR_INVITATION
 from users.errors import ClerkAlreadyInvited, ClerkInvitationRevoked, ClerkNotFound, Refused
-from users.models import BuilderUser, Invitation, InvitationStatus, OperationKind
+from users.models import BuilderUser, Invitation, InvitationStatus, OperationKind, SignIn
 from users.sync.mirror import instance
 from users.sync.mirror.comparison import normalized_email
 from users.sync.operations.base import Claims, Operation, Seen, Verdict
-from users.sync.operations.edits import Create
+from users.sync.operations.lifecycle import Create
 
 EXPIRES_IN_DAYS = 30
 
@@ -172,7 +172,7 @@ class CreateInvited(_Inviting, Create):
 
         `invitation` is made by `wanted`.
         """
-        operation = cls.of(user, account="invite")
+        operation = cls.of(user, account=SignIn.INVITE)
         operation.details["invitation"] = invitation
         return operation
 

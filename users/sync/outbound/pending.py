@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from django.db.models import Case, DateTimeField, F, QuerySet, When
 from django.db.models.functions import Now
 
-from users.models import OperationKind, Source, Status, SyncAttempt
+from users.models import CREATES, OperationKind, Source, Status, SyncAttempt
 from users.sync.operations import Operation, from_attempt
 from users.sync.outbound import journal
 
@@ -58,8 +58,7 @@ def next_checks(
 
 def create_of(email: str) -> SyncAttempt | None:
     """Find the pending attempt that creates a user with this email."""
-    creates = [OperationKind.CREATE, OperationKind.CREATE_INVITED]
-    wanted = SyncAttempt.objects.pending().filter(operation__in=creates, changes__email__1=email)
+    wanted = SyncAttempt.objects.pending().filter(operation__in=CREATES, changes__email__1=email)
     return wanted.order_by("id").first()
 
 

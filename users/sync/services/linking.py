@@ -54,7 +54,7 @@ def link(
     """
     wanted = Link.to(user, clerk_id)
     permissions.authorize(wanted, user, actor=actor, source=Source.ADMIN)
-    if token and (first := repeats.first_of(token, wanted)):
+    if first := repeats.first_of(token, wanted):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if user.linked:
         raise Refused("This user has a Clerk account. Unlink that one first.", code="linked")
@@ -77,7 +77,7 @@ def unlink(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None = None) -
     Raises the `ChangeFailed` family.
     """
     operation = Unlink.of(user)
-    if token and (first := repeats.first_of(token, operation)):
+    if first := repeats.first_of(token, operation):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if not user.has_invalid_id:
         accounts.require_account(user)

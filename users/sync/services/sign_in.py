@@ -50,7 +50,7 @@ def replace_email(
     accounts.require_account(user)
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
     operation = ReplaceEmail.on(user, {"email": Change(user.email, email)})
-    if token and (first := repeats.first_of(token, operation)):
+    if first := repeats.first_of(token, operation):
         return repeats.outcome_of(first, deadline)
     if comparison.same_email(email, user.email):
         if not sign_in_address(user).differs:

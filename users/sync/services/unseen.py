@@ -9,11 +9,9 @@ from collections.abc import Iterable
 
 from django.db.models import QuerySet
 
-from users.models import OperationKind, SyncAttempt
+from users.models import CREATES, SyncAttempt
 from users.sync.actors import Actor
 from users.sync.operations import from_attempt
-
-CREATES = (OperationKind.CREATE, OperationKind.CREATE_INVITED)
 
 
 def of(actor: Actor) -> QuerySet[SyncAttempt]:

@@ -19,7 +19,7 @@ from users.errors import (
     NotKnown,
     Refused,
 )
-from users.models import BuilderGroup, BuilderUser, BulkRun, Invitation, Source
+from users.models import BuilderGroup, BuilderUser, BulkRun, Invitation, SignIn, Source
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
@@ -126,13 +126,13 @@ def create_user(
     user: BuilderUser,
     *,
     actor: Actor,
-    account: str = "create",
+    account: SignIn = SignIn.CREATE,
     source: Source = Source.ADMIN,
     run: BulkRun | None = None,
     token: uuid.UUID | None = None,
     gateway: Gateway = clerk,
 ) -> Saved:
-    """Store a new user; if `account` is "create", create its Clerk account first.
+    """Store a new user; if `account` is `CREATE`, create its Clerk account first.
 
     While an earlier create of the same email is pending, the id of its row is kept. So the account
     is recognized, whichever request arrives. Raises the `ChangeFailed` family of `dual_write`.
@@ -152,7 +152,7 @@ def create_account(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None =
     """
     operation = CreateAccount.of_row(user)
     permissions.authorize(operation, user, actor=actor, source=Source.ADMIN)
-    if token and (first := repeats.first_of(token, operation)):
+    if first := repeats.first_of(token, operation):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if user.clerk_id is not None:
         taken = Refused("This user has a Clerk id already. Unlink the user first.", code="linked")
@@ -160,8 +160,8 @@ def create_account(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None =
     return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
 
-class _Origin(TypedDict):
-    """Who deletes a user, from where, and by which client."""
+class Origin(TypedDict):
+    """Who makes a change, from where, in which run, and by which client."""
 
     actor: Actor
     source: Source
@@ -185,7 +185,7 @@ def delete_user(
     revoked.
     """
     deadline = Deadline(settings.CLERK_EDIT_DEADLINE)
-    origin: _Origin = {"actor": actor, "source": source, "run": run, "gateway": gateway}
+    origin: Origin = {"actor": actor, "source": source, "run": run, "gateway": gateway}
     operation = Delete.of(user)
     permissions.authorize(operation, user, actor=actor, source=source)
     if pending.in_the_way(operation, pending.in_flight(user.pk)):
@@ -215,7 +215,7 @@ def _revoked_words(emails: list[str]) -> str:
 
 def _revoke_first(
     invitation: Invitation,
-    origin: _Origin,
+    origin: Origin,
     token: uuid.UUID | None,
     deadline: Deadline,
 ) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 
-from users.models import BuilderUser, ClerkAccount
+from users.models import BuilderUser, ClerkAccount, SignIn
 from users.sync.bulk.creating import Defaults, left_out, plan_new
 from users.sync.bulk.plan import Plan, Planned
 from users.sync.bulk.results import Result
@@ -25,7 +25,7 @@ from users.sync.bulk.spreadsheet.header import PARTS, Header
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
 from users.sync.bulk.spreadsheet.sheet import Fault
 from users.sync.mirror import comparison
-from users.sync.services import invitations
+from users.sync.services.invitation_limit import queue_note
 from users.validation import clean_roles
 
 KEYS = ("id", "clerk_id")
@@ -40,7 +40,7 @@ class Newcomers:
     sheet: Reading
     people: list[Newcomer] = field(default_factory=list)
 
-    def plan(self, *, sign_in: str) -> tuple[Plan, Mapping[int, Result]]:
+    def plan(self, *, sign_in: SignIn) -> tuple[Plan, Mapping[int, Result]]:
         """Plan the people who do not exist yet, and give every line its result.
 
         A person with a row is left to `update_users`; a person with only a Clerk account is left to
@@ -65,7 +65,7 @@ class Newcomers:
         notes = [
             *self.sheet.notes,
             *(left_out(people, "line", f"left to {command}") for command, people in others.items()),
-            *filter(None, [invitations.queue_note(len(rows) if sign_in == "invite" else 0)]),
+            *filter(None, [queue_note(len(rows) if sign_in == SignIn.INVITE else 0)]),
         ]
         options = {"file": self.sheet.file.name, "sign_in": sign_in}
         return Plan("import_users", tuple(rows), tuple(notes), options=options), self.sheet.results

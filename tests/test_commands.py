@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -153,6 +154,15 @@ def test_a_database_without_our_tables_names_the_command_that_makes_them(sandbox
 def test_the_documentation_names_each_command_with_json_and_its_keys():
     declared = {name: {"version", "command", "error", *command_of(name).keys} for name in WITH_JSON}
     assert declared == KEYS
+
+
+def test_the_documented_schema_describes_each_key_once():
+    def keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        assert len(dict(pairs)) == len(pairs), [key for key, _ in pairs]
+        return dict(pairs)
+
+    text = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+    json.loads(text.split("```json")[1].split("```")[0], object_pairs_hook=keys)
 
 
 @for_every_json_command

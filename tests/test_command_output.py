@@ -284,6 +284,8 @@ def test_a_full_disk_is_said_once_and_does_not_end_the_run(sandbox):
         (["clerk_push", "someuser"], "unrecognized arguments: someuser"),
         (["clerk_push", "--resume", "last"], "“last” is not a whole number"),
         (["clerk_push", "--limit", "0", "--apply"], "0 is too few: give 1 or more"),
+        (["clerk_push", "--limit", "9" * 19, "--apply"], f"{'9' * 19} is too large"),
+        (["adopt_database", "--lock-timeout", "nan"], "“nan” is not a number of seconds above 0"),
         (["runs", "sohw"], "invalid choice: 'sohw'"),
     ],
 )

@@ -171,6 +171,14 @@ def test_wrong_options_are_told_to_machines(name):
     assert (code, read_document(name, out)["error"]) == (1, errors.rstrip("\n"))
 
 
+def test_a_file_name_that_no_database_takes_is_refused():
+    """A name in another encoding, as an archive of another system leaves it."""
+    code, out, errors = run_from_shell("update_users", "caf\udce9.csv", "--json")
+    said = "“caf\\udce9.csv” is not text in UTF-8. If it is a file, rename it."
+    assert (code, errors) == (1, f"{said}\n")
+    assert read_document("update_users", out)["error"] == said
+
+
 @for_every_json_command
 def test_ctrl_c_is_told_to_machines(monkeypatch, name):
     def interrupt(self, *arguments, **options):

@@ -76,8 +76,8 @@ def test_each_awkward_file_has_its_exact_report(name, people, folder, sandbox):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_files_are_as_the_script_makes_them(name):
     made, stored = make.files()[name], (make.FOLDER / name).read_bytes()
-    if zipfile.is_zipfile(BytesIO(made)):  # it holds the time at which it was made
-        assert sheets_of(made) == sheets_of(stored)
+    if zipfile.is_zipfile(BytesIO(made)):  # most hold the time at which they were made
+        assert made == stored or sheets_of(made) == sheets_of(stored)
     elif name.endswith(".csv"):
         assert made == stored
 
@@ -139,6 +139,16 @@ def test_unknown_columns_are_left_out_when_that_is_asked_for(people, folder):
     assert code == 0, out
     assert "Not read: “Phone”, “Shoe size”." in out
     assert BuilderUser.objects.get(pk=make.JOHN).name == "John Roe"
+
+
+def test_a_pipe_is_refused_and_nobody_waits_for_it(folder, sandbox):
+    os.mkfifo("pipe")
+    code, out = run("update_users", "pipe")
+    assert (code, out) == (
+        1,
+        "pipe cannot be read: it is a pipe or a device, and a spreadsheet is read more than once. "
+        "Save it as a file.",
+    )
 
 
 def test_the_encoding_can_be_given(people, folder):

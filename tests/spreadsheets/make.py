@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from datetime import date
+from datetime import date, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -92,6 +92,23 @@ def files() -> dict[str, bytes]:
             b"john@example.com,4-Mar\n"
             b"zoe@example.com,45000\n"
         ),
+        "failed-formulas.csv": (
+            b"email,name\n"
+            b"mary@example.com,#SPILL!\n"
+            b"john@example.com,#WERT!\n"
+            b"zoe@example.com,Err:502\n"
+        ),
+        "line-in-first-header.csv": (
+            b'"E-mail\naddress";"Full\nname"\r\nmary@example.com;Mary Ann Jones\r\n'
+        ),
+        "invisible-around.csv": (
+            "\u200be-mail\u00a0,name,\u200b\n"
+            "\u202amary@example.com\u202c,Mary Ann Jones\u200b,\u2060\n"
+            "\u200b,,\n"
+        ).encode(),
+        "invisible-inside.csv": (
+            f"id,email\n{MARY},mary@exam\u200bple.com\n{JOHN},jo\u00adhn@example.com\n"
+        ).encode(),
         "all-wrong.csv": (
             "Key,id,name,email,role,internal_role,builder_group,new_address\n"
             f"1,{MARY},<b>,no address,KING,,,\n"
@@ -113,6 +130,8 @@ def files() -> dict[str, bytes]:
         "formulas.xlsx": _formulas(),
         "half-an-excel.xlsx": _workbook()[:2000],
         "archive.xlsx": _archive(),
+        "document.xlsx": _document(),
+        "encrypted-archive.xlsx": _encrypted(),
     }  # fmt: skip
 
 
@@ -143,6 +162,7 @@ def _values() -> bytes:
         ["mary@example.com", date(2026, 3, 4), 2024],
         ["john@example.com", True, 20.5],
         ["zoe@example.com", 45000, date(2026, 3, 4)],
+        ["max@example.com", timedelta(days=1, hours=2), None],
     ):
         book.active.append(row)
     return _saved(book)
@@ -190,6 +210,27 @@ def _archive() -> bytes:
     with zipfile.ZipFile(written, "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
     return written.getvalue()
+
+
+def _document() -> bytes:
+    """A text document, which is packed as a workbook is."""
+    kind = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
+    written = BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr(
+            zipfile.ZipInfo("[Content_Types].xml"),  # without the time at which it was made
+            '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+            f'<Override PartName="/word/document.xml" ContentType="{kind}"/></Types>',
+        )
+    return written.getvalue()
+
+
+def _encrypted() -> bytes:
+    """Encrypted by the program that packed it, not by Excel: the bit is set in each header."""
+    content = bytearray(_document())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1
+    return bytes(content)
 
 
 def _saved(book: Workbook) -> bytes:

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import BinaryIO, Protocol
 from xml.etree.ElementTree import ParseError
 from zipfile import BadZipFile, ZipFile
@@ -17,8 +17,15 @@ from openpyxl import load_workbook
 from users.errors import BulkRefused
 from users.sync.bulk.spreadsheet.sheet import Row, Sheet, Unreadable
 
-BROKEN = (BadZipFile, ZlibError, ParseError, EOFError, KeyError, TypeError, ValueError)
-"""Exceptions that openpyxl raises for a file that is incomplete or not a workbook."""
+BROKEN = (
+    ArithmeticError, AttributeError, BadZipFile, EOFError, LookupError, OSError, ParseError,
+    RuntimeError, TypeError, ValueError, ZlibError,
+)  # fmt: skip
+"""Exceptions that openpyxl raises for a file that is incomplete or not a workbook.
+
+`OSError` is a document of another program, `RuntimeError` an archive that is encrypted or packed in
+a way that Python does not know.
+"""
 
 
 BLOCK = 1 << 16
@@ -119,6 +126,9 @@ def _text(shown: object, written: object) -> str:
             return shown.date().isoformat()
         case datetime():
             return shown.isoformat(sep=" ")
+        case timedelta():  # Python writes days as a word, which looks like a name
+            minutes, seconds = divmod(round(shown.total_seconds()), 60)
+            return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
         case float() if shown.is_integer():
             return str(int(shown))
     return str(shown)

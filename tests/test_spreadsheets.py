@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from tests.spreadsheets import make
-from tests.support.commands import run
+from tests.support.commands import run, run_apart
+from tests.support.documents import read_document
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory
 from users.models import BuilderUser
 
@@ -103,6 +104,20 @@ def test_faults_stand_in_the_result_file_and_clerk_is_not_asked(people, folder, 
     assert "name: A name cannot hold < or >.; email: Enter a valid" in rows["2"]["reason"]
     assert rows["7"]["reason"] == "id: no id"
     assert not sandbox.requests()
+
+
+def test_faults_are_told_where_no_result_file_can_be_written(people, folder, sandbox):
+    name = f"{'x' * 246}.csv"  # the name of its result would be too long
+    shutil.copy(make.FOLDER / "no-names.csv", folder / name)
+    code, out = run("update_users", name)
+    assert code == 1
+    assert "line 4, name: “2026-03-04” is a date, not a name" in out
+    assert "cannot be written: File name too long." in out
+    assert "All of it stands in" not in out
+    code, out, errors = run_apart("update_users", name, "--json")
+    assert code == 1
+    assert len(read_document("update_users", out)["errors"]) == 5
+    assert "cannot be written: File name too long." in errors
 
 
 def test_machines_get_every_fault_with_its_line_and_column(people, folder):

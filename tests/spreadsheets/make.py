@@ -126,10 +126,12 @@ def files() -> dict[str, bytes]:
         "old-excel.xlsx": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504),
         "excel.xlsx": _workbook(),
         "values-in-excel.xlsx": _values(),
+        "hidden-and-merged.xlsx": _hidden_and_merged(),
         "no-parts-of-names.xlsx": _no_parts_of_names(),
         "formulas.xlsx": _formulas(),
         "half-an-excel.xlsx": _workbook()[:2000],
         "archive.xlsx": _archive(),
+        "row-of-a-high-number.xlsx": _row_of_a_high_number(),
         "document.xlsx": _document(),
         "encrypted-archive.xlsx": _encrypted(),
     }  # fmt: skip
@@ -168,6 +170,22 @@ def _values() -> bytes:
     return _saved(book)
 
 
+def _hidden_and_merged() -> bytes:
+    """A filter hides a row, and one cell seems to be the group of two people."""
+    book = Workbook()
+    sheet = book.active
+    for row in (
+        ["email", "name", "company"],
+        ["mary@example.com", None, "Oak Hill"],
+        ["john@example.com", None, None],
+        ["zoe@example.com", "Zoë Ångström", None],
+    ):
+        sheet.append(row)
+    sheet.merge_cells("C2:C3")
+    sheet.row_dimensions[4].hidden = True
+    return _saved(book)
+
+
 def _no_parts_of_names() -> bytes:
     """A date, a number, an error and a formula where a part of a name is expected."""
     book = Workbook()
@@ -191,15 +209,21 @@ def _formulas() -> bytes:
         ["john@example.com", '="John "&"Roe"'],
     ):
         book.active.append(row)
-    plain = _saved(book)
+    return _edited(
+        _saved(book),
+        rb'<c r="B2"[^>]*>(<f>.*?</f>)<v\s*/?>(</v>)?</c>',
+        rb'<c r="B2" t="str">\1<v>Mary Ann Jones</v></c>',
+    )
+
+
+def _edited(book: bytes, pattern: bytes, replacement: bytes) -> bytes:
+    """The workbook with the one place in its sheet that fits the pattern replaced."""
     written = BytesIO()
-    with zipfile.ZipFile(BytesIO(plain)) as before, zipfile.ZipFile(written, "w") as after:
+    with zipfile.ZipFile(BytesIO(book)) as before, zipfile.ZipFile(written, "w") as after:
         for name in before.namelist():
             content = before.read(name)
             if name.endswith("sheet1.xml"):
-                found = rb'<c r="B2"[^>]*>(<f>.*?</f>)<v\s*/?>(</v>)?</c>'
-                result = rb'<c r="B2" t="str">\1<v>Mary Ann Jones</v></c>'
-                content, count = re.subn(found, result, content)
+                content, count = re.subn(pattern, replacement, content)
                 assert count == 1
             after.writestr(name, content)
     return written.getvalue()
@@ -210,6 +234,14 @@ def _archive() -> bytes:
     with zipfile.ZipFile(written, "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
     return written.getvalue()
+
+
+def _row_of_a_high_number() -> bytes:
+    """Whoever fills in the rows before it never ends."""
+    book = Workbook()
+    for row in (["email", "name"], ["mary@example.com", "Mary Ann Jones"]):
+        book.active.append(row)
+    return _edited(_saved(book), rb'<row r="2"', b'<row r="99999999999"')
 
 
 def _document() -> bytes:

@@ -80,6 +80,12 @@ def test_control_characters_of_a_file_reach_no_message(sandbox, tmp_path):
     (tmp_path / "ids.csv").write_text(f"id\n{ESCAPE}\n", encoding="utf-8")
     code, out = push("--ids-from", tmp_path / "ids.csv")
     assert (code, harmless(out), "Not found: id \\u001b" in out) == (1, True, True), out
+    user = linked(sandbox)
+    fixes = tmp_path / f"{ESCAPE}.csv"
+    for role, words in (("KING", "All of it stands in"), ("ADMIN", "What became of each line")):
+        fixes.write_text(f"id,role\n{user.pk},{role}\n", encoding="utf-8")
+        out = run("update_users", fixes, "--no-refresh", "--apply")[1]
+        assert (harmless(out), words in out) == (True, True), out
 
 
 def test_a_name_with_control_characters_is_not_pushed(sandbox):

@@ -166,6 +166,18 @@ def test_a_pipe_is_refused_and_nobody_waits_for_it(folder, sandbox):
     )
 
 
+@pytest.mark.parametrize("option", ["FILE", "--result"])
+def test_a_link_to_itself_is_told_in_one_line(people, folder, sandbox, option):
+    os.symlink("loop", "loop")
+    shutil.copy(make.FOLDER / "utf-8.csv", folder)
+    arguments = ["loop"] if option == "FILE" else ["utf-8.csv", "--result", "loop", "--apply"]
+    code, out = run("update_users", *arguments, "--no-refresh")
+    said = "loop cannot be read: Too many levels of symbolic links." if option == "FILE" else (
+        "loop exists. Nothing was changed; give --result a new name."
+    )  # fmt: skip
+    assert (code, out) == (1, said)
+
+
 def test_the_encoding_can_be_given(people, folder):
     shutil.copy(make.FOLDER / "windows-1251.csv", folder)
     arguments = "update_users", "windows-1251.csv", "--no-refresh", "--apply", "--encoding"

@@ -129,7 +129,7 @@ class SpreadsheetCommand(BulkCommand[FileOptionsT]):
             self.stderr.write(visible(str(problem)))
         else:
             if not options["json"]:
-                self.stderr.write(f"All of it stands in {file}.")
+                self.stderr.write(visible(f"All of it stands in {file}."))
 
     def begin(self, run: BulkRun, options: FileOptionsT) -> None:
         """Write the result file before the first change, to prove that it can be written.
@@ -174,7 +174,9 @@ class SpreadsheetCommand(BulkCommand[FileOptionsT]):
         try:
             results.write(file, results.of_run(results.read(file), run))
         except BulkRefused as problem:
-            self.stderr.write(f"{problem} The rows of run {run.pk} in the admin say the same.")
+            self.stderr.write(
+                visible(f"{problem} The rows of run {run.pk} in the admin say the same.")
+            )
         else:
             if not self._quiet:
-                self.stderr.write(f"What became of each line stands in {file}.")
+                self.stderr.write(visible(f"What became of each line stands in {file}."))

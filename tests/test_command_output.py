@@ -283,6 +283,19 @@ def test_a_full_disk_is_said_once_and_does_not_end_the_run(sandbox):
     assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
 
 
+def test_an_output_that_is_closed_takes_nothing_and_does_not_end_the_run(sandbox):
+    user = linked(sandbox)
+    change_here(user, name="Mary Ann Jones")
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" 1>&-', "sh", sys.executable, "-W", "ignore", "manage.py",
+         "clerk_push", "--no-refresh", "--apply"],
+        cwd=ROOT, env=environment(sandbox), stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

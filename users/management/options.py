@@ -23,6 +23,8 @@ from users.sync.mirror import report
 LONGEST_NUMBER = 18
 """Digits. PostgreSQL takes every number of so many."""
 
+SLOWEST = 0.01
+"""Calls a second. A wait for much less than that is longer than the system can count."""
 DAY = 86_400
 """Seconds."""
 
@@ -148,8 +150,8 @@ def call_rate(wanted: float | None) -> float:
     Raises `BulkRefused`.
     """
     rate = wanted if wanted is not None else settings.CLERK_RATE_LIMIT * BULK_SHARE
-    if not 0 < rate < inf:
-        raise BulkRefused("--rate must be a number of calls a second above 0.")
+    if not SLOWEST <= rate < inf:
+        raise BulkRefused(f"--rate must be a number of calls a second, {SLOWEST} or more.")
     return rate
 
 

@@ -127,6 +127,7 @@ def files() -> dict[str, bytes]:
         "excel.xlsx": _workbook(),
         "values-in-excel.xlsx": _values(),
         "hidden-and-merged.xlsx": _hidden_and_merged(),
+        "escapes.xlsx": _escapes(),
         "no-parts-of-names.xlsx": _no_parts_of_names(),
         "formulas.xlsx": _formulas(),
         "half-an-excel.xlsx": _workbook()[:2000],
@@ -183,6 +184,19 @@ def _hidden_and_merged() -> bytes:
         sheet.append(row)
     sheet.merge_cells("C2:C3")
     sheet.row_dimensions[4].hidden = True
+    return _saved(book)
+
+
+def _escapes() -> bytes:
+    """Characters as Excel stores those that XML cannot hold, and a text that only looks so."""
+    book = Workbook()
+    for row in (
+        ["email", "name"],
+        ["mary@example.com", "Mary Ann Jones_x000D_"],
+        ["john@example.com", "John _x005F_x0052_ Roe"],
+        ["zoe@example.com", "Zo_x00EB_ _xD835__xDC00_"],
+    ):
+        book.active.append(row)
     return _saved(book)
 
 

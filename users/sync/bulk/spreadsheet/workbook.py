@@ -36,6 +36,8 @@ HIDDEN = re.compile(rb"<(\w{1,8}:)?(row|col) [^<>]*\bhidden=[\"'](1|true)")
 MERGED = re.compile(rb"<(\w{1,8}:)?mergeCell ")
 LONGEST_MARK = 1024
 """Bytes of the longest mark, which may be split over two blocks."""
+ESCAPED = re.compile(r"_x(?!0000)([0-9A-Fa-f]{4})_")
+"""How Excel stores a character that XML cannot hold, such as the end of a line of Windows."""
 NOTES = {
     HIDDEN: " Hidden rows and columns are read as well.",
     MERGED: " Of merged cells only the first one counts; the others are empty.",
@@ -135,6 +137,8 @@ def _text(shown: object, written: object) -> str:
     match shown:
         case None:
             return _formula(written)
+        case str():
+            return _unescaped(shown)
         case bool():
             return str(shown).upper()
         case datetime() if shown.time() == time():
@@ -147,6 +151,14 @@ def _text(shown: object, written: object) -> str:
         case float() if shown.is_integer():
             return str(int(shown))
     return str(shown)
+
+
+def _unescaped(text: str) -> str:
+    if "_x" not in text:
+        return text
+    decoded = ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    # The escapes are of UTF-16: two may be one character.
+    return decoded.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _formula(written: object) -> str:

@@ -451,6 +451,10 @@ COLUMNS = {
     ),
     "ALTER TABLE users DROP COLUMN internal_role; ALTER TABLE users ADD COLUMN internal_role "
     "text GENERATED ALWAYS AS (lower(email)) STORED": "public.users.internal_role is generated",
+    "ALTER TABLE users ALTER email DROP NOT NULL": (
+        "public.users.email accepts NULL. Give the rows without one a text, an empty one perhaps, "
+        "then ALTER TABLE public.users ALTER email SET NOT NULL."
+    ),
     "ALTER TABLE users ADD COLUMN updated_at text": (
         "public.users.updated_at has the type text and not timestamp."
     ),

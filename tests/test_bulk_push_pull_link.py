@@ -400,7 +400,10 @@ def test_an_edited_plan_is_refused(sandbox, tmp_path):
     assert clerk_name(sandbox, user) == "Mary Ann Smith0"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "no json", '{"command": "clerk_push"}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", "no json", '{"command": "clerk_push"}', "[" * 100_000],
+    ids=["nothing", "a list", "no keys", "no json", "one key", "nested"],
+)  # fmt: skip
 def test_a_file_that_is_no_plan_is_refused(sandbox, tmp_path, content):
     file = tmp_path / "plan.json"
     file.write_text(content)

@@ -235,11 +235,15 @@ def test_a_look_at_all_users_does_not_begin_beside_bulk_work(sandbox):
     assert run("clerk_diff", "--refresh")[0] == 0
 
 
+SLOWEST = "--rate must be a number of calls a second, 0.01 or more."
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--rate", "nan"], "--rate must be a number of calls a second above 0."),
-        (["--refresh", "--rate", "nan"], "--rate must be a number of calls a second above 0."),
+        (["--rate", "nan"], SLOWEST),
+        (["--rate", "1e-320"], SLOWEST),
+        (["--refresh", "--rate", "nan"], SLOWEST),
         (["--rate", "5"], "--rate needs --refresh."),
         (["--accept-missing"], "--accept-missing needs --refresh."),
     ],

@@ -80,6 +80,12 @@ def test_control_characters_of_a_file_reach_no_message(sandbox, tmp_path):
     (tmp_path / "ids.csv").write_text(f"id\n{ESCAPE}\n", encoding="utf-8")
     code, out = push("--ids-from", tmp_path / "ids.csv")
     assert (code, harmless(out), "Not found: id \\u001b" in out) == (1, True, True), out
+    user = linked(sandbox)
+    fixes = tmp_path / f"{ESCAPE}.csv"
+    for role, words in (("KING", "All of it stands in"), ("ADMIN", "What became of each line")):
+        fixes.write_text(f"id,role\n{user.pk},{role}\n", encoding="utf-8")
+        out = run("update_users", fixes, "--no-refresh", "--apply")[1]
+        assert (harmless(out), words in out) == (True, True), out
 
 
 def test_a_name_with_control_characters_is_not_pushed(sandbox):
@@ -277,6 +283,19 @@ def test_a_full_disk_is_said_once_and_does_not_end_the_run(sandbox):
     assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
 
 
+def test_an_output_that_is_closed_takes_nothing_and_does_not_end_the_run(sandbox):
+    user = linked(sandbox)
+    change_here(user, name="Mary Ann Jones")
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" 1>&-', "sh", sys.executable, "-W", "ignore", "manage.py",
+         "clerk_push", "--no-refresh", "--apply"],
+        cwd=ROOT, env=environment(sandbox), stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert sandbox.user(user.clerk_id)["last_name"] == "Jones"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -284,6 +303,8 @@ def test_a_full_disk_is_said_once_and_does_not_end_the_run(sandbox):
         (["clerk_push", "someuser"], "unrecognized arguments: someuser"),
         (["clerk_push", "--resume", "last"], "“last” is not a whole number"),
         (["clerk_push", "--limit", "0", "--apply"], "0 is too few: give 1 or more"),
+        (["clerk_push", "--limit", "9" * 19, "--apply"], f"{'9' * 19} is too large"),
+        (["adopt_database", "--lock-timeout", "nan"], "“nan” is not a number of seconds above 0"),
         (["runs", "sohw"], "invalid choice: 'sohw'"),
     ],
 )

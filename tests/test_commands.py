@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -155,10 +156,27 @@ def test_the_documentation_names_each_command_with_json_and_its_keys():
     assert declared == KEYS
 
 
+def test_the_documented_schema_describes_each_key_once():
+    def keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        assert len(dict(pairs)) == len(pairs), [key for key, _ in pairs]
+        return dict(pairs)
+
+    text = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+    json.loads(text.split("```json")[1].split("```")[0], object_pairs_hook=keys)
+
+
 @for_every_json_command
 def test_wrong_options_are_told_to_machines(name):
     code, out, errors = run_from_shell(name, "--json", "--nonsense")
     assert (code, read_document(name, out)["error"]) == (1, errors.rstrip("\n"))
+
+
+def test_a_file_name_that_no_database_takes_is_refused():
+    """A name in another encoding, as an archive of another system leaves it."""
+    code, out, errors = run_from_shell("update_users", "caf\udce9.csv", "--json")
+    said = "“caf\\udce9.csv” is not text in UTF-8. If it is a file, rename it."
+    assert (code, errors) == (1, f"{said}\n")
+    assert read_document("update_users", out)["error"] == said
 
 
 @for_every_json_command

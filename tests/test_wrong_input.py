@@ -63,6 +63,7 @@ def test_addresses(client, sandbox, address):
         ("name", "Mary \u202enaS"),
         ("email", "a\0@b.c"),
         ("email", "nobody"),
+        ("email", "mary@exam\u200bple.com"),
         ("role", "KING"),
         ("internal_role", "Employee"),
     ],

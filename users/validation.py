@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from django.core.exceptions import ValidationError
 from django.core.validators import EmailValidator, validate_email
@@ -15,6 +16,16 @@ NAME_LENGTH, EMAIL_LENGTH = 200, 254
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
 """Includes the characters that change the direction of text: one name can look like another."""
 _MARKUP = re.compile(r"[<>]")
+_INVISIBLE = "".join(
+    map(chr, (0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060,
+              *range(0x2066, 0x206A), 0xFEFF))
+)  # fmt: skip
+"""What other programs put around a text that is copied from them."""
+
+
+def trimmed(text: str) -> str:
+    """Return the text without white space and invisible characters around it."""
+    return text.strip(names.WHITE_SPACE + _INVISIBLE)
 
 
 def clean_name(value: str) -> str:
@@ -35,11 +46,15 @@ def clean_name(value: str) -> str:
 
 
 def clean_email(value: str) -> str:
-    """Return the email stripped and in lower case.
+    """Return the email trimmed and in lower case.
 
     Raises `ValidationError` if it is not a valid address.
     """
-    email = value.strip()
+    email = trimmed(value)
+    # `validate_email` removes these from a domain before it looks, as IDNA does. Then the stored
+    # address would look like another one, and equal none.
+    if any(unicodedata.category(character) == "Cf" for character in email):
+        raise ValidationError("Remove the invisible characters from the email.")
     # `validate_email` accepts the Kelvin sign and three more letters as ASCII. Lower case turns
     # some of them into the letters of another mailbox.
     if not email.rpartition("@")[0].isascii():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from datetime import date
+from datetime import date, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -92,6 +92,23 @@ def files() -> dict[str, bytes]:
             b"john@example.com,4-Mar\n"
             b"zoe@example.com,45000\n"
         ),
+        "failed-formulas.csv": (
+            b"email,name\n"
+            b"mary@example.com,#SPILL!\n"
+            b"john@example.com,#WERT!\n"
+            b"zoe@example.com,Err:502\n"
+        ),
+        "line-in-first-header.csv": (
+            b'"E-mail\naddress";"Full\nname"\r\nmary@example.com;Mary Ann Jones\r\n'
+        ),
+        "invisible-around.csv": (
+            "\u200be-mail\u00a0,name,\u200b\n"
+            "\u202amary@example.com\u202c,Mary Ann Jones\u200b,\u2060\n"
+            "\u200b,,\n"
+        ).encode(),
+        "invisible-inside.csv": (
+            f"id,email\n{MARY},mary@exam\u200bple.com\n{JOHN},jo\u00adhn@example.com\n"
+        ).encode(),
         "all-wrong.csv": (
             "Key,id,name,email,role,internal_role,builder_group,new_address\n"
             f"1,{MARY},<b>,no address,KING,,,\n"
@@ -109,10 +126,15 @@ def files() -> dict[str, bytes]:
         "old-excel.xlsx": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504),
         "excel.xlsx": _workbook(),
         "values-in-excel.xlsx": _values(),
+        "hidden-and-merged.xlsx": _hidden_and_merged(),
+        "escapes.xlsx": _escapes(),
         "no-parts-of-names.xlsx": _no_parts_of_names(),
         "formulas.xlsx": _formulas(),
         "half-an-excel.xlsx": _workbook()[:2000],
         "archive.xlsx": _archive(),
+        "row-of-a-high-number.xlsx": _row_of_a_high_number(),
+        "document.xlsx": _document(),
+        "encrypted-archive.xlsx": _encrypted(),
     }  # fmt: skip
 
 
@@ -143,6 +165,36 @@ def _values() -> bytes:
         ["mary@example.com", date(2026, 3, 4), 2024],
         ["john@example.com", True, 20.5],
         ["zoe@example.com", 45000, date(2026, 3, 4)],
+        ["max@example.com", timedelta(days=1, hours=2), None],
+    ):
+        book.active.append(row)
+    return _saved(book)
+
+
+def _hidden_and_merged() -> bytes:
+    """A filter hides a row, and one cell seems to be the group of two people."""
+    book = Workbook()
+    sheet = book.active
+    for row in (
+        ["email", "name", "company"],
+        ["mary@example.com", None, "Oak Hill"],
+        ["john@example.com", None, None],
+        ["zoe@example.com", "Zoë Ångström", None],
+    ):
+        sheet.append(row)
+    sheet.merge_cells("C2:C3")
+    sheet.row_dimensions[4].hidden = True
+    return _saved(book)
+
+
+def _escapes() -> bytes:
+    """Characters as Excel stores those that XML cannot hold, and a text that only looks so."""
+    book = Workbook()
+    for row in (
+        ["email", "name"],
+        ["mary@example.com", "Mary Ann Jones_x000D_"],
+        ["john@example.com", "John _x005F_x0052_ Roe"],
+        ["zoe@example.com", "Zo_x00EB_ _xD835__xDC00_"],
     ):
         book.active.append(row)
     return _saved(book)
@@ -171,15 +223,21 @@ def _formulas() -> bytes:
         ["john@example.com", '="John "&"Roe"'],
     ):
         book.active.append(row)
-    plain = _saved(book)
+    return _edited(
+        _saved(book),
+        rb'<c r="B2"[^>]*>(<f>.*?</f>)<v\s*/?>(</v>)?</c>',
+        rb'<c r="B2" t="str">\1<v>Mary Ann Jones</v></c>',
+    )
+
+
+def _edited(book: bytes, pattern: bytes, replacement: bytes) -> bytes:
+    """The workbook with the one place in its sheet that fits the pattern replaced."""
     written = BytesIO()
-    with zipfile.ZipFile(BytesIO(plain)) as before, zipfile.ZipFile(written, "w") as after:
+    with zipfile.ZipFile(BytesIO(book)) as before, zipfile.ZipFile(written, "w") as after:
         for name in before.namelist():
             content = before.read(name)
             if name.endswith("sheet1.xml"):
-                found = rb'<c r="B2"[^>]*>(<f>.*?</f>)<v\s*/?>(</v>)?</c>'
-                result = rb'<c r="B2" t="str">\1<v>Mary Ann Jones</v></c>'
-                content, count = re.subn(found, result, content)
+                content, count = re.subn(pattern, replacement, content)
                 assert count == 1
             after.writestr(name, content)
     return written.getvalue()
@@ -190,6 +248,35 @@ def _archive() -> bytes:
     with zipfile.ZipFile(written, "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
     return written.getvalue()
+
+
+def _row_of_a_high_number() -> bytes:
+    """Whoever fills in the rows before it never ends."""
+    book = Workbook()
+    for row in (["email", "name"], ["mary@example.com", "Mary Ann Jones"]):
+        book.active.append(row)
+    return _edited(_saved(book), rb'<row r="2"', b'<row r="99999999999"')
+
+
+def _document() -> bytes:
+    """A text document, which is packed as a workbook is."""
+    kind = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
+    written = BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr(
+            zipfile.ZipInfo("[Content_Types].xml"),  # without the time at which it was made
+            '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+            f'<Override PartName="/word/document.xml" ContentType="{kind}"/></Types>',
+        )
+    return written.getvalue()
+
+
+def _encrypted() -> bytes:
+    """Encrypted by the program that packed it, not by Excel: the bit is set in each header."""
+    content = bytearray(_document())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1
+    return bytes(content)
 
 
 def _saved(book: Workbook) -> bytes:

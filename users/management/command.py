@@ -77,10 +77,16 @@ class EngineerCommand(BaseCommand):
         )  # fmt: skip
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Exit with code 1 for wrong options.
+        """Exit with code 1 for wrong options, and for those that cannot be stored.
 
         argparse's own code 2 means here that something differs or is not done.
         """
+        for argument in argv[2:]:
+            if (escaped := argument.encode(errors="backslashreplace").decode()) != argument:
+                # Python keeps bytes that are not UTF-8 as surrogates, which no database takes.
+                self.refuse_options(
+                    argv, f"“{escaped}” is not text in UTF-8. If it is a file, rename it."
+                )
         try:
             self.create_parser(argv[0], argv[1]).parse_args(argv[2:])
         except CommandError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
-from math import inf
+from math import inf, nan
 from pathlib import Path
 from typing import TypedDict, TypeGuard
 
@@ -19,6 +19,14 @@ from users.sync.actors import Actor
 from users.sync.bulk.choosing import Choice, Groups
 from users.sync.bulk.creating import Defaults
 from users.sync.mirror import report
+
+LONGEST_NUMBER = 18
+"""Digits. PostgreSQL takes every number of so many."""
+
+SLOWEST = 0.01
+"""Calls a second. A wait for much less than that is longer than the system can count."""
+DAY = 86_400
+"""Seconds."""
 
 FROM_FILE = ("file", "encoding", "ignore_unknown_columns")
 """The options that make the plan of a spreadsheet, for `BulkCommand.plan_options`."""
@@ -142,8 +150,8 @@ def call_rate(wanted: float | None) -> float:
     Raises `BulkRefused`.
     """
     rate = wanted if wanted is not None else settings.CLERK_RATE_LIMIT * BULK_SHARE
-    if not 0 < rate < inf:
-        raise BulkRefused("--rate must be a number of calls a second above 0.")
+    if not SLOWEST <= rate < inf:
+        raise BulkRefused(f"--rate must be a number of calls a second, {SLOWEST} or more.")
     return rate
 
 
@@ -154,6 +162,8 @@ def whole_number(text: str) -> int:
     """
     if not text.isascii() or not text.isdecimal():
         raise ArgumentTypeError(f"“{text}” is not a whole number of 0 or more")
+    if len(text) > LONGEST_NUMBER:
+        raise ArgumentTypeError(f"{text} is too large")
     return int(text)
 
 
@@ -164,6 +174,20 @@ def positive_number(text: str) -> int:
     """
     if not (number := whole_number(text)):
         raise ArgumentTypeError("0 is too few: give 1 or more")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Parse a number of seconds above 0 and of at most a day, for argparse.
+
+    Raises `ArgumentTypeError`.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if not 0 < number <= DAY:
+        raise ArgumentTypeError(f"“{text}” is not a number of seconds above 0, at most {DAY}")
     return number
 
 

@@ -105,7 +105,10 @@ class SpreadsheetCommand(BulkCommand[FileOptionsT]):
         raise NotImplementedError
 
     def _tell(self, refused: FileRefused, file: Path, options: FileOptionsT) -> None:
-        """Report all errors: in the result file, and in the document or on the terminal."""
+        """Report all errors: in the document or on the terminal, and in the result file.
+
+        They are told, too, where no file can be written beside the spreadsheet.
+        """
         wrong: dict[int, Result] = {}
         for fault in refused.faults:
             message = with_hints(fault.message)
@@ -113,15 +116,20 @@ class SpreadsheetCommand(BulkCommand[FileOptionsT]):
             before = wrong.get(fault.line)
             reason = f"{before.reason}; {said}" if before else said
             wrong[fault.line] = Result("", "wrong", reason)
-        results.write(file, wrong)
         if options["json"]:
             self.known |= report.faults_of(refused)
-            return
-        for text in (*refused.notes, *map(str, refused.faults[:SHOWN])):
-            self.stderr.write(visible(with_hints(text)))
-        if (more := len(refused.faults) - SHOWN) > 0:
-            self.stderr.write(f"… and {more} more.")
-        self.stderr.write(f"All of it stands in {file}.")
+        else:
+            for text in (*refused.notes, *map(str, refused.faults[:SHOWN])):
+                self.stderr.write(visible(with_hints(text)))
+            if (more := len(refused.faults) - SHOWN) > 0:
+                self.stderr.write(f"… and {more} more.")
+        try:
+            results.write(file, wrong)
+        except BulkRefused as problem:
+            self.stderr.write(visible(str(problem)))
+        else:
+            if not options["json"]:
+                self.stderr.write(visible(f"All of it stands in {file}."))
 
     def begin(self, run: BulkRun, options: FileOptionsT) -> None:
         """Write the result file before the first change, to prove that it can be written.
@@ -166,7 +174,9 @@ class SpreadsheetCommand(BulkCommand[FileOptionsT]):
         try:
             results.write(file, results.of_run(results.read(file), run))
         except BulkRefused as problem:
-            self.stderr.write(f"{problem} The rows of run {run.pk} in the admin say the same.")
+            self.stderr.write(
+                visible(f"{problem} The rows of run {run.pk} in the admin say the same.")
+            )
         else:
             if not self._quiet:
-                self.stderr.write(f"What became of each line stands in {file}.")
+                self.stderr.write(visible(f"What became of each line stands in {file}."))

@@ -60,9 +60,9 @@ class Steady:
                 )
 
 
-def steady(stream: TextIO) -> TextIO:
-    """Return the stream as a `Steady` one."""
-    return cast(TextIO, Steady(stream))
+def steady(stream: TextIO | None) -> TextIO:
+    """Return the stream as a `Steady` one. None, as Python has it for a closed one, takes all."""
+    return cast(TextIO, Steady(stream or open(os.devnull, "w", encoding="utf-8")))
 
 
 @contextmanager

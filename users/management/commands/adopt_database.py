@@ -14,6 +14,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
 from users.management.command import JsonCommand, JsonOptions
+from users.management.options import seconds
 from users.sync.adoption import run
 from users.sync.adoption.run import State
 
@@ -59,7 +60,7 @@ class Command(JsonCommand):
             help="also empty the column users.password, which holds plain text",
         )  # fmt: skip
         parser.add_argument(
-            "--lock-timeout", type=float, default=LOCK_TIMEOUT, metavar="SECONDS",
+            "--lock-timeout", type=seconds, default=LOCK_TIMEOUT, metavar="SECONDS",
             help="how long a statement may wait for a table before it lets others pass and tries "
             f"again; default: {LOCK_TIMEOUT:.0f}",
         )  # fmt: skip

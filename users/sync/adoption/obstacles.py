@@ -33,6 +33,8 @@ LONGEST = {
     ("users", "internal_role"): max(map(len, InternalRole.values)),
 }
 """The characters of the longest value that the application stores."""
+NEVER_NULL = {("builder_groups", "name"), ("users", "name"), ("users", "email")}
+"""The columns without which nobody could say whom or what a row stands for."""
 ADDED = "updated_at"
 """The plan adds this column to `users`."""
 
@@ -162,6 +164,11 @@ def _of_column(catalog: Catalog, table: str, column: str, kind: str) -> Iterator
         yield f"public.{table} has no column {column}."
     elif found.generated:
         yield f"public.{table}.{column} is generated, so nobody can change it."
+    elif found.nullable and (table, column) in NEVER_NULL:
+        yield (
+            f"public.{table}.{column} accepts NULL. Give the rows without one a text, an empty one "
+            f"perhaps, then ALTER TABLE public.{table} ALTER {column} SET NOT NULL."
+        )
     elif kind and not found.type.startswith(kind):
         yield f"public.{table}.{column} has the type {found.type} and not {kind}."
     elif (table, column) == ("users", "role") and catalog.roles is not None:

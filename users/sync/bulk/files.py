@@ -45,17 +45,19 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path 
     That is so if a file would be read and written, or written twice, if it exists, or if its folder
     does not exist.
     """
-    seen = {file.resolve(): name for name, file in inputs.items() if file is not None}
+    # `Path.resolve` raises `RuntimeError` for links that lead to each other.
+    seen = {os.path.realpath(file): name for name, file in inputs.items() if file is not None}
     for name, file in outputs.items():
         if file is None:
             continue
-        if other := seen.get(file.resolve()):
+        real = os.path.realpath(file)
+        if other := seen.get(real):
             raise BulkRefused(
                 f"{name} and {other} name the same file, {file}. Nothing was changed; give "
                 f"{name} another name."
             )
         if os.path.lexists(file):
             raise BulkRefused(f"{file} exists. Nothing was changed; give {name} a new name.")
-        if not file.resolve().parent.is_dir():
+        if not os.path.isdir(os.path.dirname(real)):
             raise BulkRefused(f"{name} {file}: the folder {file.parent} does not exist.")
-        seen[file.resolve()] = name
+        seen[real] = name

@@ -105,7 +105,7 @@ def _load(file: Path) -> dict[str, Any]:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise BulkRefused(f"{file} cannot be read: {error.strerror}.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         raise BulkRefused(f"{file} is no plan. Make one with --plan-out.")

@@ -23,7 +23,8 @@ ROLES = {"role", "internal_role"}
 NO_VALUES = {"null", "none", "nil", "nan", "n/a", "na", "undefined", "true", "false", "-"}
 PARTS_OF_NAMES = {"Null", "Na", "Nan"}
 """Words of `NO_VALUES` that are parts of real names when they are spelled like this."""
-ERRORS = {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!"}
+ERROR = re.compile(r"#[\w/]+[!?]|#N/?[AV]|Err:\d+", re.IGNORECASE)
+"""The text of a failed formula: that of Excel in any language, of Google and of LibreOffice."""
 FORMULA = ("=", "+", "-", "@")
 _MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _DATE = re.compile(
@@ -123,7 +124,7 @@ def _refuse_no_name(cell: str, advice: str) -> None:
 
 def _refuse_formula(cell: str) -> None:
     """Raise `ValidationError` for a formula, and for the error text of a failed one."""
-    if cell.upper() in ERRORS:
+    if ERROR.fullmatch(cell):
         raise ValidationError(f"“{cell}” is an error of the spreadsheet")
     if cell.startswith("="):
         raise ValidationError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from itertools import chain
@@ -60,14 +60,14 @@ def opened(raw: BinaryIO, name: str, *, encoding: str) -> Sheet:
     found = _given(encoding) if encoding else _found(raw, name)
     text = TextIOWrapper(raw, encoding=found.codec, newline="")
     try:
-        above, first = _first_line(text)
+        above, first = _first_record(text)
     except UnicodeError:
         raise _other_encoding(name, found) from None
-    if given := SEPARATOR_LINE.match(first):
-        above, first, separator = above + 1, "", given[1]
+    if first and (given := SEPARATOR_LINE.match(first[0])):
+        above, first, separator = above + 1, first[1:], given[1]
     else:
         separator = max(SEPARATORS, key=lambda one: len(_split(first, one)))
-    lines = chain([first] if first else [], text)
+    lines = chain(first, text)
     read_as = (
         f"{name} was read as CSV in {found.name}, separated by "
         f"{SEPARATORS.get(separator, f'“{separator}”')}."
@@ -77,20 +77,28 @@ def opened(raw: BinaryIO, name: str, *, encoding: str) -> Sheet:
     return Sheet(_rows(lines, separator, above, name, found), read_as, full_rows=True)
 
 
-def _first_line(text: TextIOWrapper) -> tuple[int, str]:
-    """Return the number of empty lines at the top, and the first line that is not empty."""
-    above = 0
+def _first_record(text: TextIOWrapper) -> tuple[int, list[str]]:
+    """Return the number of empty lines at the top, and the lines of the first record.
+
+    A header may have line breaks in its quotes. A quote that never ends is followed no further than
+    a cell may be long.
+    """
+    above, record, length, quotes = 0, list[str](), 0, 0
     while line := text.readline():
-        if line.strip():
-            return above, line
-        above += 1
-    return above, ""
+        if not record and not line.strip():
+            above += 1
+            continue
+        record.append(line)
+        length, quotes = length + len(line), quotes + line.count('"')
+        if quotes % 2 == 0 or length > csv.field_size_limit():
+            break
+    return above, record
 
 
-def _split(line: str, separator: str) -> list[str]:
-    """Return the cells of a line; none if it is not CSV, which the reader of the rows reports."""
+def _split(lines: Sequence[str], separator: str) -> list[str]:
+    """Return the cells of a record; none if it is not CSV, which the reader of the rows reports."""
     try:
-        return next(csv.reader([line], delimiter=separator), [])
+        return next(csv.reader(lines, delimiter=separator), [])
     except csv.Error:
         return []
 

@@ -21,12 +21,17 @@ def open_sheet(file: Path, *, encoding: str = "") -> Iterator[Sheet]:
     rows raises `Unreadable`.
     """
     try:
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise BulkRefused(
+                f"{file} cannot be read: it is a pipe or a device, and a spreadsheet is read more "
+                "than once. Save it as a file."
+            )
         raw = file.open("rb")
-        start = raw.read(len(ZIP))
-        raw.seek(0)
     except OSError as error:
         raise BulkRefused(f"{file} cannot be read: {error.strerror}.") from None
     with raw:
+        start = raw.read(len(ZIP))
+        raw.seek(0)
         if start == OLD_EXCEL:
             raise BulkRefused(
                 f"{file} is an old Excel file (.xls), or protected by a password. Save it as .xlsx "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from users.clerk import names
 from users.sync.bulk.exports import Export, export_with
 from users.sync.bulk.plan import counted
 from users.sync.bulk.spreadsheet.cells import unquoted
@@ -69,7 +70,7 @@ class Header:
     line: int
     columns: tuple[Column, ...]
     left_out: tuple[str, ...]
-    named: tuple[int, ...]
+    named: frozenset[int]
     export: Export | None = None
 
     @property
@@ -104,18 +105,18 @@ class Header:
     def cells(self, row: Row) -> dict[str, str]:
         """Return the texts of a row by field, without the quotes of our own exports."""
         return {
-            column.field: unquoted("".join(row.cells[column.index : column.index + 1]).strip())
+            column.field: unquoted("".join(row.cells[column.index : column.index + 1]))
             for column in self.columns
         }
 
     def faults_of(self, row: Row, *, full_rows: bool) -> Iterator[Fault]:
         """Yield what is wrong with the shape of a row."""
-        width = self.named[-1] + 1
+        width = max(self.named) + 1
         if full_rows and len(row.cells) < width:
             yield Fault(row.line, f"it has {counted(len(row.cells), 'cell')}, not {width}")
         for index, cell in enumerate(row.cells):
-            if cell.strip() and index not in self.named:
-                yield Fault(row.line, f"“{cell.strip()}” stands below no header", letter(index))
+            if cell and index not in self.named:
+                yield Fault(row.line, f"“{cell}” stands below no header", letter(index))
 
 
 def read_header(
@@ -129,7 +130,7 @@ def read_header(
     columns: list[Column] = []
     left_out: list[str] = []
     faults: list[Fault] = []
-    named = [(index, cell.strip()) for index, cell in enumerate(row.cells) if cell.strip()]
+    named = [(index, names.squash(cell)) for index, cell in enumerate(row.cells) if cell]
     export = export_with([header for _, header in named])
     for index, header in named:
         field = FIELD_OF.get(_folded(header), "")
@@ -143,7 +144,7 @@ def read_header(
         else:
             columns.append(Column(index, field, header))
     faults += _doubled(row.line, columns)
-    places = tuple(index for index, _ in named)
+    places = frozenset(index for index, _ in named)
     return Header(row.line, tuple(columns), tuple(left_out), places, export), faults
 
 

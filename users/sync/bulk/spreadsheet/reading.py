@@ -126,9 +126,9 @@ def _read(sheet: Sheet, reading: Reading, options: Options, purpose: Purpose) ->
 
 
 def _filled_rows(sheet: Sheet, reading: Reading) -> Iterator[Row]:
-    """Yield the rows that are not blank, as far as the file can be read."""
+    """Yield the rows that are not blank, trimmed, as far as the file can be read."""
     try:
-        yield from (row for row in sheet.rows if not row.blank)
+        yield from (row for row in map(Row.trimmed, sheet.rows) if not row.blank)
     except Unreadable as problem:
         reading.add(Fault(problem.line, str(problem)))
 

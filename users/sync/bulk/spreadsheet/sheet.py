@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from users.validation import trimmed
+
 
 @dataclass(frozen=True)
 class Row:
@@ -16,7 +18,11 @@ class Row:
     @property
     def blank(self) -> bool:
         """Return whether all cells are empty."""
-        return not any(cell.strip() for cell in self.cells)
+        return not any(self.cells)
+
+    def trimmed(self) -> Row:
+        """Return the row without white space and invisible characters around its texts."""
+        return Row(self.line, tuple(map(trimmed, self.cells)))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from users.sync.bulk.spreadsheet.keys import KEYS, Keyed, key_of, lacks_key
 from users.sync.bulk.spreadsheet.reading import Line, Options, Reading
 from users.sync.bulk.spreadsheet.sheet import Fault
 from users.sync.mirror import comparison
-from users.validation import clean_roles
+from users.validation import clean_roles, trimmed
 from users.version import same, value_of
 
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
@@ -152,7 +152,7 @@ class _Updates:
         cell = text_of(field, line.cells)
         before = value_of(user, field)
         # A stored value may stay as it is: today's rules do not apply to it.
-        if not cell or cell == str(before or "").strip():
+        if not cell or cell == trimmed(str(before or "")):
             return None
         wanted = self._cells.value(field, line.cells)
         return None if same(field, before, wanted) else Change(before, wanted)

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import BinaryIO, Protocol
 from xml.etree.ElementTree import ParseError
 from zipfile import BadZipFile, ZipFile
@@ -17,14 +17,32 @@ from openpyxl import load_workbook
 from users.errors import BulkRefused
 from users.sync.bulk.spreadsheet.sheet import Row, Sheet, Unreadable
 
-BROKEN = (BadZipFile, ZlibError, ParseError, EOFError, KeyError, TypeError, ValueError)
-"""Exceptions that openpyxl raises for a file that is incomplete or not a workbook."""
+BROKEN = (
+    ArithmeticError, AttributeError, BadZipFile, EOFError, LookupError, OSError, ParseError,
+    RuntimeError, TypeError, ValueError, ZlibError,
+)  # fmt: skip
+"""Exceptions that openpyxl raises for a file that is incomplete or not a workbook.
+
+`OSError` is a document of another program, `RuntimeError` an archive that is encrypted or packed in
+a way that Python does not know.
+"""
 
 
 BLOCK = 1 << 16
+MOST_ROWS = 1_048_576
+"""As many as Excel has."""
 FORMULA = re.compile(rb"<(\w{1,8}:)?f[ >/]")
-LONGEST_MARK = 11
-"""Bytes of the longest mark of a formula, which may be split over two blocks."""
+HIDDEN = re.compile(rb"<(\w{1,8}:)?(row|col) [^<>]*\bhidden=[\"'](1|true)")
+MERGED = re.compile(rb"<(\w{1,8}:)?mergeCell ")
+LONGEST_MARK = 1024
+"""Bytes of the longest mark, which may be split over two blocks."""
+ESCAPED = re.compile(r"_x(?!0000)([0-9A-Fa-f]{4})_")
+"""How Excel stores a character that XML cannot hold, such as the end of a line of Windows."""
+NOTES = {
+    HIDDEN: " Hidden rows and columns are read as well.",
+    MERGED: " Of merged cells only the first one counts; the others are empty.",
+}
+"""What a reader who looks at the sheet in Excel would not expect."""
 
 
 @contextmanager
@@ -38,7 +56,8 @@ def opened(raw: BinaryIO, name: str) -> Iterator[Sheet]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles and extensions, which are not read
             values = load_workbook(raw, read_only=True, data_only=True)
-            formulas = load_workbook(raw, read_only=True) if _has_formulas(raw) else None
+            marks = _marks(raw)
+            formulas = load_workbook(raw, read_only=True) if FORMULA in marks else None
             sheets = [sheet for sheet in values.worksheets if sheet.sheet_state == "visible"]
     except BROKEN:
         raise BulkRefused(f"{name} is not an Excel workbook that can be read.") from None
@@ -48,6 +67,7 @@ def opened(raw: BinaryIO, name: str) -> Iterator[Sheet]:
     read_as = f"{name} was read as an Excel workbook, sheet “{read.title}”."
     if others:
         read_as += f" Not read: {', '.join(f'“{sheet.title}”' for sheet in others)}."
+    read_as += "".join(note for mark, note in NOTES.items() if mark in marks)
     try:
         written = formulas[read.title] if formulas else None
         yield Sheet(_rows(read, written), read_as, full_rows=False)
@@ -57,21 +77,23 @@ def opened(raw: BinaryIO, name: str) -> Iterator[Sheet]:
             formulas.close()
 
 
-def _has_formulas(raw: BinaryIO) -> bool:
-    """Return whether any sheet has a formula.
+def _marks(raw: BinaryIO) -> set[re.Pattern[bytes]]:
+    """Return which of the marks any sheet has.
 
     This takes a tenth of the time of reading the formulas.
     """
+    found: set[re.Pattern[bytes]] = set()
     with ZipFile(raw) as archive:
         for name in archive.namelist():
             if name.startswith("xl/worksheets/") and name.endswith(".xml"):
                 with archive.open(name) as part:
                     before = b""
                     while block := part.read(BLOCK):
-                        if FORMULA.search(before + block):
-                            return True
+                        text = before + block
+                        wanted = {FORMULA, HIDDEN, MERGED} - found
+                        found |= {mark for mark in wanted if mark.search(text)}
                         before = block[-LONGEST_MARK:]
-    return False
+    return found
 
 
 class _Sheet(Protocol):
@@ -86,6 +108,8 @@ def _rows(values: _Sheet, formulas: _Sheet | None) -> Iterator[Row]:
     line = 0
     try:
         for line, (shown, written) in enumerate(_both(values, formulas), start=1):
+            if line > MOST_ROWS:  # openpyxl makes up every row before one with a high number
+                raise Unreadable(line, f"a workbook has at most {MOST_ROWS:,} rows")
             yield Row(line, tuple(map(_text, shown, written)))
     except BROKEN:
         raise Unreadable(line + 1, "the workbook is broken from here on") from None
@@ -113,15 +137,28 @@ def _text(shown: object, written: object) -> str:
     match shown:
         case None:
             return _formula(written)
+        case str():
+            return _unescaped(shown)
         case bool():
             return str(shown).upper()
         case datetime() if shown.time() == time():
             return shown.date().isoformat()
         case datetime():
             return shown.isoformat(sep=" ")
+        case timedelta():  # Python writes days as a word, which looks like a name
+            minutes, seconds = divmod(round(shown.total_seconds()), 60)
+            return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
         case float() if shown.is_integer():
             return str(int(shown))
     return str(shown)
+
+
+def _unescaped(text: str) -> str:
+    if "_x" not in text:
+        return text
+    decoded = ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    # The escapes are of UTF-16: two may be one character.
+    return decoded.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _formula(written: object) -> str:

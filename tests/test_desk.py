@@ -10,6 +10,7 @@ from django.contrib.sessions.models import Session
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.support.accessibility import violations
 from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
 from tests.support.factories import (
     BuilderGroupFactory,
@@ -276,6 +277,32 @@ class TestTyping:
         assert stored(user).name == "Mary Ann Jones"
         page.reload()
         assert page.get_by_text("You were signed out").count() == 0
+
+    def test_a_sign_in_in_another_window_keeps_the_typing(self, page, sandbox, staff):
+        user = linked(sandbox)
+        with_password(staff)
+        page.context.clear_cookies()
+        page.goto(page_of(user))
+        sign_in(page, staff)
+        page.get_by_label("Name:").fill("Mary Ann Jones")
+        Session.objects.all().delete()
+        other_window = page.context.new_page()
+        other_window.goto(page_of(user))
+        sign_in(other_window, staff)
+
+        page.get_by_role("button", name="Save and continue editing").click()
+        page.get_by_role("alert").wait_for()
+        assert page.title().startswith("Error: Not saved")
+        assert page.evaluate("document.activeElement.id") == "message"
+        assert violations(page) == []
+        page.get_by_role("link", name="Open the page again").click()
+
+        page.get_by_text("You were signed out before this was saved.").wait_for()
+        assert page.get_by_label("Name:").input_value() == "Mary Ann Jones"
+        assert stored(user).name == "Mary Ann Smith"
+        page.get_by_role("button", name="Save and continue editing").click()
+        page.get_by_text("Saved here and in Clerk.").wait_for()
+        assert stored(user).name == "Mary Ann Jones"
 
     def test_what_was_typed_before_the_session_ended_overwrites_nobody(self, page, sandbox, staff):
         user = linked(sandbox)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from datetime import timedelta
 
 import pytest
@@ -25,8 +28,10 @@ from tests.support.factories import (
 from tests.support.interruptions import at_step, elsewhere, in_thread
 from tests.support.personas import browser_of, client_who_may, staff_who_may
 from tests.support.unknown import NOT_CONFIRMED, time_is_over
+from tests.support.user_list import shown
 from users.models import BuilderUser, Invitation, SyncAttempt
 from users.sync import maintenance
+from users.sync.mirror.status import UserStatus
 from users.sync.outbound import checkpoints
 from users.sync.services import invitation_limit
 
@@ -34,6 +39,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 ADD = "/admin/users/builderuser/add/"
 LIST = "/admin/users/invitation/"
+USERS = "/admin/users/builderuser/"
 REVOKE = "POST /invitations/{invitation_id}/revoke"
 
 
@@ -52,6 +58,90 @@ def change_email(client, user, **fields):
 
 def only() -> Invitation:
     return Invitation.objects.get()
+
+
+def badges(client, user) -> list[str]:
+    """The badges in the header of the form."""
+    page = text_of(client.get(page_of(user)))
+    header = page[page.index('<header class="person">') :].split("</header>")[0]
+    return re.findall(r'<span class="state[^>]*>([^<]+)</span>', header)
+
+
+def expire(sandbox) -> None:
+    """Let the time of every open invitation end, here and in Clerk."""
+    Invitation.objects.update(expires_at=timezone.now())
+    with sandbox.state.lock:
+        for known in sandbox.state.invitations.values():
+            known["expires_at"] = 1
+
+
+class TestTheStateOfAPersonWithoutAnAccount:
+    """The list, its filter, the home page, the form and the export call an invited person so."""
+
+    def state(self, client, user) -> str:
+        """The state in the list, which all other places agree with."""
+        state = shown(client)[user.email]
+        assert list(shown(client, clerk=state)) == [user.email]
+        label = UserStatus(state).label
+        assert f'<span class="state state-{state}">{label}</span>' in text_of(client.get(USERS))
+        bars = client.get("/admin/").context["home"]["states"]
+        assert [(one.label, one.amount) for one in bars if one.amount] == [(label, 1)]
+        assert badges(client, user)[0] == label
+        content = b"".join(client.get(f"{USERS}export/").streaming_content).decode("utf-8-sig")
+        assert [row["sign_in_state"] for row in csv.DictReader(io.StringIO(content))] == [state]
+        return state
+
+    @pytest.fixture
+    def user(self, client, sandbox):
+        return BuilderUserFactory(name="Ann Lee", email="ann@example.com")
+
+    def test_invited_and_accepted(self, client, sandbox, user):
+        assert self.state(client, user) == "not_linked"
+        invite(client, user)
+        assert self.state(client, user) == "invited"
+        sandbox.accept(sandbox.invitations()[0]["id"], first_name="Ann", last_name="Lee")
+        assert self.state(client, user) == "invited"
+        arrive(sandbox)
+        assert self.state(client, user) == "in_step"
+
+    def test_revoked_and_invited_again(self, client, sandbox, user):
+        invite(client, user)
+        client.post(reverse("admin:users_invitation_revoke", args=[only().pk]))
+        assert self.state(client, user) == "not_linked"
+        client.post(reverse("admin:users_invitation_resend", args=[only().pk]))
+        assert self.state(client, user) == "invited"
+
+    def test_expired_without_an_event_within_the_minute_of_the_worker(self, client, sandbox, user):
+        invite(client, user)
+        expire(sandbox)
+        assert self.state(client, user) == "invited"
+        maintenance.run()
+        assert self.state(client, user) == "not_linked"
+
+    def test_one_that_waits_for_clerks_limit_is_not_sent_yet(
+        self, client, sandbox, monkeypatch, user
+    ):
+        monkeypatch.setattr(invitations, "PER_HOUR", 1)
+        other = BuilderUserFactory(name="Bob", email="bob@example.com")
+        invite(client, other)
+        invite(client, user)
+        assert shown(client) == {"bob@example.com": "invited", "ann@example.com": "not_linked"}
+        assert badges(client, user) == ["No Clerk account", "Invitation waits"]
+        row = text_of(client.get(USERS, {"q": "ann@"}))
+        assert '<span class="state state-waiting">Invitation waits</span>' in row
+        monkeypatch.setattr(invitations, "PER_HOUR", 100)
+        Invitation.objects.filter(status="waiting").update(send_after=timezone.now())
+        maintenance.run()
+        assert shown(client) == {"bob@example.com": "invited", "ann@example.com": "invited"}
+        assert "Invitation waits" not in text_of(client.get(USERS, {"q": "ann@"}))
+
+    def test_who_has_an_account_and_is_invited_to_another_email_keeps_the_state(
+        self, client, sandbox
+    ):
+        user = linked(sandbox)
+        change_email(client, user)
+        assert only().status == "pending"
+        assert shown(client) == {user.email: "in_step"}
 
 
 class TestNewUser:
@@ -145,14 +235,13 @@ class TestNeverLinked:
         assert "has an open invitation" in text_of(invite(client, user))
         assert len(sandbox.mails()) == 1
 
-    def test_the_header_says_that_a_person_without_an_account_is_invited(self, client, sandbox):
+    def test_the_header_says_once_that_a_person_without_an_account_is_invited(
+        self, client, sandbox
+    ):
         user = BuilderUserFactory()
-        header = text_of(client.get(page_of(user))).split("</header>")[0]
-        assert "Invited</span>" not in header
+        assert badges(client, user) == ["No Clerk account"]
         invite(client, user)
-        page = text_of(client.get(page_of(user)))
-        header = page[page.index('<header class="person">') :].split("</header>")[0]
-        assert '<span class="state">Invited</span>' in header
+        assert badges(client, user) == ["Invited"]
         assert sandbox.invitations()[0]["status"] == "pending"
 
     def test_sent_again(self, client, sandbox):
@@ -185,10 +274,7 @@ class TestNeverLinked:
         user = BuilderUserFactory()
         invite(client, user)
         first = only()
-        Invitation.objects.update(expires_at=timezone.now())
-        with sandbox.state.lock:
-            for known in sandbox.state.invitations.values():
-                known["expires_at"] = 1
+        expire(sandbox)
         maintenance.run()
         assert "Expired" in text_of(client.get(LIST))
         client.post(reverse("admin:users_invitation_resend", args=[first.pk]))

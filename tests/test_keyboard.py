@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.change_form import in_clerk, page_of, stored
-from tests.support.factories import BuilderUserFactory, linked
+from tests.support.factories import BuilderUserFactory, change_here, linked
 from tests.support.interruptions import in_thread
 from tests.support.keyboard import focused, press_on, skip_to, tab_to
 from tests.support.user_list import LIST
@@ -122,3 +122,83 @@ def test_a_refusal_has_the_focus_and_not_a_message_beside_it(page, sandbox):
     page.keyboard.press("Control+s")
     page.get_by_role("alert").wait_for()
     assert page.evaluate("document.activeElement.id") == "message"
+
+
+def test_a_failure_that_is_told_after_a_redirect_has_the_focus_and_the_title(page, sandbox):
+    user = linked(sandbox)
+    change_here(user, name="Mary Ann Jones")
+    page.goto(page_of(user))
+    sandbox.fault("PATCH /users/{user_id}", "status", status=503)
+    press_on(page, page.get_by_role("button", name="Copy to Clerk (name)"))
+    page.get_by_text("Clerk has not confirmed this yet").first.wait_for()
+    assert "Clerk has not confirmed this yet" in focused(page)
+    assert page.title().startswith("Error: ")
+    assert page.title().count("Error") == 1
+    page.reload()
+    assert "Error" not in page.title()
+
+
+def test_a_name_is_edited_in_its_cell_refused_and_offered_again(page, sandbox):
+    user = linked(sandbox)
+    sandbox.fault(
+        "PATCH /users/{user_id}", "status", status=422, code="form_param_value_invalid",
+        param="first_name", message="It is odd.",
+    )  # fmt: skip
+    page.goto(LIST)
+    skip_to(page, "Skip to the results")
+    edit = page.get_by_role("button", name="Edit the name of Mary")
+    press_on(page, edit)
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("Mary & Ann")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("It is odd.").wait_for()
+    assert edit.evaluate("button => button === document.activeElement")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.value") == "Mary & Ann"
+    sandbox.clear_faults()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("Mary Ann Jones")
+    page.keyboard.press("Enter")
+    page.get_by_text("Saved.", exact=True).wait_for()
+    assert stored(user).name == "Mary Ann Jones"
+    assert in_clerk(sandbox, user) == ("Mary Ann", "Jones")
+
+
+def test_a_new_person_is_added_and_invited(page, sandbox):
+    page.goto(LIST)
+    press_on(page, page.get_by_role("link", name="Add builder user"))
+    page.get_by_label("Name:").wait_for()
+    tab_to(page, page.get_by_label("Name:"))
+    page.keyboard.type("Nora Quist")
+    tab_to(page, page.get_by_label("Email:"))
+    page.keyboard.type("nora@example.com")
+    press_on(page, page.get_by_role("button", name="Save and continue editing"))
+    page.get_by_text("An invitation to nora@example.com is open until").wait_for()
+    assert "nora@example.com" in focused(page)
+    assert [mail["to"] for mail in sandbox.mails()] == ["nora@example.com"]
+
+
+def test_the_email_of_a_person_is_changed(page, sandbox):
+    user = linked(sandbox, email="old@example.com")
+    page.goto(page_of(user))
+    press_on(page, page.get_by_role("link", name="Change email"))
+    page.get_by_label("New email").wait_for()
+    tab_to(page, page.get_by_label("New email"))
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("new@example.com")
+    page.keyboard.press("Enter")
+    page.get_by_text("signs in with old@example.com until they accept").wait_for()
+    assert "is invited to new@example.com" in focused(page)
+    assert stored(user).email == "old@example.com"
+
+
+def test_a_refresh_that_fails_is_read_out_at_its_button(page, sandbox):
+    user = linked(sandbox)
+    page.goto(page_of(user))
+    sandbox.fault("GET /users/{user_id}", "status", status=503, times=None)
+    refresh = page.get_by_role("button", name="Refresh")
+    press_on(page, refresh)
+    status = page.locator("#panel-status").filter(has_text="Failed to sync with Clerk")
+    status.wait_for()
+    assert refresh.evaluate("button => button === document.activeElement")
+    assert refresh.get_attribute("aria-describedby") == status.get_attribute("id")

@@ -173,6 +173,16 @@ def test_a_row_that_was_written_without_our_triggers_is_not_checked_yet(client, 
     assert "Not checked yet" not in _cells(client)
 
 
+def test_an_invitation_that_was_stored_during_an_upgrade_shows_after_the_nightly_scan():
+    user = BuilderUserFactory()
+    Invitation.objects.create(user=user, email=user.email)
+    ListEntry.objects.update(state="not_linked")  # as the function before the upgrade did
+
+    listing.refresh_all()
+
+    assert state(user) == "invited"
+
+
 def test_a_row_that_was_added_without_our_triggers_is_found_within_a_minute(client, sandbox):
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE users DISABLE TRIGGER USER")
@@ -255,7 +265,7 @@ def test_filters_narrow_the_list_and_chips_remove_them(client, sandbox):
         {"signed_in": "7"},
     ):
         assert emails(client, **query) == ["one@example.com"]
-    for query in ({"invitation": "pending"}, {"signed_in": "never"}, {"clerk": "not_linked"}):
+    for query in ({"invitation": "pending"}, {"signed_in": "never"}, {"clerk": "invited"}):
         assert emails(client, **query) == ["two@example.com"]
     for nonsense in ({"builder_group__id__exact": "x"}, {"role": "x"}, {"signed_in": "x"}):
         assert len(emails(client, **nonsense)) == 2

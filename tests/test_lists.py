@@ -15,7 +15,7 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.user_list import LIST, shown
-from users.models import ClerkAccount
+from users.models import ClerkAccount, Invitation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,6 +26,8 @@ def test_the_state_of_each_user(client, sandbox):
 
     linked(sandbox, email="step@example.com")
     BuilderUserFactory(email="unlinked@example.com")
+    invited = BuilderUserFactory(email="invited@example.com")
+    Invitation.objects.create(user=invited, email=invited.email)
     account(linked(sandbox, email="banned@example.com"), banned=True)
     account(linked(sandbox, email="locked@example.com"), locked=True)
     account(linked(sandbox, email="name@example.com"), last_name="Other")
@@ -35,6 +37,7 @@ def test_the_state_of_each_user(client, sandbox):
     assert shown(client) == {
         "step@example.com": "in_step",
         "unlinked@example.com": "not_linked",
+        "invited@example.com": "invited",
         "banned@example.com": "banned",
         "locked@example.com": "locked",
         "name@example.com": "differs",

@@ -21,6 +21,7 @@ from tests.test_bulk_push_pull_link import (
     test_push_brings_clerk_to_the_row,  # noqa: F401
 )
 from tests.test_change_form import TestSaved, TestTwoPeople  # noqa: F401
+from tests.test_invitations import TestTheStateOfAPersonWithoutAnAccount  # noqa: F401
 from tests.test_pgbouncer import (
     pgbouncer,  # noqa: F401
     test_a_save_a_list_and_a_recovery,  # noqa: F401

@@ -108,6 +108,16 @@ def form_that_does_not_match(page, sandbox, staff):
     page.goto(page_of(user))
 
 
+def form_with_values_that_cannot_be_copied(page, sandbox, staff):
+    user = person(sandbox)
+    change_here(user, name="Mary Ann Jones", email="mary.jones@example.com")
+    BuilderUserFactory(name="Ann Jones", email="mary.smith@example.com")
+    SyncAttemptFactory(
+        user=user, actor=staff, changes={"role": ["BUILDER", "HOMEOWNER"]}, message="It waits."
+    )
+    page.goto(page_of(user))
+
+
 def form_of_a_banned_person(page, sandbox, staff):
     user = person(sandbox)
     ClerkAccount.objects.filter(user=user).update(
@@ -210,7 +220,9 @@ def copy_an_email(page, sandbox, staff):
 
 def people(page, sandbox, staff):
     user = person(sandbox)
-    BuilderUserFactory(name="No Account")
+    for name, status in (("No Account", "waiting"), ("Ann Invited", "pending")):
+        invited = BuilderUserFactory(name=name)
+        Invitation.objects.create(user=invited, email=invited.email, status=status)
     page.goto("/admin/users/builderuser/")
     page.get_by_role("button", name=f"Edit the name of {user.name}").wait_for()
 
@@ -281,7 +293,8 @@ def staff_user_refused(page, sandbox, staff):
 
 STATES = (
     home, home_of_a_new_installation, form, form_of_a_viewer, form_without_an_account,
-    form_that_does_not_match, form_of_a_banned_person, form_with_pending_changes, form_refused,
+    form_that_does_not_match, form_with_values_that_cannot_be_copied, form_of_a_banned_person,
+    form_with_pending_changes, form_refused,
     form_that_clerk_did_not_answer, form_in_conflict, form_that_cannot_be_compared, add,
     add_refused, change_email, change_email_refused, set_password_refused, sessions, changes, ban,
     delete, copy_an_email, people, people_with_a_cell_open, people_with_a_cell_that_went_back, bulk,

@@ -248,7 +248,8 @@ class TestNotConfirmed:
         assert "by Sam Staff" in page
         assert f">{attempt.late_until:%Y-%m-%d %H:%M:%S} UTC</time>; nothing is lost." in page
         assert "Check with Clerk now" in page
-        assert "Use Clerk's version and discard this change" in page
+        until = f"{attempt.late_until:%Y-%m-%d %H:%M:%S} UTC"
+        assert f"You can discard this change after {until}" in page
         of_attempt = reverse("admin:users_syncattempt_change", args=[attempt.pk])
         assert "Clerk may take it until" in text_of(client.get(of_attempt))
 
@@ -260,6 +261,7 @@ class TestNotConfirmed:
         time_is_over()
         recover()
         page = text_of(client.get(page_of(user)))
+        assert "Use Clerk's version and discard this change" in page
         assert "It is checked again at" not in page
         assert "a third name, “Mary Ann Third”" in page
 

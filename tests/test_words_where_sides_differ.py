@@ -7,12 +7,14 @@ import re
 import pytest
 from django.contrib.messages import get_messages
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.support.bulk_pages import plan, press
 from tests.support.change_form import page_of, said, stored, submit, text_of
 from tests.support.commands import run, trusting
 from tests.support.factories import BuilderUserFactory, change_here, linked
 from tests.support.migrations import migrate, migrate_forward
+from tests.support.personas import client_who_may
 from tests.support.unknown import time_is_over
 from tests.support.user_list import shown
 from tests.support.workers import work
@@ -21,7 +23,8 @@ from users.sync.retention import person_named, records_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-TAKEN = "Not copied: ann@example.com belongs to Ann Jones here."
+BELONGS = "ann@example.com belongs to Ann Jones here."
+TAKEN = f"Not copied: {BELONGS}"
 OPEN_ANN = "Open Ann Jones</a>"
 
 
@@ -57,6 +60,14 @@ def plain(response):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text_of(response)))
 
 
+def buttons(response, user, name, *arguments):
+    """The texts of the buttons of a page that do this to a user."""
+    action = re.escape(page(user, name, *arguments))
+    link, form = rf'href="{action}">(.*?)</a>', rf'action="{action}".*?<button[^>]*>(.*?)</button>'
+    found = re.findall(f"{link}|{form}", text_of(response), re.S)
+    return [re.sub(r"<[^>]+>", "", "".join(texts)) for texts in found]
+
+
 def colours(response):
     return [message.level_tag for message in get_messages(response.wsgi_request)]
 
@@ -79,13 +90,17 @@ class TestCopyOfAnEmailThatAnotherRecordHas:
             assert part in words
         assert colours(response) == ["error"]
         assert_not_copied(mary, sandbox)
-        assert "Copy from Clerk" in text_of(client.get(page_of(mary)))
 
     def test_use_clerks_version_says_what_was_left(self, client, sandbox, mary):
         sandbox.fault("PATCH /users/{user_id}", "late", seconds=None, how="close")
         submit(client, mary, name="Mary Ann Jones")
         sandbox.edit(mary.clerk_id, last_name="Brown")
         time_is_over()
+        offered = client.get(page_of(mary))
+        assert f"Clerk's email is not used. {BELONGS}" in plain(offered)
+        assert buttons(offered, mary, "take_over") == [
+            "Use the rest of Clerk's version and discard this change"
+        ]
         response = client.post(page(mary, "take_over"))
         first, second = said(response)
         assert first == "The change was discarded. The name was copied from Clerk."
@@ -131,6 +146,74 @@ class TestCopyOfAnEmailThatAnotherRecordHas:
         code, out = run("clerk_pull", *trusting(["--apply"]))
         assert (code, TAKEN in " ".join(out.split())) == (0, True)
         assert stored(mary).email == ClerkAccount.objects.get().user.email == "mary@example.com"
+
+
+class TestWhatCannotWorkIsNotOffered:
+    """The page says why in place of the button. Clerk is not asked for it."""
+
+    def copies(self, client, user):
+        form = client.get(page_of(user))
+        return {
+            field: [*buttons(form, user, "push", field), *buttons(form, user, "pull", field)]
+            for field in ("name", "email")
+        }
+
+    def test_an_email_that_another_record_has(self, client, sandbox, mary, ann):
+        assert self.copies(client, mary)["email"] == ["Copy to Clerk… (email)"]
+        form = client.get(page_of(mary))
+        assert f"Copy from Clerk is not possible. {BELONGS}" in plain(form)
+        assert f'Copy from Clerk is not possible. <a href="{page_of(ann)}">' in text_of(form)
+        assert sandbox.requests() == []
+        change_here(ann, email="jones@example.com")
+        assert self.copies(client, mary)["email"] == [
+            "Copy to Clerk… (email)", "Copy from Clerk… (email)",
+        ]  # fmt: skip
+
+    def test_a_name_that_no_record_may_hold(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.edit(user.clerk_id, last_name="x" * 300)
+        client.post(page(user, "refresh"))
+        assert self.copies(client, user)["name"] == ["Copy to Clerk (name)"]
+        words = "Copy from Clerk is not possible. Its name is longer than"
+        assert words in plain(client.get(page_of(user)))
+
+    def test_a_value_of_which_a_change_is_pending(self, client, sandbox):
+        user = linked(sandbox)
+        sandbox.fault("PATCH /users/{user_id}", "close")
+        submit(client, user, name="Mary Ann Jones")
+        sandbox.edit(user.clerk_id, last_name="Third")
+        client.post(page(user, "refresh"))
+        late_until = SyncAttempt.objects.get().late_until
+        until = f"{late_until:%Y-%m-%d %H:%M:%S} UTC"
+        form = client.get(page_of(user))
+        waits = f"Clerk may still take another change until {until}."
+        assert f"Copy from Clerk is not possible. {waits}" in plain(form)
+        assert buttons(form, user, "take_over") == []
+        discard = f"You can discard this change after {until}: until then Clerk may still take what"
+        assert discard in plain(form)
+        assert said(client.post(page(user, "take_over")))[0].startswith("An earlier change")
+        time_is_over()
+        form = client.get(page_of(user))
+        assert buttons(form, user, "take_over") == ["Use Clerk's version and discard this change"]
+        assert "Decide about that one first." in plain(form)
+        client.post(page(user, "take_over"))
+        assert stored(user).name == "Mary Ann Third"
+
+    def test_who_may_not_replace_an_email_reads_why(self, sandbox, mary):
+        editor = client_who_may("view_builderuser", "change_builderuser")
+        form = text_of(editor.get(page_of(mary)))
+        assert self.copies(editor, mary)["email"] == []
+        [why] = re.findall(r"<dt>Copy to Clerk \(email\)</dt><dd>(.*?)</dd>", form)
+        assert why.startswith("You don't have permission for this. Ask an administrator.")
+        assert "Copy to Clerk (name)" not in form
+
+    def test_an_account_that_is_deleted(self, client, sandbox):
+        user = linked(sandbox)
+        change_here(user, name="Mary Ann Green")
+        ClerkAccount.objects.update(deleted_at=timezone.now())
+        assert self.copies(client, user)["name"] == []
+        words = "Copy from Clerk is not possible. The account is deleted in Clerk."
+        assert words in plain(client.get(page_of(user)))
 
 
 class TestTheAddressOfTheSignIn:
@@ -195,7 +278,7 @@ class TestASaveThatChangesNothing:
         words = said(response)[-1]
         assert re.sub(r"<[^>]+>", "", words) == (
             "Nothing had to be saved: this is stored here already. But Clerk still has the email "
-            "ann@example.com. Use Copy to Clerk or Copy from Clerk under Here and in Clerk."
+            "ann@example.com. Choose which one to use under Here and in Clerk."
         )
         assert f'href="{page_of(mary)}#clerk-panel"' in words
         assert colours(response)[-1] == "warning"

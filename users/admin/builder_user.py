@@ -35,7 +35,14 @@ from users.admin.user_list import FILTERS, NOT_LATELY, UserChangeList, group_sel
 from users.admin.user_pages import UserPages
 from users.errors import ChangeFailed
 from users.forms import NO_ROLE
-from users.models import BuilderGroup, BuilderUser, ClerkAccount, Invitation, SyncAttempt
+from users.models import (
+    BuilderGroup,
+    BuilderUser,
+    ClerkAccount,
+    Invitation,
+    InvitationStatus,
+    SyncAttempt,
+)
 from users.sync.display import time_text
 from users.sync.mirror import listing
 from users.sync.mirror.health import is_stale
@@ -47,6 +54,7 @@ from users.sync.services import unseen, users
 csrf_protect_m = method_decorator(csrf_protect)
 
 EMPTY = "—"
+WAITS = "Invitation waits"
 
 
 @admin.register(BuilderUser)
@@ -122,10 +130,15 @@ class BuilderUserAdmin(UserAdmin):
 
     @admin.display(description="sign-in state", ordering="entry__state")
     def clerk(self, user: BuilderUser) -> str:
-        """Render the status of the user, and a second badge if it may be out of date."""
+        """Render the status of the user, and a second badge.
+
+        That one says that an invitation waits to be sent, or that the status may be out of date.
+        """
         since: bool = user.written_since  # type: ignore[attr-defined]
         state = UserStatus.UNSEEN if since else UserStatus(user.entry.state)
         badge = format_html('<span class="state state-{}">{}</span>', state.value, state.label)
+        if state is UserStatus.NOT_LINKED and user.entry.invitation == InvitationStatus.WAITING:
+            return badge + format_html(' <span class="state state-waiting">{}</span>', WAITS)
         clerk_account = account_of(user)
         if clerk_account is None or not is_stale(clerk_account):
             return badge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from users.admin.offers import why_not_copied
 from users.clerk import names
 from users.models import Agreement, BuilderUser, ClerkAccount
 from users.sync.mirror import comparison
@@ -17,7 +18,8 @@ class Row:
     """One field of both sides.
 
     `differs` follows the list of users: a value that Clerk lacks is no difference there, but staff
-    can copy it to Clerk. `cause` says on which side the field was changed.
+    can copy it to Clerk. `cause` says on which side the field was changed, and `not_copied` why
+    Clerk's value cannot be copied here, "" if it can.
     """
 
     field: str
@@ -26,6 +28,7 @@ class Row:
     clerks: str
     differs: bool
     cause: str
+    not_copied: str
 
     @property
     def can_push(self) -> bool:
@@ -73,14 +76,17 @@ def panel(user: BuilderUser) -> Panel | None:
     agreement = Agreement.objects.filter(pk=user.pk).first()
     name_differs = comparison.name_differs(user.name, clerk_name)
     email_differs = comparison.email_differs(user.email, account.email)
+    not_copied = why_not_copied(user, account)
     rows = (
         Row(
             "name", "Name", names.squash(user.name), clerk_name, name_differs,
             moved("name", user.name, clerk_name, agreement.name if agreement else None),
+            not_copied.get("name", ""),
         ),
         Row(
             "email", "Email", user.email, account.email, email_differs,
             moved("email", user.email, account.email, agreement.email if agreement else None),
+            not_copied.get("email", ""),
         ),
     )  # fmt: skip
     replaced = tuple(user.replaced_accounts.order_by("-released_at"))

@@ -1,17 +1,33 @@
-"""What the form of a user offers to one person: locked fields, withheld choices, and the reasons.
+"""What the form of a user offers to one person, what it does not offer, and the reasons.
 
-The services decide. This module only removes from the page what they would refuse.
+The services decide. This module only removes from the page what they would refuse. Clerk is not
+asked: what it has is read from our mirror.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from django.http import HttpRequest
 
 from users.forms import Offers
-from users.models import BuilderUser, InternalRole, OperationKind, Role, SignIn
+from users.models import (
+    BuilderUser,
+    ClerkAccount,
+    InternalRole,
+    OperationKind,
+    Role,
+    SignIn,
+    SyncAttempt,
+)
+from users.sync import messages
 from users.sync.access import permissions
+from users.sync.mirror import store
+from users.sync.operations import Follow, from_attempt
+from users.sync.operations.following import ClerksValues, values_from
+from users.sync.outbound import pending
 
 WANTED: Mapping[str, object] = {
     "email": None,
@@ -50,3 +66,76 @@ def _why_not(
     wanted: Mapping[str, object],
 ) -> str:
     return permissions.explain(permissions.missing(request.user, kind, user, wanted=wanted))
+
+
+# --- Clerk's values --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Discard:
+    """The button that discards the pending changes of a user.
+
+    `button` is its text, "" if it is not offered; `why_not` says why. `left` are sentences about
+    values of Clerk that the user does not take then.
+    """
+
+    button: str = ""
+    why_not: str = ""
+    left: tuple[str, ...] = ()
+
+
+def why_not_copied(user: BuilderUser, account: ClerkAccount) -> dict[str, str]:
+    """Say of each value of Clerk's that differs, but cannot be copied here, why it cannot."""
+    values = values_from(user, store.user_of(account))
+    if account.deleted_at:
+        return dict.fromkeys(values.differing, "The account is deleted in Clerk.")
+    in_flight = pending.in_flight(user.pk) if values.differing else []
+    why = dict(values.reasons)
+    for field, change in values.differing.items():
+        if blocking := pending.in_the_way(Follow.on(user, {field: change}), in_flight):
+            why[field] = _waits_for(blocking[0])
+    return why
+
+
+def of_discard(
+    request: HttpRequest,
+    user: BuilderUser,
+    checks: Sequence[tuple[SyncAttempt, datetime | None]],
+) -> Discard:
+    """Return what the box of the pending changes offers.
+
+    `checks` are these changes, each with the time until which Clerk may still take it, None if that
+    is over.
+    """
+    if not checks:
+        return Discard()
+    operations = [from_attempt(attempt) for attempt, _ in checks]
+    account = ClerkAccount.objects.filter(pk=user.clerk_id).first() if user.linked else None
+    values = values_from(user, store.user_of(account)) if account else ClerksValues({}, {}, {})
+    these = "these changes" if len(checks) > 1 else "this change"
+    wanted = {field: change.after for field, change in values.changes.items()}
+    lacking = permissions.missing_to_discard(operations, user, actor=request.user)
+    lacking += permissions.missing(request.user, OperationKind.FOLLOW, user, wanted=wanted)
+    if lacking:
+        why_not = permissions.explain(dict.fromkeys(lacking))
+        return Discard(why_not=f"You cannot discard {these}. {why_not}")
+    if late := [until for _, until in checks if until]:
+        return Discard(
+            why_not=f"You can discard {these} after {messages.at(max(late))}: until then Clerk may "
+            "still take what was sent."
+        )
+    left = tuple(f"Clerk's {field} is not used. {why}" for field, why in values.reasons.items())
+    return Discard(button=f"{_how(user, values)} {these}", left=left)
+
+
+def _how(user: BuilderUser, values: ClerksValues) -> str:
+    """Say what is done with pending changes that are discarded."""
+    if not user.linked:
+        return "Discard"
+    return f"Use {'the rest of ' if values.reasons else ''}Clerk's version and discard"
+
+
+def _waits_for(earlier: SyncAttempt) -> str:
+    if pending.is_over(earlier):
+        return "Another change is not confirmed by Clerk yet. Decide about that one first."
+    return f"Clerk may still take another change until {messages.at(earlier.late_until)}."

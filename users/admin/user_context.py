@@ -7,7 +7,8 @@ from django.http import HttpRequest
 
 from users.admin.account_pages import CHANGES_OF_EMAIL
 from users.admin.actions import PULLS, PUSHES, actions_for, withheld_from
-from users.admin.clerk_panel import doubt_of, panel
+from users.admin.clerk_panel import Panel, doubt_of, panel
+from users.admin.offers import of_discard
 from users.admin.timeline import timeline_of
 from users.admin.user_pages import why_not
 from users.admin.wanted import groups_of, wanted_of
@@ -15,7 +16,6 @@ from users.models import BuilderUser, OperationKind, SyncAttempt
 from users.sync.access import permissions
 from users.sync.actors import author_of
 from users.sync.mirror.overview import state_of
-from users.sync.operations import from_attempt
 from users.sync.outbound import pending
 from users.sync.services import invitations
 
@@ -34,20 +34,23 @@ def context_of(
         ],
         "may_delete": may_delete,
         "show_delete": False,  # the danger zone has the link
-        "pending_attempts": _pending_of(user),
-        "why_not_discard": _why_not_discard(request, user),
+        **_pending_of(request, user),
     }
 
 
 def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> dict[str, object]:
     """Return the context of the panel and of the sign-in."""
+    compared = panel(user)
+    gone = compared is not None and compared.account.deleted_at is not None
     return {
         "stored": user,
-        "panel": panel(user),
+        "panel": compared,
         "doubt": doubt_of(user),
         "may_change": may_change,
         "may_push": [
-            field for field, kind in PUSHES.items() if permissions.may(request.user, kind, user)
+            field
+            for field, kind in PUSHES.items()
+            if not gone and permissions.may(request.user, kind, user)
         ],
         "may_pull": [
             field
@@ -60,7 +63,7 @@ def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> di
         "sign_in_actions": [
             (action, url) for action, url in actions_for(request, user) if not action.danger
         ],
-        "withheld": _withheld(request, user),
+        "withheld": [*_withheld(request, user), *_copies_withheld(request, user, compared)],
         "may_link": permissions.may(request.user, OperationKind.LINK, user),
         "invitation": invitations.open_of(user),
         "may_invite": permissions.may(request.user, OperationKind.INVITE, user),
@@ -78,6 +81,25 @@ def _withheld(request: HttpRequest, user: BuilderUser) -> list[tuple[str, str]]:
     return [*((label, why) for label, why in own.items() if why), *withheld_from(request, user)]
 
 
+def _copies_withheld(
+    request: HttpRequest, user: BuilderUser, compared: Panel | None
+) -> list[tuple[str, str]]:
+    """List the copies of values that differ which this person may not make, and why."""
+    rows = [row for row in compared.rows if row.can_push] if compared else []
+    reasons = [
+        (f"Copy to Clerk ({row.label.lower()})", why_not(request, user, PUSHES[row.field]))
+        for row in rows
+    ] + [
+        (
+            f"Copy from Clerk ({row.label.lower()})",
+            why_not(request, user, PULLS[row.field], wanted={row.field: None}),
+        )
+        for row in rows
+        if row.differs
+    ]
+    return [(label, why) for label, why in reasons if why]
+
+
 def _why_no_password(request: HttpRequest, user: BuilderUser) -> str:
     """Say why this person cannot set a password for a user; "" if they can."""
     if not user.linked:
@@ -85,12 +107,15 @@ def _why_no_password(request: HttpRequest, user: BuilderUser) -> str:
     return why_not(request, user, OperationKind.SET_PASSWORD)
 
 
-def _pending_of(user: BuilderUser) -> list[dict[str, object]]:
-    """List the pending changes of a user: who wanted what, and when Clerk is asked again."""
+def _pending_of(request: HttpRequest, user: BuilderUser) -> dict[str, object]:
+    """Return the pending changes of a user, and whether this person may discard them.
+
+    Each change has who wanted what, and when Clerk is asked again.
+    """
     attempts = SyncAttempt.objects.pending().filter(user=user).select_related("actor")
     checks = pending.next_checks(attempts.order_by("id"))
     groups = groups_of(attempt for attempt, _ in checks)
-    return [
+    shown = [
         {
             "attempt": attempt,
             "who": author_of(attempt),
@@ -99,10 +124,4 @@ def _pending_of(user: BuilderUser) -> list[dict[str, object]]:
         }
         for attempt, checked_at in checks
     ]
-
-
-def _why_not_discard(request: HttpRequest, user: BuilderUser) -> str:
-    """Say why this person may not discard the pending changes of a user; "" if they may."""
-    attempts = SyncAttempt.objects.pending().filter(user=user)
-    lacking = permissions.missing_to_discard(map(from_attempt, attempts), user, actor=request.user)
-    return permissions.explain(lacking)
+    return {"pending_attempts": shown, "discard": of_discard(request, user, checks)}

@@ -291,8 +291,7 @@ def _tell_unchanged(request: HttpRequest, user: BuilderUser) -> None:
         return
     words = format_html(
         "Nothing had to be saved: this is stored here already. But Clerk still has {}. "
-        'Use Copy to Clerk or Copy from Clerk under <a href="{}#clerk-panel">'
-        "Here and in Clerk</a>.",
+        'Choose which one to use under <a href="{}#clerk-panel">Here and in Clerk</a>.',
         " and ".join(others),
         user.get_absolute_url(),
     )

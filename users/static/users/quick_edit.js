@@ -121,6 +121,7 @@
         refused = { message: NOT_KNOWN };
       }
       for (const one of openers) one.disabled = false;
+      if (document.activeElement === document.body) this.opener.focus(); // a locked button lost it
       if (refused) this.goBack(before, refused, typed);
     }
 

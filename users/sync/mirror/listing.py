@@ -27,7 +27,15 @@ from django.db.models.expressions import Combinable, OrderBy
 from django.db.models.functions import Cast
 
 from users.clerk import emails
-from users.models import BuilderGroup, BuilderUser, ClerkAccount, ListDue, ListEntry
+from users.models import (
+    BuilderGroup,
+    BuilderUser,
+    ClerkAccount,
+    InvitationStatus,
+    ListDue,
+    ListEntry,
+)
+from users.sync.mirror.status import UserStatus
 
 SEARCH_INDEX = "users_listentry_search"
 CREATE_SEARCH_INDEX = (
@@ -211,12 +219,17 @@ def refresh_due() -> int:
 
 
 def refresh_all() -> None:
-    """Refresh the entries that do not show their row: the triggers may have been removed."""
+    """Refresh the entries that do not show their row: the triggers may have been removed.
+
+    A process that sent an invitation during an upgrade may have stored the state of before.
+    """
     shown = BuilderUser.objects.filter(entry__isnull=False)
     refresh(list(shown.exclude(CURRENT).values_list("pk", flat=True)))
     refresh(list(BuilderUser.objects.filter(entry=None).values_list("pk", flat=True)))
     rows = BuilderUser.objects.filter(pk=OuterRef("pk"))
     refresh(list(ListEntry.objects.exclude(Exists(rows)).values_list("pk", flat=True)))
+    sent = ListEntry.objects.filter(invitation=InvitationStatus.PENDING)
+    refresh(list(sent.filter(state=UserStatus.NOT_LINKED).values_list("pk", flat=True)))
 
 
 def refresh(user_ids: Sequence[uuid.UUID]) -> None:

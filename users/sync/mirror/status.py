@@ -15,6 +15,7 @@ class UserStatus(TextChoices):
     """Status of a user in the list; the first one that applies."""
 
     OPEN = "open", "Waiting for Clerk"
+    INVITED = "invited", "Invited"
     NOT_LINKED = "not_linked", "No Clerk account"
     DELETED = "deleted", "Deleted in Clerk"
     NOT_FOUND = "not_found", "Not found in Clerk"

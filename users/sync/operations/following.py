@@ -44,11 +44,12 @@ class Follow(Operation):
 class ClerksValues:
     """What a row takes from its account, and what it cannot take.
 
-    `differing` are all fields that differ, `{field: [row's, Clerk's]}`. `refused` says for each of
-    them that the row cannot take why it cannot.
+    `differing` are all fields that differ, `{field: [row's, Clerk's]}`. For each of them that the
+    row cannot take, `reasons` says why in one sentence, and `refused` is the refusal.
     """
 
     differing: Changes
+    reasons: Mapping[str, str]
     refused: Mapping[str, Refused]
 
     @property
@@ -67,10 +68,12 @@ def values_from(
     An email that another row has is refused, and so is a name that a row cannot or must not hold.
     """
     differing: Changes = {}
+    reasons: dict[str, str] = {}
     refused: dict[str, Refused] = {}
     if "name" in fields and comparison.name_differs(row.name, account.name):
         differing["name"] = Change(row.name, account.name)
         if why := unfit_name(account.name):
+            reasons["name"] = why
             refused["name"] = Refused(
                 f"The name was not copied from Clerk. {why} Use Copy to Clerk, or correct the name "
                 "in Clerk's dashboard.",
@@ -80,16 +83,21 @@ def values_from(
         differing["email"] = Change(row.email, account.email)
         if other := comparison.taken_by_another(row, account.email):
             holder = Holder(account.email, user_id=other.pk, label=str(other))
+            reasons["email"] = _belongs_to(holder)
             refused["email"] = email_not_copied(holder)
-    return ClerksValues(differing, refused)
+    return ClerksValues(differing, reasons, refused)
+
+
+def _belongs_to(holder: Holder) -> str:
+    return f"{holder.email} belongs to {holder.label} here."
 
 
 def email_not_copied(holder: Holder) -> EmailTaken:
     """Return the refusal of Clerk's email for a row, because another row has it."""
     failure = EmailTaken(
-        f"Not copied: {holder.email} belongs to {holder.label} here. If both records are of one "
-        "person, delete the spare one. If they are two people, change the email of "
-        f"{holder.label}, or use Copy to Clerk to give Clerk the address that is stored here.",
+        f"Not copied: {_belongs_to(holder)} If both records are of one person, delete the spare "
+        f"one. If they are two people, change the email of {holder.label}, or use Copy to Clerk to "
+        "give Clerk the address that is stored here.",
         code="duplicate",
     )
     failure.holder = holder

@@ -131,7 +131,7 @@ def recover(
         reasons = " ".join(chain.from_iterable(refusal.fields.values())) or refusal.message
         message = (
             f"Clerk has the change, but the database cannot take it: {reasons} "
-            "Change that first and check again, or use Clerk's version."
+            "Change that first and check again, or discard this change."
         )
     except Exception as error:
         # A trigger, a lost connection, or an unreadable record: the next attempt may succeed.

@@ -591,9 +591,12 @@ def test_nobody_is_given_the_email_by_which_a_company_account_is_bound(office, s
         assert User.objects.get(pk=user.pk).email == user.email
 
 
-def test_the_own_password_needs_the_old_one_on_every_page(office):
-    page = reverse("admin:auth_user_password_change", args=[office.pk])
-    form = {"password1": "a new password 1", "password2": "a new password 1"}
+@pytest.mark.parametrize("spelled", ["{}", "0{}", "+{}", "_2B{}"])
+def test_the_own_password_needs_the_old_one_on_every_page(office, spelled):
+    """The admin reads `05`, `+5` and its own `_2B5` as the id 5, too."""
+    page = f"/admin/auth/user/{spelled.format(office.pk)}/password/"
+    form = {"password1": "a new password 1", "password2": "a new password 1",
+            "usable_password": "true"}  # fmt: skip
     response = browser_of(office).post(page, form)
     assert response.url == reverse("admin:password_change")
     assert not User.objects.get(pk=office.pk).check_password("a new password 1")

@@ -206,10 +206,12 @@ def _with_userinfo(claims: dict[str, Any], userinfo: dict[str, Any]) -> dict[str
 
 def _identity(claims: dict[str, Any]) -> Identity:
     groups = claims.get(settings.OIDC_GROUPS_CLAIM, []) if settings.OIDC_GROUPS_CLAIM else []
+    email = str(claims.get("email") or "").strip()
     return Identity(
         issuer=settings.OIDC_ISSUER,
         subject=str(claims["sub"]),
-        email=str(claims.get("email") or "").strip().lower(),
+        # The lower case of the Kelvin sign is an ordinary k, the letter of another mailbox.
+        email=email.lower() if email.isascii() else email,
         email_verified=claims.get("email_verified") is True,
         groups=frozenset(map(str, groups if isinstance(groups, list) else [groups])),
     )

@@ -113,6 +113,20 @@ def test_metadata_of_unknown_outcome_is_read_back(sandbox, user, token):
     assert not SyncAttempt.objects.pending().exists()
 
 
+@pytest.mark.parametrize("shown", [None, 12345678901234567000], ids=["as sent", "rounded"])
+def test_a_large_number_in_metadata_is_read_back(sandbox, user, token, shown):
+    """JavaScript writes 12345678901234567168 with fewer digits; PostgreSQL writes all of them."""
+    sandbox.fault("PATCH /users/{user_id}/metadata", "late", how="status", status=500, times=1)
+    answer = rename(token, user, publicMetadata={"views": [1.2345678901234567e19], "x": 1e23})
+    assert answer.status_code == 504
+    sandbox.apply_late()
+    if shown:
+        sandbox.edit(user.clerk_id, public_metadata={"views": [shown], "x": 1e23})
+    time_is_over()
+    list(recovery.recover_all())
+    assert SyncAttempt.objects.get().status == "applied"
+
+
 def test_a_name_that_was_changed_in_clerk_meanwhile_is_a_conflict(sandbox, user, token):
     sandbox.edit(user.clerk_id, first_name="Marie")
     ClerkAccount.objects.update(seen_at=timezone.now() - timedelta(hours=1))

@@ -123,6 +123,13 @@ def test_a_foreign_domain_binds_nobody(company, sam, email):
     assert_refused(company, "Your email address is not of an allowed domain.")
 
 
+def test_a_letter_whose_lower_case_is_another_letter_binds_nobody(company, sam):
+    User.objects.update(email="kate@example.com")
+    company.person["email"] = "\N{KELVIN SIGN}ate@example.com"
+    assert_refused(company, "Your email address is not of an allowed domain.")
+    assert not ProviderAccount.objects.exists()
+
+
 @pytest.mark.parametrize("email", ["nobody@example.com", "ſam@example.com"])
 def test_no_user_is_created(company, sam, email):
     company.person["email"] = email

@@ -28,12 +28,13 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.personas import browser_of, client_who_may, staff_in, staff_who_may
+from tests.support.unknown import time_is_over
 from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
 from users.sync import maintenance
 from users.sync.access.groups import STAFF
 from users.sync.access.permissions import NO_PERMISSION
 from users.sync.actors import service_user
-from users.sync.outbound import checkpoints
+from users.sync.outbound import checkpoints, recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -282,6 +283,24 @@ def test_a_user_who_becomes_an_administrator_meanwhile_is_not_banned(sandbox, ma
     assert NO_PERMISSION in told(response)
     assert SyncAttempt.objects.get().status == "refused"
     assert sandbox.writes() == []
+
+
+@pytest.mark.parametrize("meanwhile", ["the user is an administrator", "the author has left"])
+def test_a_ban_is_not_sent_again_by_who_may_not_make_it_any_more(sandbox, manager, meanwhile):
+    user = linked(sandbox)
+    sandbox.fault("POST /users/{user_id}/ban", "status", status=500, times=1)
+    manager.post(own_page(user, "ban"))
+    if "administrator" in meanwhile:
+        change_here(user, role="ADMIN")
+    else:
+        User.objects.update(is_active=False)
+    sandbox.clear_requests()
+    time_is_over()
+    [ended] = recovery.recover_all()
+    assert ended.outcome == SyncAttempt.objects.get().status == "refused"
+    assert ended.message.startswith(f"It was not sent again. {NO_PERMISSION}")
+    assert sandbox.writes() == []
+    assert not sandbox.user(user.clerk_id)["banned"]
 
 
 def test_an_invitation_from_before_makes_nobody_an_administrator(client, sandbox):
@@ -591,9 +610,12 @@ def test_nobody_is_given_the_email_by_which_a_company_account_is_bound(office, s
         assert User.objects.get(pk=user.pk).email == user.email
 
 
-def test_the_own_password_needs_the_old_one_on_every_page(office):
-    page = reverse("admin:auth_user_password_change", args=[office.pk])
-    form = {"password1": "a new password 1", "password2": "a new password 1"}
+@pytest.mark.parametrize("spelled", ["{}", "0{}", "+{}", "_2B{}"])
+def test_the_own_password_needs_the_old_one_on_every_page(office, spelled):
+    """The admin reads `05`, `+5` and its own `_2B5` as the id 5, too."""
+    page = f"/admin/auth/user/{spelled.format(office.pk)}/password/"
+    form = {"password1": "a new password 1", "password2": "a new password 1",
+            "usable_password": "true"}  # fmt: skip
     response = browser_of(office).post(page, form)
     assert response.url == reverse("admin:password_change")
     assert not User.objects.get(pk=office.pk).check_password("a new password 1")

@@ -121,7 +121,7 @@ class TestTheStateOfAPersonWithoutAnAccount:
     def test_one_that_waits_for_clerks_limit_is_not_sent_yet(
         self, client, sandbox, monkeypatch, user
     ):
-        monkeypatch.setattr(invitations, "PER_HOUR", 1)
+        monkeypatch.setattr(invitation_limit, "PER_HOUR", 1)
         other = BuilderUserFactory(name="Bob", email="bob@example.com")
         invite(client, other)
         invite(client, user)
@@ -129,7 +129,7 @@ class TestTheStateOfAPersonWithoutAnAccount:
         assert badges(client, user) == ["No Clerk account", "Invitation waits"]
         row = text_of(client.get(USERS, {"q": "ann@"}))
         assert '<span class="state state-waiting">Invitation waits</span>' in row
-        monkeypatch.setattr(invitations, "PER_HOUR", 100)
+        monkeypatch.setattr(invitation_limit, "PER_HOUR", 100)
         Invitation.objects.filter(status="waiting").update(send_after=timezone.now())
         maintenance.run()
         assert shown(client) == {"bob@example.com": "invited", "ann@example.com": "invited"}

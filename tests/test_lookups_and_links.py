@@ -13,7 +13,7 @@ from django.urls import reverse
 from tests.support.addresses import World, patterns
 from tests.support.change_form import text_of
 from tests.support.personas import browser_of, staff_in, staff_who_may
-from users.models import WebhookDelivery
+from users.models import SyncAttempt, WebhookDelivery
 from users.sync.access import groups
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,6 +41,17 @@ def test_no_column_is_searched_that_its_list_does_not_filter_by(client, model):
         for lookup in ("startswith", "regex", "gt", "pk__startswith", "password__startswith"):
             query = {f"{field.name}__{lookup}": "a"}
             assert client.get(list_of(model), query).status_code == 400, query
+
+
+@pytest.mark.parametrize("model", [SyncAttempt, WebhookDelivery])
+def test_records_are_not_searched_by_emails_that_their_reader_may_not_see(sandbox, model):
+    user = World(sandbox).objects["users.builderuser"]
+    WebhookDelivery.objects.update(clerk_id=user.clerk_id)
+    record = f"users.view_{model._meta.model_name}"
+    for permissions, found in (([record], 0), ([record, "users.view_builderuser"], 1)):
+        reader = browser_of(staff_who_may(*permissions))
+        page = reader.get(list_of(model), {"q": user.email.rpartition(".")[0]})
+        assert page.context["cl"].result_count == found
 
 
 @pytest.mark.parametrize("model", OURS, ids=lambda model: model._meta.model_name)

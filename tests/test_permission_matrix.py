@@ -375,6 +375,24 @@ def test_a_stranger_is_sent_to_the_login(sandbox, db):
     assert sandbox.requests() == []
 
 
+OF_MACHINES = {"clerk_webhook", "update_clerk_user", "update_user", "sync_user"}
+"""Their senders are proven by a signature or a token, and by no cookie."""
+
+
+def test_no_url_acts_for_a_link_or_form_of_another_site(sandbox, staff):
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(staff)
+    world, acting = World(sandbox), set()
+    sandbox.clear_requests()
+    for key, pattern in patterns():
+        address = world.address(pattern)
+        assert browser.get(address).status_code < 500, key
+        if key not in OF_MACHINES and not pattern.startswith("api/"):
+            acting |= {key} if browser.post(address).status_code != 403 else set()
+    assert acting == set()
+    assert sandbox.writes() == []
+
+
 def test_a_superuser_edits_no_record_either(client, sandbox, staff):
     """What nobody may do is closed to superusers too."""
     everything = {*staff.get_all_permissions(), SUPERUSERS, "anonymous"}

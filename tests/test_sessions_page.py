@@ -102,10 +102,11 @@ def test_the_session_of_another_person_is_not_ended(client, sandbox, mary):
     assert sandbox.writes() == []
 
 
-@pytest.mark.parametrize("session", ["", "sess_1/../../users/user_1", "nonsense"])
+@pytest.mark.parametrize("session", ["", "sess_1/../../users/user_1", "nonsense", "sess_\0"])
 def test_an_id_that_is_none_reaches_nobody(client, sandbox, mary, session):
     sandbox.sign_in(mary.clerk_id)
-    client.post(url(mary), {"session": session})
+    page = text_of(client.post(url(mary), {"session": session}))
+    assert "This person has no such session any more. Nothing was done." in page
     assert len(active(sandbox, mary)) == 1
     assert sandbox.writes() == []
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+from openpyxl import Workbook
+from openpyxl.styles import Font
 
 from tests.support.change_form import form_of, page_of, text_of
 from tests.support.commands import run
@@ -374,6 +378,70 @@ def test_an_export_of_another_instance(sandbox, update, many):
 )
 def test_columns_that_cannot_be_used(sandbox, update, many, head, said):
     stopped(update(f"{head}\n1,2,3\n", "--apply"), sandbox, said)
+
+
+def workbook_of_parts(*, flags: int = 0, compression: int = 8) -> bytes:
+    """Return a workbook whose archive says this of each of its parts."""
+    file = BytesIO()
+    Workbook().save(file)
+    content = bytearray(file.getvalue())
+    for header, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.find(header)
+        while start >= 0:
+            content[start + place], content[start + place + 2] = flags, compression
+            start = content.find(header, start + 1)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(workbook_of_parts(flags=1), id="encrypted"),
+        pytest.param(workbook_of_parts(compression=99), id="unknown compression"),
+        pytest.param(workbook_of_parts(compression=12), id="broken bzip2"),
+        pytest.param(workbook_of_parts(compression=14), id="broken LZMA"),
+    ],
+)
+def test_workbooks_that_cannot_be_unpacked(sandbox, update, many, content):
+    stopped(update(content, "--apply"), sandbox, "is not an Excel workbook that can be read")
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "said"),
+    [
+        ("B", 99999999999999999999, "a sheet may have at most 1,048,576 rows"),
+        ("XFD", 2, "line 2: a row may have at most 1,000 cells"),
+    ],
+)
+def test_a_workbook_with_a_text_far_away_is_not_read_for_ever(
+    sandbox, update, many, column, row, said
+):
+    """The file is small, but openpyxl makes every empty row and cell before that cell."""
+    book, file, content = Workbook(), BytesIO(), BytesIO()
+    for cells in (["id", "name"], [None, "Jane Roe"]):
+        book.active.append(cells)
+    book.save(file)
+    with ZipFile(file) as archive, ZipFile(content, "w") as changed:
+        for part in archive.namelist():
+            text = archive.read(part).decode()
+            text = text.replace('r="B2"', f'r="{column}{row}"').replace('r="2"', f'r="{row}"')
+            changed.writestr(part, text)
+    stopped(update(content.getvalue(), "--apply"), sandbox, said)
+
+
+def test_a_csv_file_with_too_many_columns(sandbox, update, many):
+    stopped(update(f"id,name{',x' * 999}\n", "--apply"), sandbox, "at most 1,000 cells")
+
+
+def test_rows_that_are_formatted_to_their_end_are_read(sandbox, update):
+    user, book, file = linked(sandbox), Workbook(), BytesIO()
+    for cells in (["id", "name"], [str(user.pk), "Jane Roe"]):
+        book.active.append(cells)
+    for cell in ("XFD1", "XFD2"):
+        book.active[cell].font = Font(bold=True)
+    book.save(file)
+    assert update(file.getvalue(), "--apply")[0] == 0
+    assert BuilderUser.objects.get(pk=user.pk).name == "Jane Roe"
 
 
 @pytest.mark.parametrize(

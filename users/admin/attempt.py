@@ -16,7 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.views.decorators.http import require_POST
 
 from users.admin.base import AuthorFilter, ReadOnlyAdmin, say_result
-from users.admin.columns import Column, user_column
+from users.admin.columns import Column, opens_users, user_column
 from users.models import SyncAttempt
 from users.sync.actors import BY_ITSELF, name_of
 from users.sync.display import NOTHING, shown_changes, with_group_names
@@ -93,8 +93,11 @@ class SyncAttemptAdmin(ReadOnlyAdmin[SyncAttempt]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[SyncAttempt], search_term: str
     ) -> tuple[QuerySet[SyncAttempt], bool]:
-        """For an email, find the changes of the people who have it, or whose account had it."""
-        if "@" not in search_term:
+        """For an email, find the changes of the people who have it, or whose account had it.
+
+        Only for people who may see users: else the search would tell emails letter by letter.
+        """
+        if "@" not in search_term or not opens_users(request):
             return super().get_search_results(request, queryset, search_term)
         return queryset.filter(user__in=listing.with_address(search_term.replace("\0", ""))), False
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm
@@ -156,7 +157,8 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
         self, request: HttpRequest, id: str, form_url: str = ""
     ) -> HttpResponse:
         """Set a colleague's password. Redirect for one's own, which needs the old password."""
-        if id == str(request.user.pk):
+        # By the user and not by the text: `05` and `+5` name the user with the id 5, too.
+        if self.get_object(request, unquote(id)) == request.user:
             return redirect("admin:password_change")
         with transaction.atomic():
             return super().user_change_password(request, id, form_url)

@@ -10,8 +10,11 @@ from typing import ClassVar
 from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkSession, ClerkUser, Deadline
 from users.errors import ClerkError, ClerkNotFound, ClerkUnknown, SessionEnded
+from users.ids import SESSION_ID
 from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.operations.base import Claims, Operation, Seen, Verdict, seen_after
+
+NO_SUCH_SESSION = "This person has no such session any more. Nothing was done."
 
 
 class AccountAction(Operation):
@@ -188,7 +191,12 @@ class EndSession(AccountAction):
 
     @classmethod
     def of_session(cls, user: BuilderUser, session_id: str) -> EndSession:
-        """Build the end of a session of a user."""
+        """Build the end of a session of a user.
+
+        Raises `SessionEnded` for a text that is not the id of a session. It may not be storable.
+        """
+        if not SESSION_ID.match(session_id):
+            raise SessionEnded(NO_SUCH_SESSION)
         return cls.on(user, dict(cls.effect), session=session_id)
 
     @property
@@ -214,7 +222,7 @@ class EndSession(AccountAction):
         if session is None:
             clerk.get_user(self.clerk_id, deadline=deadline)  # nobody's list is empty too
             if self.changes["session"] == self.effect["session"]:
-                raise SessionEnded("This person has no such session any more. Nothing was done.")
+                raise SessionEnded(NO_SUCH_SESSION)
             return Seen(Verdict.HAS_IT)
         self.changes["session"] = Change(session.device, "ended")
         ended = _end(session, clerk, deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -28,7 +29,7 @@ class MergeMetadata(AccountAction):
     @classmethod
     def into(cls, user: BuilderUser, patch: Mapping[str, object]) -> MergeMetadata:
         """Build the merge into the metadata of a user's account."""
-        return cls.on(user, {METADATA: Change(None, dict(patch))})
+        return cls.on(user, {METADATA: Change(None, _as_stored(patch))})
 
     @property
     def patch(self) -> dict[str, object]:
@@ -63,6 +64,17 @@ class MergeMetadata(AccountAction):
         return Verdict.HAS_IT if _holds(account.public_metadata, self.patch) else Verdict.HAS_NOT
 
 
+def _as_stored(value: object) -> object:
+    """Return a JSON value as PostgreSQL gives it back: it writes large floats as integers."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: _as_stored(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_as_stored(entry) for entry in value]
+    return value
+
+
 def _holds(stored: object, patch: Mapping[str, object]) -> bool:
     """Tell whether merging the patch would change nothing."""
     return isinstance(stored, Mapping) and all(
@@ -82,6 +94,8 @@ def _same(stored: object, wanted: object) -> bool:
     """Compare two JSON values. In Python true equals 1, in JSON it does not."""
     if isinstance(stored, bool) or isinstance(wanted, bool):
         return stored is wanted
+    if isinstance(stored, int | float) and isinstance(wanted, int | float):
+        return _as_double(stored) == _as_double(wanted)
     if isinstance(stored, list) and isinstance(wanted, list):
         return len(stored) == len(wanted) and all(map(_same, stored, wanted))
     if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
@@ -89,3 +103,11 @@ def _same(stored: object, wanted: object) -> bool:
             _same(stored[key], wanted[key]) for key in wanted
         )
     return bool(stored == wanted)
+
+
+def _as_double(number: float) -> float:
+    """Return a number as JavaScript and Clerk read it, whatever its digits beyond that are."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf

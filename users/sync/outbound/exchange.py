@@ -58,10 +58,6 @@ Base = dict[str, object] | None
 Authorize = Callable[[BuilderUser], None]
 
 
-def authorized_before(row: BuilderUser) -> None:
-    """Allow every row. Recovery uses this: the attempt was authorized when it was recorded."""
-
-
 @dataclass(frozen=True)
 class Saved:
     """Result of a change that is stored on both sides. `user` is None if it was deleted."""

@@ -19,6 +19,7 @@ from users.errors import (
     ClerkError,
     ClerkInvalidId,
     Gone,
+    NotAllowed,
     NotKnown,
     NotSaved,
     Refused,
@@ -42,7 +43,6 @@ from users.sync.outbound.completion import complete
 from users.sync.outbound.exchange import (
     InTheWay,
     Taken,
-    authorized_before,
     exchange,
     explain,
     refusal_of,
@@ -350,17 +350,25 @@ def _end(
 def _send_again(
     operation: Operation, attempt: SyncAttempt, again: _SendAgain, deadline: Deadline
 ) -> RecoveryResult:
-    """Send a change again that Clerk does not have, as the save did the first time."""
+    """Send a change again that Clerk does not have, as the save did the first time.
+
+    The permissions count that its author has now, for the user as stored now.
+    """
     if not pending.is_due_again(attempt):
         raise StaysPending("Clerk does not have the change yet. It is sent again in some minutes.")
     if not journal.record_sending_again(attempt, deadline):
         return _meanwhile(attempt)
     operation = from_attempt(attempt)
     operation.build_on(again.account)
+
+    def authorize(row: BuilderUser) -> None:
+        actor, source = attempt.actor, Source(attempt.source)
+        permissions.require(operation, row, actor=actor, source=source)
+
     try:
         exchange(
             operation, again.row, attempt,
-            base=None, gateway=clerk, deadline=deadline, authorize=authorized_before,
+            base=None, gateway=clerk, deadline=deadline, authorize=authorize,
         )  # fmt: skip
     except InTheWay as blocked:
         raise StaysPending(messages.must_wait(blocked.attempts[0]).message) from None
@@ -370,6 +378,9 @@ def _send_again(
             raise StaysPending(f"It could not be sent again. {failure.message}") from None
         explain(operation, failure)
         return _end(attempt, Status.REFUSED, failure.full_message, error_code=failure.code)
+    except NotAllowed as failure:
+        message = f"It was not sent again. {failure.full_message}"
+        return _end(attempt, Status.REFUSED, message, error_code=failure.code)
     except NotKnown as failure:
         raise StaysPending(failure.message) from None
     except ChangeFailed as failure:

@@ -17,6 +17,7 @@ from users.sync.bulk.spreadsheet.sheet import Fault, Row, Sheet, Unreadable
 from users.sync.mirror import comparison
 
 CHUNK = 2000
+MOST_COLUMNS = 1_000
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,11 @@ def _read(sheet: Sheet, reading: Reading, options: Options, purpose: Purpose) ->
 def _filled_rows(sheet: Sheet, reading: Reading) -> Iterator[Row]:
     """Yield the rows that are not blank, trimmed, as far as the file can be read."""
     try:
-        yield from (row for row in map(Row.trimmed, sheet.rows) if not row.blank)
+        for row in map(Row.trimmed, sheet.rows):
+            if any(row.cells[MOST_COLUMNS:]):
+                raise Unreadable(row.line, f"a row may have at most {MOST_COLUMNS:,} cells")
+            if not row.blank:
+                yield row
     except Unreadable as problem:
         reading.add(Fault(problem.line, str(problem)))
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, time, timedelta
+from lzma import LZMAError
 from typing import BinaryIO, Protocol
 from xml.etree.ElementTree import ParseError
 from zipfile import BadZipFile, ZipFile
@@ -18,8 +19,8 @@ from users.errors import BulkRefused
 from users.sync.bulk.spreadsheet.sheet import Row, Sheet, Unreadable
 
 BROKEN = (
-    ArithmeticError, AttributeError, BadZipFile, EOFError, LookupError, OSError, ParseError,
-    RuntimeError, TypeError, ValueError, ZlibError,
+    ArithmeticError, AttributeError, BadZipFile, EOFError, LookupError, LZMAError, OSError,
+    ParseError, RuntimeError, TypeError, ValueError, ZlibError,
 )  # fmt: skip
 """Exceptions that openpyxl raises for a file that is incomplete or not a workbook.
 
@@ -29,8 +30,10 @@ a way that Python does not know.
 
 
 BLOCK = 1 << 16
-MOST_ROWS = 1_048_576
-"""As many as Excel has."""
+MOST_ROWS, MOST_CELLS = 1_048_576, 50_000_000
+"""Excel has no more rows. openpyxl makes up all empty rows before a row with a large number, and
+all empty cells before a cell: without limits, a small file could be read for ever.
+"""
 FORMULA = re.compile(rb"<(\w{1,8}:)?f[ >/]")
 HIDDEN = re.compile(rb"<(\w{1,8}:)?(row|col) [^<>]*\bhidden=[\"'](1|true)")
 MERGED = re.compile(rb"<(\w{1,8}:)?mergeCell ")
@@ -105,12 +108,14 @@ class _Sheet(Protocol):
 
 
 def _rows(values: _Sheet, formulas: _Sheet | None) -> Iterator[Row]:
-    line = 0
+    line = cells = 0
     try:
         for line, (shown, written) in enumerate(_both(values, formulas), start=1):
-            if line > MOST_ROWS:  # openpyxl makes up every row before one with a high number
-                raise Unreadable(line, f"a workbook has at most {MOST_ROWS:,} rows")
-            yield Row(line, tuple(map(_text, shown, written)))
+            cells += len(shown)
+            if line > MOST_ROWS or cells > MOST_CELLS:
+                most = f"{MOST_ROWS:,} rows and {MOST_CELLS:,} cells"
+                raise Unreadable(line, f"a sheet may have at most {most}")
+            yield Row(line, _without_empty_end(tuple(map(_text, shown, written))))
     except BROKEN:
         raise Unreadable(line + 1, "the workbook is broken from here on") from None
 
@@ -127,6 +132,11 @@ def _both(
     yield from zip(
         values.iter_rows(values_only=True), formulas.iter_rows(values_only=True), strict=True
     )
+
+
+def _without_empty_end(cells: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the cells up to the last text: whoever formats a whole row fills it with cells."""
+    return cells[: max((place for place, cell in enumerate(cells, start=1) if cell), default=0)]
 
 
 def _text(shown: object, written: object) -> str:

@@ -490,14 +490,13 @@ def test_the_result_file_is_right_before_the_run_counts_as_ended(
 ):
     """A process that is killed between the two leaves no result behind that nobody corrects."""
     seen = []
-    save = BulkRun.save
+    end = BulkRun.end
 
-    def ended(self, *arguments, **options):
-        if self.state == "finished":
-            seen.append(outcomes(tmp_path))
-        return save(self, *arguments, **options)
+    def ending(self, *arguments, **options):
+        seen.append(outcomes(tmp_path))
+        return end(self, *arguments, **options)
 
-    monkeypatch.setattr(BulkRun, "save", ended)
+    monkeypatch.setattr(BulkRun, "end", ending)
     user = linked(sandbox)
     assert update(["id,name", f"{user.pk},Jane Roe"], "--apply")[0] == 0
     assert seen[0] == {2: ("changed", "")}

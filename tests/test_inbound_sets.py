@@ -433,6 +433,16 @@ def test_a_bare_id_alone_is_shown_and_links_nobody(stories):
     assert bare in doubt_of(row)
 
 
+def test_the_note_about_a_bare_id_goes_with_its_row(client, stories):
+    row = stories.row("kim@example.com")
+    bare = stories.account("other@example.com", public_metadata={"cascade_user_id": str(row.pk)})
+    stories.tell()
+    assert "no proof" in note_of(bare)
+    client.post(reverse("admin:users_builderuser_delete", args=[row.pk]), {"post": "yes"})
+    assert not BuilderUser.objects.exists()
+    assert note_of(bare) == ""
+
+
 def invite(stories: Stories, row: BuilderUser, email: str, purpose: str) -> dict[str, str]:
     """Send an invitation; gives the metadata of who accepts it."""
     stories.wait()

@@ -6,18 +6,22 @@ import itertools
 import math
 import uuid
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.urls import reverse
 from django.utils import timezone
 
 from sandbox import Sandbox
-from tests.support.change_form import form_of, page_of
+from tests.support.change_form import form_of, page_of, text_of
 from tests.support.events import at_once, happened, post
-from tests.support.factories import BuilderUserFactory
+from tests.support.factories import BuilderUserFactory, change_here, delete_here
 from tests.support.tables import Snapshot, end
 from users.clerk import ClerkUser
 from users.models import Agreement, BuilderUser, ClerkAccount, Invitation, WebhookDelivery
+from users.sync import maintenance
 from users.sync.inbound import deliveries
 from users.sync.mirror import instance, store
 
@@ -60,6 +64,15 @@ class Stories:
         """What happened up to now has reached us long ago."""
         happened(self.sandbox)
         self._before = Snapshot()
+
+    def again(self) -> None:
+        """All is as at `begin`."""
+        self._before.restore()
+
+    def tell(self) -> None:
+        """Tell the events in the order in which they happened."""
+        for event in happened(self.sandbox):
+            assert post(self.sandbox, event).status_code == 200
 
     def tell_at_once(self) -> None:
         """Eight threads tell each event twice; the end is that of the sequence."""
@@ -139,6 +152,21 @@ def test_an_administrators_row_is_not_moved_without_a_person(stories):
     assert first in doubt_of(ann)
 
 
+def test_an_administrators_row_of_an_account_made_again_is_never_taken_without_a_word(stories):
+    """As above, the end depends on the order; but staff are told in each."""
+    ann = stories.row("ann@example.com", role="ADMIN")
+    stories.begin()
+    dead = stories.account("ann@example.com")
+    stories.sandbox.delete(dead)
+    stories.account("ann@example.com")
+    for order in itertools.permutations(happened(stories.sandbox)):
+        stories.again()
+        for event in order:
+            post(stories.sandbox, event)
+        assert dead in doubt_of(ann), [event.type for event in order]
+        assert "was deleted in Clerk" in doubt_of(ann)
+
+
 def test_who_leaves_an_address_makes_room_though_the_new_one_is_taken(stories):
     a, b = stories.linked("a@example.com"), stories.linked("b@example.com")
     c = stories.row("c@example.com", name="Cleo Carter")
@@ -177,6 +205,48 @@ def test_a_move_to_an_address_that_is_held_ends_at_the_one_before(stories):
     assert place(a) == ("a2@example.com", a.clerk_id)
     assert place(b) == ("b@example.com", None)
     assert "is already used by Bob Brown (" in note_of(a.clerk_id)
+
+
+@pytest.mark.parametrize("leave", [delete_here, partial(change_here, email="away@example.com")])
+def test_who_waits_for_an_address_gets_it_when_another_application_frees_it(stories, leave):
+    row, holder = stories.linked("ada@example.com"), stories.row("cleo@example.com")
+    stories.begin()
+    stories.sandbox.edit(row.clerk_id, email="cleo@example.com")
+    stories.tell_in_every_order()
+    assert "is already used by" in note_of(row.clerk_id)
+    leave(holder)
+    maintenance.run()
+    assert place(row) == ("cleo@example.com", row.clerk_id)
+    assert note_of(row.clerk_id) == ""
+
+
+def test_a_new_row_with_an_address_that_another_row_left_gets_its_account(stories):
+    former = stories.linked("office@example.com")
+    stories.sandbox.edit(former.clerk_id, email="home@example.com")
+    stories.tell()
+    assert place(former) == ("home@example.com", former.clerk_id)
+    new = stories.row("office@example.com")
+    stories.begin()
+    account = stories.account("office@example.com")
+    stories.sandbox.delete(former.clerk_id)
+    stories.tell_in_every_order()
+    assert place(new) == ("office@example.com", account)
+    assert place(former) == ("home@example.com", former.clerk_id)
+
+
+def test_who_cannot_go_back_to_an_earlier_address_keeps_nobody_from_moving(stories):
+    """A dead account's row stays where it is: somebody else has its first address by now."""
+    dead, mover = stories.linked("a@example.com"), stories.linked("c@example.com")
+    stories.sandbox.edit(dead.clerk_id, email="e@example.com")
+    stories.tell()
+    stories.row("a@example.com")
+    stories.begin()
+    stories.sandbox.delete(dead.clerk_id)
+    stories.sandbox.edit(mover.clerk_id, email="d@example.com")
+    stories.sandbox.edit(mover.clerk_id, email="e@example.com")
+    stories.tell_in_every_order()
+    assert place(dead) == ("e@example.com", dead.clerk_id)
+    assert place(mover) == ("d@example.com", mover.clerk_id)
 
 
 def test_three_who_swap_their_addresses_all_get_them(stories):
@@ -363,6 +433,16 @@ def test_a_bare_id_alone_is_shown_and_links_nobody(stories):
     assert bare in doubt_of(row)
 
 
+def test_the_note_about_a_bare_id_goes_with_its_row(client, stories):
+    row = stories.row("kim@example.com")
+    bare = stories.account("other@example.com", public_metadata={"cascade_user_id": str(row.pk)})
+    stories.tell()
+    assert "no proof" in note_of(bare)
+    client.post(reverse("admin:users_builderuser_delete", args=[row.pk]), {"post": "yes"})
+    assert not BuilderUser.objects.exists()
+    assert note_of(bare) == ""
+
+
 def invite(stories: Stories, row: BuilderUser, email: str, purpose: str) -> dict[str, str]:
     """Send an invitation; gives the metadata of who accepts it."""
     stories.wait()
@@ -401,6 +481,19 @@ def test_an_invited_person_who_is_deleted_again_has_accepted(stories):
     assert Invitation.objects.get().status == "accepted"
 
 
+def test_an_invitation_to_a_row_that_another_application_deleted_links_nobody(stories):
+    row = stories.row("kim@example.com")
+    metadata = invite(stories, row, "kim@example.com", "new_account")
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM users WHERE id = %s", [row.pk])
+    stories.begin()
+    account = stories.account("kim@example.com", public_metadata=metadata)
+    stories.tell_in_every_order()
+    assert note_of(account) == ""
+    maintenance.run()
+    assert not BuilderUser.objects.exists()
+
+
 def test_an_account_without_metadata_gives_way_to_the_one_with_it(stories):
     """Clerk has lost metadata before, so an address alone may do: until a better claim comes."""
     row = stories.row("kim@example.com")
@@ -413,6 +506,25 @@ def test_an_account_without_metadata_gives_way_to_the_one_with_it(stories):
     assert place(row) == ("kim.home@example.com", invited)
     assert Invitation.objects.get().status == "accepted"
     assert not ClerkAccount.objects.exclude(replaced_for=None).exists()
+
+
+def test_an_administrator_gets_no_account_without_metadata_and_staff_are_told(client, stories):
+    row = stories.linked("kim@example.com", name="Kim King", role="ADMIN")
+    invite(stories, row, "kim.home@example.com", "email_change")
+    stories.begin()
+    account = stories.account("kim.home@example.com")
+    stories.tell_in_every_order()
+    assert place(row) == ("kim@example.com", row.clerk_id)
+    told = f"{account} has kim.home@example.com, to which this user was invited."
+    assert told in doubt_of(row)
+    assert "It has the email to which Kim King was invited." in note_of(account)
+    for page in (page_of(row), "/admin/"):
+        assert "to which this user was invited" in text_of(client.get(page)), page
+    link = reverse("admin:users_builderuser_link", args=[row.pk])
+    client.post(reverse("admin:users_builderuser_unlink", args=[row.pk]))
+    client.post(link, {"clerk_id": account})
+    assert place(row)[1] == account
+    assert doubt_of(row) == note_of(account) == ""
 
 
 def test_of_two_without_metadata_the_one_made_first_has_accepted(stories):

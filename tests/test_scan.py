@@ -18,6 +18,7 @@ from users.clerk import ClerkUser, clerk
 from users.errors import BulkRefused, ClerkError
 from users.models import BulkRun, ClerkAccount
 from users.slots import shared_pace
+from users.sync import maintenance
 from users.sync.mirror import scan as scanning
 from users.sync.mirror import store
 
@@ -252,6 +253,19 @@ def test_a_window_that_fails_marks_nobody(sandbox, small_pages, kind, monkeypatc
     with pytest.raises(ClerkError):
         scan()
     assert known() == set(ids)
+
+
+def test_a_scan_that_fails_forgets_nothing_that_another_application_wrote(sandbox):
+    account = sandbox.add_user(email="ann@example.com")
+    scan()
+    row = BuilderUserFactory(email="ann@example.com")
+    sandbox.fault("GET /users", "status", status=500, times=None)
+    with pytest.raises(ClerkError):
+        scan()
+    sandbox.clear_faults()
+    maintenance.run()
+    row.refresh_from_db()
+    assert row.clerk_id == account["id"]
 
 
 def test_a_429_in_the_middle_only_costs_time(sandbox, small_pages):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
@@ -31,7 +32,11 @@ from users.sync.bulk import results
 from users.sync.bulk.run import follow_killed
 from users.sync.inbound import deliveries
 from users.sync.inbound.deliveries import Received
-from users.sync.inbound.reconcile import reconcile_due, reconcile_written_elsewhere
+from users.sync.inbound.reconcile import (
+    reconcile_due,
+    reconcile_released,
+    reconcile_written_elsewhere,
+)
 from users.sync.mirror import instance, listing, orphans
 from users.sync.operations import Ban, PushName
 from users.sync.outbound import recovery
@@ -74,10 +79,12 @@ def run() -> Report:
     5. Ban accounts that were replaced, and copy names to new accounts that have none.
     6. Refresh entries of the user list that were locked when something changed that they show.
 
-    Before all that, what belonged to rows that another application deleted is tidied.
+    Before all that, what belonged to rows that another application deleted is tidied, and whoever
+    waits for their emails gets them.
     """
     remember_instance()
-    orphans.tidy()
+    with transaction.atomic():
+        reconcile_released(orphans.tidy())
     resolved = list(recovery.recover_all())
     for bulk_run in BulkRun.objects.filter(pk__in={one.attempt.run_id for one in resolved}):
         results.follow(bulk_run)

@@ -24,7 +24,8 @@ from users.validation import CONTROL
 AHEAD = timedelta(minutes=5)
 """How far an account's `updated_at` may lie after the time at which it was observed.
 
-The clocks differ a little. A time that is further ahead would hide all later states.
+The clocks differ a little. A time that is further ahead is wrong and would hide all later states,
+so the time of the observation counts instead.
 """
 
 LONGEST_NAME = BuilderUser._meta.get_field("name").max_length or 10_000
@@ -80,7 +81,9 @@ def of_user(user: ClerkUser, *, observed_at: datetime) -> Facts:
 
     `observed_at` is the time at which Clerk had this state; for an answer, the time of the request.
     """
-    updated_at = min(user.updated_at or observed_at, observed_at + AHEAD)
+    updated_at = user.updated_at or observed_at
+    if updated_at > observed_at + AHEAD:
+        updated_at = observed_at
     columns = _columns_of(user, updated_at)
     reference = _uuid(user.public_metadata.get(OUR_INVITATION))
     version = _version(updated_at, observed_at, columns | {"reference": reference})

@@ -7,10 +7,10 @@ belongs to the account that had its verified address first.
 from __future__ import annotations
 
 import uuid
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from users.models import Invitation, LinkedBy, Role
 from users.sync.inbound.facts import UNSET
@@ -213,12 +213,12 @@ class Links:
         """
         self._undo_links()
         self._date_links()
-        own = Counter(normalized_email(row.own_email) for row in self.group.rows.values())
+        ambiguous = self._ambiguous()
         open_rows = [
             row
             for row in self.group.rows.values()
             if self._is_open(row.id)
-            and own[normalized_email(row.own_email)] == 1
+            and row.id not in ambiguous
             and not self._waits_for_a_person(row)
         ]
         still_open = {row.id for row in open_rows}
@@ -244,6 +244,24 @@ class Links:
             if row.id not in self.links or self.links[row.id].account != account_id:
                 self._free(account_id)
                 self.links[row.id] = _Link(account_id, LinkedBy.ADDRESS, self._date_of(claimed_at))
+
+    def _ambiguous(self) -> set[uuid.UUID]:
+        """Return the rows that share their own email with another row that may still have it.
+
+        Emails are unique, so the row that got a shared one last has it, and the others left it.
+        Old rows may have the same one, and then none of them counts.
+        """
+        sharing: dict[str, list[Row]] = defaultdict(list)
+        for row in self.group.rows.values():
+            sharing[normalized_email(row.own_email)].append(row)
+        ambiguous: set[uuid.UUID] = set()
+        for email, rows in sharing.items():
+            *others, last = sorted(rows, key=_own_since)
+            ambiguous |= {row.id for row in others}
+            together = any(_own_since(row) == _own_since(last) for row in others)
+            if together or sum(same_email(row.email, email) for row in rows) > 1:
+                ambiguous.add(last.id)
+        return ambiguous
 
     def _undo_links(self) -> None:
         """Take back links by address that would not be made with what is known now.
@@ -483,6 +501,11 @@ def _with_restored_link(row: Row) -> Row:
         agreed_name=link.agreed_name, agreed_name_version=link.agreed_name_version,
         agreed_email=link.agreed_email, agreed_email_version=link.agreed_email_version,
     )  # fmt: skip
+
+
+def _own_since(row: Row) -> datetime:
+    """Return when the row got its own email; the end of time if that is not known."""
+    return row.own_email_since or datetime.max.replace(tzinfo=UTC)
 
 
 def _by_age(account: Account) -> tuple[bool, datetime, str]:

@@ -204,8 +204,11 @@ class _Loader:
             cursor.execute(f"{_LOCK_ROWS}; {agreements.UNOBSERVED_ROWS}", [ids, ids])
             locked = {user_id for (user_id,) in cursor.fetchall()}
             cursor.nextset()
-            if unobserved := [user_id for (user_id,) in cursor.fetchall()]:
-                agreements.observe(unobserved)
+            if unobserved := cursor.fetchall():
+                agreements.observe([user_id for user_id, *_ in unobserved])
+                # An account may wait for an email that one of these rows had before.
+                left = {email for _, *before in unobserved for email in before if email}
+                self.emails |= {emails.normalized(email) for email in left} - {""}
         for user in _models(BuilderUser, _ROWS_WITH_AGREEMENTS, [ids]):
             self.users[user.pk] = user
             if user.pk not in locked:

@@ -11,10 +11,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from users.clerk import names
-from users.models import LinkedBy
+from users.models import InvitationStatus, LinkedBy, Role
 from users.sync.inbound import addresses
-from users.sync.inbound.facts import unfit_name
-from users.sync.inbound.group import Account, Decisions, Group, Row
+from users.sync.inbound.facts import UNSET, unfit_name
+from users.sync.inbound.group import Account, Decisions, Group, Invited, Row
 from users.sync.mirror.comparison import normalized_email, same_email
 
 
@@ -84,8 +84,10 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
     if not account.usable:
         return ""
     for invitation in group.invitations:
+        row = decisions.rows.get(invitation.user_id)
+        if row is None:  # another application deleted it
+            continue
         if account.facts.reference.value == invitation.reference and invitation.can_be_accepted:
-            row = decisions.rows[invitation.user_id]
             if normalized_email(invitation.email) not in account.facts.addresses:
                 return f"It came from the invitation of {row}, but not with its email, verified."
             if invitation.reference in decisions.refused:
@@ -97,9 +99,15 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
                     f"It accepted an invitation of {row}, who has become an administrator since. "
                     "Whoever sent it may not manage administrators. Nothing was linked."
                 )
+        if _may_have_accepted(account, invitation, row):
+            return (
+                f"It has the email to which {row} was invited. Clerk does not say that it came "
+                "from the invitation, and an administrator gets no account on a guess. Nothing "
+                "was linked."
+            )
     columns = account.facts.snapshot.value or {}
     email = columns.get("email", "")
-    holders = [row for row in decisions.rows.values() if email and same_email(row.email, email)]
+    holders = [one for one in decisions.rows.values() if email and same_email(one.email, email)]
     claimed = decisions.rows.get(account.claimed_id) if account.claimed_id else None
     if len(holders) > 1:
         return "Several builder users have its email. Nothing was linked."
@@ -113,7 +121,25 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
         return f"Its metadata names {claimed}, who has another Clerk account. Nothing was linked."
     if claimed is not None:
         return f"Its metadata names {claimed}. That alone is no proof, so nothing was linked."
+    if holders and not holders[0].busy:
+        return f"{holders[0]} has its email, but it may be another person's. Nothing was linked."
     return ""
+
+
+def _may_have_accepted(account: Account, invitation: Invited, row: Row) -> bool:
+    """Return whether the account of an administrator may have come from the invitation.
+
+    Its address says so, and its metadata does not.
+    """
+    return (
+        row.role == Role.ADMIN
+        and invitation.status in (InvitationStatus.PENDING, InvitationStatus.ACCEPTED)
+        and not row.is_decided_since(invitation.sent_at)
+        and account.facts.reference is UNSET
+        and normalized_email(invitation.email) in account.facts.addresses
+        and account.created_at is not None
+        and account.created_at > invitation.sent_at
+    )
 
 
 def _has(row: Row, group: Group) -> str:
@@ -134,25 +160,39 @@ def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -
     claims = sorted(
         (claimed_at, account.id)
         for account in group.accounts.values()
-        if account.usable
-        and account.confirmed
+        if not account.released
         and account.id not in linked
         and (claimed_at := account.held(row.own_email, since=row.own_email_since, now=now))
     )
-    if claims and current is not None and current.deleted:
+    living = [
+        (claimed_at, one)
+        for claimed_at, one in claims
+        if group.accounts[one].usable and group.accounts[one].confirmed
+    ]
+    if living and current is not None and current.deleted:
         return (
-            f"Its Clerk account was deleted. {claims[0][1]} has had this email: link it if it is "
+            f"Its Clerk account was deleted. {living[0][1]} has had this email: link it if it is "
             "the same person."
         )
-    if claims and row.linked_by == LinkedBy.ADDRESS and claims[0][0] < (row.linked_since or now):
+    earlier = [
+        one
+        for claimed_at, one in (claims if row.role == Role.ADMIN else living)
+        if row.linked_by == LinkedBy.ADDRESS and claimed_at < (row.linked_since or now)
+    ]
+    if earlier and group.accounts[earlier[0]].usable:
         return (
-            f"It was linked by its email, but {claims[0][1]} had that email earlier. Look at both, "
+            f"It was linked by its email, but {earlier[0]} had that email earlier. Look at both, "
             "and link the right one."
+        )
+    if earlier:
+        return (
+            f"It was linked by its email, but {earlier[0]} had that email earlier, and was "
+            f"{_ended(group.accounts[earlier[0]])} in Clerk. Unlink the account if it is another "
+            "person's, or link it by hand."
         )
     if row.clerk_id is None:
         gone = [
-            f"{account.id}, which has had its email, was "
-            f"{'deleted' if account.deleted else 'banned'} in Clerk."
+            f"{account.id}, which has had its email, was {_ended(account)} in Clerk."
             for account in group.accounts.values()
             if (account.deleted or (account.banned and not account.released))
             and account.held(row.own_email, since=row.own_email_since, now=now)
@@ -170,6 +210,10 @@ def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -
     return ""
 
 
+def _ended(account: Account) -> str:
+    return "deleted" if account.deleted else "banned"
+
+
 def _why_not_given(row: Row, group: Group, linked: Collection[str | None]) -> str:
     """Return why an administrator's row is not given to whoever accepted its invitation.
 
@@ -178,19 +222,26 @@ def _why_not_given(row: Row, group: Group, linked: Collection[str | None]) -> st
     for invitation in group.invitations:
         if invitation.user_id != row.id or not invitation.can_be_accepted:
             continue
-        if invitation.may_link(row) or row.is_decided_since(invitation.sent_at):
+        if row.is_decided_since(invitation.sent_at):
             continue
         for account in group.accounts.values():
-            if (
+            if not account.usable or account.id in linked:
+                continue
+            accepted = (
                 account.facts.reference.value == invitation.reference
                 and normalized_email(invitation.email) in account.facts.addresses
-                and account.usable
-                and account.id not in linked
-            ):
+            )
+            if accepted and not invitation.may_link(row):
                 return (
                     f"{account.id} accepted an invitation to {invitation.email}. Whoever sent it "
                     "may not manage administrators, and this user has become one since. Nothing "
                     "was linked. Link the account by hand if it is the same person."
+                )
+            if _may_have_accepted(account, invitation, row):
+                return (
+                    f"{account.id} has {invitation.email}, to which this user was invited. Clerk "
+                    "does not say that it came from the invitation, and an administrator gets no "
+                    "account on a guess. Link it by hand if it is the same person."
                 )
     return ""
 

@@ -90,16 +90,26 @@ def reconcile_written_elsewhere(*, source: Source = Source.TASK) -> int:
     return looked_at
 
 
+def reconcile_released(addresses: Iterable[str], *, source: Source = Source.TASK) -> None:
+    """Reconcile who waits for addresses that rows had which another application deleted."""
+    if released := [*addresses]:
+        _reconcile_lot(source, addresses=released)
+
+
 def _reconcile_lot(
-    source: Source, *, accounts: Sequence[str] = (), rows: Sequence[uuid.UUID] = ()
+    source: Source,
+    *,
+    accounts: Sequence[str] = (),
+    rows: Sequence[uuid.UUID] = (),
+    addresses: Sequence[str] = (),
 ) -> bool:
-    """Reconcile some accounts or rows in one transaction; return whether that succeeded.
+    """Reconcile accounts, rows or addresses in one transaction; return whether that succeeded.
 
     One that is too large even alone gets a note, so that staff see it.
     """
     try:
         with transaction.atomic():
-            succeeded = reconcile(accounts=accounts, rows=rows, source=source)
+            succeeded = reconcile(accounts=accounts, rows=rows, addresses=addresses, source=source)
             if not succeeded and len(accounts) + len(rows) == 1:
                 _leave_to_staff(accounts, rows)
             return succeeded

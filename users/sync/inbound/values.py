@@ -6,7 +6,7 @@ A row takes what its account shows, unless the row itself changed since both las
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -113,9 +113,9 @@ def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None
     newest_first = sorted(held, key=lambda address: (held[address][1], address), reverse=True)
     since = [one for one in newest_first if own_last is not None and held[one][1] > own_last]
     wished = [theirs, *since, own]
-    if not newly_invited:  # a new invitation has no fallback: it is refused instead
-        wished += [*newest_first, row.email]
-    return Wishes(version, list(dict.fromkeys(wished)))
+    if newly_invited:  # a new invitation has no fallback: it is refused instead
+        return Wishes(version, list(dict.fromkeys(wished)))
+    return Wishes(version, _with_fallback([*wished, *newest_first], row))
 
 
 def _without_foreign_address(before: Row, row: Row, wish: Wishes) -> Wishes:
@@ -157,4 +157,9 @@ def _wishes_of_the_restored(row: Row, account: Account) -> Wishes:
     """
     without = replace(row, email=row.own_email)
     wish = _wishes(without, account, newly_invited=False) or Wishes(FIRST, [row.own_email])
-    return replace(wish, addresses=list(dict.fromkeys([*wish.addresses, row.email])))
+    return replace(wish, addresses=_with_fallback(wish.addresses, row))
+
+
+def _with_fallback(wished: Sequence[str], row: Row) -> list[str]:
+    """Return each wish once, and the row's present address last, even if it is a wish."""
+    return [*dict.fromkeys(wished), row.email]

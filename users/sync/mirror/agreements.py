@@ -112,7 +112,8 @@ WHERE users.clerk_id = ANY(%s)
 """
 """Selects the rows of these accounts that `observe_accounts` has to observe."""
 UNOBSERVED_ROWS = f"""
-SELECT users.id FROM users LEFT JOIN users_agreement AS agreement ON agreement.user_id = users.id
+SELECT users.id, agreement.own_email, agreement.email
+FROM users LEFT JOIN users_agreement AS agreement ON agreement.user_id = users.id
 WHERE users.id = ANY(%s) AND (
     agreement.user_id IS NULL OR agreement.clerk_id IS DISTINCT FROM {_LINKED}
     OR users.name <> agreement.own_name AND (users.name IS DISTINCT FROM agreement.name
@@ -120,7 +121,7 @@ WHERE users.id = ANY(%s) AND (
     OR users.email <> agreement.own_email AND (users.email IS DISTINCT FROM agreement.email
         OR users.updated_at < now() - interval '28 hours'))
 """
-"""Selects the rows whose agreement does not know yet what others wrote."""
+"""Selects the rows whose agreement does not know yet what others wrote, with their last emails."""
 
 # As `_OTHER_VALUES` has it: what was observed once is not selected again.
 _WRITTEN_ELSEWHERE = f"""

@@ -10,7 +10,8 @@ from users.sync.mirror import store
 # An attempt is recorded before the user that it creates, so those in flight stay as they are.
 _TIDY = """
 DELETE FROM users_agreement
-WHERE NOT EXISTS (SELECT FROM users WHERE users.id = user_id);
+WHERE NOT EXISTS (SELECT FROM users WHERE users.id = user_id)
+RETURNING own_email, email;
 UPDATE users_clerkaccount SET user_id = NULL
 WHERE user_id IS NOT NULL AND NOT EXISTS (SELECT FROM users WHERE users.id = user_id);
 UPDATE users_clerkaccount SET replaced_for_id = NULL
@@ -56,13 +57,17 @@ SELECT EXISTS (
 """
 
 
-def tidy() -> None:
-    """Forget what is stored about rows that are gone. The journal keeps their names."""
+def tidy() -> set[str]:
+    """Forget what is stored about rows that are gone. The journal keeps their names.
+
+    Returns the emails that the rows had: accounts of other rows may wait for them.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_ANY)
         if not cursor.fetchone()[0]:
-            return
+            return set()
     with transaction.atomic():
         store.lock()
         with connection.cursor() as cursor:
             cursor.execute(_TIDY)
+            return {email for emails in cursor.fetchall() for email in emails if email}

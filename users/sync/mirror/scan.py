@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.db.models import QuerySet
 
 from users.clerk import Clerk, Deadline, UserPage, clock
@@ -98,7 +98,6 @@ def scan(
     gc.freeze()
     try:
         result = _scan(client, windows, _Tally(on_page), accept_missing)
-        store.mark_due()
         if reconcile:
             reconciliation.reconcile_due()
     except BaseException as problem:
@@ -132,7 +131,9 @@ def _scan(client: Clerk, windows: int, tally: _Tally, accept_missing: bool) -> S
     _check_instance(client, accept_missing)
     started_at = clock.now()
     known = ClerkAccount.objects.filter(deleted_at=None, not_found_at=None).count()
-    agreements.observe_all()
+    with transaction.atomic():  # what is observed here is found nowhere else any more
+        agreements.observe_all()
+        store.mark_due()
     listing.refresh_all()
     expected = _read_all(client, _bounds(client, windows), tally)
     _read(client, (tally.newest + 1, None), tally)

@@ -76,11 +76,12 @@ def _reconcile(
 
     After a failure the account stays due, and the worker reconciles it.
     """
+    row_id = row.pk if row is not None else operation.user_id  # notes may name a deleted row
     try:
         with transaction.atomic():
             reconcile(
                 accounts=[clerk_id] if clerk_id else [],
-                rows=[row.pk] if row is not None else [],
+                rows=[row_id] if row_id is not None else [],
                 addresses=operation.addresses,
                 source=Source(attempt.source),
                 cause=attempt,

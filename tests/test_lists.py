@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tests.support.change_form import text_of
+from tests.support.change_form import page_of, text_of
 from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
@@ -15,7 +15,7 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.user_list import LIST, shown
-from users.models import ClerkAccount, Invitation
+from users.models import ClerkAccount, Invitation, ListEntry
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,6 +48,15 @@ def test_the_state_of_each_user(client, sandbox):
     assert set(shown(client, clerk="differs")) == {"name@example.com", "email@example.com"}
     assert set(shown(client, clerk="open")) == {"open@example.com"}
     assert sandbox.requests() == []
+
+
+def test_a_state_of_a_later_version_breaks_no_page_before_the_restart(client, sandbox):
+    user = linked(sandbox, email="mary@example.com")
+    ListEntry.objects.filter(pk=user.pk).update(state="of a later version")
+    for page in (LIST, page_of(user)):
+        assert "Not checked yet" in text_of(client.get(page))
+    for page in ("/admin/", "/admin/users/builderuser/export/"):
+        assert client.get(page).status_code == 200
 
 
 def test_search(client, sandbox):

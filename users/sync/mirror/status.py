@@ -25,6 +25,11 @@ class UserStatus(TextChoices):
     DIFFERS = "differs", "Doesn't match Clerk"
     IN_STEP = "in_step", "Matches Clerk"
 
+    @classmethod
+    def _missing_(cls, value: object) -> UserStatus:
+        """Return `UNSEEN` for a status of a later version: it migrates before the restart."""
+        return cls.UNSEEN
+
 
 def _joined(prefix: str) -> Concat:
     first, last = F(f"{prefix}first_name"), F(f"{prefix}last_name")

@@ -8,6 +8,7 @@ asymmetric. Each call has a timeout of `TIMEOUT` seconds.
 from __future__ import annotations
 
 import hmac
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,15 @@ from joserfc.errors import JoseError
 
 COOKIE, COOKIE_SECONDS = "company_sign_in", 600
 TIMEOUT = 5.0
+MOST_WAITING = 4
+"""How many threads of a process may wait for the provider at once.
+
+Anybody may start a sign-in. While the provider hangs, the other threads serve who is signed in.
+"""
 SIGNATURES = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
+
+
+_waiting = threading.BoundedSemaphore(MOST_WAITING)
 
 
 class ProviderFailed(Exception):
@@ -83,7 +92,7 @@ def start(request: HttpRequest, *, back: str) -> HttpResponse:
     Raises `ProviderFailed` if the provider's metadata cannot be read.
     """
     callback = request.build_absolute_uri(reverse("staff_company_callback"))
-    with _as_provider_failed():
+    with _asking():
         begun = _app().create_authorization_url(callback)
     response = HttpResponseRedirect(begun["url"])
     kept = {name: begun[name] for name in ("state", "nonce", "code_verifier")}
@@ -128,7 +137,7 @@ def identify(kept: dict[str, str], *, code: str) -> Identity:
     Raises `ProviderFailed` if the provider does not answer or the token is not valid.
     """
     app = _app()
-    with _as_provider_failed():
+    with _asking():
         token = app.fetch_access_token(
             redirect_uri=kept["callback"], code=code, code_verifier=kept["code_verifier"]
         )
@@ -149,11 +158,14 @@ def identify(kept: dict[str, str], *, code: str) -> Identity:
 
 
 @contextmanager
-def _as_provider_failed() -> Iterator[None]:
-    """Translate the exceptions of Authlib to `ProviderFailed`.
+def _asking() -> Iterator[None]:
+    """Let few threads wait for the provider, and translate the exceptions of Authlib.
 
-    Also forget the cached metadata: the provider may have new keys or addresses.
+    Raises `ProviderFailed`. Then also the cached metadata are forgotten: the provider may have new
+    keys or addresses.
     """
+    if not _waiting.acquire(blocking=False):
+        raise ProviderFailed(f"{MOST_WAITING} other sign-ins wait for the provider.")
     try:
         yield
     except ProviderFailed:
@@ -162,6 +174,8 @@ def _as_provider_failed() -> Iterator[None]:
     except _FAILURES as error:
         _app_of.cache_clear()
         raise ProviderFailed(f"{type(error).__name__}: {error}") from error
+    finally:
+        _waiting.release()
 
 
 def _app() -> _App:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,10 +16,12 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import call_command
 from django.test import Client
 
+from staff import provider
 from staff.models import Outcome, ProviderAccount, SignInEvent, Step
 from staff.sessions import SEEN_AT
 from tests.support.commands import ROOT
 from tests.support.factories import StaffFactory
+from tests.support.interruptions import in_thread
 from tests.support.oidc_provider import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -28,7 +31,7 @@ from tests.support.oidc_provider import (
     new_key,
     sign_in,
 )
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.production import PRODUCTION, check
 from tests.support.sign_in import browser, is_signed_in, text_of
 
@@ -218,6 +221,25 @@ def test_a_provider_that_is_down_leaves_the_password(company, sam):
     page = client.get(f"{back.path}?{back.query}", follow=True)
     assert DID_NOT_WORK in text_of(page).replace("&#x27;", "'")
     assert not is_signed_in(client)
+
+
+def test_a_provider_that_hangs_holds_few_threads(company, monkeypatch):
+    """Anybody may start a sign-in, and who is signed in needs the other threads."""
+    monkeypatch.setattr(provider, "TIMEOUT", PATIENCE)
+    company.answers.clear()
+    with ThreadPoolExecutor(provider.MOST_WAITING) as pool:
+        started = [pool.submit(in_thread, _start) for _ in range(provider.MOST_WAITING)]
+        wait_until(lambda: len(company.requests) == len(started), "a sign-in did not start")
+        page = browser().get(START, follow=True)
+        assert "The company's sign-in does not answer." in text_of(page).replace("&#x27;", "'")
+        company.answers.set()
+        for one in started:
+            one.result()
+    assert browser().get(START).url.startswith(company.issuer)
+
+
+def _start() -> None:
+    assert browser().get(START).status_code == 302
 
 
 def test_an_email_that_only_the_userinfo_has_is_read_there(company, sam):

@@ -21,6 +21,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.test import Client
 
+from tests.support.patience import PATIENCE
 from tests.support.sign_in import browser
 
 CLIENT_ID, CLIENT_SECRET = "cascade", "the-secret-of-the-client"
@@ -35,6 +36,7 @@ def new_key() -> rsa.RSAPrivateKey:
 class Provider:
     def __init__(self) -> None:
         self._first_key = new_key()
+        self.answers = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.issuer = f"http://127.0.0.1:{self.server.server_address[1]}"
         self.reset()
@@ -55,6 +57,7 @@ class Provider:
         self.named_issuer = self.issuer
         self.secrets = {CLIENT_SECRET}
         self.down = False
+        self.answers.set()  # it hangs while this is not set
         self.codes: dict[str, dict[str, str]] = {}
         self.requests: list[str] = []
 
@@ -133,6 +136,7 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, make: Callable[[], dict[str, Any]], status: int = 200) -> None:
             provider.requests.append(f"{self.command} {self.path}")
+            provider.answers.wait(PATIENCE)
             body = json.dumps({} if provider.down else make()).encode()
             self.send_response(503 if provider.down else status)
             self.send_header("Content-Type", "application/json")

@@ -22,7 +22,6 @@ from users.sync.inbound.group import Invited, Row
 EMAILS = [f"{letter}@example.com" for letter in "abcde"]
 NAMES = [("Ann", "Lee"), ("Row", "1"), ("Row", "2"), ("Cleo", ""), ("", "")]
 ROWS = [uuid.UUID(int=number) for number in range(1, 5)]
-ROLES = ("USER", "USER", "USER", "ADMIN")
 Purpose = Invitation.Purpose
 
 

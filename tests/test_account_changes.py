@@ -14,8 +14,10 @@ from tests.support.change_form import page_of, submit, text_of
 from tests.support.commands import run
 from tests.support.events import arrive, happened
 from tests.support.factories import linked
+from tests.support.interruptions import at_step, in_thread
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.mirror import newest
+from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -113,3 +115,14 @@ def test_what_was_done_here_is_not_told_again(client, sandbox, user, action, way
     way(client, sandbox, user)
     [attempt] = SyncAttempt.objects.all()
     assert (attempt.status, attempt.operation) == ("applied", action)
+
+
+def test_the_event_of_our_own_deletion_is_not_told_as_a_change_in_clerk(client, sandbox, user):
+    """It may arrive while the deletion is still being saved."""
+    page = reverse("admin:users_builderuser_delete", args=[user.pk])
+    with at_step(checkpoints.AFTER_CALL, lambda: in_thread(lambda: arrive(sandbox))):
+        client.post(page, {"post": "yes"})
+    assert not BuilderUser.objects.filter(pk=user.pk).exists()
+    assert sandbox.user(user.clerk_id) is None
+    [attempt] = SyncAttempt.objects.all()
+    assert (attempt.status, attempt.operation) == ("applied", "delete")

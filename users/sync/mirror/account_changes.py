@@ -42,6 +42,8 @@ def record(changes: Mapping[str, Changes], *, source: Source) -> None:
     ours: dict[uuid.UUID | None, set[str]] = defaultdict(set)
     for attempt in SyncAttempt.objects.pending().filter(user__in=rows):
         ours[attempt.user_id] |= attempt.changes.keys()
+        if attempt.operation == OperationKind.DELETE:  # its event may come before its commit
+            ours[attempt.user_id].add(DELETED)
     now = timezone.now()
     SyncAttempt.objects.bulk_create(
         SyncAttempt(

@@ -39,11 +39,11 @@ from users.sync.outbound.exchange import (
     Gateway,
     InTheWay,
     Saved,
+    check_start,
     exchange,
     explain,
     lock_row,
     refusal_of,
-    start,
 )
 
 __all__ = ["Gateway", "Saved", "dual_write", "refuse"]
@@ -158,7 +158,7 @@ class _Write:
         with constraints.as_refusals(), transaction.atomic(durable=True):
             repeats.take_turn(self.origin["token"], self.deadline)
             row, others = lock_row(operation, self.user, self.deadline)
-            start(operation, row, others, self.base, self._authorize)
+            check_start(operation, row, others, self.base, self._authorize)
             written = constraints.write(operation, row)
             attempt = journal.record(operation, status=Status.APPLIED, **self.origin)
             journal.log(operation, actor_id=attempt.actor_id, person=attempt.actor_name)

@@ -249,7 +249,7 @@ def _lock(
     deadline: Deadline,
     authorize: Authorize,
 ) -> tuple[BuilderUser, list[SyncAttempt]]:
-    """Lock the row and the attempt, and check that the change may be made.
+    """Lock the row and the attempt, and check that the change may start.
 
     Returns the row to write, and the pending attempts that want the same. Raises `InTheWay`,
     `AlreadyApplied`, and the `ChangeFailed` family.
@@ -260,20 +260,20 @@ def _lock(
         if attempt.status == Status.APPLIED:
             raise AlreadyApplied
     others = [] if alone else pending.in_flight(user.pk, apart_from=attempt)
-    start(operation, row, others, base, authorize)
+    check_start(operation, row, others, base, authorize)
     if not held:  # a conflict says more to the author than this
         raise _not_ours(attempt)
     return row, pending.same_again(operation, others)
 
 
-def start(
+def check_start(
     operation: Operation,
     row: BuilderUser,
     others: list[SyncAttempt],
     base: Base,
     authorize: Authorize,
 ) -> None:
-    """Check that a change may be made on its locked row.
+    """Check under the lock of its row that a change may start.
 
     `others` are the other attempts in flight of its user. Raises `InTheWay`, and the `ChangeFailed`
     family for what `authorize` does not allow and for a conflict.

@@ -17,6 +17,8 @@ _RUN = "axe.run(document, %s).then(found => found.violations)"
 
 def found_in(page: Any, scheme: str) -> list[dict[str, Any]]:
     """List what axe finds on a page in one of its colour schemes: in dark, wrong colours alone."""
+    # Half a page has an input whose label is not there yet.
+    page.wait_for_load_state()
     # No colour may still be on its way from one scheme to the other.
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     if not page.evaluate("'axe' in window"):

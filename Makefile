@@ -4,7 +4,7 @@ PORT ?= 8000
 SANDBOX_PORT ?= 8001
 BIN := .venv/bin/python
 
-.PHONY: install lock demo test lint audit browser pgbouncer nginx bench campaign screenshots
+.PHONY: install lock demo test lint audit browser pgbouncer nginx bench campaign screenshots messages
 
 install: .venv/installed
 
@@ -68,6 +68,15 @@ screenshots: install browser
 	@SCREENSHOTS=$(CURDIR)/screenshots $(BIN) -m pytest -q tests/test_screens.py
 	@PICTURES=1 $(BIN) -m pytest -q tests/test_browser.py
 	@echo "See screenshots/, and docs/pictures/ for those of README and docs."
+
+# The words of the pages for translators, in cascade/locale/.
+messages: install
+	@test -n "$(LOCALE)" || { echo "Name the language: make messages LOCALE=pl"; exit 1; }
+	@command -v xgettext >/dev/null || { echo "Install GNU gettext (package gettext): it collects the words."; exit 1; }
+	@mkdir -p cascade/locale
+	@DEBUG=1 DATABASE_URL=postgres://nobody@127.0.0.1:9/none $(BIN) -W ignore manage.py makemessages \
+	  --locale $(LOCALE) --add-location file $(foreach folder,.venv bench demo sandbox tests,--ignore $(folder))
+	@echo "See cascade/locale/$(LOCALE)/LC_MESSAGES/django.po, and CONTRIBUTING.md for what comes next."
 
 bench: install
 	@DEBUG=1 $(BIN) -W ignore -m bench.save

@@ -160,10 +160,11 @@ AUTHENTICATION_BACKENDS = [
     "staff.backends.ProviderBackend",
 ]
 
-USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
+USE_I18N = True  # without LocaleMiddleware: there is one language, whatever a browser asks for
 LANGUAGE_CODE = "en-us"
+LOCALE_PATHS = [BASE_DIR / "cascade" / "locale"]
 FORMAT_MODULE_PATH = ["cascade.formats"]
 
 # --- Sign-in of staff --------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from users.sync.bulk.list_actions import (
     LIST_ACTIONS,
     MOST,
     ListAction,
+    changes,
     offered_to,
     plan_list_action,
     title_of,
@@ -261,6 +262,7 @@ class BulkPages:
             **_progress(found),
             "run": found,
             "action": action,
+            "counted": (action.counted if action else changes)(found.rows.count()),
             "count_to_type": control.count_to_type(found)
             if found.state == RunStatus.PLANNED
             else None,

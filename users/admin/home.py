@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from users.admin.again import again_url
 from users.admin.charts import Column, Stacked, bars
@@ -70,6 +71,13 @@ class Told:
     wanted: list[tuple[str, str]]
     user_url: str
     again_url: str
+
+    @property
+    def person(self) -> str:
+        """Return the name that the user had then, as a link if the user is not deleted."""
+        if not self.user_url:
+            return self.attempt.label
+        return format_html('<a href="{}">{}</a>', self.user_url, self.attempt.label)
 
     @property
     def saved(self) -> bool:

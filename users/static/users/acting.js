@@ -3,6 +3,7 @@
 "use strict";
 {
   const SLOW_AFTER = 2000;
+  const words = document.currentScript.dataset;
   const sent = new WeakMap();
   const text = (button) => (button.tagName === "INPUT" ? "value" : "textContent");
 
@@ -10,8 +11,8 @@
   status.className = "visually-hidden";
   status.setAttribute("role", "status");
   document.body.append(status);
-  const say = (words) => {
-    status.textContent = words;
+  const say = (text) => {
+    status.textContent = text;
   };
 
   /* An empty status, which a screen reader knows by the time it is filled. */
@@ -35,12 +36,12 @@
     const buttons = [...form.elements].filter((element) => element.type === "submit");
     const slow = slowBeside(clicked, form);
     const timer = setTimeout(() => {
-      slow.textContent = form.dataset.slow || "This takes a while. This page shows how it ends.";
+      slow.textContent = form.dataset.slow || words.slow;
     }, SLOW_AFTER);
     sent.set(form, { clicked, words: clicked && clicked[text(clicked)], buttons, slow, timer });
     // Only after the browser has read the form: the name of the clicked button belongs to it.
     setTimeout(() => {
-      const busy = (clicked && clicked.dataset.busy) || form.dataset.busy || "Saving…";
+      const busy = (clicked && clicked.dataset.busy) || form.dataset.busy || words.busy;
       if (clicked) clicked[text(clicked)] = busy;
       say(busy);
       for (const button of buttons) button.disabled = true;

@@ -5,7 +5,7 @@
 {
   const csrf = document.querySelector("#changelist-form [name=csrfmiddlewaretoken]");
   const filter = document.getElementById("group-filter");
-  const NOT_KNOWN = "It is not known whether this was saved. Reload the page to see what is stored.";
+  const words = document.currentScript.dataset;
 
   const element = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
   const button = (text, label) => {
@@ -28,9 +28,9 @@
   };
 
   class Cell {
-    constructor(data, cell, field, label, shown, cells) {
+    constructor(data, cell, field, { edit, label }, shown, cells) {
       Object.assign(this, { data, cell, field, label, shown, cells, typed: null });
-      this.opener = button("✎", `Edit the ${label} of ${this.person}`);
+      this.opener = button("✎", edit.replace("{person}", () => this.person));
       this.opener.addEventListener("click", () => this.open());
       this.note = element("span", { className: "quick-note" });
       this.note.setAttribute("role", "status");
@@ -51,10 +51,10 @@
       const input = isGroup
         ? groupField(offered, offeredText)
         : element("input", { type: "text", value: offered, maxLength: 200 });
-      input.setAttribute("aria-label", `New ${this.label}`);
+      input.setAttribute("aria-label", this.label);
       const editor = element("span", { className: "quick-editor" });
-      const save = button("Save");
-      const cancel = button("Cancel");
+      const save = button(words.save);
+      const cancel = button(words.cancel);
       editor.append(input, save, cancel);
       this.shown.hidden = this.opener.hidden = true;
       this.cell.prepend(editor);
@@ -95,7 +95,7 @@
       const openers = [...row.querySelectorAll(".quick-button")];
       const asks = dataset.linked && this.field === "name";
       this.shown.textContent = typed.text;
-      this.note.textContent = asks ? "Saving… asking Clerk" : "Saving…";
+      this.note.textContent = asks ? words.asking : words.saving;
       for (const one of openers) one.disabled = true;
       let refused = null;
       try {
@@ -106,19 +106,19 @@
         const answer = await fetch(`${dataset.user}/quick/`, { method: "POST", body });
         const type = answer.headers.get("Content-Type") || "";
         if (answer.redirected) {
-          refused = { message: "You are signed out. Sign in again, and repeat the change." };
+          refused = { message: words.signedOut };
         } else if (type.startsWith("application/json")) {
           const told = await answer.json();
           dataset.token = told.token; // the same value again is another change
           if (answer.ok) this.saved(told);
           else refused = told;
         } else if (answer.status >= 400 && answer.status < 500) {
-          refused = { message: "The change was not saved. Reload the page and try again." };
+          refused = { message: words.notSaved };
         } else {
-          refused = { message: NOT_KNOWN };
+          refused = { message: words.notKnown };
         }
       } catch {
-        refused = { message: NOT_KNOWN };
+        refused = { message: words.notKnown };
       }
       for (const one of openers) one.disabled = false;
       if (document.activeElement === document.body) this.opener.focus(); // a locked button lost it
@@ -133,7 +133,7 @@
       }
       dataset.version = now.version;
       dataset.group = now.group_id;
-      this.note.textContent = "Saved.";
+      this.note.textContent = words.saved;
       this.note.classList.add("good");
     }
 
@@ -143,7 +143,7 @@
       this.note.classList.add("bad");
       this.note.setAttribute("role", "alert");
       this.note.replaceChildren(refused.message, " ");
-      if (refused.form) this.note.append(element("a", { href: refused.form, textContent: "Open the form" }));
+      if (refused.form) this.note.append(element("a", { href: refused.form, textContent: words.openForm }));
     }
   }
 
@@ -151,10 +151,12 @@
     const row = data.closest("tr");
     const name = row.querySelector(".field-shown_name");
     const cells = [];
-    cells.push(new Cell(data, name, "name", "name", name.querySelector("a"), cells));
+    const ofName = { edit: words.editName, label: words.newName };
+    cells.push(new Cell(data, name, "name", ofName, name.querySelector("a"), cells));
     if (filter) {
       const group = data.previousElementSibling;
-      cells.push(new Cell(data, data.parentElement, "builder_group", "group", group, cells));
+      const ofGroup = { edit: words.editGroup, label: words.newGroup };
+      cells.push(new Cell(data, data.parentElement, "builder_group", ofGroup, group, cells));
     }
   }
 }

@@ -1,6 +1,7 @@
 /* The form of a user: Ctrl+S saves, what is typed is not lost, and the page says what a save will do. */
 "use strict";
 {
+  const words = document.currentScript.dataset;
   const form = document.getElementById("builderuser_form");
   const key = `cascade:${location.pathname}`;
   const fields = [...form.elements].filter((field) => field.name && field.type !== "hidden" && field.type !== "submit");
@@ -33,7 +34,7 @@
   const name = form.elements.namedItem("name");
   const tell = () => {
     const renames = form.dataset.busy && name && name.value !== opened.get(name);
-    notice.textContent = renames ? "Saving asks Clerk first, and changes the name in their account too." : "";
+    notice.textContent = renames ? words.renames : "";
   };
   form.addEventListener("input", tell);
   form.addEventListener("change", tell);
@@ -73,7 +74,7 @@
     const told = document.createElement("p");
     told.className = "note";
     told.setAttribute("role", "status");
-    told.textContent = "You were signed out before this was saved. What you typed is filled in again: check it, then save.";
+    told.textContent = words.filled;
     form.before(told);
   }
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from django.db.models import QuerySet
+from django.utils.translation import ngettext
 
 from users.errors import BulkRefused
 from users.models import BuilderUser, BulkRun, OperationKind
@@ -23,12 +24,21 @@ MOST = 20_000
 """The most users of one plan from the list: a request makes it, and holds it in memory."""
 
 
+def changes(count: int) -> str:
+    """Say how many changes a plan has."""
+    return ngettext("{count} change", "{count} changes", count).format(count=count)
+
+
+def _accounts(count: int) -> str:
+    return ngettext("{count} account", "{count} accounts", count).format(count=count)
+
+
 @dataclass(frozen=True)
 class ListAction:
     """One thing to do to many users.
 
     `effect` says what it does to the people, and `field` is set if it needs a value of that field.
-    `counts` is what one row of its plan is called.
+    `counted` says how many rows its plan has.
     """
 
     label: str
@@ -37,7 +47,7 @@ class ListAction:
     plan: Callable[..., Plan]
     field: str = ""
     danger: bool = False
-    counts: str = "change"
+    counted: Callable[[int], str] = changes
 
     def may(self, actor: Actor) -> bool:
         """Tell whether a person may do this to users who are not administrators."""
@@ -97,7 +107,7 @@ LIST_ACTIONS: Mapping[str, ListAction] = {
         "changed there is copied to their records here.",
         OperationKind.REFRESH,
         _action("refresh"),
-        counts="account",
+        counted=_accounts,
     ),
     "ban": ListAction(
         "Ban",

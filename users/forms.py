@@ -19,6 +19,8 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.encoding import punycode
 from django.utils.html import format_html
 from django.utils.http import urlencode
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from users.errors import ChangeFailed, Conflict, EmailGuarded, FieldConflict
 from users.models import BuilderUser, SignIn
@@ -26,8 +28,8 @@ from users.validation import clean_email, clean_name, clean_roles
 from users.version import UnreadableToken, base_of, same, value_of, values_of, version_of
 
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
-GONE_GROUP = "a group that was deleted"
-CHANGE_EMAIL = "To change it, use “Change email” below."
+GONE_GROUP = _("a group that was deleted")
+CHANGE_EMAIL = _("To change it, use “Change email” below.")
 NO_ROLE = "none"
 _NO_LINE_BREAKS = str.maketrans("", "", "\r\n")
 
@@ -86,7 +88,7 @@ class Offers:
         """Withhold a choice if there is a reason, unless the field is locked."""
         if why and name not in self.locked:
             self.withheld.setdefault(name, []).append(choice)
-            self.notes[name] = f"Some choices are not offered. {why}"
+            self.notes[name] = gettext("Some choices are not offered. {why}").format(why=why)
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,7 @@ class ChangeForm(BuilderUserForm):
             self.conflicts = self._conflicts(self.context.failure)
             self._show_stored()
         if self.stored.linked:
-            self.fields["name"].help_text = "A new name is saved in Clerk too."
+            self.fields["name"].help_text = gettext("A new name is saved in Clerk too.")
         self._offer_unknown_values()
         self._withhold()
         self.untouched = self._untouched()
@@ -273,7 +275,7 @@ class ChangeForm(BuilderUserForm):
         email = self.fields["email"]
         email.widget.attrs["readonly"] = True
         told = [self.context.signs_in, self.context.email_refused or CHANGE_EMAIL]
-        email.help_text = " ".join(filter(None, told))
+        email.help_text = " ".join(map(str, filter(None, told)))
 
     def _fill_in_locked(self) -> None:
         """Give locked fields their opening values: a browser does not send a disabled field."""
@@ -373,10 +375,14 @@ class ChangeForm(BuilderUserForm):
         return [
             {
                 "field": row.field,
-                "label": self.fields[row.field].label if row.field in self.fields else "Clerk id",
+                "label": self.fields[row.field].label
+                if row.field in self.fields
+                else gettext("Clerk id"),
                 "base": self._text(row.field, row.base),
                 "theirs": self._text(row.field, row.theirs),
-                "mine": self._text(row.field, row.mine) if row.mine != row.base else "Not touched",
+                "mine": self._text(row.field, row.mine)
+                if row.mine != row.base
+                else gettext("Not touched"),
                 "theirs_value": row.theirs or "",
                 "mine_value": row.mine or "",
                 "choice": row.field in self.fields
@@ -411,9 +417,10 @@ class ChangeForm(BuilderUserForm):
         else:
             page = reverse("admin:users_builderuser_email", args=[self.stored.pk])
             link = format_html(
-                '<a href="{}?{}">Change email of this user</a>',
+                '<a href="{}?{}">{}</a>',
                 page,
                 urlencode({"email": str(self.data.get("email", ""))}),
+                gettext("Change email of this user"),
             )
             self.add_error("email", ValidationError(link))
 
@@ -422,7 +429,7 @@ class AddForm(BuilderUserForm):
     """A new user, and how they get a sign-in. Without a choice, the first offered way is used."""
 
     account = forms.ChoiceField(
-        choices=SignIn.choices, required=False, widget=forms.RadioSelect, label="Sign-in"
+        choices=SignIn.choices, required=False, widget=forms.RadioSelect, label=_("Sign-in")
     )
 
     def _prepare(self) -> None:
@@ -439,7 +446,7 @@ class ChangeEmailForm(forms.Form):
     """The page *Change email* of a linked user. `ways` are the choices that the person may use."""
 
     email = forms.EmailField(
-        max_length=254, label="New email", widget=forms.EmailInput(attrs={"class": "vTextField"})
+        max_length=254, label=_("New email"), widget=forms.EmailInput(attrs={"class": "vTextField"})
     )
     how = forms.ChoiceField(choices=[], widget=forms.RadioSelect, required=False)
 
@@ -469,20 +476,20 @@ class SetPasswordForm(forms.Form):
     """The page *Set password*. Clerk applies its policy; this form only compares the two inputs."""
 
     password1 = forms.CharField(
-        label="New password", strip=False, max_length=200,
+        label=_("New password"), strip=False, max_length=200,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
     )  # fmt: skip
     password2 = forms.CharField(
-        label="Confirm password", strip=False, max_length=200,
+        label=_("Confirm password"), strip=False, max_length=200,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
     )  # fmt: skip
     sign_out = forms.BooleanField(
-        label="Sign them out on all devices", required=False, initial=True
+        label=_("Sign them out on all devices"), required=False, initial=True
     )
 
     def clean_password2(self) -> str:
         """Refuse two passwords that differ."""
         first, second = self.cleaned_data.get("password1"), self.cleaned_data["password2"]
         if first and first != second:
-            raise ValidationError("The two passwords are not the same.")
+            raise ValidationError(gettext("The two passwords are not the same."))
         return str(second)

@@ -7,6 +7,7 @@ import unicodedata
 
 from django.core.exceptions import ValidationError
 from django.core.validators import EmailValidator, validate_email
+from django.utils.translation import gettext as _
 
 from users.clerk import names
 from users.models import Role
@@ -34,14 +35,14 @@ def clean_name(value: str) -> str:
     Raises `ValidationError` for characters that a name cannot hold, and for a wrong length.
     """
     if CONTROL.search(value):
-        raise ValidationError("Remove the control characters from the name.")
+        raise ValidationError(_("Remove the control characters from the name."))
     if _MARKUP.search(value):
-        raise ValidationError("A name cannot hold < or >.")
+        raise ValidationError(_("A name cannot hold < or >."))
     name = names.squash(value)
     if not any(character.isalnum() for character in name):
-        raise ValidationError("Enter a name.")
+        raise ValidationError(_("Enter a name."))
     if len(name) > NAME_LENGTH:
-        raise ValidationError(f"A name has at most {NAME_LENGTH} characters.")
+        raise ValidationError(_("A name has at most {count} characters.").format(count=NAME_LENGTH))
     return name
 
 
@@ -54,7 +55,7 @@ def clean_email(value: str) -> str:
     # `validate_email` removes these from a domain before it looks, as IDNA does. Then the stored
     # address would look like another one, and equal none.
     if any(unicodedata.category(character) == "Cf" for character in email):
-        raise ValidationError("Remove the invisible characters from the email.")
+        raise ValidationError(_("Remove the invisible characters from the email."))
     # `validate_email` accepts the Kelvin sign and three more letters as ASCII. Lower case turns
     # some of them into the letters of another mailbox.
     if not email.rpartition("@")[0].isascii():
@@ -62,7 +63,9 @@ def clean_email(value: str) -> str:
     email = email.lower()
     validate_email(email)
     if len(email) > EMAIL_LENGTH:
-        raise ValidationError(f"An email has at most {EMAIL_LENGTH} characters.")
+        raise ValidationError(
+            _("An email has at most {count} characters.").format(count=EMAIL_LENGTH)
+        )
     return email
 
 
@@ -72,4 +75,4 @@ def clean_roles(role: str | None, internal_role: str | None) -> None:
     Raises `ValidationError`.
     """
     if internal_role and role and role != Role.ADMIN:
-        raise ValidationError("Only users with the role Admin have an internal role.")
+        raise ValidationError(_("Only users with the role Admin have an internal role."))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
@@ -24,31 +27,34 @@ from users.sync.access import permissions
 from users.sync.mirror.sign_in_address import sign_in_address
 from users.sync.services import invitations, sign_in
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
 
 @dataclass(frozen=True)
 class Way:
     """One way to change an email. `effect` says what it does to the person, `done` that it did."""
 
     kind: OperationKind
-    label: str
+    label: StrOrPromise
     run: Callable[..., Result]
-    effect: str
-    done: str
+    effect: StrOrPromise
+    done: StrOrPromise
 
 
 WAYS = {
     "invite": Way(
-        OperationKind.INVITE, "Invite", invitations.invite,
-        "Clerk mails an invitation to the new address. The person goes on signing in as before "
+        OperationKind.INVITE, _("Invite"), invitations.invite,
+        _("Clerk mails an invitation to the new address. The person goes on signing in as before "
         "until they accept it; then they sign in with the new address, and their old sign-in is "
-        "switched off. It can be revoked and sent again, and expires after 30 days.",
-        "{user.name} is invited to {email}, and signs in with {address} until they accept.",
+        "switched off. It can be revoked and sent again, and expires after 30 days."),
+        _("{user.name} is invited to {email}, and signs in with {address} until they accept."),
     ),
     "replace": Way(
-        OperationKind.REPLACE_EMAIL, "Replace now", sign_in.replace_email,
-        "From this moment the person signs in with the new address: the old address stops working "
-        "and Clerk notifies it. Confirm that the new address is theirs.",
-        "{user.name} now signs in with {email}.",
+        OperationKind.REPLACE_EMAIL, _("Replace now"), sign_in.replace_email,
+        _("From this moment the person signs in with the new address: the old address stops "
+          "working and Clerk notifies it. Confirm that the new address is theirs."),
+        _("{user.name} now signs in with {email}."),
     ),
 }  # fmt: skip
 """Maps a value of the field `how` to its way. The first way that is allowed is the default."""
@@ -88,7 +94,7 @@ class AccountPages:
         if user is None:
             return self.pages.missing(request, object_id)
         ways = [
-            (how, way.label)
+            (how, str(way.label))
             for how, way in WAYS.items()
             if permissions.may(request.user, way.kind, user)
         ]
@@ -120,7 +126,7 @@ class AccountPages:
             "providers": _providers(user),
         }
         return self.pages.render(
-            request, user, "Change email", "email.html", context, failure=failure
+            request, user, gettext("Change email"), "email.html", context, failure=failure
         )
 
     @method_decorator([sensitive_post_parameters(), csrf_protect])
@@ -144,11 +150,15 @@ class AccountPages:
                 failure = refused
                 show_failure(form, failure)
             else:
-                tell(request, f"Clerk has the new password of {user.name}.", result)
+                tell(
+                    request,
+                    gettext("Clerk has the new password of {name}.").format(name=user.name),
+                    result,
+                )
                 return back(user)
         context = {"form": form}
         return self.pages.render(
-            request, user, "Set password", "password.html", context, failure=failure
+            request, user, gettext("Set password"), "password.html", context, failure=failure
         )
 
 

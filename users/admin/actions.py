@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_protect
 
 from users.admin.again import again_of, typed
@@ -23,6 +26,9 @@ from users.sync.access import permissions
 from users.sync.mirror.sign_in_address import Block, block_of
 from users.sync.services import invitations, linking, sign_in, transfer, users
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
 PUSHES = {"name": OperationKind.PUSH_NAME, "email": OperationKind.PUSH_EMAIL}
 PULLS = {"name": OperationKind.FOLLOW, "email": OperationKind.FOLLOW}
 """Maps a field of the panel to the kind of change that copies it."""
@@ -32,42 +38,49 @@ PULLS = {"name": OperationKind.FOLLOW, "email": OperationKind.FOLLOW}
 class Copy:
     """A copy of one field in one direction. `kinds` maps each field to its kind of change.
 
-    `done` is said of a copy that was made, and `unchanged` if both sides held the same.
+    `done` is said of a copy that was made, and `unchanged` if both sides held the same, by field.
     """
 
     slug: str
     run: Callable[..., Result]
     kinds: Mapping[str, OperationKind]
-    done: str
-    unchanged: str
-    label: str
-    asks_first: Mapping[str, str]
+    done: Mapping[str, StrOrPromise]
+    unchanged: Mapping[str, StrOrPromise]
+    label: StrOrPromise
+    asks_first: Mapping[str, StrOrPromise]
     """Says what the copy does to the sign-in, by field. Other fields are copied at once."""
-    done_for: Mapping[str, str]
+    done_for: Mapping[str, StrOrPromise]
     """Says of some fields what the copy has done to the sign-in, in place of `done`."""
 
     def report(self, user: BuilderUser, field: str, result: Result) -> str:
         """Say what the copy did. `{before}` and `{after}` are the values in Clerk."""
         if not result.attempt:
-            return self.unchanged.format(field=field)
+            return str(self.unchanged[field])
         before, after = result.attempt.changes.get(field, (None, None))
         words = self.done_for.get(field, "") if before and after else ""
-        return (words or self.done).format(field=field, user=user, before=before, after=after)
+        return (words or self.done[field]).format(user=user, before=before, after=after)
 
 
 COPIES = (
     Copy(
-        "push", transfer.push, PUSHES, "The {field} was copied to Clerk.",
-        "Clerk has this {field} already. Nothing had to be copied.", "Copy to Clerk",
-        {"email": "Clerk takes the address that is stored here. From then on the person signs in "
-                  "with {user.email}; {old} no longer works."},
-        {"email": "{user} signs in with {after} from now on; {before} no longer works."},
+        "push", transfer.push, PUSHES,
+        {"name": _("The name was copied to Clerk."), "email": _("The email was copied to Clerk.")},
+        {"name": _("Clerk has this name already. Nothing had to be copied."),
+         "email": _("Clerk has this email already. Nothing had to be copied.")},
+        _("Copy to Clerk"),
+        {"email": _("Clerk takes the address that is stored here. From then on the person signs in "
+                  "with {user.email}; {old} no longer works.")},
+        {"email": _("{user} signs in with {after} from now on; {before} no longer works.")},
     ),
     Copy(
-        "pull", transfer.pull, PULLS, "The {field} was copied from Clerk.",
-        "Clerk has no other {field} now. Nothing had to be copied.", "Copy from Clerk",
-        {"email": "The address that Clerk has is stored here in place of {user.email}. The person "
-                  "signs in as before: nothing changes in Clerk."},
+        "pull", transfer.pull, PULLS,
+        {"name": _("The name was copied from Clerk."),
+         "email": _("The email was copied from Clerk.")},
+        {"name": _("Clerk has no other name now. Nothing had to be copied."),
+         "email": _("Clerk has no other email now. Nothing had to be copied.")},
+        _("Copy from Clerk"),
+        {"email": _("The address that Clerk has is stored here in place of {user.email}. The "
+                    "person signs in as before: nothing changes in Clerk.")},
         {},
     ),
 )  # fmt: skip
@@ -81,11 +94,11 @@ class Action:
     """
 
     slug: str
-    label: str
+    label: StrOrPromise
     kind: OperationKind
     run: Callable[..., Result]
-    effect: str
-    done: str
+    effect: StrOrPromise
+    done: StrOrPromise
     unfit: Callable[[BuilderUser, ClerkAccount | None], str]
     danger: bool = False
 
@@ -99,28 +112,30 @@ class Action:
         return replace(self, effect=self.effect.format(account=LEFT_IN_CLERK[block_of(known)]))
 
 
-LEFT_IN_CLERK: Mapping[Block | None, str] = {
-    Block.DELETED: "The account is deleted in Clerk already.",
-    Block.BANNED: "The account stays in Clerk, and stays banned: the person cannot sign in there.",
-    Block.LOCKED: (
-        "The account stays in Clerk. It is locked now; the person can sign in after that."
+LEFT_IN_CLERK: Mapping[Block | None, StrOrPromise] = {
+    Block.DELETED: _("The account is deleted in Clerk already."),
+    Block.BANNED: _(
+        "The account stays in Clerk, and stays banned: the person cannot sign in there."
     ),
-    None: "The account stays in Clerk, and the person can still sign in there.",
+    Block.LOCKED: (
+        _("The account stays in Clerk. It is locked now; the person can sign in after that.")
+    ),
+    None: _("The account stays in Clerk, and the person can still sign in there."),
 }
 """What becomes of the account of an unlinked user, by what blocks its sign-in."""
 
 
 def _gone(user: BuilderUser, known: ClerkAccount | None) -> str:
     if not user.linked:
-        return "Not connected to a Clerk account."
-    return "The account is deleted in Clerk." if known and known.deleted_at else ""
+        return gettext("Not connected to a Clerk account.")
+    return gettext("The account is deleted in Clerk.") if known and known.deleted_at else ""
 
 
-def _unless(holds: Callable[[ClerkAccount], bool], why: str) -> Callable[..., str]:
+def _unless(holds: Callable[[ClerkAccount], bool], why: StrOrPromise) -> Callable[..., str]:
     """Return why an action is unfit for an account that does not have what it is about."""
 
     def unfit(user: BuilderUser, known: ClerkAccount | None) -> str:
-        return _gone(user, known) or ("" if known and holds(known) else why)
+        return _gone(user, known) or ("" if known and holds(known) else str(why))
 
     return unfit
 
@@ -128,73 +143,74 @@ def _unless(holds: Callable[[ClerkAccount], bool], why: str) -> Callable[..., st
 def _has_a_way(user: BuilderUser, known: ClerkAccount | None) -> str:
     """Return why a user needs no first account: there is one, or an invitation to one."""
     if user.linked:
-        return "This person has a Clerk account."
-    return "An invitation is open. Revoke it first." if invitations.open_of(user) else ""
+        return gettext("This person has a Clerk account.")
+    return gettext("An invitation is open. Revoke it first.") if invitations.open_of(user) else ""
 
 
 ACTIONS = (
     Action(
-        "sign-out", "Sign out everywhere", OperationKind.SIGN_OUT, sign_in.sign_out,
-        "Every session of the person ends, on all devices. They can sign in again at once.",
-        "{user} is signed out everywhere.",
+        "sign-out", _("Sign out everywhere"), OperationKind.SIGN_OUT, sign_in.sign_out,
+        _("Every session of the person ends, on all devices. They can sign in again at once."),
+        _("{user} is signed out everywhere."),
         _gone,
     ),
     Action(
-        "unlock", "Unlock", OperationKind.UNLOCK, sign_in.unlock,
-        "Clerk locked the account after too many wrong passwords. The person can try again at "
-        "once.",
-        "{user} can sign in again.",
-        _unless(lambda known: known.locked, "The account is not locked."),
+        "unlock", _("Unlock"), OperationKind.UNLOCK, sign_in.unlock,
+        _("Clerk locked the account after too many wrong passwords. The person can try again at "
+        "once."),
+        _("{user} can sign in again."),
+        _unless(lambda known: known.locked, _("The account is not locked.")),
     ),
     Action(
-        "reset-mfa", "Reset two-factor sign-in", OperationKind.RESET_MFA, sign_in.reset_mfa,
-        "All second factors of the person go: authenticator, backup codes, phone. They sign in "
+        "reset-mfa", _("Reset two-factor sign-in"), OperationKind.RESET_MFA, sign_in.reset_mfa,
+        _("All second factors of the person go: authenticator, backup codes, phone. They sign in "
         "without one until they set it up again. Make sure that the request really comes from "
-        "them.",
-        "{user} signs in without a second factor now.",
-        _unless(lambda known: known.two_factor_enabled, "Two-factor sign-in is off."),
+        "them."),
+        _("{user} signs in without a second factor now."),
+        _unless(lambda known: known.two_factor_enabled, _("Two-factor sign-in is off.")),
         danger=True,
     ),
     Action(
-        "unban", "Unban", OperationKind.UNBAN, sign_in.unban,
-        "The person can sign in again, as before the ban.",
-        "{user} can sign in again.",
-        _unless(lambda known: known.banned, "The account is not banned."),
+        "unban", _("Unban"), OperationKind.UNBAN, sign_in.unban,
+        _("The person can sign in again, as before the ban."),
+        _("{user} can sign in again."),
+        _unless(lambda known: known.banned, _("The account is not banned.")),
     ),
     Action(
-        "ban", "Ban", OperationKind.BAN, sign_in.ban,
-        "Every session of the person ends, and they cannot sign in until somebody unbans them. "
-        "The record here stays as it is.",
-        "{user} is banned.",
+        "ban", _("Ban"), OperationKind.BAN, sign_in.ban,
+        _("Every session of the person ends, and they cannot sign in until somebody unbans them. "
+        "The record here stays as it is."),
+        _("{user} is banned."),
         lambda user, known: (
-            _gone(user, known) or ("The account is banned." if known and known.banned else "")
+            _gone(user, known)
+            or (gettext("The account is banned.") if known and known.banned else "")
         ),
         danger=True,
     ),
     Action(
-        "unlink", "Unlink", OperationKind.UNLINK, linking.unlink,
-        "The record here forgets the Clerk account. {account} Nothing that is edited here "
-        "reaches it, and it is not linked again by itself.",
-        "{user} is no longer linked.",
+        "unlink", _("Unlink"), OperationKind.UNLINK, linking.unlink,
+        _("The record here forgets the Clerk account. {account} Nothing that is edited here "
+        "reaches it, and it is not linked again by itself."),
+        _("{user} is no longer linked."),
         lambda user, known: "" if user.clerk_id is not None else _gone(user, known),
         danger=True,
     ),
     Action(
-        "invite", "Invite", OperationKind.INVITE, invitations.invite,
-        "Clerk mails an invitation to the user's address. Who accepts it makes an account, which "
-        "is linked to this user then.",
-        "{user} is invited.",
+        "invite", _("Invite"), OperationKind.INVITE, invitations.invite,
+        _("Clerk mails an invitation to the user's address. Who accepts it makes an account, which "
+        "is linked to this user then."),
+        _("{user} is invited."),
         _has_a_way,
     ),
     Action(
-        "create-account", "Create the account now", OperationKind.CREATE_ACCOUNT,
+        "create-account", _("Create the account now"), OperationKind.CREATE_ACCOUNT,
         users.create_account,
-        "Clerk makes an account with this email at once, without a password. No mail is sent: tell "
-        "the person that they can sign in with a code by email. Confirm that the address is "
-        "theirs.",
-        "{user} has a Clerk account now.",
+        _("Clerk makes an account with this email at once, without a password. No mail is sent: "
+          "tell the person that they can sign in with a code by email. Confirm that the address is "
+        "theirs."),
+        _("{user} has a Clerk account now."),
         lambda user, known: (
-            "Unlink clears the invalid Clerk id first."
+            gettext("Unlink clears the invalid Clerk id first.")
             if user.has_invalid_id
             else _has_a_way(user, known)
         ),
@@ -219,7 +235,7 @@ def withheld_from(request: HttpRequest, user: BuilderUser) -> list[tuple[str, st
         (action.label, action.unfit(user, known) or why_not(request, user, action.kind))
         for action in ACTIONS
     ]
-    return [(label, why) for label, why in reasons if why]
+    return [(str(label), why) for label, why in reasons if why]
 
 
 @dataclass(frozen=True)
@@ -287,7 +303,7 @@ class AccountActions:
             if request.method == "POST":
                 clerk_id, token = request.POST.get("clerk_id", ""), token_of(request)
                 result = linking.link(user, actor=request.user, clerk_id=clerk_id, token=token)
-                tell(request, f"{user} is linked.", result)
+                tell(request, gettext("{user} is linked.").format(user=user), result)
                 return back(user)
             if query and not user.linked:
                 candidates = linking.search(query)
@@ -295,7 +311,7 @@ class AccountActions:
             failure = refused
         context = {"query": query, "candidates": candidates}
         return self.pages.render(
-            request, user, "Link to a Clerk account", "link.html", context, failure=failure
+            request, user, gettext("Link to a Clerk account"), "link.html", context, failure=failure
         )
 
     def _copy_urls(self) -> list[URLPattern]:
@@ -327,7 +343,7 @@ class AccountActions:
             return self.pages.missing(request, object_id)
         if request.method != "POST" and field in copy.asks_first:
             known = ClerkAccount.objects.filter(pk=user.clerk_id).first()
-            old = (known.email if known else "") or "the address that Clerk has now"
+            old = (known.email if known else "") or gettext("the address that Clerk has now")
             effect = copy.asks_first[field].format(user=user, old=old)
             context = {"action": {"label": copy.label, "effect": effect, "danger": True}}
             return self.pages.render(request, user, copy.label, "action.html", context)

@@ -13,6 +13,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from users.admin.base import AuthorFilter, ReadOnlyAdmin, say_result
@@ -41,13 +43,13 @@ def _before_and_after(attempt: SyncAttempt) -> str:
 class LinkFilter(admin.SimpleListFilter):
     """Filter for links that moved without a decision of staff."""
 
-    title, parameter_name = "link", "link"
+    title, parameter_name = _("link"), "link"
 
     def lookups(
         self, request: HttpRequest, model_admin: admin.ModelAdmin[SyncAttempt]
     ) -> list[tuple[str, str]]:
         """Offer the one choice."""
-        return [("moved", "Moved to another account in the last 7 days")]
+        return [("moved", gettext("Moved to another account in the last 7 days"))]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[SyncAttempt]
@@ -67,7 +69,7 @@ class SyncAttemptAdmin(ReadOnlyAdmin[SyncAttempt]):
     list_select_related = ["user", "actor"]
     linked_lookups = ("user__id__exact", "run__id__exact")
     search_fields = ["label", "=clerk_id", "=trace_id"]
-    search_help_text = "Name, email, Clerk id or Clerk's trace id"
+    search_help_text = _("Name, email, Clerk id or Clerk's trace id")
     date_hierarchy = None
     fields = ["operation", "user", "clerk_id", "changed", "status", "message", "error_code",
               "trace_id", "source", "by", "why", "actor_clerk_id", "started_at", "late_until",
@@ -109,22 +111,22 @@ class SyncAttemptAdmin(ReadOnlyAdmin[SyncAttempt]):
         """Link the name that the user had then."""
         return {"user": user_column(request, lambda attempt: attempt.label)}
 
-    @admin.display(description="by", ordering="actor")
+    @admin.display(description=_("by"), ordering="actor")
     def by(self, attempt: SyncAttempt) -> str:
         """Name the author: the person at the front end, or the staff user."""
         return _author(attempt)
 
-    @admin.display(description="why")
+    @admin.display(description=_("why"))
     def why(self, attempt: SyncAttempt) -> str:
         """Return the reason of a change that this site made by itself."""
         return str(attempt.details.get("reason", "")) or NOTHING
 
-    @admin.display(description="from → to")
+    @admin.display(description=_("from → to"))
     def before_and_after(self, attempt: SyncAttempt) -> str:
         """Render each change as “field: before → after”."""
         return _before_and_after(attempt) or NOTHING
 
-    @admin.display(description="changes")
+    @admin.display(description=_("changes"))
     def changed(self, attempt: SyncAttempt) -> str:
         """Render the changes as a table with the values before and after."""
         rows = format_html_join(
@@ -133,8 +135,11 @@ class SyncAttemptAdmin(ReadOnlyAdmin[SyncAttempt]):
             shown_changes(attempt),
         )
         return format_html(
-            "<table class=changes><thead><tr><th>Field</th><th>Before</th><th>After</th></tr>"
+            "<table class=changes><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr>"
             "</thead><tbody>{}</tbody></table>",
+            gettext("Field"),
+            gettext("Before"),
+            gettext("After"),
             rows,
         )
 

@@ -23,6 +23,8 @@ from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html_join
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
 from users.admin import columns
@@ -72,9 +74,8 @@ class CountedChangeList(ChangeList):
             names = self.opts.verbose_name, self.opts.verbose_name_plural
             return f"{count:,} {names[0] if count == 1 else names[1]}"
         about = max(_rounded(_estimate(counted(self.queryset))), EXACT)
-        return (
-            f"about {about:,} {self.opts.verbose_name_plural}. "
-            f"These pages show the first {EXACT:,}."
+        return _("about {count:,} {things}. These pages show the first {shown:,}.").format(
+            count=about, things=self.opts.verbose_name_plural, shown=EXACT
         )
 
     @property
@@ -90,7 +91,12 @@ class CountedChangeList(ChangeList):
         """Return each filter that is set, the search among them, with the address without it."""
         chips: list[tuple[str, str]] = []
         if self.query:
-            chips.append((f"Search: {self.query}", self.get_query_string(remove=[SEARCH_VAR])))
+            chips.append(
+                (
+                    _("Search: {query}").format(query=self.query),
+                    self.get_query_string(remove=[SEARCH_VAR]),
+                )
+            )
         for spec in self.filter_specs:
             everything, *others = spec.choices(self)
             chips += [
@@ -169,7 +175,7 @@ class SafeAdmin(admin.ModelAdmin):
             for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(chosen)
         except ValidationError:
-            raise BadRequest("What was chosen in the list is no id.") from None
+            raise BadRequest(_("What was chosen in the list is no id.")) from None
         return super().response_action(request, queryset, *location, **named)
 
     def get_search_results(
@@ -286,7 +292,7 @@ admin.FieldListFilter.register(
 class AuthorFilter(admin.SimpleListFilter):
     """Filter changes or runs by the staff user who made them."""
 
-    title, parameter_name = "author", "by"
+    title, parameter_name = gettext_lazy("author"), "by"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         """List all staff users."""
@@ -301,7 +307,11 @@ class AuthorFilter(admin.SimpleListFilter):
 
 def say(request: HttpRequest, failure: ChangeFailed, about: str = "") -> None:
     """Show a failure as a message, where there is no form to show it in."""
-    trace = f"Clerk's trace id: {failure.trace_id}." if failure.trace_id else ""
+    trace = (
+        _("Clerk's trace id: {trace_id}.").format(trace_id=failure.trace_id)
+        if failure.trace_id
+        else ""
+    )
     parts = [
         f"{about}:" if about else "",
         failure.full_message,

@@ -11,6 +11,8 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from users.admin.base import Deletable, SafeAdmin
 from users.admin.columns import Column, opens_users
@@ -31,7 +33,7 @@ class BuilderGroupAdmin(SafeAdmin):
 
     list_display = ["name", "email", "enrollment_slug"]
     search_fields = ["name", "email", "enrollment_slug"]
-    search_help_text = "Name, email or enrollment slug"
+    search_help_text = _("Name, email or enrollment slug")
     fields = ["name", "email", "enrollment_slug"]
     ordering = ["name"]
     list_per_page = 50
@@ -44,7 +46,7 @@ class BuilderGroupAdmin(SafeAdmin):
         """Add the number of members, as a link to them if this person may open users."""
         opens, users = opens_users(request), reverse("admin:users_builderuser_changelist")
 
-        @admin.display(description="builder users", ordering="member_count")
+        @admin.display(description=gettext("builder users"), ordering="member_count")
         def members(group: _Counted) -> str:
             if not opens:
                 return str(group.member_count)

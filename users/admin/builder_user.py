@@ -16,6 +16,8 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET
 
@@ -54,7 +56,7 @@ from users.sync.services import unseen, users
 csrf_protect_m = method_decorator(csrf_protect)
 
 EMPTY = "—"
-WAITS = "Invitation waits"
+WAITS = _("Invitation waits")
 
 
 @admin.register(BuilderUser)
@@ -100,35 +102,37 @@ class BuilderUserAdmin(UserAdmin):
     def search_help_text(self) -> str:  # type: ignore[override]
         """Say what the search finds: only beginnings, where the database lacks an extension."""
         if listing.finds_parts():
-            return "Parts of the name, email, group or Clerk id, as stored here or in Clerk"
-        return (
+            return gettext(
+                "Parts of the name, email, group or Clerk id, as stored here or in Clerk"
+            )
+        return gettext(
             "The beginning of the name, email or group, or a whole Clerk id. Parts are not found: "
             "the database has no pg_trgm."
         )
 
-    @admin.display(description="name", ordering="entry__name_key")
+    @admin.display(description=_("name"), ordering="entry__name_key")
     def shown_name(self, user: BuilderUser) -> str:
         """Return the name, or what stands for it."""
         return str(user)
 
-    @admin.display(description="email", ordering="entry__email_key")
+    @admin.display(description=_("email"), ordering="entry__email_key")
     def shown_email(self, user: BuilderUser) -> str:
         """Return the email."""
         return user.email
 
-    @admin.display(description="group", ordering="entry__group_key")
+    @admin.display(description=_("group"), ordering="entry__group_key")
     def group(self, user: BuilderUser) -> BuilderGroup | str | None:
         """Return the group, for people who may edit it with what the script of the list needs."""
         if not user.quick:  # type: ignore[attr-defined]
             return user.builder_group
         return format_html("<span>{}</span>{}", user.builder_group or EMPTY, cell_data(user))
 
-    @admin.display(description="role", ordering="entry__role")
+    @admin.display(description=_("role"), ordering="entry__role")
     def shown_role(self, user: BuilderUser) -> str:
         """Return the role in words. Tables of another application allow none."""
         return user.get_role_display() or NO_ROLE
 
-    @admin.display(description="sign-in state", ordering="entry__state")
+    @admin.display(description=_("sign-in state"), ordering="entry__state")
     def clerk(self, user: BuilderUser) -> str:
         """Render the status of the user, and a second badge.
 
@@ -144,7 +148,7 @@ class BuilderUserAdmin(UserAdmin):
             return badge
         return badge + _not_lately(clerk_account)
 
-    @admin.display(description="last sign-in", ordering="entry__last_sign_in_at")
+    @admin.display(description=_("last sign-in"), ordering="entry__last_sign_in_at")
     def last_sign_in(self, user: BuilderUser) -> str:
         """Return the day of the last sign-in that the mirror knows."""
         return _day(user.entry.last_sign_in_at)
@@ -239,7 +243,7 @@ class BuilderUserAdmin(UserAdmin):
         """Return whether this person may do anything to many users."""
         return BulkPages(UserPages(self)).may_choose(request)
 
-    @admin.action(description="Change the selected people…", permissions=["change_many"])
+    @admin.action(description=_("Change the selected people…"), permissions=["change_many"])
     def change_many(self, request: HttpRequest, queryset: QuerySet[BuilderUser]) -> HttpResponse:
         """Ask what to do to the selected users, or to all that the filter finds."""
         if request.POST.get("select_across") == "1":
@@ -252,7 +256,7 @@ class BuilderUserAdmin(UserAdmin):
         """Return whether this person may export what they select."""
         return request.user.has_perm("users.view_builderuser")
 
-    @admin.action(description="Export the selected people as CSV", permissions=["export"])
+    @admin.action(description=_("Export the selected people as CSV"), permissions=["export"])
     def export_selected(
         self, request: HttpRequest, queryset: QuerySet[BuilderUser]
     ) -> HttpResponseBase:
@@ -290,7 +294,7 @@ def _is_list(request: HttpRequest) -> bool:
 
 def _not_lately(clerk_account: ClerkAccount) -> str:
     """Render a second badge: the first one may be out of date."""
-    checked = f"Last checked {time_text(clerk_account.seen_at)}"
+    checked = gettext("Last checked {when}").format(when=time_text(clerk_account.seen_at))
     return format_html(
         ' <span class="state state-not_lately" title="{}">{}</span>', checked, NOT_LATELY
     )

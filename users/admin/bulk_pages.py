@@ -20,6 +20,8 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET
 
@@ -54,6 +56,8 @@ STEPS: Mapping[str, Callable[[BulkRun], None]] = {
     "cancel": control.cancel,
 }
 
+NOT_CHOSEN = {"builder_group": _("Choose the group."), "role": _("Choose the role.")}
+
 
 class ActionForm(forms.Form):
     """What to do to many users."""
@@ -73,7 +77,10 @@ class ActionForm(forms.Form):
         action = cast("forms.ChoiceField", self.fields["action"])
         action.choices = [(name, one.label) for name, one in offered.items()]
         self.fields["builder_group"] = forms.ModelChoiceField(
-            BuilderGroup.objects.all(), required=False, label="Group", widget=group_select(site)
+            BuilderGroup.objects.all(),
+            required=False,
+            label=gettext("Group"),
+            widget=group_select(site),
         )
 
     def clean(self) -> dict[str, object]:
@@ -82,8 +89,7 @@ class ActionForm(forms.Form):
         action = self.offered.get(str(cleaned.get("action", "")))
         field = action.field if action else ""
         if field and field not in self.errors and not cleaned.get(field):
-            label = self.fields[field].label or field
-            self.add_error(field, f"Choose the {str(label).lower()}.")
+            self.add_error(field, NOT_CHOSEN[field])
         return cleaned
 
     @property
@@ -97,20 +103,22 @@ class ActionForm(forms.Form):
 class UploadForm(forms.Form):
     """A spreadsheet of corrections."""
 
-    file = forms.FileField(label="Spreadsheet", help_text="CSV or Excel (.xlsx), at most 1 MB.")
+    file = forms.FileField(
+        label=_("Spreadsheet"), help_text=_("CSV or Excel (.xlsx), at most 1 MB.")
+    )
     new_address = forms.ChoiceField(
-        label="New emails",
+        label=_("New emails"),
         required=False,
         choices=[
-            ("", "Refuse lines that change the email of a sign-in"),
-            ("invite", "Invite people to their new email"),
+            ("", _("Refuse lines that change the email of a sign-in")),
+            ("invite", _("Invite people to their new email")),
             (
                 "replace",
-                "Replace the email at once; I have confirmed that the addresses are theirs",
+                _("Replace the email at once; I have confirmed that the addresses are theirs"),
             ),
         ],
     )
-    ignore_unknown = forms.BooleanField(label="Leave out unknown columns", required=False)
+    ignore_unknown = forms.BooleanField(label=_("Leave out unknown columns"), required=False)
 
 
 @dataclass(frozen=True)
@@ -127,8 +135,9 @@ class Chosen:
     def text(self) -> str:
         """Return how many they are."""
         if len(self.ids) > MOST:
-            return f"More than {MOST:,} people"
-        return "1 person" if len(self.ids) == 1 else f"{len(self.ids):,} people"
+            return gettext("More than {count:,} people").format(count=MOST)
+        count = len(self.ids)
+        return ngettext("{count:,} person", "{count:,} people", count).format(count=count)
 
     @property
     def sample(self) -> list[BuilderUser]:
@@ -193,7 +202,9 @@ class BulkPages:
             except BulkRefused as refused:
                 failure = refused
         context = {"form": form, "chosen": chosen, "media": self.pages.admin.media + form.media}
-        return self._render(request, "Change many people", "bulk.html", context, failure=failure)
+        return self._render(
+            request, gettext("Change many people"), "bulk.html", context, failure=failure
+        )
 
     def _plan(self, request: HttpRequest, form: ActionForm, chosen: Chosen) -> HttpResponse:
         name = form.cleaned_data["action"]
@@ -238,7 +249,7 @@ class BulkPages:
         faults = failure.faults if isinstance(failure, UploadRefused) else ()
         context = {"form": form, "faults": faults[:SHOWN], "more": max(len(faults) - SHOWN, 0)}
         return self._render(
-            request, "Upload a spreadsheet", "upload.html", context, failure=failure
+            request, gettext("Upload a spreadsheet"), "upload.html", context, failure=failure
         )
 
     # --- The run -----------------------------------------------------------------------------
@@ -278,7 +289,7 @@ class BulkPages:
         wanted = request.POST.get("do", "")
         if wanted == "begin":
             if run.actor_id != request.user.pk:
-                raise BulkRefused("Only the person who made this plan can start it.")
+                raise BulkRefused(gettext("Only the person who made this plan can start it."))
             typed = request.POST.get("count", "").strip()
             control.begin(run, typed=int(typed) if typed.isascii() and typed.isdecimal() else None)
         elif wanted == "go_on":

@@ -13,6 +13,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from users.admin.base import AuthorFilter, ReadOnlyAdmin
 from users.admin.columns import Column, user_column
@@ -22,7 +24,7 @@ from users.sync.bulk.run import CONTINUES_THERE, NOT_RESUMED, bring_up_to_date, 
 from users.sync.display import shown_changes, with_group_names
 from users.sync.mirror import scan
 
-PARTS = {"bulkrow": "its rows", "syncattempt": "its attempts"}
+PARTS = {"bulkrow": _("its rows"), "syncattempt": _("its attempts")}
 """The models that a run links to, with the words for the links."""
 
 
@@ -89,41 +91,47 @@ class BulkRunAdmin(ReadOnlyAdmin[BulkRun]):
         follows = request.user.has_perm("users.view_builderuser")
         models = [name for name in PARTS if request.user.has_perm(f"users.view_{name}")]
 
-        @admin.display(description="look at")
+        @admin.display(description=gettext("look at"))
         def links(run: BulkRun) -> str:
             query = urlencode({"run__id__exact": run.pk})
             pages = (
                 (reverse(f"admin:users_{model}_changelist"), query, PARTS[model])
                 for model in models
             )
-            own = [(reverse("admin:users_builderuser_bulk_run", args=[run.pk]), "", "its progress")]
+            own = [
+                (
+                    reverse("admin:users_builderuser_bulk_run", args=[run.pk]),
+                    "",
+                    gettext("its progress"),
+                )
+            ]
             listed = [*(own if follows and run.command != scan.COMMAND else ()), *pages]
             return format_html_join(" · ", '<a href="{}?{}">{}</a>', listed) or "—"
 
         return {"links": links}
 
-    @admin.display(description="done")
+    @admin.display(description=_("done"))
     def done(self, run: _Counts) -> int:
         """Return the number of rows that are done."""
         return int(run.rows_done)
 
-    @admin.display(description="skipped or failed")
+    @admin.display(description=_("skipped or failed"))
     def not_done(self, run: _Counts) -> int:
         """Return the number of rows that were skipped or failed."""
         return int(run.rows_skipped + run.rows_failed)
 
-    @admin.display(description="waiting")
+    @admin.display(description=_("waiting"))
     def waiting(self, run: _Counts) -> int:
         """Return the number of rows that wait."""
         return int(run.rows_waiting)
 
-    @admin.display(description="rows")
+    @admin.display(description=_("rows"))
     def counted(self, run: BulkRun) -> str:
         """Return the number of rows of each status."""
         counts = [(state.label, getattr(run, f"rows_{state.value}")) for state in RowStatus]
         return ", ".join(f"{count} {label.lower()}" for label, count in counts if count) or "—"
 
-    @admin.display(description="for engineers")
+    @admin.display(description=_("for engineers"))
     def next_step(self, run: BulkRun) -> str:
         """Return the command that resumes the run, or else undoes it."""
         if run.command == scan.COMMAND:
@@ -138,7 +146,7 @@ class BulkRunAdmin(ReadOnlyAdmin[BulkRun]):
             return format_html("<code>manage.py {} --undo {}</code>", run.command, run.pk)
         return "—"
 
-    @admin.display(description="options")
+    @admin.display(description=_("options"))
     def kept(self, run: BulkRun) -> str:
         """Return the options of the run."""
         return ", ".join(f"{name}: {value}" for name, value in run.options.items()) or "—"
@@ -153,7 +161,7 @@ class BulkRowAdmin(ReadOnlyAdmin[BulkRow]):
     list_filter = ["state", "operation", ("run", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["user"]
     search_fields = ["label", "=clerk_id"]
-    search_help_text = "Name or Clerk id"
+    search_help_text = _("Name or Clerk id")
     ordering = ["run", "position"]
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -175,7 +183,7 @@ class BulkRowAdmin(ReadOnlyAdmin[BulkRow]):
         """Link the name that the user had then."""
         return {"user": user_column(request, lambda row: row.label)}
 
-    @admin.display(description="changes")
+    @admin.display(description=_("changes"))
     def changed(self, row: BulkRow) -> str:
         """Render each change as “field: before → after”."""
         return format_html_join(", ", "{}: {} → {}", shown_changes(row))

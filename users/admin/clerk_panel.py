@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 from users.admin.offers import why_not_copied
 from users.clerk import names
 from users.models import Agreement, BuilderUser, ClerkAccount
@@ -79,12 +81,12 @@ def panel(user: BuilderUser) -> Panel | None:
     not_copied = why_not_copied(user, account)
     rows = (
         Row(
-            "name", "Name", names.squash(user.name), clerk_name, name_differs,
+            "name", _("Name"), names.squash(user.name), clerk_name, name_differs,
             moved("name", user.name, clerk_name, agreement.name if agreement else None),
             not_copied.get("name", ""),
         ),
         Row(
-            "email", "Email", user.email, account.email, email_differs,
+            "email", _("Email"), user.email, account.email, email_differs,
             moved("email", user.email, account.email, agreement.email if agreement else None),
             not_copied.get("email", ""),
         ),
@@ -99,10 +101,10 @@ def doubt_of(user: BuilderUser) -> str:
 
 
 def _ways_to_sign_in(account: ClerkAccount) -> tuple[str, ...]:
-    ways = ["Password"] if account.password_enabled else []
+    ways = [_("Password")] if account.password_enabled else []
     ways += [provider.removeprefix("oauth_").capitalize() for provider in account.providers]
     if account.email:
-        ways.append("Code by email" if account.email_verified else "Email, not verified")
+        ways.append(_("Code by email") if account.email_verified else _("Email, not verified"))
     if account.two_factor_enabled:
-        ways.append("Two-factor")
+        ways.append(_("Two-factor"))
     return tuple(ways)

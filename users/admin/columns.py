@@ -12,6 +12,7 @@ from django.db.models import DateTimeField, ForeignKey, Model
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
 
 from users.admin.holder import VIEWERS
 from users.models import BulkRow, Invitation, SyncAttempt
@@ -73,7 +74,7 @@ def user_column(request: HttpRequest, label: Column[OfUserT]) -> Column[OfUserT]
     """
     opens = opens_users(request)
 
-    @admin.display(description="builder user")
+    @admin.display(description=_("builder user"))
     def user_link(row: OfUserT) -> str:
         if row.user is None or not opens:
             return label(row) or "—"

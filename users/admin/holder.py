@@ -7,6 +7,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from users.errors import ChangeFailed, CopyInstead, EmailTaken, Holder
 from users.models import BuilderUser, OperationKind
@@ -41,15 +42,15 @@ def holder_link(
 
 def _to_user(holder: Holder) -> SafeString:
     page = reverse("admin:users_builderuser_change", args=[holder.user_id])
-    return format_html('<a href="{}">Open {}</a>', page, holder.label)
+    return format_html('<a href="{}">{}</a>', page, _("Open {name}").format(name=holder.label))
 
 
 def _to_link_page(holder: Holder, user: BuilderUser) -> SafeString:
     page = reverse("admin:users_builderuser_link", args=[user.pk])
     query = urlencode({"q": holder.email})
-    return format_html('<a href="{}?{}">Link to that account</a>', page, query)
+    return format_html('<a href="{}?{}">{}</a>', page, query, _("Link to that account"))
 
 
 def _to_copy(user: BuilderUser) -> SafeString:
     page = reverse("admin:users_builderuser_push", args=[user.pk, "email"])
-    return format_html('<a href="{}">Copy to Clerk</a>', page)
+    return format_html('<a href="{}">{}</a>', page, _("Copy to Clerk"))

@@ -14,6 +14,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext, ngettext_lazy
 
 from users.admin.again import again_url
 from users.admin.charts import Column, Stacked, bars
@@ -56,10 +58,22 @@ HIDDEN = ("procrastinate",)
 """Apps that the home page does not list."""
 
 USER_STATES = {
-    UserStatus.DIFFERS: "not matching Clerk",
-    UserStatus.DELETED: "deleted in Clerk",
-    UserStatus.NOT_FOUND: "not found in Clerk",
-    UserStatus.LOCKED: "locked after wrong passwords",
+    UserStatus.DIFFERS: ngettext_lazy(
+        '<a href="{url}"><strong>{count}</strong> person</a> not matching Clerk',
+        '<a href="{url}"><strong>{count}</strong> people</a> not matching Clerk',
+    ),
+    UserStatus.DELETED: ngettext_lazy(
+        '<a href="{url}"><strong>{count}</strong> person</a> deleted in Clerk',
+        '<a href="{url}"><strong>{count}</strong> people</a> deleted in Clerk',
+    ),
+    UserStatus.NOT_FOUND: ngettext_lazy(
+        '<a href="{url}"><strong>{count}</strong> person</a> not found in Clerk',
+        '<a href="{url}"><strong>{count}</strong> people</a> not found in Clerk',
+    ),
+    UserStatus.LOCKED: ngettext_lazy(
+        '<a href="{url}"><strong>{count}</strong> person</a> locked after wrong passwords',
+        '<a href="{url}"><strong>{count}</strong> people</a> locked after wrong passwords',
+    ),
 }
 
 
@@ -121,12 +135,14 @@ class OwnRun:
 
 @dataclass(frozen=True)
 class Attention:
-    """Something that needs a person: how many of which thing, what about them, and their list."""
+    """Something that needs a person: how many of it there are, and the sentence with the link."""
 
     count: int
-    noun: str
-    text: str
-    url: str
+    sentence: str
+
+
+def _attend(count: int, sentence: str, url: str) -> Attention:
+    return Attention(count, format_html(sentence, count=count, url=url))
 
 
 class ListedModel(TypedDict):
@@ -186,46 +202,78 @@ def _attention(
     """List what may need a person, each only for people who may open it."""
     if request.user.has_perm("users.view_syncattempt"):
         changes = reverse("admin:users_syncattempt_changelist")
-        yield Attention(
-            pending.not_confirmed().count(),
-            "change",
-            "not confirmed by Clerk yet",
+        count = pending.not_confirmed().count()
+        yield _attend(
+            count,
+            ngettext(
+                '<a href="{url}"><strong>{count}</strong> change</a> not confirmed by Clerk yet',
+                '<a href="{url}"><strong>{count}</strong> changes</a> not confirmed by Clerk yet',
+                count,
+            ),
             f"{changes}?status__exact=started",
         )
-        yield Attention(
-            moved_links().count(),
-            "link",
-            "moved to another Clerk account in the last 7 days",
+        count = moved_links().count()
+        yield _attend(
+            count,
+            ngettext(
+                '<a href="{url}"><strong>{count}</strong> link</a> '
+                "moved to another Clerk account in the last 7 days",
+                '<a href="{url}"><strong>{count}</strong> links</a> '
+                "moved to another Clerk account in the last 7 days",
+                count,
+            ),
             f"{changes}?link=moved",
         )
-    for state, text in USER_STATES.items():
-        yield Attention(states.get(state, 0), "person", text, _users(state))
+    for state, sentence in USER_STATES.items():
+        count = states.get(state, 0)
+        yield _attend(count, sentence % count, _users(state))
     if request.user.has_perm("users.view_invitation"):
         page = reverse("admin:users_invitation_changelist")
-        yield Attention(
-            expiring(timezone.now() + SOON).count(),
-            "invitation",
-            "not accepted yet, expiring within 7 days",
+        count = expiring(timezone.now() + SOON).count()
+        yield _attend(
+            count,
+            ngettext(
+                '<a href="{url}"><strong>{count}</strong> invitation</a> '
+                "not accepted yet, expiring within 7 days",
+                '<a href="{url}"><strong>{count}</strong> invitations</a> '
+                "not accepted yet, expiring within 7 days",
+                count,
+            ),
             f"{page}?status__exact=pending",
         )
     if mirror and request.user.has_perm("users.view_webhookdelivery"):
         page = reverse("admin:users_webhookdelivery_changelist")
-        yield Attention(
-            mirror.unusable, "event", "from Clerk that cannot be applied", f"{page}?status=unusable"
+        count = mirror.unusable
+        yield _attend(
+            count,
+            ngettext(
+                '<a href="{url}"><strong>{count}</strong> event</a> '
+                "from Clerk that cannot be applied",
+                '<a href="{url}"><strong>{count}</strong> events</a> '
+                "from Clerk that cannot be applied",
+                count,
+            ),
+            f"{page}?status=unusable",
         )
     if request.user.has_perm("users.view_clerkaccount"):
         page = reverse("admin:users_clerkaccount_changelist")
-        yield Attention(
-            ClerkAccount.objects.exclude(note="").count(),
-            "Clerk account",
-            "not linked, or not matching",
+        count = ClerkAccount.objects.exclude(note="").count()
+        yield _attend(
+            count,
+            ngettext(
+                '<a href="{url}"><strong>{count}</strong> Clerk account</a> '
+                "not linked, or not matching",
+                '<a href="{url}"><strong>{count}</strong> Clerk accounts</a> '
+                "not linked, or not matching",
+                count,
+            ),
             f"{page}?note__isempty=0",
         )
 
 
 def _edits() -> Stacked:
     return Stacked(
-        ("Saved", "Not saved", "Not certain yet"),
+        (_("Saved"), _("Not saved"), _("Not certain yet")),
         [Column(f"{day.date}", (day.saved, day.not_saved, day.open)) for day in edits_by_day(DAYS)],
     )
 

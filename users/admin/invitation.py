@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -13,6 +14,8 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from users.admin.base import ReadOnlyAdmin
 from users.admin.columns import Column, Shown, opens_users, time_of, user_column
@@ -24,18 +27,27 @@ from users.sync.access import permissions
 from users.sync.outbound.dual_write import Saved
 from users.sync.services import invitations, unseen
 
-ACTIONS: dict[str, tuple[str, Callable[..., Saved | invitations.Invited], str, str]] = {
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+ACTIONS: dict[
+    str,
+    tuple[StrOrPromise, Callable[..., Saved | invitations.Invited], StrOrPromise, StrOrPromise],
+] = {
     "resend": (
-        "Send again",
+        _("Send again"),
         invitations.resend,
-        "The invitation that was sent is revoked, and Clerk mails a new one to the same address.",
-        "A new invitation is on its way.",
+        _(
+            "The invitation that was sent is revoked, and Clerk mails a new one to the same "
+            "address."
+        ),
+        _("A new invitation is on its way."),
     ),
     "revoke": (
-        "Revoke",
+        _("Revoke"),
         invitations.revoke,
-        "The link in the mail stops working. Nothing else changes for the person.",
-        "The invitation is revoked.",
+        _("The link in the mail stops working. Nothing else changes for the person."),
+        _("The invitation is revoked."),
     ),
 }
 
@@ -48,7 +60,7 @@ class InvitationAdmin(ReadOnlyAdmin[Invitation]):
     list_filter = ["status", "purpose", "created_at"]
     list_select_related = ["user", "invited_by"]
     search_fields = ["email", "user__name"]
-    search_help_text = "Email or name"
+    search_help_text = _("Email or name")
     fields = ["email", "user", "purpose", "state", "sent_at", "expires_at", "send_after",
               "invited_by", "created_at"]  # fmt: skip
     readonly_fields = ["state"]
@@ -70,22 +82,22 @@ class InvitationAdmin(ReadOnlyAdmin[Invitation]):
         """Link the invited user."""
         return {"user": user_column(request, lambda invitation: str(invitation.user))}
 
-    @admin.display(description="sent", ordering="sent_at")
+    @admin.display(description=_("sent"), ordering="sent_at")
     def sent(self, invitation: Invitation) -> str:
         """Return when the invitation was sent."""
         return time_of(invitation.sent_at)
 
-    @admin.display(description="expires", ordering="expires_at")
+    @admin.display(description=_("expires"), ordering="expires_at")
     def expires(self, invitation: Invitation) -> str:
         """Return when the invitation expires."""
         return time_of(invitation.expires_at)
 
-    @admin.display(description="status", ordering="status")
+    @admin.display(description=_("status"), ordering="status")
     def state(self, invitation: Invitation) -> str:
         """Render the status. A waiting invitation shows the time until which it waits."""
         text = invitation.get_status_display()
         if invitation.status == InvitationStatus.WAITING and invitation.send_after:
-            text = format_html("Waits until {}", time_of(invitation.send_after))
+            text = format_html(gettext("Waits until {}"), time_of(invitation.send_after))
         return format_html('<span class="state state-{}">{}</span>', invitation.status, text)
 
     def get_list_display(self, request: HttpRequest) -> tuple[str | Shown[Invitation], ...]:

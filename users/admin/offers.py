@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from users.forms import Offers
 from users.models import (
@@ -88,7 +90,7 @@ def why_not_copied(user: BuilderUser, account: ClerkAccount) -> dict[str, str]:
     """Say of each value of Clerk's that differs, but cannot be copied here, why it cannot."""
     values = values_from(user, store.user_of(account))
     if account.deleted_at:
-        return dict.fromkeys(values.differing, "The account is deleted in Clerk.")
+        return dict.fromkeys(values.differing, _("The account is deleted in Clerk."))
     in_flight = pending.in_flight(user.pk) if values.differing else []
     why = dict(values.reasons)
     for field, change in values.differing.items():
@@ -112,30 +114,58 @@ def of_discard(
     operations = [from_attempt(attempt) for attempt, _ in checks]
     account = ClerkAccount.objects.filter(pk=user.clerk_id).first() if user.linked else None
     values = values_from(user, store.user_of(account)) if account else ClerksValues({}, {}, {})
-    these = "these changes" if len(checks) > 1 else "this change"
     wanted = {field: change.after for field, change in values.changes.items()}
     lacking = permissions.missing_to_discard(operations, user, actor=request.user)
     lacking += permissions.missing(request.user, OperationKind.FOLLOW, user, wanted=wanted)
     if lacking:
         why_not = permissions.explain(dict.fromkeys(lacking))
-        return Discard(why_not=f"You cannot discard {these}. {why_not}")
+        return Discard(
+            why_not=ngettext(
+                "You cannot discard this change. {why}",
+                "You cannot discard these changes. {why}",
+                len(checks),
+            ).format(why=why_not)
+        )
     if late := [until for _, until in checks if until]:
         return Discard(
-            why_not=f"You can discard {these} after {messages.at(max(late))}: until then Clerk may "
-            "still take what was sent."
+            why_not=ngettext(
+                "You can discard this change after {when}: until then Clerk may still take what "
+                "was sent.",
+                "You can discard these changes after {when}: until then Clerk may still take what "
+                "was sent.",
+                len(checks),
+            ).format(when=messages.at(max(late)))
         )
-    left = tuple(f"Clerk's {field} is not used. {why}" for field, why in values.reasons.items())
-    return Discard(button=f"{_how(user, values)} {these}", left=left)
+    left = tuple(f"{NOT_USED[field]} {why}" for field, why in values.reasons.items())
+    return Discard(button=_button(user, values, len(checks)), left=left)
 
 
-def _how(user: BuilderUser, values: ClerksValues) -> str:
+NOT_USED = {
+    "name": gettext_lazy("Clerk's name is not used."),
+    "email": gettext_lazy("Clerk's email is not used."),
+}
+
+
+def _button(user: BuilderUser, values: ClerksValues, count: int) -> str:
     """Say what is done with pending changes that are discarded."""
     if not user.linked:
-        return "Discard"
-    return f"Use {'the rest of ' if values.reasons else ''}Clerk's version and discard"
+        return ngettext("Discard this change", "Discard these changes", count)
+    if values.reasons:
+        return ngettext(
+            "Use the rest of Clerk's version and discard this change",
+            "Use the rest of Clerk's version and discard these changes",
+            count,
+        )
+    return ngettext(
+        "Use Clerk's version and discard this change",
+        "Use Clerk's version and discard these changes",
+        count,
+    )
 
 
 def _waits_for(earlier: SyncAttempt) -> str:
     if pending.is_over(earlier):
-        return "Another change is not confirmed by Clerk yet. Decide about that one first."
-    return f"Clerk may still take another change until {messages.at(earlier.late_until)}."
+        return _("Another change is not confirmed by Clerk yet. Decide about that one first.")
+    return _("Clerk may still take another change until {at}.").format(
+        at=messages.at(earlier.late_until)
+    )

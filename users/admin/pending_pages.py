@@ -10,6 +10,8 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_protect
 
 from users.admin.base import say, say_result
@@ -18,10 +20,11 @@ from users.admin.user_context import panel_of
 from users.admin.user_pages import UserPages, back
 from users.errors import ChangeFailed
 from users.models import BuilderUser, OperationKind
+from users.sync.display import field_word, joined
 from users.sync.outbound import recovery
 from users.sync.services import transfer
 
-_DISCARDED = "The change was discarded."
+_DISCARDED = _("The change was discarded.")
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,13 @@ def _tell(request: HttpRequest, accepted: recovery.Accepted) -> None:
     """Say what the record here took from Clerk, and what it could not take."""
     taken = accepted.taken
     if taken is not None and not taken.refused:
-        messages.success(request, "Clerk's version is used here now.")
+        messages.success(request, gettext("Clerk's version is used here now."))
         return
     attempt = taken.saved.attempt if taken else None
-    copied = f" The {' and '.join(attempt.changes)} was copied from Clerk." if attempt else ""
-    messages.success(request, f"{_DISCARDED}{copied}")
+    words = str(_DISCARDED)
+    if attempt:
+        fields = joined([field_word(field) for field in attempt.changes])
+        words += " " + gettext("The {fields} was copied from Clerk.").format(fields=fields)
+    messages.success(request, words)
     for failure in taken.refused if taken else ():
         say(request, failure)

@@ -12,6 +12,7 @@ from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST
 
@@ -41,7 +42,7 @@ def _group(text: str) -> BuilderGroup | None:
     try:
         return BuilderGroup.objects.get(pk=uuid.UUID(text))
     except (ValueError, BuilderGroup.DoesNotExist):
-        raise ValidationError("This group does not exist any more.") from None
+        raise ValidationError(_("This group does not exist any more.")) from None
 
 
 FIELDS: Mapping[str, Callable[[str], object]] = {"name": clean_name, "builder_group": _group}
@@ -124,10 +125,13 @@ class QuickEdit:
         except ChangeFailed as failure:
             return Refusal(failure.full_message, 422, failure.trace_id)
         stored = BuilderUser.objects.select_related("builder_group").filter(pk=user.pk).first()
-        return stored or Refusal("This user was deleted in the meantime.", 409)
+        return stored or Refusal(_("This user was deleted in the meantime."), 409)
 
 
 def _changed_meanwhile(conflict: Conflict) -> str:
     """Say who changed the person: it may have been the same staff member on another page."""
-    by = f" by {conflict.who}" if conflict.who else ""
-    return f"This person was changed{by} since the list was loaded. Nothing was saved."
+    if not conflict.who:
+        return _("This person was changed since the list was loaded. Nothing was saved.")
+    return _(
+        "This person was changed by {who} since the list was loaded. Nothing was saved."
+    ).format(who=conflict.who)

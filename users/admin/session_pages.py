@@ -8,6 +8,8 @@ from django.contrib.admin.utils import quote
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_protect
 
 from users.admin.one_time import token_of
@@ -17,7 +19,7 @@ from users.models import BuilderUser, OperationKind
 from users.sync.outbound.dual_write import Saved
 from users.sync.services import sign_in
 
-TITLE = "Sessions and devices"
+TITLE = _("Sessions and devices")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,13 @@ class SessionPages:
             session_id=request.POST.get("session", ""),
             token=token_of(request),
         )
-        tell(request, f"{user} is signed out on one device: {_device(saved)}.", saved)
+        tell(
+            request,
+            gettext("{user} is signed out on one device: {device}.").format(
+                user=user, device=_device(saved)
+            ),
+            saved,
+        )
         page = reverse("admin:users_builderuser_sessions", args=[quote(user.pk)])
         return HttpResponseRedirect(page)
 

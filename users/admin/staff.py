@@ -22,6 +22,7 @@ from django.forms import Field as FormField
 from django.forms import ModelMultipleChoiceField
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from users import authors
 from users.admin.base import Deletable, SafeAdmin
@@ -197,7 +198,7 @@ def _is_reserved(name: str) -> bool:
 
 def _is_not_reserved(name: str) -> None:
     if _is_reserved(name):
-        raise ValidationError("This name is reserved. Ask a superuser.", code="reserved")
+        raise ValidationError(_("This name is reserved. Ask a superuser."), code="reserved")
 
 
 def _offered() -> QuerySet[Permission]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from users.models import BuilderUser, OperationKind, Source, Status, SyncAttempt
 from users.sync.actors import BY_ITSELF, author_of
@@ -14,7 +16,7 @@ from users.sync.display import shown_changes, with_group_names
 
 MOST = 20
 LATER = timedelta(minutes=1)
-IN_CLERK = "In Clerk, by the person or in Clerk's dashboard"
+IN_CLERK = gettext_lazy("In Clerk, by the person or in Clerk's dashboard")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def timeline_of(user: BuilderUser, *, linked: bool) -> list[Entry]:
 def _ends_of_invitations(user: BuilderUser) -> dict[str, str]:
     """Map the references of a user's invitations that are not open any more to how they ended."""
     return {
-        str(one.reference): f"The invitation is {one.get_status_display().lower()} now."
+        str(one.reference): _("The invitation is {status} now.").format(
+            status=one.get_status_display().lower()
+        )
         for one in user.invitations.all()
         if not one.open
     }
@@ -64,8 +68,8 @@ def _entry(attempt: SyncAttempt, ends: Mapping[str, str], *, linked: bool) -> En
     return Entry(
         when=attempt.started_at,
         ended=_ended_later(attempt),
-        who=IN_CLERK if followed else BY_ITSELF if attempt.derived else author_of(attempt),
-        what="Changed in Clerk" if followed else attempt.get_operation_display(),
+        who=str(IN_CLERK) if followed else BY_ITSELF if attempt.derived else author_of(attempt),
+        what=_("Changed in Clerk") if followed else attempt.get_operation_display(),
         changes=shown_changes(attempt),
         status=Status(attempt.status),
         message=attempt.message or attempt.details.get("reason") or ends.get(reference, ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from users.admin.account_pages import CHANGES_OF_EMAIL
 from users.admin.actions import PULLS, PUSHES, actions_for, withheld_from
@@ -73,10 +74,10 @@ def panel_of(request: HttpRequest, user: BuilderUser, *, may_change: bool) -> di
 def _withheld(request: HttpRequest, user: BuilderUser) -> list[tuple[str, str]]:
     """List what the sign-in and the danger zone do not offer to this person, and why."""
     own = {
-        "Change email": why_not(request, user, *CHANGES_OF_EMAIL),
-        "Set password": _why_no_password(request, user),
-        "Link to a Clerk account": why_not(request, user, OperationKind.LINK),
-        "Delete": why_not(request, user, OperationKind.DELETE),
+        _("Change email"): why_not(request, user, *CHANGES_OF_EMAIL),
+        _("Set password"): _why_no_password(request, user),
+        _("Link to a Clerk account"): why_not(request, user, OperationKind.LINK),
+        _("Delete"): why_not(request, user, OperationKind.DELETE),
     }
     return [*((label, why) for label, why in own.items() if why), *withheld_from(request, user)]
 
@@ -87,11 +88,14 @@ def _copies_withheld(
     """List the copies of values that differ which this person may not make, and why."""
     rows = [row for row in compared.rows if row.can_push] if compared else []
     reasons = [
-        (f"Copy to Clerk ({row.label.lower()})", why_not(request, user, PUSHES[row.field]))
+        (
+            _("Copy to Clerk ({field})").format(field=row.label.lower()),
+            why_not(request, user, PUSHES[row.field]),
+        )
         for row in rows
     ] + [
         (
-            f"Copy from Clerk ({row.label.lower()})",
+            _("Copy from Clerk ({field})").format(field=row.label.lower()),
             why_not(request, user, PULLS[row.field], wanted={row.field: None}),
         )
         for row in rows
@@ -103,7 +107,7 @@ def _copies_withheld(
 def _why_no_password(request: HttpRequest, user: BuilderUser) -> str:
     """Say why this person cannot set a password for a user; "" if they can."""
     if not user.linked:
-        return "Not connected to a Clerk account."
+        return _("Not connected to a Clerk account.")
     return why_not(request, user, OperationKind.SET_PASSWORD)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import messages
 from django.contrib.admin.helpers import AdminForm
@@ -19,6 +19,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from users.admin import again, offers
 from users.admin.account_pages import CHANGES_OF_EMAIL
@@ -33,9 +35,13 @@ from users.errors import ChangeFailed, NothingToChange, NotKnown
 from users.forms import FIELDS, AddForm, BuilderUserForm, ChangeForm, FormContext, GroupSelect
 from users.models import CREATES, BuilderUser, OperationKind, SignIn, SyncAttempt
 from users.sync.access import permissions
+from users.sync.display import joined
 from users.sync.mirror.sign_in_address import Block, block_of, sign_in_address
 from users.sync.outbound import pending
 from users.sync.services import invitations, unseen, users
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 SIGN_IN = ("email", "account")
 """The fields of the form that are about the sign-in."""
@@ -144,7 +150,7 @@ class UserFormAdmin(UserAdmin):
         fields = self.get_fields(request, obj)
         sign_in = [name for name in fields if name in SIGN_IN]
         profile = [name for name in fields if name not in SIGN_IN]
-        return [("Profile", {"fields": profile}), ("Sign-in", {"fields": sign_in})]
+        return [(_("Profile"), {"fields": profile}), (_("Sign-in"), {"fields": sign_in})]
 
     def save_model(
         self, request: HttpRequest, obj: BuilderUser, form: BuilderUserForm, change: bool
@@ -208,8 +214,8 @@ class UserFormAdmin(UserAdmin):
         if IS_POPUP_VAR in request.POST:
             return super().response_add(request, user, post_url_continue)
         if isinstance(result, invitations.Invited):
-            messages.success(request, _about(request, user, "Saved here."))
-            tell(request, f"{user.email} is invited.", result)
+            messages.success(request, _about(request, user, _("Saved here.")))
+            tell(request, _("{email} is invited.").format(email=user.email), result)
         else:
             words = _saved_words(user, result.attempt)
             tell(request, _about(request, user, words), result)
@@ -259,41 +265,49 @@ def _edit_again(request: HttpRequest, user: BuilderUser) -> SyncAttempt | None:
     return again.again_of(request, [OperationKind.UPDATE], user_id=user.pk)
 
 
-CANNOT_SIGN_IN: Mapping[Block, str] = {
-    Block.DELETED: "They cannot sign in: the account is deleted in Clerk.",
-    Block.BANNED: "They cannot sign in with this email: the account is banned.",
-    Block.LOCKED: "They cannot sign in with this email now: the account is locked.",
+CANNOT_SIGN_IN: Mapping[Block, StrOrPromise] = {
+    Block.DELETED: gettext_lazy("They cannot sign in: the account is deleted in Clerk."),
+    Block.BANNED: gettext_lazy("They cannot sign in with this email: the account is banned."),
+    Block.LOCKED: gettext_lazy("They cannot sign in with this email now: the account is locked."),
 }
 
 
 def _how_they_sign_in(user: BuilderUser) -> str:
     """Say with which email a user signs in, or why they cannot."""
     block = block_of(account_of(user))
-    return CANNOT_SIGN_IN[block] if block else sign_in_address(user).sentence
+    return str(CANNOT_SIGN_IN[block]) if block else sign_in_address(user).sentence
 
 
 def _saved_words(user: BuilderUser, attempt: SyncAttempt | None) -> str:
     """Say where a change is stored. Clerk stores names and emails, but no groups or roles."""
     if not user.linked:
-        return "Saved here. This person has no Clerk account."
+        return _("Saved here. This person has no Clerk account.")
     if attempt is not None and attempt.changes.keys() & {"name", "email"}:
-        return "Saved here and in Clerk."
-    return "Saved here. Clerk does not store what you changed."
+        return _("Saved here and in Clerk.")
+    return _("Saved here. Clerk does not store what you changed.")
+
+
+STILL_IN_CLERK = {
+    "name": gettext_lazy("the name {value}"),
+    "email": gettext_lazy("the email {value}"),
+}
 
 
 def _tell_unchanged(request: HttpRequest, user: BuilderUser) -> None:
     """Say that nothing had to be saved, or which values Clerk still has instead."""
     compared = panel(user)
     rows = compared.rows if compared else ()
-    others = [f"the {row.label.lower()} {row.clerks}" for row in rows if row.differs]
+    others = [STILL_IN_CLERK[row.field].format(value=row.clerks) for row in rows if row.differs]
     if not others:
         messages.info(request, NothingToChange().message)
         return
     words = format_html(
-        "Nothing had to be saved: this is stored here already. But Clerk still has {}. "
-        'Choose which one to use under <a href="{}#clerk-panel">Here and in Clerk</a>.',
-        " and ".join(others),
-        user.get_absolute_url(),
+        _(
+            "Nothing had to be saved: this is stored here already. But Clerk still has {values}. "
+            'Choose which one to use under <a href="{page}#clerk-panel">Here and in Clerk</a>.'
+        ),
+        values=joined(others),
+        page=user.get_absolute_url(),
     )
     messages.warning(request, words)
 

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.contrib import admin
@@ -18,6 +18,8 @@ from django.db.models import F, Model, Q, QuerySet
 from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from users.admin.base import EXACT, CountedChangeList, counted
 from users.admin.export import lines_of
@@ -27,7 +29,10 @@ from users.sync.mirror import listing
 from users.sync.mirror.health import where_stale
 from users.sync.mirror.status import UserStatus
 
-NOT_LATELY = "Not checked lately"
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+NOT_LATELY = gettext_lazy("Not checked lately")
 
 
 class UserChangeList(CountedChangeList):
@@ -101,9 +106,9 @@ class EntryFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         """List the choices."""
-        return [(value, label) for value, (label, _) in self.conditions().items()]
+        return [(value, str(label)) for value, (label, _) in self.conditions().items()]
 
-    def conditions(self) -> dict[str, tuple[str, Q]]:
+    def conditions(self) -> dict[str, tuple[StrOrPromise, Q]]:
         """Return the label and the condition of each choice."""
         raise NotImplementedError
 
@@ -122,10 +127,10 @@ class EntryFilter(admin.SimpleListFilter):
 class StateFilter(EntryFilter):
     """Filter by how the user compares with Clerk."""
 
-    title = "sign-in state"
+    title = gettext_lazy("sign-in state")
     parameter_name = "clerk"
 
-    def conditions(self) -> dict[str, tuple[str, Q]]:
+    def conditions(self) -> dict[str, tuple[StrOrPromise, Q]]:
         """Offer all statuses of a user."""
         return {one.value: (one.label, Q(entry__state=one.value)) for one in UserStatus}
 
@@ -133,10 +138,10 @@ class StateFilter(EntryFilter):
 class RoleFilter(EntryFilter):
     """Filter by the role."""
 
-    title = "role"
+    title = gettext_lazy("role")
     parameter_name = "role"
 
-    def conditions(self) -> dict[str, tuple[str, Q]]:
+    def conditions(self) -> dict[str, tuple[StrOrPromise, Q]]:
         """Offer all roles, and none: tables of another application allow it."""
         none = Q(entry__role=None) | Q(entry__role="")
         roles = {one.value: (one.label, Q(entry__role=one.value)) for one in Role}
@@ -146,40 +151,40 @@ class RoleFilter(EntryFilter):
 class InvitationFilter(EntryFilter):
     """Filter by the open invitation of the user, or else by the last one."""
 
-    title = "invitation"
+    title = gettext_lazy("invitation")
     parameter_name = "invitation"
 
-    def conditions(self) -> dict[str, tuple[str, Q]]:
+    def conditions(self) -> dict[str, tuple[StrOrPromise, Q]]:
         """Offer all statuses of an invitation, and none."""
         invited = {
             one.value: (one.label, Q(entry__invitation=one.value)) for one in InvitationStatus
         }
-        return invited | {"none": ("Never invited", Q(entry__invitation=""))}
+        return invited | {"none": (_("Never invited"), Q(entry__invitation=""))}
 
 
 class LastSignInFilter(EntryFilter):
     """Filter by the time of the last sign-in."""
 
-    title = "last sign-in"
+    title = gettext_lazy("last sign-in")
     parameter_name = "signed_in"
 
-    def conditions(self) -> dict[str, tuple[str, Q]]:
+    def conditions(self) -> dict[str, tuple[StrOrPromise, Q]]:
         """Offer some spans of time."""
         return {
-            "7": ("Within 7 days", Q(entry__last_sign_in_at__gte=_days_ago(7))),
-            "30": ("Within 30 days", Q(entry__last_sign_in_at__gte=_days_ago(30))),
-            "over_90": ("More than 90 days ago", Q(entry__last_sign_in_at__lt=_days_ago(90))),
-            "never": ("Never", Q(entry__last_sign_in_at=None)),
+            "7": (_("Within 7 days"), Q(entry__last_sign_in_at__gte=_days_ago(7))),
+            "30": (_("Within 30 days"), Q(entry__last_sign_in_at__gte=_days_ago(30))),
+            "over_90": (_("More than 90 days ago"), Q(entry__last_sign_in_at__lt=_days_ago(90))),
+            "never": (_("Never"), Q(entry__last_sign_in_at=None)),
         }
 
 
 class CheckedFilter(EntryFilter):
     """Filter by whether the mirror of the user's account was checked with Clerk lately."""
 
-    title = "last checked"
+    title = gettext_lazy("last checked")
     parameter_name = "checked"
 
-    def conditions(self) -> dict[str, tuple[str, Q]]:
+    def conditions(self) -> dict[str, tuple[StrOrPromise, Q]]:
         """Offer the accounts that were not checked lately."""
         return {"not_lately": (NOT_LATELY, where_stale("account__"))}
 
@@ -187,7 +192,7 @@ class CheckedFilter(EntryFilter):
 class GroupFilter(EntryFilter):
     """Filter by the group, which a person finds by typing a part of its name."""
 
-    title = "group"
+    title = gettext_lazy("group")
     parameter_name = "builder_group__id__exact"
     template = "admin/users/builderuser/group_filter.html"
 
@@ -206,7 +211,7 @@ class GroupFilter(EntryFilter):
         self.chosen = _id(self.value())
         self.group = BuilderGroup.objects.filter(pk=self.chosen).first() if self.chosen else None
 
-    def conditions(self) -> dict[str, tuple[str, Q]]:
+    def conditions(self) -> dict[str, tuple[StrOrPromise, Q]]:
         """Offer nothing here: the field in the template loads the groups as a person types."""
         return {}
 
@@ -221,7 +226,7 @@ class GroupFilter(EntryFilter):
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         """Yield the way back to all groups, and the chosen group."""
         everything = changelist.get_query_string(remove=[self.parameter_name])
-        yield {"selected": self.group is None, "query_string": everything, "display": "All"}
+        yield {"selected": self.group is None, "query_string": everything, "display": _("All")}
         if self.group is not None:
             yield {"selected": True, "query_string": "", "display": self.group.name}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -12,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
 
 from users.admin.again import again_of
 from users.admin.holder import holder_link
@@ -19,10 +21,13 @@ from users.errors import ChangeFailed
 from users.models import BuilderUser, OperationKind
 from users.sync.access import permissions
 from users.sync.access.permissions import NOTHING
-from users.sync.display import time_text
+from users.sync.display import joined, time_text
 from users.sync.outbound.dual_write import Saved
 from users.sync.services import invitations, unseen
 from users.sync.services.invitations import Invited
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 Result = Saved | Invited
 """Result of a change that a page makes."""
@@ -48,8 +53,10 @@ def tell(request: HttpRequest, done: str, result: Result) -> None:
     else:
         messages.warning(
             request,
-            "Clerk takes no more invitations for now. This one waits and is sent by itself "
-            f"at {time_text(until)}.",
+            _(
+                "Clerk takes no more invitations for now. This one waits and is sent by itself at "
+                "{until}."
+            ).format(until=time_text(until)),
         )
     for warning in result.warnings if isinstance(result, Saved) else ():
         messages.warning(request, warning)
@@ -61,14 +68,15 @@ def _revoked(request: HttpRequest, result: Result) -> str:
     user = result.user
     if not emails:
         return ""
-    said = f"The invitation to {' and '.join(emails)} was revoked."
+    said = _("The invitation to {emails} was revoked.").format(emails=joined(emails))
     if user is None or user.linked or invitations.open_of(user):
         return said
-    said = f"{said} {user.email} is not invited yet."
+    not_yet = _("{email} is not invited yet.").format(email=user.email)
+    said = f"{said} {not_yet}"
     if not permissions.may(request.user, OperationKind.INVITE, user):
         return said
     page = reverse("admin:users_builderuser_invite", args=[user.pk])
-    return format_html('{} <a href="{}">Invite</a>', said, page)
+    return format_html('{} <a href="{}">{}</a>', said, page, _("Invite"))
 
 
 def back(user: BuilderUser) -> HttpResponse:
@@ -115,7 +123,7 @@ class UserPages:
         return user
 
     def render(
-        self, request: HttpRequest, user: BuilderUser, title: str, template: str,
+        self, request: HttpRequest, user: BuilderUser, title: StrOrPromise, template: str,
         context: Mapping[str, object], *, failure: ChangeFailed | None = None,
     ) -> HttpResponse:  # fmt: skip
         """Render a page about a user, with the failure of the change that it asked for."""
@@ -140,6 +148,9 @@ class UserPages:
         """Redirect as Django does for a user that does not exist."""
         shown = unquote(object_id)
         messages.warning(
-            request, f"Builder user with ID “{shown}” doesn’t exist. Perhaps it was deleted?"
+            request,
+            _("Builder user with ID “{shown}” doesn’t exist. Perhaps it was deleted?").format(
+                shown=shown
+            ),
         )
         return HttpResponseRedirect(reverse("admin:index"))

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from django.utils.translation import gettext_lazy as _
 
 from users.models import InternalRole, OperationKind, Role, SyncAttempt
 from users.sync.display import group_names
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
 LABELS = {
-    "name": "Name",
-    "email": "Email",
-    "role": "Role",
-    "internal_role": "Internal role",
-    "builder_group": "Builder group",
-    "invitation": "Invitation to",
-    "clerk_id": "Clerk account",
-    "account": "Clerk account with",
+    "name": _("Name"),
+    "email": _("Email"),
+    "role": _("Role"),
+    "internal_role": _("Internal role"),
+    "builder_group": _("Builder group"),
+    "invitation": _("Invitation to"),
+    "clerk_id": _("Clerk account"),
+    "account": _("Clerk account with"),
 }
 """The fields that people type or choose. Other changes are described by their kind alone."""
 
-CHOICES: Mapping[str, Mapping[str, str]] = {
+CHOICES: Mapping[str, Mapping[str, StrOrPromise]] = {
     "role": dict(Role.choices),
     "internal_role": dict(InternalRole.choices),
 }
 NOTHING_TYPED = (OperationKind.DELETE, OperationKind.UNLINK, OperationKind.REVOKE)
-GONE_GROUP = "a group that was deleted"
+GONE_GROUP = _("a group that was deleted")
 
 
 def groups_of(attempts: Iterable[SyncAttempt]) -> Mapping[str, str]:
@@ -38,7 +44,7 @@ def wanted_of(attempt: SyncAttempt, groups: Mapping[str, str]) -> list[tuple[str
     if attempt.operation in NOTHING_TYPED:
         return []
     return [
-        (label, _text(field, attempt.changes[field][1], groups))
+        (str(label), _text(field, attempt.changes[field][1], groups))
         for field, label in LABELS.items()
         if field in attempt.changes
     ]
@@ -48,5 +54,5 @@ def _text(field: str, value: object, groups: Mapping[str, str]) -> str:
     if not value:
         return "—"
     if field == "builder_group":
-        return groups.get(str(value), GONE_GROUP)
-    return CHOICES.get(field, {}).get(str(value), str(value))
+        return groups.get(str(value)) or str(GONE_GROUP)
+    return str(CHOICES.get(field, {}).get(str(value), value))

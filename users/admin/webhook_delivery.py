@@ -16,6 +16,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from users.admin.base import ReadOnlyAdmin
@@ -29,11 +31,11 @@ from users.sync.mirror import listing
 class StateFilter(admin.SimpleListFilter):
     """Filter deliveries by status."""
 
-    title, parameter_name = "status", "status"
+    title, parameter_name = _("status"), "status"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         """List all statuses of a delivery."""
-        return DeliveryStatus.choices
+        return [(value, str(label)) for value, label in DeliveryStatus.choices]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]
@@ -57,7 +59,7 @@ class _WithUser(Protocol):
     user_name: str | None
 
 
-@admin.display(description="builder user")
+@admin.display(description=_("builder user"))
 def _user_link(delivery: WebhookDelivery) -> str:
     found = cast("_WithUser", delivery)
     if found.user_pk is None:
@@ -74,7 +76,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin[WebhookDelivery]):
                     "error"]  # fmt: skip
     list_filter = [StateFilter, "type", "received_at"]
     search_fields = ["=svix_id", "=clerk_id"]
-    search_help_text = "Email, Clerk id or id of the delivery (svix-id)"
+    search_help_text = _("Email, Clerk id or id of the delivery (svix-id)")
     fields = ["svix_id", "type", "user", "status", "received_at", "processed_at", "attempts",
               "error"]  # fmt: skip
     actions = ["replay"]
@@ -117,26 +119,26 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin[WebhookDelivery]):
         """Link the user for people who may open users."""
         return {"user": _user_link} if opens_users(request) else {}
 
-    @admin.display(description="builder user")
+    @admin.display(description=_("builder user"))
     def user(self, delivery: WebhookDelivery) -> str:
         """Return the Clerk id of the user that the event is about."""
         return delivery.clerk_id or NOTHING
 
-    @admin.display(description="Status")
+    @admin.display(description=_("Status"))
     def status(self, delivery: WebhookDelivery) -> str:
         """Return the label of the delivery's status."""
-        return delivery.state.label
+        return str(delivery.state.label)
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         """Return whether this person may replay deliveries."""
         return request.user.has_perm("users.replay_webhook")
 
-    @admin.action(description="Replay the selected deliveries", permissions=["replay"])
+    @admin.action(description=_("Replay the selected deliveries"), permissions=["replay"])
     def replay(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
         """Apply the selected deliveries again, except those that were applied."""
         kept = list(queryset.filter(payload__isnull=False).values_list("pk", flat=True))
         if not kept:
-            messages.info(request, "All of these have taken effect already.")
+            messages.info(request, gettext("All of these have taken effect already."))
         self._replay(request, kept)
 
     def get_urls(self) -> list[URLPattern]:
@@ -163,6 +165,11 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin[WebhookDelivery]):
     def _replay(self, request: HttpRequest, svix_ids: list[str]) -> None:
         for received in deliveries.retry(svix_ids):
             if received.done:
-                messages.success(request, f"{received.svix_id}: it has taken effect now.")
+                messages.success(
+                    request,
+                    gettext("{delivery}: it has taken effect now.").format(
+                        delivery=received.svix_id
+                    ),
+                )
             else:
                 messages.warning(request, f"{received.svix_id}: {received.report}")

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from users.changes import StoredChanges
 from users.models.journal import OperationKind, Source, SyncAttempt
@@ -17,21 +18,21 @@ from users.models.users import BuilderUser
 class RunStatus(models.TextChoices):
     """How far a bulk run is."""
 
-    PLANNED = "planned", "Planned, not started"
-    QUEUED = "queued", "Waiting for the worker"
-    RUNNING = "running", "Running"
-    PAUSED = "paused", "Paused"
-    FINISHED = "finished", "Finished"
-    STOPPED = "stopped", "Stopped"
-    INTERRUPTED = "interrupted", "Interrupted"
-    CANCELLED = "cancelled", "Cancelled"
+    PLANNED = "planned", _("Planned, not started")
+    QUEUED = "queued", _("Waiting for the worker")
+    RUNNING = "running", _("Running")
+    PAUSED = "paused", _("Paused")
+    FINISHED = "finished", _("Finished")
+    STOPPED = "stopped", _("Stopped")
+    INTERRUPTED = "interrupted", _("Interrupted")
+    CANCELLED = "cancelled", _("Cancelled")
 
 
 class RunRequest(models.TextChoices):
     """What a person asks of a run that is at work."""
 
-    PAUSE = "pause", "Pause"
-    CANCEL = "cancel", "Cancel"
+    PAUSE = "pause", _("Pause")
+    CANCEL = "cancel", _("Cancel")
 
 
 ENDS: Mapping[str, RunStatus] = {
@@ -97,7 +98,7 @@ class BulkRun(models.Model):
     objects = BulkRunQuerySet.as_manager()
 
     class Meta:
-        verbose_name = "bulk run"
+        verbose_name = _("bulk run")
         ordering = ["-id"]
 
     def __str__(self) -> str:
@@ -190,10 +191,10 @@ class BulkRun(models.Model):
 class RowStatus(models.TextChoices):
     """How far a row of a bulk run is."""
 
-    WAITING = "waiting", "Waiting"
-    DONE = "done", "Done"
-    SKIPPED = "skipped", "Skipped"
-    FAILED = "failed", "Failed"
+    WAITING = "waiting", _("Waiting")
+    DONE = "done", _("Done")
+    SKIPPED = "skipped", _("Skipped")
+    FAILED = "failed", _("Failed")
 
 
 class BulkRow(models.Model):
@@ -226,8 +227,8 @@ class BulkRow(models.Model):
     )
 
     class Meta:
-        verbose_name = "row of a bulk run"
-        verbose_name_plural = "rows of bulk runs"
+        verbose_name = _("row of a bulk run")
+        verbose_name_plural = _("rows of bulk runs")
         ordering = ["run", "position"]
         constraints = [
             models.UniqueConstraint(fields=["run", "position"], name="bulkrow_position"),

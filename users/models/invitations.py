@@ -8,6 +8,7 @@ from typing import Self
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from users.models.journal import Source
 from users.models.users import BuilderUser
@@ -16,12 +17,12 @@ from users.models.users import BuilderUser
 class InvitationStatus(models.TextChoices):
     """How far an invitation is. `WAITING` and `PENDING` are open."""
 
-    WAITING = "waiting", "Waiting to be sent"
-    PENDING = "pending", "Pending"
-    ACCEPTED = "accepted", "Accepted"
-    REVOKED = "revoked", "Revoked"
-    EXPIRED = "expired", "Expired"
-    REFUSED = "refused", "Refused"
+    WAITING = "waiting", _("Waiting to be sent")
+    PENDING = "pending", _("Pending")
+    ACCEPTED = "accepted", _("Accepted")
+    REVOKED = "revoked", _("Revoked")
+    EXPIRED = "expired", _("Expired")
+    REFUSED = "refused", _("Refused")
 
 
 OPEN = (InvitationStatus.WAITING, InvitationStatus.PENDING)
@@ -46,15 +47,15 @@ class Invitation(models.Model):
     class Purpose(models.TextChoices):
         """What acceptance of the invitation does: create an account, or change an email."""
 
-        NEW_ACCOUNT = "new_account", "New account"
-        EMAIL_CHANGE = "email_change", "Change of email"
+        NEW_ACCOUNT = "new_account", _("New account")
+        EMAIL_CHANGE = "email_change", _("Change of email")
 
     id = models.BigAutoField(primary_key=True)
     user = models.ForeignKey(
         BuilderUser,
         on_delete=models.CASCADE,
         related_name="invitations",
-        verbose_name="builder user",
+        verbose_name=_("builder user"),
         db_constraint=False,  # another application deletes rows without us
     )
     purpose = models.CharField(max_length=20, choices=Purpose.choices)
@@ -62,12 +63,12 @@ class Invitation(models.Model):
     reference = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     """Is stored in the metadata of Clerk's invitation, to recognize ours."""
     clerk_invitation_id = models.TextField(
-        "Clerk's invitation id", null=True, blank=True, unique=True
+        _("Clerk's invitation id"), null=True, blank=True, unique=True
     )
     status = models.CharField(
         max_length=20, choices=InvitationStatus.choices, default=InvitationStatus.PENDING
     )
-    send_after = models.DateTimeField("waits until", null=True, blank=True)
+    send_after = models.DateTimeField(_("waits until"), null=True, blank=True)
     sent_at = models.DateTimeField("sent", null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     invited_by = models.ForeignKey(
@@ -87,13 +88,13 @@ class Invitation(models.Model):
     True if its author may manage administrators, or if somebody who may has made the user one.
     """
     revoke_due = models.BooleanField(
-        "still to be revoked in Clerk",
+        _("still to be revoked in Clerk"),
         default=False,
         db_default=False,
-        help_text="A newer decision has closed it here.",
+        help_text=_("A newer decision has closed it here."),
     )
     created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField("last checked", auto_now=True)
+    updated_at = models.DateTimeField(_("last checked"), auto_now=True)
 
     objects = InvitationQuerySet.as_manager()
 
@@ -108,7 +109,7 @@ class Invitation(models.Model):
                 fields=["user"],
                 condition=Q(status__in=["waiting", "pending"]),
                 name="invitation_one_open_a_user",
-                violation_error_message="This user has an open invitation already.",
+                violation_error_message=_("This user has an open invitation already."),
             )
         ]
 

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
 
 from users.changes import StoredChanges
 from users.models.users import BuilderUser
@@ -20,28 +21,28 @@ class OperationKind(models.TextChoices):
     A refresh changes nothing by itself: it is a row of a bulk run, and no attempt.
     """
 
-    CREATE = "create", "Create"
-    UPDATE = "update", "Edit"
-    DELETE = "delete", "Delete"
-    PUSH_NAME = "push_name", "Copy the name to Clerk"
-    PUSH_EMAIL = "push_email", "Copy the email to Clerk"
-    REPLACE_EMAIL = "replace_email", "Replace email"
-    SET_PASSWORD = "set_password", "Set password"
-    BAN = "ban", "Ban"
-    UNBAN = "unban", "Unban"
-    UNLOCK = "unlock", "Unlock"
-    RESET_MFA = "reset_mfa", "Reset two-factor sign-in"
-    SIGN_OUT = "sign_out", "Sign out everywhere"
-    END_SESSION = "end_session", "Sign out one device"
-    CREATE_ACCOUNT = "create_account", "Create the Clerk account"
-    LINK = "link", "Link"
-    UNLINK = "unlink", "Unlink"
-    INVITE = "invite", "Invite"
-    CREATE_INVITED = "create_invited", "Create and invite"
-    REVOKE = "revoke_invitation", "Revoke invitation"
-    FOLLOW = "follow", "Copy from Clerk"
-    MERGE_METADATA = "merge_metadata", "Change metadata"
-    REFRESH = "refresh", "Refresh"
+    CREATE = "create", _("Create")
+    UPDATE = "update", _("Edit")
+    DELETE = "delete", _("Delete")
+    PUSH_NAME = "push_name", _("Copy the name to Clerk")
+    PUSH_EMAIL = "push_email", _("Copy the email to Clerk")
+    REPLACE_EMAIL = "replace_email", _("Replace email")
+    SET_PASSWORD = "set_password", _("Set password")
+    BAN = "ban", _("Ban")
+    UNBAN = "unban", _("Unban")
+    UNLOCK = "unlock", _("Unlock")
+    RESET_MFA = "reset_mfa", _("Reset two-factor sign-in")
+    SIGN_OUT = "sign_out", _("Sign out everywhere")
+    END_SESSION = "end_session", _("Sign out one device")
+    CREATE_ACCOUNT = "create_account", _("Create the Clerk account")
+    LINK = "link", _("Link")
+    UNLINK = "unlink", _("Unlink")
+    INVITE = "invite", _("Invite")
+    CREATE_INVITED = "create_invited", _("Create and invite")
+    REVOKE = "revoke_invitation", _("Revoke invitation")
+    FOLLOW = "follow", _("Copy from Clerk")
+    MERGE_METADATA = "merge_metadata", _("Change metadata")
+    REFRESH = "refresh", _("Refresh")
 
 
 CREATES = frozenset({OperationKind.CREATE, OperationKind.CREATE_INVITED})
@@ -53,10 +54,10 @@ class SignIn(models.TextChoices):
 
     INVITE = (
         "invite",
-        "Invite: Clerk mails an invitation, and the account is made when it is accepted",
+        _("Invite: Clerk mails an invitation, and the account is made when it is accepted"),
     )
-    CREATE = "create", "Create the Clerk account now: you vouch for the address, no mail is sent"
-    NONE = "none", "No sign-in yet: only the record here"
+    CREATE = "create", _("Create the Clerk account now: you vouch for the address, no mail is sent")
+    NONE = "none", _("No sign-in yet: only the record here")
 
     @property
     def kind(self) -> OperationKind:
@@ -67,21 +68,21 @@ class SignIn(models.TextChoices):
 class Source(models.TextChoices):
     """Where a change came from."""
 
-    ADMIN = "admin", "This site"
-    COMMAND = "command", "Command"
-    WEBHOOK = "webhook", "Clerk event"
-    TASK = "task", "Scheduled task"
-    API = "api", "Front end"
+    ADMIN = "admin", _("This site")
+    COMMAND = "command", _("Command")
+    WEBHOOK = "webhook", _("Clerk event")
+    TASK = "task", _("Scheduled task")
+    API = "api", _("Front end")
 
 
 class Status(models.TextChoices):
     """How far an attempt is. Only `STARTED` is pending."""
 
-    STARTED = "started", "Waiting for Clerk"
-    APPLIED = "applied", "Saved"
-    REFUSED = "refused", "Refused"
-    DROPPED = "dropped", "Not saved"
-    UNPROVEN = "unproven", "Not certain"
+    STARTED = "started", _("Waiting for Clerk")
+    APPLIED = "applied", _("Saved")
+    REFUSED = "refused", _("Refused")
+    DROPPED = "dropped", _("Not saved")
+    UNPROVEN = "unproven", _("Not certain")
 
 
 _DERIVED = Q(actor=None, actor_name="", details__has_key="reason")
@@ -136,30 +137,32 @@ class SyncAttempt(models.Model):
         null=True,
         blank=True,
         related_name="attempts",
-        verbose_name="builder user",
+        verbose_name=_("builder user"),
         db_constraint=False,  # an attempt is committed before the user that it creates
     )
-    label = models.TextField("user's name then", blank=True, default="")
-    clerk_id = models.TextField("Clerk id", blank=True, default="")
+    label = models.TextField(_("user's name then"), blank=True, default="")
+    clerk_id = models.TextField(_("Clerk id"), blank=True, default="")
     operation = models.CharField(max_length=30, choices=OperationKind.choices)
     source = models.CharField(max_length=20, choices=Source.choices)
     actor = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
-    actor_name = models.TextField("person at the front end", blank=True, default="", db_default="")
-    actor_clerk_id = models.TextField("their Clerk id", blank=True, default="", db_default="")
+    actor_name = models.TextField(
+        _("person at the front end"), blank=True, default="", db_default=""
+    )
+    actor_clerk_id = models.TextField(_("their Clerk id"), blank=True, default="", db_default="")
     changes: models.JSONField[StoredChanges, StoredChanges] = models.JSONField(default=dict)
     details = models.JSONField(default=dict, blank=True)
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.STARTED)
     error_code = models.TextField(blank=True, default="")
     message = models.TextField(blank=True, default="")
-    trace_id = models.TextField("Clerk's trace id", blank=True, default="")
-    late_until = DatabaseTimeField("Clerk may take it until", null=True, blank=True)
+    trace_id = models.TextField(_("Clerk's trace id"), blank=True, default="")
+    late_until = DatabaseTimeField(_("Clerk may take it until"), null=True, blank=True)
     token = models.UUIDField(
-        "one-time token of the form", null=True, blank=True, unique=True, editable=False
+        _("one-time token of the form"), null=True, blank=True, unique=True, editable=False
     )
     unseen = models.BooleanField(
-        "its author has not seen the end", default=False, db_default=False, editable=False
+        _("its author has not seen the end"), default=False, db_default=False, editable=False
     )
     run = models.ForeignKey(
         "BulkRun",
@@ -167,7 +170,7 @@ class SyncAttempt(models.Model):
         null=True,
         blank=True,
         related_name="attempts",
-        verbose_name="bulk run",
+        verbose_name=_("bulk run"),
     )
     started_at = models.DateTimeField(editable=False, db_default=Now())
     settled_at = models.DateTimeField(null=True, blank=True)

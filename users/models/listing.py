@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
 
 from users.models.users import BuilderGroup, BuilderUser
 
@@ -43,7 +44,7 @@ class ListEntry(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
-        verbose_name_plural = "list entries"
+        verbose_name_plural = _("list entries")
         default_permissions = ()
         indexes = [
             models.Index(fields=["name_key", "user"], name="listentry_name"),
@@ -72,7 +73,7 @@ class ListDue(models.Model):
     user_id = models.UUIDField(db_index=True)
 
     class Meta:
-        verbose_name_plural = "list entries that are due"
+        verbose_name_plural = _("list entries that are due")
         default_permissions = ()
 
     def __str__(self) -> str:

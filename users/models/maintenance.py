@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 
 class RememberedInstance(models.Model):
@@ -14,12 +16,12 @@ class RememberedInstance(models.Model):
     """
 
     id = models.SmallAutoField(primary_key=True)
-    instance_id = models.TextField("Clerk's instance id")
+    instance_id = models.TextField(_("Clerk's instance id"))
     environment = models.TextField(blank=True, default="")
     remembered_at = models.DateTimeField(auto_now=True)
 
     class Meta:
-        verbose_name = "Clerk instance"
+        verbose_name = _("Clerk instance")
         constraints = [
             models.CheckConstraint(condition=Q(id=1), name="rememberedinstance_one_row"),
         ]
@@ -35,31 +37,31 @@ class EventCheck(models.Model):
     """
 
     id = models.SmallAutoField(primary_key=True)
-    next_at = models.DateTimeField("looks again", default=timezone.now)
-    checked_at = models.DateTimeField("last looked", null=True, blank=True)
-    problem = models.TextField("why it could not look", blank=True, default="")
-    missed_since = models.DateTimeField("events missing since", null=True, blank=True)
-    missed_at = models.DateTimeField("last found a missed change", null=True, blank=True)
-    missed = models.PositiveIntegerField("accounts whose change was missed then", default=0)
-    difference = models.IntegerField("users that Clerk has more than our copy", default=0)
+    next_at = models.DateTimeField(_("looks again"), default=timezone.now)
+    checked_at = models.DateTimeField(_("last looked"), null=True, blank=True)
+    problem = models.TextField(_("why it could not look"), blank=True, default="")
+    missed_since = models.DateTimeField(_("events missing since"), null=True, blank=True)
+    missed_at = models.DateTimeField(_("last found a missed change"), null=True, blank=True)
+    missed = models.PositiveIntegerField(_("accounts whose change was missed then"), default=0)
+    difference = models.IntegerField(_("users that Clerk has more than our copy"), default=0)
     difference_since = models.DateTimeField(null=True, blank=True)
     scan_wanted_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        verbose_name = "check of events"
+        verbose_name = _("check of events")
         constraints = [models.CheckConstraint(condition=Q(id=1), name="eventcheck_one_row")]
 
     def __str__(self) -> str:
-        return f"looked at {self.checked_at}"
+        return gettext("looked at {checked_at}").format(checked_at=self.checked_at)
 
 
 class AlertKind(models.TextChoices):
     """What the people in ALERT_EMAILS are told of."""
 
-    ATTEMPT = "attempt", "A change is pending for over an hour"
-    EVENTS = "events", "Events are missing"
-    SCAN = "scan", "The scan failed"
-    WORKER = "worker", "No worker is running"
+    ATTEMPT = "attempt", _("A change is pending for over an hour")
+    EVENTS = "events", _("Events are missing")
+    SCAN = "scan", _("The scan failed")
+    WORKER = "worker", _("No worker is running")
 
 
 class Alert(models.Model):
@@ -85,12 +87,12 @@ class ClerkRate(models.Model):
     next_at = models.DateTimeField()
 
     class Meta:
-        verbose_name = "rate of requests to Clerk"
+        verbose_name = _("rate of requests to Clerk")
         default_permissions = ()
         constraints = [models.CheckConstraint(condition=Q(id=1), name="clerkrate_one_row")]
 
     def __str__(self) -> str:
-        return f"next at {self.next_at}"
+        return gettext("next at {next_at}").format(next_at=self.next_at)
 
 
 class ApiUse(models.Model):
@@ -104,9 +106,9 @@ class ApiUse(models.Model):
     count = models.PositiveIntegerField()
 
     class Meta:
-        verbose_name = "use of the API"
+        verbose_name = _("use of the API")
         default_permissions = ()
         indexes = [models.Index(fields=["since"], name="apiuse_since")]
 
     def __str__(self) -> str:
-        return f"{self.count} since {self.since}"
+        return gettext("{count} since {since}").format(count=self.count, since=self.since)

@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
 
 from users.models.users import BuilderUser
 
@@ -19,14 +20,14 @@ class ClerkAccount(models.Model):
     needs to ask Clerk.
     """
 
-    clerk_id = models.TextField("Clerk id", primary_key=True)
+    clerk_id = models.TextField(_("Clerk id"), primary_key=True)
     user = models.OneToOneField(
         BuilderUser,
         on_delete=models.DO_NOTHING,  # see `users.sync.mirror.agreements.forget`
         null=True,
         blank=True,
         related_name="account",
-        verbose_name="builder user",
+        verbose_name=_("builder user"),
         db_constraint=False,  # another application deletes rows without us
     )
     email = models.TextField(blank=True, default="")
@@ -36,51 +37,53 @@ class ClerkAccount(models.Model):
     image_url = models.TextField(blank=True, default="")
     banned = models.BooleanField(default=False)
     locked = models.BooleanField(default=False)
-    two_factor_enabled = models.BooleanField("two-factor sign-in", default=False)
-    password_enabled = models.BooleanField("has a password", default=False)
-    providers = models.JSONField("sign-in providers", default=list, blank=True)
-    last_sign_in_at = models.DateTimeField("last sign-in", null=True, blank=True)
-    clerk_created_at = models.DateTimeField("created in Clerk", null=True, blank=True)
-    clerk_updated_at = models.DateTimeField("updated in Clerk", null=True, blank=True)
-    deleted_at = models.DateTimeField("deleted in Clerk", null=True, blank=True)
+    two_factor_enabled = models.BooleanField(_("two-factor sign-in"), default=False)
+    password_enabled = models.BooleanField(_("has a password"), default=False)
+    providers = models.JSONField(_("sign-in providers"), default=list, blank=True)
+    last_sign_in_at = models.DateTimeField(_("last sign-in"), null=True, blank=True)
+    clerk_created_at = models.DateTimeField(_("created in Clerk"), null=True, blank=True)
+    clerk_updated_at = models.DateTimeField(_("updated in Clerk"), null=True, blank=True)
+    deleted_at = models.DateTimeField(_("deleted in Clerk"), null=True, blank=True)
     not_found_at = models.DateTimeField(
-        "not found in Clerk",
+        _("not found in Clerk"),
         null=True,
         blank=True,
-        help_text="Clerk answered 404. That is no deletion: any later answer takes it back.",
+        help_text=_("Clerk answered 404. That is no deletion: any later answer takes it back."),
     )
-    seen_at = models.DateTimeField("last checked")
+    seen_at = models.DateTimeField(_("last checked"))
     claimed_id = models.UUIDField(
-        "our id in its metadata",
+        _("our id in its metadata"),
         null=True,
         blank=True,
-        help_text="Others can write it there too, so alone it links nobody.",
+        help_text=_("Others can write it there too, so alone it links nobody."),
     )
     version = models.TextField(blank=True, default="", db_default="", editable=False)
     """Orders the states of the account: by `updated_at`, then time of observation, then content."""
-    known_name = models.TextField("last name that was not empty", blank=True, db_default="")
+    known_name = models.TextField(_("last name that was not empty"), blank=True, db_default="")
     known_name_version = models.TextField(blank=True, db_default="", editable=False)
-    known_email = models.TextField("last email that was not empty", blank=True, db_default="")
+    known_email = models.TextField(_("last email that was not empty"), blank=True, db_default="")
     known_email_version = models.TextField(blank=True, db_default="", editable=False)
-    reference = models.UUIDField("invitation that it came from", null=True, blank=True)
+    reference = models.UUIDField(_("invitation that it came from"), null=True, blank=True)
     reference_version = models.TextField(blank=True, db_default="", editable=False)
     names = models.JSONField(
-        "names ever shown", default=dict, db_default={}, blank=True, editable=False
+        _("names ever shown"), default=dict, db_default={}, blank=True, editable=False
     )
     """Maps each name to the version of the last state that had it."""
     addresses = models.JSONField(
-        "addresses ever verified as primary", default=dict, db_default={}, blank=True
+        _("addresses ever verified as primary"), default=dict, db_default={}, blank=True
     )
     """Maps each address to `[first, last]`, in microseconds since 1970."""
-    answered_at = models.DateTimeField("last answer of Clerk", null=True, blank=True)
+    answered_at = models.DateTimeField(_("last answer of Clerk"), null=True, blank=True)
     reconcile_due = models.BooleanField(
-        "still to be reconciled", default=False, db_default=False, editable=False
+        _("still to be reconciled"), default=False, db_default=False, editable=False
     )
     released_at = models.DateTimeField(
         "released",
         null=True,
         blank=True,
-        help_text="Unlinked by staff or replaced by another account: never linked by itself again.",
+        help_text=_(
+            "Unlinked by staff or replaced by another account: never linked by itself again."
+        ),
     )
     replaced_for = models.ForeignKey(
         BuilderUser,
@@ -89,16 +92,16 @@ class ClerkAccount(models.Model):
         null=True,
         blank=True,
         related_name="replaced_accounts",
-        verbose_name="replaced for",
-        help_text="The user whose new account replaced this one after an accepted invitation.",
+        verbose_name=_("replaced for"),
+        help_text=_("The user whose new account replaced this one after an accepted invitation."),
     )
-    ban_due = models.BooleanField("still to be banned", default=False, db_default=False)
+    ban_due = models.BooleanField(_("still to be banned"), default=False, db_default=False)
     note = models.TextField(
-        "why it is not linked, or does not match", blank=True, default="", db_default=""
+        _("why it is not linked, or does not match"), blank=True, default="", db_default=""
     )
 
     class Meta:
-        verbose_name = "Clerk account"
+        verbose_name = _("Clerk account")
         indexes = [
             models.Index(Lower("email"), name="clerkaccount_email_lower"),
             models.Index(fields=["seen_at"], name="clerkaccount_seen_at"),
@@ -128,10 +131,10 @@ class ClerkAccount(models.Model):
 class LinkedBy(models.TextChoices):
     """Who decided which account belongs to a row."""
 
-    STAFF = "staff", "a staff member"
-    INVITATION = "invitation", "an accepted invitation"
-    INHERITED = "inherited", "another application, or before this was recorded"
-    ADDRESS = "address", "its email"
+    STAFF = "staff", _("a staff member")
+    INVITATION = "invitation", _("an accepted invitation")
+    INHERITED = "inherited", _("another application, or before this was recorded")
+    ADDRESS = "address", _("its email")
 
 
 class Agreement(models.Model):
@@ -146,23 +149,23 @@ class Agreement(models.Model):
         on_delete=models.DO_NOTHING,  # see `users.sync.mirror.agreements.forget`
         primary_key=True,
         related_name="agreement",
-        verbose_name="builder user",
+        verbose_name=_("builder user"),
         db_constraint=False,  # another application deletes rows without us
     )
-    clerk_id = models.TextField("Clerk id", null=True, blank=True)
+    clerk_id = models.TextField(_("Clerk id"), null=True, blank=True)
     linked_by = models.CharField(max_length=20, choices=LinkedBy.choices, blank=True, default="")
     linked_since = models.DateTimeField("decided", null=True, blank=True)
-    linked_at = models.DateTimeField("linked by us", null=True, blank=True)
-    name = models.TextField("agreed name", null=True, blank=True)
+    linked_at = models.DateTimeField(_("linked by us"), null=True, blank=True)
+    name = models.TextField(_("agreed name"), null=True, blank=True)
     name_version = models.TextField(blank=True, default="", db_default="", editable=False)
-    email = models.TextField("agreed email", null=True, blank=True)
+    email = models.TextField(_("agreed email"), null=True, blank=True)
     email_version = models.TextField(blank=True, default="", db_default="", editable=False)
-    own_name = models.TextField("name by itself")
-    own_email = models.TextField("email by itself")
-    own_email_since = models.DateTimeField("has it since")
-    note = models.TextField("why its account is in doubt", blank=True, default="", db_default="")
+    own_name = models.TextField(_("name by itself"))
+    own_email = models.TextField(_("email by itself"))
+    own_email_since = models.DateTimeField(_("has it since"))
+    note = models.TextField(_("why its account is in doubt"), blank=True, default="", db_default="")
     decided_link = models.JSONField(
-        "decided before, while it has the account that had its address",
+        _("decided before, while it has the account that had its address"),
         null=True,
         blank=True,
     )

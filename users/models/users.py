@@ -15,6 +15,7 @@ from django.db.models.functions import Lower, Now
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 
 from users import guard
 from users.ids import USER_ID
@@ -42,16 +43,16 @@ class BuilderGroup(models.Model):
 class Role(models.TextChoices):
     """The role of a builder user in the front end."""
 
-    ADMIN = "ADMIN", "Admin"
-    HOMEOWNER = "HOMEOWNER", "Homeowner"
-    BUILDER = "BUILDER", "Builder"
+    ADMIN = "ADMIN", _("Admin")
+    HOMEOWNER = "HOMEOWNER", _("Homeowner")
+    BUILDER = "BUILDER", _("Builder")
 
 
 class InternalRole(models.TextChoices):
     """The additional role of a user whose role is Admin."""
 
-    ADMINISTRATOR = "Administrator", "Administrator"
-    EMPLOYEE = "Employee", "Employee"
+    ADMINISTRATOR = "Administrator", _("Administrator")
+    EMPLOYEE = "Employee", _("Employee")
 
 
 LINKED = Q(clerk_id__regex=USER_ID.pattern)
@@ -134,7 +135,7 @@ class BuilderUser(models.Model):
     id = models.UUIDField(
         primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False
     )
-    clerk_id = models.TextField("Clerk id", null=True, blank=True, unique=True, editable=False)
+    clerk_id = models.TextField(_("Clerk id"), null=True, blank=True, unique=True, editable=False)
     name = models.CharField(max_length=200)
     email = models.EmailField()
     role = models.CharField(
@@ -145,7 +146,7 @@ class BuilderUser(models.Model):
         choices=InternalRole.choices,
         null=True,
         blank=True,
-        help_text="Only for the role Admin.",
+        help_text=_("Only for the role Admin."),
     )
     builder_group = models.ForeignKey(
         BuilderGroup, on_delete=models.PROTECT, null=True, blank=True, related_name="users"
@@ -176,7 +177,7 @@ class BuilderUser(models.Model):
             models.UniqueConstraint(
                 Lower("email"),
                 name="users_email_lower_unique",  # the other application has users_email_unique
-                violation_error_message="Another builder user has this email.",
+                violation_error_message=_("Another builder user has this email."),
             ),
             models.CheckConstraint(condition=~Q(clerk_id=""), name="users_clerk_id_not_empty"),
         ]

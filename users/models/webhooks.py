@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 
 class DeliveryStatus(models.TextChoices):
     """How far a delivery is, for people."""
 
-    TAKEN = "taken", "Taken"
-    WAITING = "waiting", "Waiting"
-    UNUSABLE = "unusable", "Cannot be applied"
+    TAKEN = "taken", _("Taken")
+    WAITING = "waiting", _("Waiting")
+    UNUSABLE = "unusable", _("Cannot be applied")
 
 
 class WebhookDelivery(models.Model):
@@ -32,8 +33,8 @@ class WebhookDelivery(models.Model):
     payload = models.JSONField(null=True, blank=True)
 
     class Meta:
-        verbose_name = "webhook delivery"
-        verbose_name_plural = "webhook deliveries"
+        verbose_name = _("webhook delivery")
+        verbose_name_plural = _("webhook deliveries")
         permissions = [("replay_webhook", "Can replay webhook deliveries")]
         ordering = ["-received_at"]
         indexes = [
@@ -66,7 +67,7 @@ class WebhookRefusal(models.Model):
     refused_at = models.DateTimeField()
 
     class Meta:
-        verbose_name = "refused webhook"
+        verbose_name = _("refused webhook")
 
     def __str__(self) -> str:
         return self.reason

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Protocol, TypeVar, cast
 
 from django.db.models import CharField, Model, OuterRef, QuerySet, Subquery
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from users.changes import StoredChanges
 from users.models import BuilderGroup
@@ -33,7 +36,7 @@ def shown(value: object) -> str:
     Metadata becomes JSON, an empty value becomes a dash, and a truth value becomes yes or no.
     """
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False)
     return NOTHING if value in (None, "") else visible(str(value))
@@ -48,6 +51,34 @@ def time_text(moment: datetime, *, seconds: bool = False) -> str:
     """
     time_of_day = "%H:%M:%S" if seconds else "%H:%M"
     return f"{moment.astimezone(UTC):%Y-%m-%d {time_of_day}} UTC"
+
+
+FIELDS = {
+    "name": gettext_lazy("name"),
+    "email": gettext_lazy("email"),
+    "role": gettext_lazy("role"),
+    "internal_role": gettext_lazy("internal role"),
+    "builder_group": gettext_lazy("builder group"),
+    "clerk_id": gettext_lazy("clerk id"),
+    "invitation": gettext_lazy("invitation"),
+    "account": gettext_lazy("account"),
+    "password": gettext_lazy("password"),
+    "banned": gettext_lazy("banned"),
+    "locked": gettext_lazy("locked"),
+}
+"""The words for the fields of changes. A key of metadata is its own word."""
+
+
+def field_word(field: str) -> str:
+    """Return the word for a field, as it stands in a sentence."""
+    return str(FIELDS.get(field, field.replace("_", " ")))
+
+
+def joined(words: Sequence[str]) -> str:
+    """Join words by “and”."""
+    return reduce(
+        lambda first, second: _("{first} and {second}").format(first=first, second=second), words
+    )
 
 
 def group_names(ids: Collection[str]) -> Mapping[str, str]:
@@ -92,7 +123,7 @@ def shown_changes(changed: Model) -> list[tuple[str, str, str]]:
     row = cast("_Changed", changed)
     return [
         (
-            field.replace("_", " "),
+            field_word(field),
             shown((field == "builder_group" and row.group_before) or before),
             shown((field == "builder_group" and row.group_after) or after),
         )

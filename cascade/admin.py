@@ -7,6 +7,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth.views import PasswordChangeView
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 
 from staff.forms import SignInForm, StaffPasswordChangeForm
 
@@ -19,7 +20,7 @@ class CascadeAdminSite(AdminSite):
     site_url = None  # there is no public site
     enable_nav_sidebar = False  # the list of users needs the width
     login_form = SignInForm
-    index_title = "Builder users and their sign-in"
+    index_title = _("Builder users and their sign-in")
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Put builder users, the daily work, before the other apps."""

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 from cascade.database import waiting_at_most
@@ -21,13 +22,13 @@ from cascade.logs import route_of
 logger = logging.getLogger(__name__)
 
 DOWN = (OperationalError, InterfaceError)
-PAGE = """<!doctype html><html lang="en"><title>Database not available · Cascade</title>
+PAGE = _("""<!doctype html><html lang="en"><title>Database not available · Cascade</title>
 <h1>The database is not available</h1>
 <p>If you were saving, the state of that change is not known on this page. Wait a minute, reload,
-and look at the user: an unfinished change is shown there and finished by itself.</p></html>"""
+and look at the user: an unfinished change is shown there and finished by itself.</p></html>""")
 
-TOO_LARGE = "The request is larger than 1 MiB. Nothing was saved."
-BAD_LENGTH = "The Content-Length of the request is not a number. Nothing was saved."
+TOO_LARGE = _("The request is larger than 1 MiB. Nothing was saved.")
+BAD_LENGTH = _("The Content-Length of the request is not a number. Nothing was saved.")
 NOT_STORED = {"Cache-Control": "no-store"}
 
 
@@ -110,11 +111,11 @@ class BodyLimitMiddleware:
         """Check the length in the header, then answer the request."""
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not (length.isascii() and length.isdigit()):
-            return _refused(request, BAD_LENGTH, status=400)
+            return _refused(request, str(BAD_LENGTH), status=400)
         # `int` raises ValueError for thousands of digits.
         digits = length.lstrip("0")
         if len(digits) > 18 or int(digits or "0") > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            return _refused(request, TOO_LARGE, status=413)
+            return _refused(request, str(TOO_LARGE), status=413)
         return self.get_response(request)
 
 

@@ -6,6 +6,8 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
@@ -24,22 +26,25 @@ class SignInEventAdmin(ReadOnlyAdmin[SignInEvent]):
     list_display = ["at", "account", "address", "step", "outcome", "reason"]
     list_filter = ["outcome", "step"]
     search_fields = ["=account", "=network"]
-    search_help_text = "Username or address, in full"
+    search_help_text = _("Username or address, in full")
     actions = ["unlock_accounts", "unlock_addresses"]
 
     def has_unlock_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may lift limits: only superusers may."""
         return isinstance(request.user, User) and request.user.is_superuser
 
-    @admin.action(description="Unlock the accounts", permissions=["unlock"])
+    @admin.action(description=_("Unlock the accounts"), permissions=["unlock"])
     def unlock_accounts(self, request: HttpRequest, events: QuerySet[SignInEvent]) -> None:
         """Lift the limits of the accounts that the selected events name."""
         accounts = events.exclude(account="").values_list("account", flat=True).distinct()
         for account in sorted(set(accounts)):
             limits.unlock(account=account, by=request.user.get_username())
-            messages.success(request, f"The account {account} can try to sign in again.")
+            messages.success(
+                request,
+                gettext("The account {account} can try to sign in again.").format(account=account),
+            )
 
-    @admin.action(description="Unlock the network addresses", permissions=["unlock"])
+    @admin.action(description=_("Unlock the network addresses"), permissions=["unlock"])
     def unlock_addresses(self, request: HttpRequest, events: QuerySet[SignInEvent]) -> None:
         """Lift the limits of the networks of the selected events.
 
@@ -48,7 +53,12 @@ class SignInEventAdmin(ReadOnlyAdmin[SignInEvent]):
         networks = events.exclude(network="").values_list("network", flat=True).distinct()
         for network in sorted(set(networks)):
             limits.unlock(network=network, by=request.user.get_username())
-            messages.success(request, f"The network address {network} can try to sign in again.")
+            messages.success(
+                request,
+                gettext("The network address {network} can try to sign in again.").format(
+                    network=network
+                ),
+            )
 
 
 @admin.register(ProviderAccount)

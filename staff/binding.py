@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, User
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from staff.models import ProviderAccount
 from staff.provider import Identity
@@ -38,7 +39,7 @@ def user_of(identity: Identity) -> User:
     )
     user = account.user if account else _bind(identity)
     if not (user.is_active and user.is_staff):
-        raise Refused("Your user here is switched off. Ask an administrator.", user)
+        raise Refused(_("Your user here is switched off. Ask an administrator."), user)
     if identity.issuer in settings.OIDC_GROUPS_ISSUERS and settings.OIDC_GROUPS_CLAIM:
         _set_groups(user, identity.groups)
     return user
@@ -55,8 +56,10 @@ def _bind(identity: Identity) -> User:
     )
     if not created and account.subject != identity.subject:
         raise Refused(
-            "Another company account is bound to your user here. Ask an administrator to remove "
-            "that binding.",
+            _(
+                "Another company account is bound to your user here. Ask an administrator to "
+                "remove that binding."
+            ),
             user,
         )
     return user
@@ -69,16 +72,16 @@ def _user_by_email(identity: Identity) -> User:
     """
     email = identity.email
     if not email or not identity.email_verified:
-        raise Refused("The provider has not verified your email address.")
+        raise Refused(_("The provider has not verified your email address."))
     if not email.isascii() or email.rpartition("@")[2] not in settings.OIDC_EMAIL_DOMAINS:
-        raise Refused("Your email address is not of an allowed domain.")
+        raise Refused(_("Your email address is not of an allowed domain."))
     found = [
         user
         for user in User.objects.filter(email__iexact=email, is_active=True, is_staff=True)
         if user.email.lower() == email
     ]
     if len(found) != 1:
-        raise Refused("No staff user here has your email address. Ask an administrator.")
+        raise Refused(_("No staff user here has your email address. Ask an administrator."))
     return found[0]
 
 
@@ -93,6 +96,6 @@ def _set_groups(user: User, names: frozenset[str]) -> None:
         user.pk,
         [user],
         CHANGE,
-        f"Groups set by the company's provider: {text}.",
+        _("Groups set by the company's provider: {text}.").format(text=text),
         single_object=True,
     )

@@ -12,6 +12,8 @@ from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordCha
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from cascade.addresses import Client, client_of
 from staff import limits, two_step
@@ -46,7 +48,7 @@ class SignInForm(AdminAuthenticationForm):
         try:
             cleaned = super().clean()
         except ValidationError:
-            limits.finish(event, Outcome.REFUSED, "Wrong username or password.")
+            limits.finish(event, Outcome.REFUSED, _("Wrong username or password."))
             raise
         more = two_step.is_required() or two_step.is_on(self.get_user())
         limits.finish(event, Outcome.CONTINUED if more else Outcome.SIGNED_IN)
@@ -60,7 +62,7 @@ class CodeForm(forms.Form):
     """
 
     code = forms.CharField(
-        label="Code",
+        label=gettext_lazy("Code"),
         max_length=40,
         widget=forms.TextInput(
             attrs={"autocomplete": "one-time-code", "autofocus": True, "autocapitalize": "none"}
@@ -86,10 +88,12 @@ class CodeForm(forms.Form):
             raise as_form_error(limited) from None
         device = two_step.verify(self.user, self.cleaned_data["code"])
         if device is None:
-            limits.finish(event, Outcome.REFUSED, "Wrong code.")
+            limits.finish(event, Outcome.REFUSED, _("Wrong code."))
             raise ValidationError(
-                "This code is wrong or was used before. Wait for the next code of your app, or "
-                "use a recovery code."
+                _(
+                    "This code is wrong or was used before. Wait for the next code of your app, or "
+                    "use a recovery code."
+                )
             )
         limits.finish(event, Outcome.SIGNED_IN if self.signs_in else Outcome.DONE, device.name)
         return device
@@ -99,7 +103,7 @@ class TurnOnForm(forms.Form):
     """Check the first code of an app, which proves that the app has the key."""
 
     code = forms.CharField(
-        label="Code",
+        label=gettext_lazy("Code"),
         max_length=40,
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric"}),
     )
@@ -115,7 +119,9 @@ class TurnOnForm(forms.Form):
         """
         device = two_step.turn_on(self.user, key=self.key, code=self.cleaned_data["code"])
         if device is None:
-            raise ValidationError("This is not the code that the app shows now. Try the next one.")
+            raise ValidationError(
+                _("This is not the code that the app shows now. Try the next one.")
+            )
         return device
 
 
@@ -137,7 +143,7 @@ class StaffPasswordChangeForm(AdminPasswordChangeForm):
         try:
             password = super().clean_old_password()
         except ValidationError:
-            limits.finish(event, Outcome.REFUSED, "Wrong old password.")
+            limits.finish(event, Outcome.REFUSED, _("Wrong old password."))
             raise
         limits.finish(event, Outcome.DONE)
         return password

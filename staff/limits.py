@@ -24,6 +24,8 @@ from django.db import connection, transaction
 from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from cascade.addresses import Client
 from staff.models import Outcome, SignInEvent, Step
@@ -80,12 +82,23 @@ class Limited(Exception):
     def message(self) -> str:
         """Text for the page and the journal: the subject, the time in UTC, and what to do."""
         until = f"{self.until + MINUTE:%Y-%m-%d %H:%M} UTC"
-        if self.locked:
-            return (
-                f"This {self.subject} is locked until {until} after too many wrong attempts. "
-                "Ask an administrator to unlock it."
-            )
-        return f"Too many attempts for this {self.subject}. Try again after {until}."
+        return _MESSAGES[self.subject, self.locked].format(until=until)
+
+
+_MESSAGES = {
+    (ACCOUNT, True): gettext_lazy(
+        "This account is locked until {until} after too many wrong attempts. "
+        "Ask an administrator to unlock it."
+    ),
+    (NETWORK, True): gettext_lazy(
+        "This network address is locked until {until} after too many wrong attempts. "
+        "Ask an administrator to unlock it."
+    ),
+    (ACCOUNT, False): gettext_lazy("Too many attempts for this account. Try again after {until}."),
+    (NETWORK, False): gettext_lazy(
+        "Too many attempts for this network address. Try again after {until}."
+    ),
+}
 
 
 def account_of(username: str) -> tuple[User | None, str]:
@@ -152,7 +165,12 @@ def unlock(*, account: str = "", network: str = "", by: str) -> None:
 
     `by` is the author in the journal. The rows stay.
     """
-    _record(step=Step.UNLOCK, account=account, network=network, reason=f"By {by}.")
+    _record(
+        step=Step.UNLOCK,
+        account=account,
+        network=network,
+        reason=_("By {author}.").format(author=by),
+    )
 
 
 def forget_old() -> int:

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.contrib.auth import REDIRECT_FIELD_NAME, logout
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from structlog.contextvars import bind_contextvars
 
 from cascade.middleware import DOWN, database_down
@@ -50,7 +51,7 @@ class SignInMiddleware:
         bind_contextvars(actor=request.user.pk)
         if sessions.has_ended(request):
             logout(request)
-            messages.warning(request, "Your session has ended. Sign in again.")
+            messages.warning(request, _("Your session has ended. Sign in again."))
             return _to("admin:login", request)
         sessions.touch(request)
         page = two_step.page_due(request)

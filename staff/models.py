@@ -8,18 +8,19 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class Step(models.TextChoices):
     """The step of a sign-in, or the kind of change, that an event records."""
 
-    PASSWORD = "password", "Password"
-    CODE = "code", "Code"
-    PROVIDER = "provider", "Company account"
-    RESET = "reset", "Password reset by mail"
-    CHANGE = "change", "Password change"
-    TWO_STEP = "two_step", "Two-step sign-in"
-    UNLOCK = "unlock", "Unlock"
+    PASSWORD = "password", _("Password")
+    CODE = "code", _("Code")
+    PROVIDER = "provider", _("Company account")
+    RESET = "reset", _("Password reset by mail")
+    CHANGE = "change", _("Password change")
+    TWO_STEP = "two_step", _("Two-step sign-in")
+    UNLOCK = "unlock", _("Unlock")
 
 
 class Outcome(models.TextChoices):
@@ -29,12 +30,12 @@ class Outcome(models.TextChoices):
     correct and a code is the next step.
     """
 
-    PENDING = "pending", "Not finished"
-    CONTINUED = "continued", "Correct, code asked"
-    SIGNED_IN = "signed_in", "Signed in"
-    DONE = "done", "Done"
-    REFUSED = "refused", "Refused"
-    LIMITED = "limited", "Limit reached"
+    PENDING = "pending", _("Not finished")
+    CONTINUED = "continued", _("Correct, code asked")
+    SIGNED_IN = "signed_in", _("Signed in")
+    DONE = "done", _("Done")
+    REFUSED = "refused", _("Refused")
+    LIMITED = "limited", _("Limit reached")
 
 
 class SignInEvent(models.Model):
@@ -53,12 +54,16 @@ class SignInEvent(models.Model):
     account = models.CharField(
         max_length=170,
         blank=True,
-        help_text="The username. A username that does not exist is stored as a hash, because "
-        "people type passwords into that field.",
+        help_text=_(
+            "The username. A username that does not exist is stored as a hash, because "
+            "people type passwords into that field."
+        ),
     )
     address = models.GenericIPAddressField(null=True, blank=True)
     network = models.CharField(
-        max_length=50, blank=True, help_text="What the limits count: the address, or its IPv6 /64."
+        max_length=50,
+        blank=True,
+        help_text=_("What the limits count: the address, or its IPv6 /64."),
     )
     reason = models.CharField(max_length=200, blank=True)
 
@@ -85,7 +90,7 @@ class ProviderAccount(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
     issuer = models.CharField(max_length=300)
     subject = models.CharField(max_length=255)
-    email = models.EmailField(help_text="The email by which the account was bound.")
+    email = models.EmailField(help_text=_("The email by which the account was bound."))
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -96,7 +101,7 @@ class ProviderAccount(models.Model):
             ),
             models.UniqueConstraint(fields=["issuer", "user"], name="user_of_one_provider_account"),
         ]
-        verbose_name = "company account"
+        verbose_name = _("company account")
 
     def __str__(self) -> str:
         return f"{self.user} ({self.email})"

@@ -23,6 +23,8 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.generic import FormView, View
@@ -35,7 +37,7 @@ from staff.models import Outcome, SignInEvent, Step
 
 logger = logging.getLogger("staff.sign_in")
 
-FAILED = "The company's sign-in did not work. Start it again from this page."
+FAILED = gettext_lazy("The company's sign-in did not work. Start it again from this page.")
 _guarded: Any = [never_cache, login_required, sensitive_post_parameters("code")]
 
 
@@ -72,7 +74,7 @@ class CodeView(RedirectURLMixin, FormView):
         return {
             **admin.site.each_context(self.request),
             "has_permission": False,  # hides the links, which are closed before the second step
-            "title": "Two-step sign-in",
+            "title": _("Two-step sign-in"),
             self.redirect_field_name: self.get_redirect_url(),
             **super().get_context_data(**kwargs),
         }
@@ -104,7 +106,7 @@ class TwoStepView(View):
         if not form.is_valid():
             return self._page(request, form=form)
         two_step.accept(request, form.cleaned_data["code"])
-        limits.record(Step.TWO_STEP, user=user, reason="Turned on.")
+        limits.record(Step.TWO_STEP, user=user, reason=_("Turned on."))
         return self._recovery_codes(request, user)
 
     def _change(self, request: HttpRequest, user: User) -> HttpResponse:
@@ -114,20 +116,20 @@ class TwoStepView(View):
         if "turn_off" not in request.POST:
             return self._recovery_codes(request, user)
         if two_step.is_required():
-            messages.error(request, "Two-step sign-in is required here. It stays on.")
+            messages.error(request, _("Two-step sign-in is required here. It stays on."))
             return redirect("staff_two_step")
         two_step.turn_off(user)
-        limits.record(Step.TWO_STEP, user=user, reason="Turned off.")
-        messages.success(request, "Two-step sign-in is off.")
+        limits.record(Step.TWO_STEP, user=user, reason=_("Turned off."))
+        messages.success(request, _("Two-step sign-in is off."))
         return redirect("staff_two_step")
 
     @sensitive_variables()
     def _recovery_codes(self, request: HttpRequest, user: User) -> HttpResponse:
         """Show new recovery codes in the answer itself, because no page can show them again."""
         codes = two_step.new_recovery_codes(user)
-        limits.record(Step.TWO_STEP, user=user, reason="New recovery codes.")
+        limits.record(Step.TWO_STEP, user=user, reason=_("New recovery codes."))
         return self._answer(
-            request, "recovery_codes", title="Your recovery codes", recovery_codes=codes
+            request, "recovery_codes", title=_("Your recovery codes"), recovery_codes=codes
         )
 
     @sensitive_variables()
@@ -139,7 +141,7 @@ class TwoStepView(View):
             return self._answer(
                 request,
                 "two_step",
-                title="Two-step sign-in",
+                title=_("Two-step sign-in"),
                 form=form,
                 on=True,
                 required=two_step.is_required(),
@@ -150,7 +152,7 @@ class TwoStepView(View):
         return self._answer(
             request,
             "two_step",
-            title="Two-step sign-in",
+            title=_("Two-step sign-in"),
             form=form or TurnOnForm(user=user, key=key),
             required=two_step.is_required(),
             picture=segno.make(address, micro=False).svg_data_uri(scale=4, light="white"),
@@ -212,7 +214,7 @@ class ResetConfirmView(_AdminLook, PasswordResetConfirmView):
     def form_valid(self, form: Any) -> HttpResponse:
         """Save the password, and record the change."""
         response = super().form_valid(form)
-        limits.record(Step.CHANGE, user=self.user, reason="Set by a link that was mailed.")
+        limits.record(Step.CHANGE, user=self.user, reason=_("Set by a link that was mailed."))
         return response
 
 
@@ -238,7 +240,9 @@ class CompanyStartView(RedirectURLMixin, View):
             return provider.start(request, back=self.get_success_url())
         except provider.ProviderFailed as error:
             logger.warning("The company's provider cannot be asked: %s", error)
-            return _back_to_login(request, "The company's sign-in does not answer. Try it later.")
+            return _back_to_login(
+                request, _("The company's sign-in does not answer. Try it later.")
+            )
 
 
 @method_decorator([login_not_required, never_cache], name="dispatch")
@@ -260,7 +264,7 @@ class CompanyCallbackView(View):
             event = limits.begin(Step.PROVIDER, account="", client=client_of(request))
         except provider.ProviderFailed as error:
             logger.warning("A company sign-in was refused: %s", error)
-            return _back_to_login(request, FAILED)
+            return _back_to_login(request, str(FAILED))
         except limits.Limited as limited:
             return _back_to_login(request, limited.message)
         return self._finish(request, kept, event)
@@ -273,7 +277,7 @@ class CompanyCallbackView(View):
             user = binding.user_of(provider.identify(kept, code=request.GET.get("code", "")))
         except provider.ProviderFailed as error:
             limits.finish(event, Outcome.REFUSED, str(error))
-            return _back_to_login(request, FAILED)
+            return _back_to_login(request, str(FAILED))
         except binding.Refused as refused:
             limits.finish(event, Outcome.REFUSED, refused.message, user=refused.user)
             return _back_to_login(request, refused.message)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import DatabaseError, transaction
 from django.db.models import Q
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from users.clerk import ClerkUser
 from users.models import Agreement, BuilderUser, ClerkAccount, Source, SyncAttempt
@@ -22,7 +24,9 @@ from users.sync.mirror import agreements, listing, store
 
 logger = logging.getLogger(__name__)
 
-TOO_LARGE = "Too many users and accounts belong together with it. Nothing was linked or copied."
+TOO_LARGE = gettext_lazy(
+    "Too many users and accounts belong together with it. Nothing was linked or copied."
+)
 CHUNK = 200
 
 
@@ -162,5 +166,9 @@ def derived_links(
 def _why_not_linked(row: Row) -> str:
     """Return why a row does not get its matching account, if the account has no note."""
     if row.busy:
-        return f"{row} is being saved, or has a pending change. Nothing was linked."
-    return row.note or f"It is not certain to belong to {row}. Nothing was linked."
+        return _("{row} is being saved, or has a pending change. Nothing was linked.").format(
+            row=row
+        )
+    return row.note or _("It is not certain to belong to {row}. Nothing was linked.").format(
+        row=row
+    )

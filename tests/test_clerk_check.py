@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests.support.commands import ROOT, run
+from tests.support import processes
+from tests.support.commands import run
 from tests.support.factories import BuilderUserFactory, SyncAttemptFactory, linked
 from tests.support.patience import PATIENCE
 from users.models import BulkRow, BulkRun, ClerkAccount, SyncAttempt, WebhookDelivery
@@ -105,11 +104,10 @@ def test_a_webhook_secret_that_is_none(sandbox, settings, secret):
 def test_a_database_that_is_down_is_a_finding(sandbox, clerk):
     """As a process of its own, to which nobody answers."""
     url = sandbox.url if clerk == "up" else "http://127.0.0.1:9/v1"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "manage.py", "clerk_check", "--json"],
-        cwd=ROOT, text=True, capture_output=True, check=False, timeout=PATIENCE,
-        env={**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:9/none",
-             "CLERK_API_URL": url, "CLERK_SECRET_KEY": sandbox.secret_key},
+    done = processes.run(
+        "clerk_check", "--json", timeout=PATIENCE,
+        environment={**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:9/none",
+                     "CLERK_API_URL": url, "CLERK_SECRET_KEY": sandbox.secret_key},
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr

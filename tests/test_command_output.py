@@ -16,7 +16,7 @@ from tests.support.commands import ROOT, environment, run, run_apart
 from tests.support.documents import read_document
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, change_here, linked
 from tests.support.patience import wait_until
-from tests.support.terminal import ESCAPE, harmless, piped
+from tests.support.terminal import ESCAPE, harmless, piped, python_piped
 from users.management.commands import clerk_push
 from users.models import BulkRun, ClerkAccount
 from users.sync.inbound import deliveries
@@ -318,7 +318,9 @@ def test_wrong_options_could_not_run_and_lead_to_the_help(sandbox, arguments, wo
 
 def test_ctrl_c_while_the_command_is_loaded_is_one_line(sandbox, tmp_path):
     (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt\n")
-    process = piped(sandbox, "runs", PYTHONPATH=str(tmp_path), DJANGO_SETTINGS_MODULE="interrupted")
+    process = python_piped(
+        sandbox, "runs", PYTHONPATH=str(tmp_path), DJANGO_SETTINGS_MODULE="interrupted"
+    )
     assert process.communicate() == (b"", b"Interrupted.\n")
     assert process.returncode == 130
 
@@ -326,8 +328,9 @@ def test_ctrl_c_while_the_command_is_loaded_is_one_line(sandbox, tmp_path):
 def test_an_output_that_knows_ascii_alone_is_no_traceback(sandbox):
     user = linked(sandbox)
     change_here(user, name="Zoë Ångström")
-    process = piped(sandbox, "clerk_push", "--no-refresh", PYTHONIOENCODING="ascii",
-                    PYTHONUTF8="0")  # fmt: skip
+    process = python_piped(
+        sandbox, "clerk_push", "--no-refresh", PYTHONIOENCODING="ascii", PYTHONUTF8="0"
+    )
     out, errors = process.communicate()
     assert (process.returncode, b"Traceback" in errors) == (2, False)
     assert b"Zo\\xeb" in out

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -19,7 +16,6 @@ from django.test import Client
 from staff import provider
 from staff.models import Outcome, ProviderAccount, SignInEvent, Step
 from staff.sessions import SEEN_AT
-from tests.support.commands import ROOT
 from tests.support.factories import StaffFactory
 from tests.support.interruptions import in_thread
 from tests.support.oidc_provider import (
@@ -32,7 +28,7 @@ from tests.support.oidc_provider import (
     sign_in,
 )
 from tests.support.patience import PATIENCE, wait_until
-from tests.support.production import PRODUCTION, check
+from tests.support.production import PRODUCTION, check, manage
 from tests.support.sign_in import browser, is_signed_in, text_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -388,10 +384,6 @@ def test_a_wrong_setting_is_named(changed, words):
 
 
 def test_without_a_mail_server_there_is_no_page_for_a_forgotten_password():
-    said = subprocess.run(
-        [sys.executable, "-W", "ignore", "manage.py", "shell", "-v0", "-c",
-         "from django.urls import reverse; reverse('admin_password_reset')"],
-        cwd=ROOT, env={"PATH": os.environ["PATH"], **PRODUCTION}, capture_output=True, text=True,
-        timeout=PATIENCE, check=False,
-    )  # fmt: skip
+    code = "from django.urls import reverse; reverse('admin_password_reset')"
+    said = manage("shell", "-v0", "-c", code, **PRODUCTION)
     assert "NoReverseMatch" in said.stderr

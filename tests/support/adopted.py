@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,8 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection, connections
 from django.test import override_settings
 
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import Process
+
 DDL = (Path(__file__).parent / "original_schema.sql").read_text()
 SCHEMA = "cascade"
 OWNER, APPLICATION = "react_owner", "cascade_app"
@@ -126,13 +125,9 @@ class Original:
             "CASCADE_OWNER_URL": url_of(self.owner, self.name, port=port),
         }
 
-    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **more: str) -> Process:
         """Start a command of ours on this database."""
-        return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "manage.py", *arguments],
-            cwd=ROOT, env=self.environment(**more), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        return Process(*arguments, environment=self.environment(**more))
 
     def run(self, *arguments: str, **more: str) -> tuple[int, str]:
         """Return the exit code of a command of ours, and all that it says."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -13,6 +11,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from sandbox import Sandbox
+from tests.support.processes import Process
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,10 +57,6 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
     }
 
 
-def start(sandbox: Sandbox, *arguments: str | Path) -> subprocess.Popen[str]:
+def start(sandbox: Sandbox, *arguments: str | Path) -> Process:
     """The command as a process of its own, on the database of the test."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "manage.py", *map(str, arguments)],
-        cwd=ROOT, env=environment(sandbox), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    return Process(*arguments, environment=environment(sandbox))

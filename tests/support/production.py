@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
+from tests.support import processes
 from tests.support.commands import ROOT
 from tests.support.patience import PATIENCE
 
@@ -24,7 +24,7 @@ def check(**environment):
 
 def manage(*arguments, **environment):
     """A command of `manage.py` in an environment of its own."""
-    return run_program(sys.executable, "-W", "ignore", "manage.py", *arguments, **environment)
+    return processes.run(*arguments, environment=_alone(environment), timeout=PATIENCE)
 
 
 def run_program(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -32,9 +32,13 @@ def run_program(*command: str, **environment: str) -> subprocess.CompletedProces
     return subprocess.run(
         command,
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **environment},
+        env=_alone(environment),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
+
+
+def _alone(environment: dict[str, str]) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], **environment}

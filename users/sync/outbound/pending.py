@@ -132,17 +132,21 @@ def _includes(operation: Operation, other: SyncAttempt) -> bool:
 def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -> None:
     """Resolve attempts whose values another attempt brings as well.
 
-    Their own requests may still arrive, so they count as in flight until then.
+    Their own requests may still arrive, so they count as in flight until then. While it is not
+    known how `by` ends, an attempt of another author stays pending: they learn how their own ends.
     """
     words = "was saved with it" if status == Status.APPLIED else "is answered there"
     for attempt in earlier:
+        untold = _author_is_untold(attempt, by)
+        if untold and status != Status.APPLIED:
+            continue
         journal.resolve(
             attempt,
             status,
             error_code="repeated",
             message=f"The same was also sent as change {by.pk}, and {words}.",
             still_late=True,
-            unseen=status == Status.APPLIED and _author_is_untold(attempt, by),
+            unseen=untold,
         )
 
 

@@ -4,20 +4,23 @@ changes say what was wanted, by whom, and when Clerk is asked again."""
 from __future__ import annotations
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
+from django.utils.html import strip_tags
 
 from tests.support.change_form import form_of, in_clerk, page_of, said, stored, submit, text_of
 from tests.support.factories import BuilderGroupFactory, BuilderUserFactory, StaffFactory, linked
 from tests.support.html_form import fields_of
 from tests.support.personas import client_who_may
-from tests.support.unknown import minutes_pass, time_is_over
+from tests.support.unknown import NOT_CONFIRMED, minutes_pass, time_is_over
 from users.models import BuilderUser, ClerkAccount, SyncAttempt
 from users.sync.outbound import recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 RENAME = "PATCH /users/{user_id}"
+BAN = "POST /users/{user_id}/ban"
 HOME = "/admin/"
 ADD = "/admin/users/builderuser/add/"
 
@@ -45,6 +48,10 @@ def lose(client, sandbox, user, **typed):
 
 def home(client):
     return text_of(client.get(HOME))
+
+
+def stripped(page):
+    return " ".join(strip_tags(page).split())
 
 
 @pytest.fixture
@@ -92,6 +99,45 @@ class TestSaved:
         attempt = SyncAttempt.objects.get()
         other.post(reverse("admin:users_syncattempt_check", args=[attempt.pk]))
         assert "was saved." in home(client)
+
+
+class TestTheSameOfTwoPeople:
+    @pytest.fixture
+    def user(self, client, other, sandbox):
+        """A user whom both have banned, which Clerk has confirmed to neither of them."""
+        user = linked(sandbox)
+        sandbox.fault(BAN, "late", times=None, seconds=None, how="close")
+        for person in (client, other):
+            assert NOT_CONFIRMED in text_of(person.post(url("ban", user)))
+        sandbox.clear_faults()
+        return user
+
+    def test_both_are_told_that_it_was_saved(self, client, other, sandbox, user):
+        sandbox.apply_late()
+        recover()
+        for person in (client, other):
+            assert f"Your change of {user} was saved." in stripped(home(person))
+        assert set(SyncAttempt.objects.values_list("status", flat=True)) == {"applied"}
+        assert LogEntry.objects.count() == 1
+
+    def test_both_are_told_that_it_was_refused(self, client, other, sandbox, user):
+        sandbox.drop_late()
+        time_is_over()
+        sandbox.fault(BAN, "status", times=None, status=402, code="unsupported_plan")
+        recover()
+        assert sandbox.user(user.clerk_id)["banned"] is False
+        for person in (client, other):
+            assert "Not banned yet: the person can still sign in." in home(person)
+
+    def test_a_third_try_of_one_of_them_answers_only_their_own(self, client, other, sandbox, user):
+        sandbox.fault(BAN, "close")
+        other.post(url("ban", user))
+        statuses = SyncAttempt.objects.order_by("pk").values_list("status", flat=True)
+        assert list(statuses) == ["started", "dropped", "started"]
+        sandbox.apply_late()
+        recover()
+        for person in (client, other):
+            assert f"Your change of {user} was saved." in stripped(home(person))
 
 
 class TestNotSaved:

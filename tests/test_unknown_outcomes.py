@@ -13,7 +13,14 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
-from tests.support.factories import BuilderGroupFactory, StaffFactory, change_here, linked
+from tests.support.factories import (
+    BuilderGroupFactory,
+    BuilderUserFactory,
+    StaffFactory,
+    change_here,
+    delete_here,
+    linked,
+)
 from tests.support.interruptions import at_step, in_thread, lose_backend, recover, the_attempt
 from tests.support.patience import deadline_for
 from tests.support.unknown import NOT_CONFIRMED, minutes_pass, the_copy_is_old, time_is_over
@@ -47,6 +54,10 @@ def act(client, user, name):
 def replace_email(client, user, email):
     page = reverse("admin:users_builderuser_email", args=[user.pk])
     return client.post(page, {"email": email, "how": "replace"})
+
+
+def unlink_here(user):
+    change_here(user, clerk_id=None)
 
 
 @contextmanager
@@ -206,6 +217,41 @@ class TestShownBefore:
         sandbox.apply_late()
         time_is_over()
         assert act(client, user, "unlink").status_code == 302
+
+
+@pytest.mark.parametrize("leave", [unlink_here, delete_here])
+class TestAnAccountThatAnotherRowGets:
+    """Another application moves it while a change of its first row may still arrive."""
+
+    @pytest.fixture
+    def heir(self, client, sandbox, leave):
+        """A user who has the account of another one, whose rename is under way."""
+        first = linked(sandbox)
+        sandbox.fault(RENAME, "late", seconds=None, how="close")
+        assert NOT_CONFIRMED in text_of(submit(client, first, name="Mary Ann Jones"))
+        leave(first)
+        heir = BuilderUserFactory(name="Mary Ann Smith")
+        change_here(heir, clerk_id=first.clerk_id)
+        return stored(heir)
+
+    def test_a_different_name_waits(self, other, sandbox, heir):
+        assert "may still arrive there until" in text_of(submit(other, heir, name="Mary Ann Brown"))
+        assert len(sandbox.writes()) == 1
+        sandbox.apply_late()
+        assert in_clerk(sandbox, heir) == ("Mary Ann", "Jones")
+        assert stored(heir).name == "Mary Ann Smith", "nobody was told that it is Brown"
+        time_is_over()
+        assert submit(other, heir, name="Mary Ann Brown").status_code == 302
+        assert_same(sandbox, heir, first="Mary Ann", last="Brown")
+
+    def test_the_same_name_is_saved_and_says_nothing_of_the_first_row(self, other, sandbox, heir):
+        assert submit(other, heir, name="Mary Ann Jones").status_code == 302
+        assert_same(sandbox, heir, first="Mary Ann", last="Jones")
+        assert [one.status for one in SyncAttempt.objects.order_by("pk")] == ["started", "applied"]
+        response = submit(other, stored(heir), name="Mary Ann Brown")
+        assert "may still arrive there until" in text_of(response)
+        sandbox.apply_late()
+        assert_same(sandbox, heir, first="Mary Ann", last="Jones")
 
 
 def test_a_read_proves_nothing_before_the_time_is_over_and_everything_after(client, sandbox):

@@ -211,7 +211,7 @@ def take_clerks_values(
 def lock_row(
     operation: Operation, user: BuilderUser, deadline: Deadline
 ) -> tuple[BuilderUser, list[SyncAttempt]]:
-    """Lock the row of a change, and list the attempts in flight of its user.
+    """Lock the row of a change, and list the attempts in flight of its user and account.
 
     Raises `Busy` and `Gone`.
     """
@@ -220,7 +220,7 @@ def lock_row(
         locks.prepare_transaction(wait=wait)
     else:
         row = locks.lock_user(user.pk, wait=wait)
-    return row, pending.in_flight(user.pk)
+    return row, pending.in_flight(user.pk, clerk_id=operation.clerk_id)
 
 
 def _lock_both(
@@ -261,7 +261,9 @@ def _lock(
         attempt.refresh_from_db()
         if attempt.status == Status.APPLIED:
             raise AlreadyApplied
-    others = [] if alone else pending.in_flight(user.pk, apart_from=attempt)
+    others = (
+        [] if alone else pending.in_flight(user.pk, clerk_id=operation.clerk_id, apart_from=attempt)
+    )
     check_start(operation, row, others, base, authorize)
     if not held:  # a conflict says more to the author than this
         raise _not_ours(attempt)
@@ -277,8 +279,8 @@ def check_start(
 ) -> None:
     """Check under the lock of its row that a change may start.
 
-    `others` are the other attempts in flight of its user. Raises `InTheWay`, and the `ChangeFailed`
-    family for what `authorize` does not allow and for a conflict.
+    `others` are the other attempts in flight of its user and account. Raises `InTheWay`, and the
+    `ChangeFailed` family for what `authorize` does not allow and for a conflict.
     """
     if blocking := pending.in_the_way(operation, others):
         raise InTheWay(blocking)

@@ -44,7 +44,9 @@ def lock_both(pk: uuid.UUID, attempt: SyncAttempt, *, wait: float) -> LockedBoth
     Raises `Busy` and `Gone`.
     """
     locking = f"{_LOCKED} NOWAIT; {_LOCKED_ATTEMPT}; {_OTHER_ATTEMPTS}"
-    row, (held, others) = _lock(wait, locking, [pk, attempt.pk, pk, attempt.pk])
+    row, (held, others) = _lock(
+        wait, locking, [pk, attempt.pk, pk, attempt.pk, attempt.clerk_id, attempt.pk]
+    )
     return LockedBoth(row, bool(held), alone=not others)
 
 
@@ -66,16 +68,19 @@ _LOCKED_ATTEMPT = (
 )
 
 
-# The attempts that `SyncAttemptQuerySet.in_flight` selects.
+# The attempts that `pending.in_flight` lists. Two selections, so that each one uses its index.
 _OTHER_ATTEMPTS = """
 SELECT FROM users_syncattempt
 WHERE user_id = %s AND id <> %s AND (status = 'started' OR late_until > statement_timestamp())
+UNION ALL
+SELECT FROM users_syncattempt
+WHERE clerk_id = %s AND clerk_id <> '' AND id <> %s AND late_until > statement_timestamp()
 LIMIT 1
 """
 
 
 def _lock(
-    wait: float, locking: str, ids: Sequence[uuid.UUID | int]
+    wait: float, locking: str, ids: Sequence[uuid.UUID | int | str]
 ) -> tuple[BuilderUser, list[int]]:
     """Prepare the transaction and lock the row; return it.
 

@@ -28,13 +28,20 @@ minutes.
 """
 
 
-def in_flight(user_id: uuid.UUID, *, apart_from: SyncAttempt | None = None) -> list[SyncAttempt]:
+def in_flight(
+    user_id: uuid.UUID, *, clerk_id: str = "", apart_from: SyncAttempt | None = None
+) -> list[SyncAttempt]:
     """List the attempts of a user that are pending or may still arrive, oldest first.
 
-    The row may not exist yet, or no longer exist.
+    The row may not exist yet, or no longer exist. With `clerk_id`, also list the attempts of other
+    users that may still arrive at this account: another application may have moved it since.
     """
-    attempts = SyncAttempt.objects.in_flight().filter(user=user_id).order_by("id")
-    return list(attempts.exclude(pk=apart_from.pk) if apart_from else attempts)
+    attempts = SyncAttempt.objects.in_flight().filter(user=user_id)
+    if clerk_id:
+        attempts |= SyncAttempt.objects.filter(clerk_id=clerk_id, late_until__gt=Now())
+    if apart_from:
+        attempts = attempts.exclude(pk=apart_from.pk)
+    return list(attempts.order_by("id"))
 
 
 def not_confirmed() -> QuerySet[SyncAttempt]:
@@ -93,7 +100,9 @@ def _excludes(other: SyncAttempt, operation: Operation) -> bool:
 
 
 def _differ_here(earlier: Operation, operation: Operation) -> bool:
-    """Tell whether the two write different values into one column of the row."""
+    """Tell whether the two write different values into one column of the same row."""
+    if earlier.user_id != operation.user_id:
+        return False
     if not (earlier.changes_row and operation.changes_row):
         return False
     shared = earlier.changes.keys() & operation.changes.keys()
@@ -113,6 +122,7 @@ def _includes(operation: Operation, other: SyncAttempt) -> bool:
     return (
         bool(operation.claims)
         and operation.claims == earlier.claims
+        and operation.user_id == earlier.user_id
         and all(
             field in operation.changes and operation.changes[field].after == change.after
             for field, change in earlier.changes.items()
@@ -123,7 +133,8 @@ def _includes(operation: Operation, other: SyncAttempt) -> bool:
 def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -> None:
     """Resolve attempts whose values another attempt brings as well.
 
-    Their own requests may still arrive, so they count as in flight until then.
+    Their own requests may still arrive, so they count as in flight until then. While it is not
+    known how `by` ends, an attempt of another author stays pending: they learn how their own ends.
     """
     words = (
         _("The same was also sent as change {number}, and was saved with it.")
@@ -131,13 +142,16 @@ def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -
         else _("The same was also sent as change {number}, and is answered there.")
     )
     for attempt in earlier:
+        untold = _author_is_untold(attempt, by)
+        if untold and status != Status.APPLIED:
+            continue
         journal.resolve(
             attempt,
             status,
             error_code="repeated",
             message=words.format(number=by.pk),
             still_late=True,
-            unseen=status == Status.APPLIED and _author_is_untold(attempt, by),
+            unseen=untold,
         )
 
 
@@ -183,5 +197,5 @@ def has_landed(operation: Operation, attempt: SyncAttempt) -> bool:
     known = operation.held_is_read or not operation.reads_first
     if not known or not operation.moves or tries_of(attempt) > 1 or attempt.user_id is None:
         return False
-    others = in_flight(attempt.user_id, apart_from=attempt)
+    others = in_flight(attempt.user_id, clerk_id=operation.clerk_id, apart_from=attempt)
     return not any(from_attempt(other).claims == operation.claims for other in others)

@@ -353,9 +353,9 @@ def test_a_row_gets_its_own_email_as_soon_as_the_other_row_leaves_it(client, sto
     """Its account came from another row's invitation; its own email is held by a third row."""
     own = stories.row("bob@example.com")
     third, invited = stories.linked("ann@example.com"), stories.row("carl@example.com")
-    invite(stories, invited, "carl@example.com", "new_account")
+    metadata = invite(stories, invited, "carl@example.com", "new_account")
     stories.begin()
-    account = stories.account("bob@example.com")
+    account = stories.account("bob@example.com", public_metadata=metadata)
     stories.sandbox.edit(account, email="away@example.com")
     stories.sandbox.edit(third.clerk_id, email="bob@example.com")
     for event in happened(stories.sandbox):
@@ -536,6 +536,85 @@ def test_of_two_without_metadata_the_one_made_first_has_accepted(stories):
     stories.account("kim@example.com")
     stories.tell_in_every_order()
     assert place(row) == ("kim.home@example.com", first)
+
+
+def test_without_metadata_an_account_accepts_the_invitation_to_its_first_address(stories):
+    """Both invited people leave their addresses, and each has both of them in the end."""
+    rows = [stories.row("bob@example.com"), stories.row("cleo@example.com")]
+    for row in reversed(rows):
+        invite(stories, row, row.email, "new_account")
+    stories.begin()
+    bob, cleo = (stories.account(row.email) for row in rows)
+    stories.sandbox.edit(cleo, email="parked@example.com")
+    stories.sandbox.edit(bob, email="cleo@example.com")
+    stories.sandbox.edit(cleo, email="bob@example.com")
+    stories.tell_in_every_order()
+    assert [place(row) for row in rows] == [("cleo@example.com", bob), ("bob@example.com", cleo)]
+    assert [one.status for one in Invitation.objects.all()] == ["accepted", "accepted"]
+
+
+def test_an_account_that_moves_to_another_invited_address_accepts_one_invitation(stories):
+    rows = [stories.row("bob@example.com"), stories.row("cleo@example.com")]
+    for row in rows:
+        invite(stories, row, row.email, "new_account")
+    stories.begin()
+    account = stories.account("cleo@example.com")
+    stories.sandbox.edit(account, email="bob@example.com")
+    stories.tell_in_every_order()
+    assert [row.clerk_id for row in BuilderUser.objects.order_by("email")] == [None, account]
+    status = dict(Invitation.objects.values_list("email", "status"))
+    assert status == {"bob@example.com": "pending", "cleo@example.com": "accepted"}
+
+
+def test_an_account_that_only_moved_to_the_invited_address_is_shown_to_staff(client, stories):
+    """The account that the row has is not given up, nor banned, for a guess."""
+    row = stories.linked("kim@example.com", name="Kim King")
+    invite(stories, row, "kim.home@example.com", "email_change")
+    stories.begin()
+    account = stories.account("somebody@example.com")
+    stories.sandbox.edit(account, email="kim.home@example.com")
+    stories.tell_in_every_order()
+    assert place(row) == ("kim@example.com", row.clerk_id)
+    assert Invitation.objects.get().status == "pending"
+    assert f"{account} has kim.home@example.com, to which this user was invited." in doubt_of(row)
+    assert "It has the email to which Kim King was invited." in note_of(account)
+    assert "had another email before" in text_of(client.get(page_of(row)))
+
+
+def test_a_sign_in_does_not_keep_an_account_that_left_the_address_before(client, stories):
+    row = stories.row("ann@example.com")
+    account = stories.account("bob@example.com")
+    stories.tell()
+    maintenance.run()
+    client.post(page_of(row), form_of(row, email="bob@example.com"))
+    assert place(row) == ("bob@example.com", account)
+    stories.now = timezone.now()
+    stories.begin()
+    stories.sandbox.edit(account, email_addresses=[], primary_email_address_id=None)
+    stories.sandbox.sign_in(account)
+    stories.tell_in_every_order()
+    assert place(row) == ("bob@example.com", None)
+
+
+def test_a_row_that_lost_its_account_has_the_last_email_of_it_in_any_order(client, stories):
+    """Its own email is held by another row. It gets it back when that row leaves it."""
+    row, other = stories.row("bob@example.com"), stories.row("ann@example.com")
+    account = stories.account("bob@example.com")
+    stories.sandbox.edit(account, email="bob.home@example.com")
+    stories.tell()
+    assert place(row) == ("bob.home@example.com", account)
+    change_here(other, email="bob@example.com")
+    maintenance.run()
+    stories.begin()
+    stories.sandbox.edit(account, email="bob.away@example.com")
+    stories.sandbox.delete(account)
+    stories.account("bob.away@example.com")
+    stories.tell_in_every_order()
+    assert place(row) == ("bob.away@example.com", None)
+    other.refresh_from_db()
+    client.post(page_of(other), form_of(other, email="ann@example.com"))
+    assert place(row) == ("bob@example.com", None)
+    assert Agreement.objects.get(pk=row.pk).decided_link is None
 
 
 def test_eight_threads_that_tell_each_event_twice_end_as_the_sequence(stories):

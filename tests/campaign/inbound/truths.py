@@ -67,7 +67,7 @@ class Truths:
             assert again or account not in self.dead, f"{row} was linked to the dead {account}"
             assert newest is not None
             assert again or not newest.banned, f"{row} was linked to the banned {account}"
-            assert row.own_email in self.had.get(account, ()), (
+            assert again or row.own_email in self.had.get(account, ()), (
                 f"{account} never had {row.own_email}"
             )
             assert not office.accounts[account].released, f"{account} was released by staff"

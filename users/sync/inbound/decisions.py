@@ -15,7 +15,7 @@ from users.sync.inbound.group import Account, Decisions, Group, Invited, Row
 from users.sync.inbound.links import Links, may_move
 from users.sync.inbound.notes import explain
 from users.sync.inbound.values import apply_clerks_values
-from users.sync.mirror.comparison import normalized_email, same_email
+from users.sync.mirror.comparison import same_email
 
 Purpose = Invitation.Purpose
 
@@ -127,13 +127,15 @@ def _came_from(account: Account, row: Row, invitation: Invited) -> bool:
     """Return whether the account of a row came from the invitation.
 
     Its metadata names the invitation, or the link does, or it was made later with the address.
+    It does not count that the account moved to the address: it may have come from another
+    invitation.
     """
     if account.facts.reference.value == invitation.reference:
         return True
     if row.linked_by == LinkedBy.INVITATION:
         return row.linked_since == invitation.sent_at
     made_after = account.created_at is not None and account.created_at > invitation.sent_at
-    return made_after and normalized_email(invitation.email) in account.facts.addresses
+    return made_after and account.was_made_with(invitation.email)
 
 
 def _is_overruled(row: Row, account: Account | None, invitation: Invited, now: datetime) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from users.models import InvitationStatus, LinkedBy, Role
 from users.sync.inbound.facts import Facts, holds_now
 from users.sync.mirror.comparison import normalized_email, same_email
+
+AT_ONCE = timedelta(seconds=30)
+"""How long after its creation the first state of an account may be dated."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,15 @@ class Account:
         created: datetime | None = (self.facts.snapshot.value or {}).get("clerk_created_at")
         return created
 
+    def was_made_with(self, address: str) -> bool:
+        """Return whether the account is known to have had the verified address from the beginning.
+
+        All facts agree about it, however late they arrive: a person cannot change the address
+        within `AT_ONCE`.
+        """
+        held = self.facts.addresses.get(normalized_email(address))
+        return bool(held and self.created_at and held[0] - self.created_at < AT_ONCE)
+
     @property
     def claimed_id(self) -> uuid.UUID | None:
         """Return the row id in the account's metadata, None if there is none."""
@@ -81,6 +93,9 @@ class DecidedLink:
     the row is linked by its address to another account. If that account is taken from the row, the
     decided link is restored. A link by an address that somebody has relied on is stored and
     restored in the same way.
+
+    A row without an account stores here the link that it lost, as long as it has the email of that
+    account (`Row.lost_account`). Such a link is never restored.
     """
 
     clerk_id: str | None
@@ -154,9 +169,19 @@ class Row:
         brought = self.agreed_email is not None and same_email(self.email, self.agreed_email)
         return brought and not same_email(self.email, self.own_email)
 
+    @property
+    def lost_account(self) -> str | None:
+        """Return the account that the row lost, None if it has an account or its own email.
+
+        The email that the row still has comes from that account.
+        """
+        if self.clerk_id is not None or self.decided_link is None or not self.waits_for_own_email:
+            return None
+        return self.decided_link.clerk_id
+
     def is_restored(self, earlier: Row) -> bool:
         """Return whether the row has its decided account again, in place of the `earlier` one."""
-        link = earlier.decided_link
+        link = earlier.decided_link if earlier.clerk_id is not None else None
         return link is not None and link.clerk_id is not None and self.clerk_id == link.clerk_id
 
 

@@ -96,8 +96,9 @@ class Links:
     def _without_metadata(self, invitation: Invited) -> list[Account]:
         """Return the accounts that came from the invitation by their address alone.
 
-        Clerk has lost metadata before. Then an account counts if exactly one open invitation was
-        sent to its address before the account was made. This does not apply to administrators.
+        Clerk has lost metadata before. Then an account counts if it was made with the address, and
+        exactly one open invitation was sent to this address before. This does not apply to
+        administrators.
         """
         row = self.group.rows[invitation.user_id]
         if row.role == Role.ADMIN or not (invitation.open or self._is_guess(row, invitation)):
@@ -113,7 +114,7 @@ class Links:
             for account in self.group.accounts.values()
             if not others
             and account.facts.reference is UNSET
-            and address in account.facts.addresses
+            and account.was_made_with(address)
             and account.created_at is not None
             and account.created_at > invitation.sent_at
         ]
@@ -123,12 +124,12 @@ class Links:
 
         Then a better or an earlier account may still become known.
         """
+        chosen = self.group.accounts.get(_accepted_by(row, invitation) or "")
         account = self.group.accounts.get(row.clerk_id or "")
         return (
-            account is not None
-            and row.linked_by == LinkedBy.INVITATION
-            and row.linked_since == invitation.sent_at
-            and account.facts.reference.value != invitation.reference
+            chosen is not None
+            and chosen.facts.reference.value != invitation.reference
+            and account is not None
             and may_move(row, account, self.now)
         )
 
@@ -153,6 +154,8 @@ class Links:
             return
         if link is not None and link.account == account.id and link.by == LinkedBy.INVITATION:
             return
+        if link is not None and _accepted_by(row, invitation) == account.id:
+            return  # it was deleted since, and another account has the row by its address
         if self._is_decided_since(row, invitation):
             return
         if any(
@@ -267,8 +270,9 @@ class Links:
         """Take back links by address that would not be made with what is known now.
 
         That is so if the account cannot be used any more, if it had left the address before the row
-        got it, or if the decided account still exists after all. Only links that nobody has relied
-        on are taken back; the decided account is restored.
+        got it, or if the decided account still exists after all. Only links that nobody here has
+        relied on are taken back; the decided account is restored. A sign-in does not keep such a
+        link: it does not show whose account it is, and its event may arrive before or after.
         """
         for row in self.group.rows.values():
             link = self.links.get(row.id)
@@ -278,7 +282,7 @@ class Links:
                 or account is None
                 or link.by != LinkedBy.ADDRESS
                 or row.busy
-                or not is_untouched(row, account, self.now)
+                or not is_untouched(row, self.now)
             ):
                 continue
             decided = self._decided_account(row)
@@ -391,7 +395,7 @@ class Links:
         """Return the row with its link, and with the values on which it agrees with the account."""
         link = self.links.get(row.id)
         if link is None and row.clerk_id is None:
-            return row
+            return row if row.lost_account else replace(row, decided_link=None)
         if link is None:
             return _unlinked(row, undone=self._is_undone(row))
         if link.restored:
@@ -426,9 +430,8 @@ class Links:
 
         This is the present link if a person decided it or has relied on it.
         """
-        account = self.group.accounts.get(row.clerk_id or "")
-        if not row.decided and (account is None or is_untouched(row, account, self.now)):
-            return row.decided_link
+        if not row.decided and (row.clerk_id is None or is_untouched(row, self.now)):
+            return row.decided_link if row.clerk_id is not None else None
         names_agree = row.agreed_name is not None and same_name(row.name, row.agreed_name)
         emails_agree = row.agreed_email is not None and same_email(row.email, row.agreed_email)
         return DecidedLink(
@@ -443,45 +446,60 @@ class Links:
 
     def _is_undone(self, row: Row) -> bool:
         """Return whether the row's link is taken back together with its effects."""
-        account = self.group.accounts.get(row.clerk_id or "")
-        return (
-            account is not None
-            and row.linked_by == LinkedBy.ADDRESS
-            and is_untouched(row, account, self.now)
-        )
+        return row.linked_by == LinkedBy.ADDRESS and is_untouched(row, self.now)
+
+
+def _accepted_by(row: Row, invitation: Invited) -> str | None:
+    """Return the account that the row got, or had before its present one, from the invitation."""
+    decision = row.decision
+    if decision is None or decision.linked_by != LinkedBy.INVITATION:
+        return None
+    return decision.clerk_id if decision.linked_since == invitation.sent_at else None
 
 
 def may_move(row: Row, account: Account, now: datetime) -> bool:
     """Return whether a link that was made by an address may move to an earlier claim.
 
-    If it may not, the doubt is only shown.
-    """
-    return row.role != Role.ADMIN and is_untouched(row, account, now)
-
-
-def is_untouched(row: Row, account: Account, now: datetime) -> bool:
-    """Return whether an automatic link is young, and nobody has relied on it.
-
-    Sign-ins, changes of the row, and actions of staff since the link count as reliance. Sign-ins of
-    an account that cannot be used any more do not: their events may arrive late.
+    If it may not, the doubt is only shown. A sign-in since the link counts as reliance, except of
+    an account that cannot be used any more: its events may arrive late.
     """
     signed_in = account.facts.last_sign_in_at
+    return (
+        row.role != Role.ADMIN
+        and is_untouched(row, now)
+        and (
+            row.linked_at is None
+            or signed_in is None
+            or signed_in < row.linked_at
+            or not account.usable
+        )
+    )
+
+
+def is_untouched(row: Row, now: datetime) -> bool:
+    """Return whether an automatic link is young, and nobody here has relied on it.
+
+    Changes of the row and actions of staff since the link count as reliance.
+    """
     return (
         row.linked_at is not None
         and now - row.linked_at <= MOVES_WITHIN
         and not row.touched
         and (row.agreed_name is None or same_name(row.name, row.agreed_name))
         and (row.agreed_email is None or same_email(row.email, row.agreed_email))
-        and (signed_in is None or signed_in < row.linked_at or not account.usable)
     )
 
 
 def _unlinked(row: Row, *, undone: bool) -> Row:
     """Return the row without an account, with the decision that it has none, if there was one."""
     decision = row.decided_link if row.decided_link and not row.decided_link.clerk_id else None
+    lost = DecidedLink(
+        clerk_id=row.clerk_id, linked_by=LinkedBy.ADDRESS, linked_since=row.linked_since,
+        agreed_name=None, agreed_name_version="", agreed_email=None, agreed_email_version="",
+    )  # fmt: skip
     return replace(
         row, name=row.own_name if undone else row.name,
-        clerk_id=None, linked_at=None, decided_link=None,
+        clerk_id=None, linked_at=None, decided_link=lost if undone else None,
         linked_by=decision.linked_by if decision else "",
         linked_since=decision.linked_since if decision else None,
         agreed_name=None, agreed_name_version="", agreed_email=None, agreed_email_version="",

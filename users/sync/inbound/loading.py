@@ -82,6 +82,9 @@ SELECT {", ".join(f'users."{field.column}"' for field in BuilderUser._meta.concr
     agreement.linked_by IN ('address', 'invitation') AND EXISTS (
         SELECT FROM users_syncattempt AS attempt
         WHERE attempt.user_id = users.id AND attempt.started_at > agreement.linked_at
+            -- what follows from a change of staff, as the link itself may, is not an act of theirs
+            AND NOT (attempt.actor_id IS NULL AND attempt.actor_name = ''
+                AND attempt.details ? 'reason')
             AND (attempt.source IN ('admin', 'command')
                 OR attempt.actor_clerk_id NOT IN ('', attempt.clerk_id))
     ) AS touched,

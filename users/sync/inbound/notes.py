@@ -105,9 +105,8 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
         if _may_have_accepted(account, invitation, row):
             return _(
                 "It has the email to which {row} was invited. Clerk does not say that it came "
-                "from the invitation, and an administrator gets no account on a guess. Nothing "
-                "was linked."
-            ).format(row=row)
+                "from the invitation. {why} Nothing was linked."
+            ).format(row=row, why=_why_no_guess(row))
     columns = account.facts.snapshot.value or {}
     email = columns.get("email", "")
     holders = [one for one in decisions.rows.values() if email and same_email(one.email, email)]
@@ -140,19 +139,30 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
 
 
 def _may_have_accepted(account: Account, invitation: Invited, row: Row) -> bool:
-    """Return whether the account of an administrator may have come from the invitation.
+    """Return whether the account may have come from the invitation, and a person must decide it.
 
-    Its address says so, and its metadata does not.
+    Its address says so, and its metadata does not. The row is that of an administrator, or the
+    account was not made with the address.
     """
+    if row.role == Role.ADMIN:
+        doubtful = invitation.status in (InvitationStatus.PENDING, InvitationStatus.ACCEPTED)
+    else:
+        doubtful = invitation.status == InvitationStatus.PENDING
+        doubtful = doubtful and not account.was_made_with(invitation.email)
     return (
-        row.role == Role.ADMIN
-        and invitation.status in (InvitationStatus.PENDING, InvitationStatus.ACCEPTED)
+        doubtful
         and not row.is_decided_since(invitation.sent_at)
         and account.facts.reference is UNSET
         and normalized_email(invitation.email) in account.facts.addresses
         and account.created_at is not None
         and account.created_at > invitation.sent_at
     )
+
+
+def _why_no_guess(row: Row) -> str:
+    if row.role == Role.ADMIN:
+        return _("An administrator gets no account on a guess.")
+    return _("The account had another email before.")
 
 
 def _has_email_and_account(row: Row, group: Group) -> str:
@@ -244,7 +254,7 @@ def _gone(account: Account) -> str:
 
 
 def _why_not_given(row: Row, group: Group, linked: Collection[str | None]) -> str:
-    """Return why an administrator's row is not given to whoever accepted its invitation.
+    """Return why a row is not given to whoever accepted, or may have accepted, its invitation.
 
     Return "" if nobody accepted it, or if staff decided since.
     """
@@ -269,9 +279,9 @@ def _why_not_given(row: Row, group: Group, linked: Collection[str | None]) -> st
             if _may_have_accepted(account, invitation, row):
                 return _(
                     "{account} has {email}, to which this user was invited. Clerk does not say "
-                    "that it came from the invitation, and an administrator gets no account on a "
-                    "guess. Link it by hand if it is the same person."
-                ).format(account=account.id, email=invitation.email)
+                    "that it came from the invitation. {why} Link it by hand if it is the same "
+                    "person."
+                ).format(account=account.id, email=invitation.email, why=_why_no_guess(row))
     return ""
 
 

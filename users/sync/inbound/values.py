@@ -6,7 +6,7 @@ A row takes what its account shows, unless the row itself changed since both las
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -25,13 +25,14 @@ def apply_clerks_values(group: Group, decisions: Decisions, now: datetime) -> uu
     """
     wishes: dict[uuid.UUID, Wishes] = {}
     taken: dict[uuid.UUID, str] = {}
+    linked = {row.clerk_id for row in decisions.rows.values()}
     for row in list(decisions.rows.values()):
         account = group.accounts.get(row.clerk_id or "")
         if row.clerk_id is None and group.rows[row.id].clerk_id is not None:
-            wishes[row.id] = _wishes_of_the_unlinked(group.rows[row.id])
+            wishes[row.id] = _wishes_of_the_unlinked(group.rows[row.id], _lost(row, group, linked))
             continue
         if row.clerk_id is None and not row.busy and row.waits_for_own_email:
-            wishes[row.id] = Wishes(FIRST, [row.own_email, row.email])
+            wishes[row.id] = _wishes_of_the_unlinked(row, _lost(row, group, linked))
             continue
         if account is None or row.busy:
             taken[row.id] = row.email
@@ -110,12 +111,18 @@ def _wishes(row: Row, account: Account, *, newly_invited: bool) -> Wishes | None
         return None if same_email(own, row.email) else Wishes("", [own])
     held = account.facts.addresses
     own_last = held[normalized_email(own)][1] if normalized_email(own) in held else None
-    newest_first = sorted(held, key=lambda address: (held[address][1], address), reverse=True)
+    newest_first = _newest_first(account)
     since = [one for one in newest_first if own_last is not None and held[one][1] > own_last]
     wished = [theirs, *since, own]
     if newly_invited:  # a new invitation has no fallback: it is refused instead
         return Wishes(version, list(dict.fromkeys(wished)))
     return Wishes(version, _with_fallback([*wished, *newest_first], row))
+
+
+def _newest_first(account: Account) -> list[str]:
+    """Return the addresses of the account, the one that it had last first."""
+    held = account.facts.addresses
+    return sorted(held, key=lambda address: (held[address][1], address), reverse=True)
 
 
 def _without_foreign_address(before: Row, row: Row, wish: Wishes) -> Wishes:
@@ -139,15 +146,23 @@ FIRST = "~"
 """Greater than all versions."""
 
 
-def _wishes_of_the_unlinked(before: Row) -> Wishes:
-    """Return the wishes of a row that loses its account.
+def _lost(row: Row, group: Group, linked: Collection[str | None]) -> Account | None:
+    """Return the account that the row lost, None if another row has it now."""
+    lost = row.lost_account
+    return group.accounts.get(lost) if lost and lost not in linked else None
+
+
+def _wishes_of_the_unlinked(row: Row, lost: Account | None) -> Wishes:
+    """Return the wishes of a row that lost its account.
 
     If the row had taken its email from that account, it gets its own address back, before all rows
-    that could not have had this address otherwise.
+    that could not have had this address otherwise. While another row has that one, it follows the
+    lost account: it is not known how far it had followed when it lost it.
     """
-    followed = same_email(before.email, before.agreed_email)
-    wished = [before.own_email, before.email] if followed else [before.email]
-    return Wishes(FIRST, list(dict.fromkeys(wished)))
+    if not same_email(row.email, row.agreed_email):
+        return Wishes(FIRST, [row.email])
+    theirs = [lost.facts.email.value, *_newest_first(lost)] if lost else []
+    return Wishes(FIRST, _with_fallback([row.own_email, *filter(None, theirs)], row))
 
 
 def _wishes_of_the_restored(row: Row, account: Account) -> Wishes:

@@ -469,6 +469,7 @@ if SECURE_HSTS_PRELOAD and not (
     )
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # subdomains and preload are a choice
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20  # bytes; BodyLimitMiddleware also counts files
+CSRF_FAILURE_VIEW = "staff.views.csrf_failure"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "cascade.reports.AlwaysSafe"
 
 # --- Static files ------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class SignInMiddleware:
 
     def _instead_of_view(self, request: HttpRequest) -> HttpResponse | None:
         if not request.user.is_authenticated:
-            return None
+            return _to("admin:login", request) if _sends_a_form(request) else None
         bind_contextvars(actor=request.user.pk)
         if sessions.has_ended(request):
             logout(request)
@@ -64,10 +64,18 @@ def _name(request: HttpRequest) -> str:
     return request.resolver_match.view_name if request.resolver_match else ""
 
 
-def _to(page: str, request: HttpRequest) -> HttpResponse:
-    """Redirect to a page, and return afterwards to the page that was requested.
+def _sends_a_form(request: HttpRequest) -> bool:
+    """Return whether somebody without a session sends a form of the admin.
 
-    A request with another method than GET cannot be repeated: it returns to the index.
+    The admin itself redirects all others.
     """
-    back = request.get_full_path() if request.method == "GET" else reverse("admin:index")
-    return HttpResponseRedirect(f"{reverse(page)}?{urlencode({REDIRECT_FIELD_NAME: back})}")
+    match = request.resolver_match
+    of_admin = match is not None and "admin" in match.namespaces
+    open_to_all = (*OPEN, "admin:login")
+    return of_admin and request.method == "POST" and _name(request) not in open_to_all
+
+
+def _to(page: str, request: HttpRequest) -> HttpResponse:
+    """Redirect to a page, and return afterwards to the page that was requested."""
+    query = urlencode({REDIRECT_FIELD_NAME: sessions.page_of(request)})
+    return HttpResponseRedirect(f"{reverse(page)}?{query}")

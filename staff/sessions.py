@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.dispatch import receiver
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django_otp import DEVICE_ID_SESSION_KEY
 
 from staff import two_step
@@ -54,3 +57,21 @@ def touch(request: HttpRequest) -> None:
     now = time.time()
     if now - request.session[SEEN_AT] >= TOUCH_EVERY:
         request.session[SEEN_AT] = now
+
+
+def page_of(request: HttpRequest) -> str:
+    """Return the address of the page that was requested, or on which the sent form stands.
+
+    A form cannot be sent again by an address, but its page can be opened again. That is the page
+    which the browser names, if it is one of ours, else the index.
+    """
+    if request.method != "POST":
+        return request.get_full_path()
+    named = request.headers.get("Referer", "")
+    if url_has_allowed_host_and_scheme(
+        named, {request.get_host()}, require_https=request.is_secure()
+    ):
+        page = urlsplit(named)._replace(scheme="", netloc="", fragment="").geturl()
+        if url_has_allowed_host_and_scheme(page, None):  # //evil.example/ would be another host
+            return page
+    return reverse("admin:index")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from typing import Any, cast
+from urllib.parse import urlencode
 
 import segno
 from django.contrib import admin, messages
-from django.contrib.auth import login
+from django.contrib.auth import REDIRECT_FIELD_NAME, login
 from django.contrib.auth.decorators import login_not_required, login_required
 from django.contrib.auth.forms import PasswordResetForm
 from django.contrib.auth.models import User
@@ -20,8 +21,9 @@ from django.contrib.auth.views import (
 )
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -34,6 +36,7 @@ from staff import binding, limits, provider, tasks, two_step
 from staff.backends import PROVIDER_BACKEND
 from staff.forms import CodeForm, TurnOnForm, as_form_error
 from staff.models import Outcome, SignInEvent, Step
+from staff.sessions import page_of
 
 logger = logging.getLogger("staff.sign_in")
 
@@ -86,11 +89,13 @@ class CodeView(RedirectURLMixin, FormView):
 
 
 @method_decorator(_guarded, name="dispatch")
-class TwoStepView(View):
+class TwoStepView(RedirectURLMixin, View):
     """Turn two-step sign-in on or off, or make new recovery codes.
 
     All changes need a valid code.
     """
+
+    next_page = "admin:index"
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show the page for the current state."""
@@ -129,7 +134,11 @@ class TwoStepView(View):
         codes = two_step.new_recovery_codes(user)
         limits.record(Step.TWO_STEP, user=user, reason=_("New recovery codes."))
         return self._answer(
-            request, "recovery_codes", title=_("Your recovery codes"), recovery_codes=codes
+            request,
+            "recovery_codes",
+            title=_("Your recovery codes"),
+            recovery_codes=codes,
+            back=self.get_success_url(),
         )
 
     @sensitive_variables()
@@ -240,9 +249,8 @@ class CompanyStartView(RedirectURLMixin, View):
             return provider.start(request, back=self.get_success_url())
         except provider.ProviderFailed as error:
             logger.warning("The company's provider cannot be asked: %s", error)
-            return _back_to_login(
-                request, _("The company's sign-in does not answer. Try it later.")
-            )
+            message = _("The company's sign-in does not answer. Try it later.")
+            return _back_to_login(request, message, back=self.get_success_url())
 
 
 @method_decorator([login_not_required, never_cache], name="dispatch")
@@ -266,7 +274,7 @@ class CompanyCallbackView(View):
             logger.warning("A company sign-in was refused: %s", error)
             return _back_to_login(request, str(FAILED))
         except limits.Limited as limited:
-            return _back_to_login(request, limited.message)
+            return _back_to_login(request, limited.message, back=kept["back"])
         return self._finish(request, kept, event)
 
     @sensitive_variables()
@@ -277,15 +285,22 @@ class CompanyCallbackView(View):
             user = binding.user_of(provider.identify(kept, code=request.GET.get("code", "")))
         except provider.ProviderFailed as error:
             limits.finish(event, Outcome.REFUSED, str(error))
-            return _back_to_login(request, str(FAILED))
+            return _back_to_login(request, str(FAILED), back=kept["back"])
         except binding.Refused as refused:
             limits.finish(event, Outcome.REFUSED, refused.message, user=refused.user)
-            return _back_to_login(request, refused.message)
+            return _back_to_login(request, refused.message, back=kept["back"])
         login(request, user, backend=PROVIDER_BACKEND)
         limits.finish(event, Outcome.SIGNED_IN, user=user)
         return provider.forget(HttpResponseRedirect(kept["back"]))
 
 
-def _back_to_login(request: HttpRequest, message: str) -> HttpResponse:
+def _back_to_login(request: HttpRequest, message: str, *, back: str = "") -> HttpResponse:
+    """Redirect to the login with a message; `back` is the page that opens after a sign-in."""
     messages.error(request, message)
-    return provider.forget(redirect("admin:login"))
+    query = f"?{urlencode({REDIRECT_FIELD_NAME: back})}" if back else ""
+    return provider.forget(HttpResponseRedirect(f"{reverse('admin:login')}{query}"))
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Say that a form was not accepted, and link to its page; `reason` is for developers."""
+    return render(request, "403_csrf.html", {"page": page_of(request)}, status=403)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core import mail
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
@@ -28,7 +29,9 @@ from tests.support.factories import (
     linked,
 )
 from tests.support.personas import browser_of, client_who_may, staff_in, staff_who_may
+from tests.support.sign_in import with_password
 from tests.support.unknown import time_is_over
+from tests.support.workers import work
 from users.models import BuilderUser, BulkRun, Invitation, SyncAttempt
 from users.sync import maintenance
 from users.sync.access.groups import STAFF
@@ -602,12 +605,37 @@ def test_names_of_groups_that_are_filled_by_themselves_are_reserved(office, name
     assert not Group.objects.filter(name__iexact=name).exists()
 
 
-def test_nobody_is_given_the_email_by_which_a_company_account_is_bound(office, settings):
-    settings.OIDC_ISSUER = "https://company.example"
+@pytest.mark.parametrize("issuer", ["", "https://company.example"], ids=["mail", "company"])
+def test_nobody_is_given_the_email_by_which_a_person_gets_in(office, settings, issuer):
+    """A link for a new password goes there, and a company account is bound by it."""
+    settings.OIDC_ISSUER = issuer
     colleague = StaffFactory(is_superuser=False, email="colleague@company.example")
     for user in (colleague, office):
         browser_of(office).post(user_page(user), user_form(user, email="mine@company.example"))
         assert User.objects.get(pk=user.pk).email == user.email
+
+
+def test_an_email_set_before_a_promotion_mails_no_password_afterwards(office):
+    """The colleague would notice nothing: their own password goes on."""
+    colleague = with_password(StaffFactory(is_superuser=False, email="colleague@example.com"))
+    browser_of(office).post(user_page(colleague), user_form(colleague, email="mine@example.com"))
+    chief = browser_of(StaffFactory())
+    promoted = user_form(colleague, email=stored_email(colleague), is_superuser="on")
+    assert chief.post(user_page(colleague), promoted).status_code == 302
+    Client().post(reverse("admin_password_reset"), {"email": "mine@example.com"})
+    work()
+    assert mail.outbox == []
+
+
+def test_a_superuser_gives_a_colleague_an_email(office):
+    colleague = StaffFactory(is_superuser=False)
+    form = user_form(colleague, email="colleague@example.com")
+    assert browser_of(StaffFactory()).post(user_page(colleague), form).status_code == 302
+    assert stored_email(colleague) == "colleague@example.com"
+
+
+def stored_email(user: User) -> str:
+    return User.objects.get(pk=user.pk).email
 
 
 @pytest.mark.parametrize("spelled", ["{}", "0{}", "+{}", "_2B{}"])

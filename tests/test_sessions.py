@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.sessions.backends.db import SessionStore
+from django.test import Client
 
 from staff.sessions import SEEN_AT, STARTED_AT
 from tests.support.sign_in import is_signed_in, sign_in, text_of, with_password
@@ -49,6 +51,41 @@ def test_an_ended_session_changes_nothing(client):
     age(client, seen=time.time() - 9 * HOUR)
     response = client.post("/admin/users/buildergroup/add/", {"name": "Oak Hill"})
     assert response["Location"] == "/admin/login/?next=%2Fadmin%2F"
+
+
+@pytest.mark.parametrize("session", ["idle", "gone"])
+@pytest.mark.parametrize(
+    ("named", "back"),
+    [
+        (f"http://testserver{LIST}?q=mary", f"{LIST}?q=mary"),
+        ("http://evil.example/admin/", "/admin/"),
+        ("http://testserver//evil.example/", "/admin/"),
+        ("http://[", "/admin/"),
+        ("", "/admin/"),
+    ],
+)
+def test_after_the_sign_in_the_page_of_the_form_opens_again(client, named, back, session):
+    """Also for an address that takes no GET, such as that of a button."""
+    if session == "idle":
+        age(client, seen=time.time() - 9 * HOUR)
+    else:
+        client.cookies.clear()
+    response = client.post(f"{LIST}{'0' * 32}/refresh/", headers={"referer": named})
+    assert response["Location"] == f"/admin/login/?{urlencode({'next': back})}"
+
+
+def test_a_form_that_another_window_made_old_leads_to_its_page(staff):
+    """The page names the place where the form stands, and never one of another site."""
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(staff)
+    for named, back in (
+        (f"http://testserver{LIST}", LIST),
+        ("http://evil.example/", "/admin/"),
+        ("http://testserver//evil.example/", "/admin/"),
+    ):
+        page = browser.post(f"{LIST}{'0' * 32}/refresh/", headers={"referer": named})
+        assert page.status_code == 403
+        assert f'<a href="{back}">Open the page again</a>' in text_of(page)
 
 
 def test_a_session_of_a_version_without_times_has_ended(client):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -31,8 +30,13 @@ from users.sync.actors import SERVICE_USERNAME
 
 admin.site.unregister([User, Group])
 
-POWERS = ("is_superuser", "user_permissions")
-"""The fields that give rights beside groups. Only superusers may change them."""
+POWERS = ("is_superuser", "user_permissions", "email")
+"""The fields that only superusers may change: those that give rights beside groups, and the email.
+
+A link for a new password is mailed to the email, and the first sign-in through the company's
+provider binds an account by it. An email that was set before its owner got more rights would give
+these to whoever set it, and the owner would notice nothing.
+"""
 SIGN_IN_RIGHTS = ("is_active", "is_staff", "is_superuser")
 """What a superuser needs to sign in, apart from the password."""
 OWN = ("is_active", "is_staff", "groups")
@@ -150,9 +154,7 @@ class UserAdmin(RankedAdmin, DjangoUserAdmin):
         fields = super().get_readonly_fields(request, obj)
         if request.user.is_superuser:
             return fields
-        # The first sign-in through the company's provider binds an account to a user by the email.
-        bound_by = ("email",) if settings.OIDC_ISSUER else ()
-        return [*fields, *POWERS, *bound_by, *(OWN if obj == request.user else ())]
+        return [*fields, *POWERS, *(OWN if obj == request.user else ())]
 
     def user_change_password(
         self, request: HttpRequest, id: str, form_url: str = ""

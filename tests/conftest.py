@@ -18,6 +18,8 @@ from django.test import Client, override_settings
 
 from sandbox import Sandbox
 from staff import provider as client_side
+from tests.support.adopted import make_adopted
+from tests.support.databases import made_once
 from tests.support.factories import StaffFactory
 from tests.support.flush import empty
 from tests.support.front_end import ORIGIN
@@ -85,6 +87,13 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
                 "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = %s",
                 [name],
             )
+
+
+@pytest.fixture(scope="session")
+def adopted_template(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    """A database that was adopted once in the test run, to be copied."""
+    with django_db_blocker.unblock(), made_once("adopted", make_adopted) as name:
+        yield name
 
 
 @pytest.fixture(scope="session", autouse=True)

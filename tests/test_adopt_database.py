@@ -14,7 +14,16 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tests.support.adopted import APPLICATION, OWNER, SCHEMA, Original, original, url_of
+from tests.support.adopted import (
+    APPLICATION,
+    OWNER,
+    ROWS,
+    SCHEMA,
+    Original,
+    copy_of_adopted,
+    original,
+)
+from tests.support.databases import url_of
 from tests.support.documents import read_document
 from tests.support.patience import wait_until
 from tests.support.pgbouncer import CONSOLE, pooling
@@ -24,8 +33,7 @@ from users.sync.adoption.run import KEY
 pytestmark = pytest.mark.django_db
 
 KILLS = int(os.environ.get("ADOPTION_KILLS", "3"))
-ROWS = int(os.environ.get("ADOPTION_ROWS", "300"))
-"""The long form: 20 kills, 5,000 rows."""
+"""The long form: 20 kills."""
 
 ROOT = Path(__file__).parents[1]
 STEPS = 14
@@ -68,6 +76,13 @@ ADDED = {
 def live() -> Iterator[Original]:
     """The tables of the other application, with rows of every awkward kind."""
     with original(f"adoption_{uuid.uuid4().hex[:8]}", rows=ROWS) as database:
+        yield database
+
+
+@pytest.fixture
+def adopted(adopted_template: str) -> Iterator[Original]:
+    """The same, adopted already."""
+    with copy_of_adopted(adopted_template) as database:
         yield database
 
 
@@ -161,13 +176,12 @@ def test_an_adoption_changes_what_the_plan_says_while_another_client_writes(prep
     assert listed == (len(react.rows["users"]),)
 
 
-def test_a_second_adoption_changes_nothing(prepared):
-    assert prepared.run("adopt_database", "--apply")[0] == 0
-    adopted = catalogue(prepared), read(prepared), times(prepared)
-    code, out = prepared.run("adopt_database", "--apply")
+def test_a_second_adoption_changes_nothing(adopted):
+    before = catalogue(adopted), read(adopted), times(adopted)
+    code, out = adopted.run("adopt_database", "--apply")
     assert code == 0, out
     assert out.splitlines()[-1] == "Everything is adopted."
-    assert (catalogue(prepared), read(prepared), times(prepared)) == adopted
+    assert (catalogue(adopted), read(adopted), times(adopted)) == before
 
 
 def test_a_killed_adoption_goes_on_when_it_is_run_again(prepared, react):
@@ -210,37 +224,35 @@ def test_the_way_back_leaves_what_was_there_before(prepared, react):
     assert code == 0, out
 
 
-def test_a_trigger_of_the_list_that_somebody_disabled_works_again(prepared):
-    assert prepared.run("adopt_database", "--apply")[0] == 0
-    with prepared.react() as client:
+def test_a_trigger_of_the_list_that_somebody_disabled_works_again(adopted):
+    with adopted.react() as client:
         client.execute("ALTER TABLE users DISABLE TRIGGER users_list_insert")
         client.execute("INSERT INTO users (name, email) VALUES ('Mary', 'mary@example.com')")
-        code, out = prepared.run("adopt_database", "--apply")
+        code, out = adopted.run("adopt_database", "--apply")
         assert code == 0, out
         client.execute("INSERT INTO users (name, email) VALUES ('Tom', 'tom@example.com')")
-    with prepared.ours() as ours:
+    with adopted.ours() as ours:
         listed = ours.execute("SELECT name_key FROM users_listentry WHERE name_key IN "
                               "('mary', 'tom') ORDER BY 1").fetchall()  # fmt: skip
     assert listed == [("mary",), ("tom",)]
 
 
-def test_an_adoption_never_waits_for_one_table_while_it_holds_another(prepared):
+def test_an_adoption_never_waits_for_one_table_while_it_holds_another(adopted):
     """Else a client that locks them the other way round would fail by a deadlock."""
-    assert prepared.run("adopt_database", "--apply")[0] == 0
-    with prepared.react() as client:
+    with adopted.react() as client:
         client.execute("DROP TRIGGER users_list_update ON builder_groups")
         client.execute("DROP TRIGGER users_list_insert ON users")
         with client.transaction():
             client.execute("UPDATE builder_groups SET name = 'Elm'")
-            process = prepared.start("adopt_database", "--apply", "--lock-timeout", "300")
+            process = adopted.start("adopt_database", "--apply", "--lock-timeout", "300")
             wait_until(
-                lambda: process.poll() is not None or waits_for_a_table(prepared),
+                lambda: process.poll() is not None or waits_for_a_table(adopted),
                 "the adoption does not wait for the groups",
             )
             client.execute("INSERT INTO users (name, email) VALUES ('Mary', 'mary@example.com')")
     out, _ = process.communicate()
     assert process.returncode == 0, out
-    assert catalogue(prepared) >= ADDED
+    assert catalogue(adopted) >= ADDED
 
 
 def test_behind_a_pooler_each_transaction_may_go_through_another_connection(prepared, react):
@@ -306,9 +318,8 @@ def test_a_time_limit_of_the_database_is_named(prepared):
     assert "canceling statement due to statement timeout. Nothing was changed." in out
 
 
-def test_the_time_of_a_change_is_kept_in_utc_whoever_writes(prepared):
-    assert prepared.run("adopt_database", "--apply")[0] == 0
-    with prepared.react() as client:
+def test_the_time_of_a_change_is_kept_in_utc_whoever_writes(adopted):
+    with adopted.react() as client:
         client.execute("SET TIME ZONE 'Asia/Tokyo'")
         client.execute("UPDATE users SET updated_at = '2020-01-01'")
         client.execute("UPDATE users SET notify_tasks = NOT notify_tasks WHERE role IS NULL")
@@ -363,14 +374,13 @@ def test_the_owner_creates_the_extension_of_the_search_in_our_schema(prepared):
     assert search_of(prepared) == ("cascade", True)
 
 
-def test_an_earlier_adoption_without_the_extension_gets_it_with_its_index(prepared):
-    assert prepared.run("adopt_database", "--apply")[0] == 0
-    with prepared.everything() as server:
+def test_an_earlier_adoption_without_the_extension_gets_it_with_its_index(adopted):
+    with adopted.everything() as server:
         server.execute("DROP EXTENSION pg_trgm CASCADE")
-    code, out = prepared.run("adopt_database", "--apply")
+    code, out = adopted.run("adopt_database", "--apply")
     assert code == 0, out
-    assert search_of(prepared) == ("cascade", True)
-    code, out = prepared.run("adopt_database", "--apply")
+    assert search_of(adopted) == ("cascade", True)
+    code, out = adopted.run("adopt_database", "--apply")
     assert out.splitlines()[-1] == "Everything is adopted."
 
 
@@ -426,13 +436,12 @@ def test_a_server_that_refuses_the_extension_does_not_stop_the_adoption(prepared
     assert catalogue(prepared) >= ADDED
 
 
-def test_passwords_are_emptied_only_when_asked(prepared):
-    assert prepared.run("adopt_database", "--apply")[0] == 0
-    with prepared.react() as client:
+def test_passwords_are_emptied_only_when_asked(adopted):
+    with adopted.react() as client:
         assert client.execute("SELECT count(*) FROM users WHERE password <> ''").fetchone() == (
             ROWS // 3,
         )
-        code, out = prepared.run("adopt_database", "--apply", "--clear-passwords")
+        code, out = adopted.run("adopt_database", "--apply", "--clear-passwords")
         assert code == 0, out
         assert client.execute("SELECT count(*) FROM users WHERE password <> ''").fetchone() == (0,)
 
@@ -649,17 +658,16 @@ def test_the_time_moves_for_a_change_of_any_column_and_for_nothing_else(prepared
             assert moved == (True,)
 
 
-def test_an_earlier_trigger_that_could_not_compare_every_type_is_replaced(prepared):
-    assert prepared.run("adopt_database", "--apply")[0] == 0
-    adopted = catalogue(prepared)
-    with prepared.react() as client:
+def test_an_earlier_trigger_that_could_not_compare_every_type_is_replaced(adopted):
+    before = catalogue(adopted)
+    with adopted.react() as client:
         client.execute(
             "CREATE OR REPLACE TRIGGER users_updated_at BEFORE UPDATE ON users FOR EACH ROW WHEN "
             "(OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION cascade.users_set_updated_at()"
         )
-    code, out = prepared.run("adopt_database", "--apply")
+    code, out = adopted.run("adopt_database", "--apply")
     assert code == 0, out
-    assert catalogue(prepared) == adopted
+    assert catalogue(adopted) == before
 
 
 def test_triggers_of_the_other_application_are_named_because_they_run_for_us_too(prepared):

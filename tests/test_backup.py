@@ -17,9 +17,10 @@ import pytest
 from django.db import connection, connections
 from django.test import Client
 
-from tests.support.adopted import Original, connect, original, working_on
+from tests.support.adopted import Original, original, working_on
 from tests.support.change_form import in_clerk, stored, submit, text_of
 from tests.support.commands import ROOT, run
+from tests.support.databases import connect
 from tests.support.factories import StaffFactory, linked
 from tests.support.patience import PATIENCE
 from tests.support.react import read

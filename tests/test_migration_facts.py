@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
 from sandbox import Sandbox
+from tests.support.databases import connect, connected_to, copy_of, made_once
 from tests.support.events import arrive, happened
+from tests.support.flush import empty
 from tests.support.migrations import migrate, migrate_forward
 from users.clerk import clerk
 from users.models import Agreement, BuilderUser, ClerkAccount, SyncAttempt
@@ -30,11 +33,28 @@ SEEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UPDATED = datetime(2026, 1, 15, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module")
+def version_before(django_db_setup, django_db_blocker) -> Iterator[str]:
+    """A database as that version leaves it, to be copied."""
+    with django_db_blocker.unblock(), made_once("version_before", make_version_before) as name:
+        yield name
+
+
+def make_version_before(name: str) -> None:
+    with connect(connection.settings_dict["USER"], "postgres") as server:
+        server.execute(f"CREATE DATABASE {name}")
+    with connected_to(name):
+        call_command("migrate", verbosity=0)
+        empty("default")
+        migrate([("users", "0006_unknown_outcomes")])
+
+
 @pytest.fixture(autouse=True)
-def _version_before(transactional_db) -> Iterator[None]:
-    migrate([("users", "0006_unknown_outcomes")])
-    yield
-    migrate_forward()
+def _on_version_before(version_before: str, transactional_db) -> Iterator[None]:
+    name = f"migrated_{uuid.uuid4().hex[:8]}"
+    owner = connection.settings_dict["USER"]
+    with copy_of(version_before, name, owner=owner), connected_to(name):
+        yield
 
 
 # --- What the version before has stored -----------------------------------------------------------

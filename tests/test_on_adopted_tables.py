@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
 
-from tests.support.adopted import AWKWARD, SCHEMA, Original, original, working_on
+from tests.support.adopted import AWKWARD, SCHEMA, Original, copy_of_adopted, working_on
 from tests.support.bulk_pages import plan, press
 from tests.support.change_form import in_clerk, page_of, stored, submit, text_of
 from tests.support.events import arrive
@@ -46,16 +45,17 @@ LIST = "/admin/users/builderuser/"
 
 
 @pytest.fixture(scope="module")
-def adopted(django_db_setup, django_db_blocker) -> Iterator[Original]:
-    """A database that was adopted before it has any rows."""
-    with (
-        django_db_blocker.unblock(),
-        original(f"adopted_{uuid.uuid4().hex[:8]}", rows=0) as database,
-    ):
-        database.prepare_role()
-        code, out = database.run("adopt_database", "--apply")
-        assert code == 0, out
+def adopted(adopted_template: str, django_db_blocker) -> Iterator[Original]:
+    """An adopted database without rows."""
+    with django_db_blocker.unblock(), copy_of_adopted(adopted_template) as database:
+        empty(database)
         yield database
+
+
+def empty(database: Original) -> None:
+    with database.everything() as server:
+        [tables] = server.execute(TABLES, [SCHEMA, list(KEPT)]).fetchone()
+        server.execute(f"TRUNCATE {tables} CASCADE")
 
 
 @pytest.fixture(autouse=True)
@@ -66,9 +66,7 @@ def on_adopted_tables(adopted: Original, transactional_db) -> Iterator[Original]
             ContentType.objects.get_for_model(BuilderUser)  # a story counts its own statements
             yield adopted
     finally:
-        with adopted.everything() as server:
-            [tables] = server.execute(TABLES, [SCHEMA, list(KEPT)]).fetchone()
-            server.execute(f"TRUNCATE {tables} CASCADE")
+        empty(adopted)
 
 
 def test_every_awkward_row_can_be_opened_and_its_group_changed(client, sandbox, on_adopted_tables):

@@ -11,9 +11,9 @@ import pytest
 from django.core.signing import BadSignature, Signer
 from django.db import connection, connections
 
-from tests.support.adopted import connect
 from tests.support.change_form import form_of, page_of, stored, submit, text_of
 from tests.support.commands import ROOT
+from tests.support.databases import connect
 from tests.support.events import happened, post
 from tests.support.factories import StaffFactory, linked
 from tests.support.oidc_provider import DID_NOT_WORK, sign_in

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import psycopg
-from django.contrib.contenttypes.models import ContentType
-from django.db import connection, connections
+from django.db import connection
 from django.test import override_settings
 
+from tests.support.databases import connect, connected_to, copy_of, url_of
 from tests.support.processes import Process
 
 DDL = (Path(__file__).parent / "original_schema.sql").read_text()
 SCHEMA = "cascade"
 OWNER, APPLICATION = "react_owner", "cascade_app"
+ROWS = int(os.environ.get("ADOPTION_ROWS", "300"))
+"""The long form: 5,000 rows."""
 
 AWKWARD = r"""
 INSERT INTO builder_groups (name) SELECT 'Oak Hill ' || n FROM generate_series(1, 10) AS n;
@@ -41,25 +43,6 @@ INSERT INTO homeowners (name, builder_user_id)
 SELECT 'Homeowner', id FROM users ORDER BY email LIMIT 20;
 INSERT INTO appointments (created_by_id) SELECT id FROM users ORDER BY email LIMIT 3;
 """
-
-
-def url_of(role: str, name: str, *, port: int | None = None) -> str:
-    """Return the address of a database on the server of the tests, or of a pooler at `port`."""
-    database = connection.settings_dict
-    if port is not None:
-        return f"postgres://{quote(role)}@127.0.0.1:{port}/{name}"
-    where = urlencode(
-        {
-            key: value
-            for key, value in (("host", database["HOST"]), ("port", database["PORT"]))
-            if value
-        }
-    )
-    return f"postgres://{quote(role)}@/{name}?{where}"
-
-
-def connect(role: str, name: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(url_of(role, name), autocommit=True)
 
 
 class Original:
@@ -151,19 +134,26 @@ def original(
 @contextmanager
 def working_on(database: Original) -> Iterator[None]:
     """Let Django's connections go to an adopted database, as the role of the application."""
-    ours = connection.settings_dict
-    before = dict(ours)
-    _leave()
-    ours.update({"NAME": database.name, "USER": database.application})
-    try:
-        with override_settings(CASCADE_SCHEMA=SCHEMA):
-            yield
-    finally:
-        _leave()
-        ours.update(before)
+    with (
+        connected_to(database.name, USER=database.application),
+        override_settings(CASCADE_SCHEMA=SCHEMA),
+    ):
+        yield
 
 
-def _leave() -> None:
-    connection.close()
-    connections["default"].close_pool()
-    ContentType.objects.clear_cache()
+def make_adopted(name: str) -> None:
+    """Make a database of the other application, with rows of every awkward kind, and adopt it."""
+    database = Original(name)
+    database.make(rows=ROWS)
+    database.prepare_role()
+    code, out = database.run("adopt_database", "--apply")
+    assert code == 0, out
+
+
+@contextmanager
+def copy_of_adopted(template: str) -> Iterator[Original]:
+    """Yield a copy of what `make_adopted` has made."""
+    database = Original(f"adopted_{uuid.uuid4().hex[:8]}")
+    with copy_of(template, database.name, owner=database.owner):
+        database.prepare_role()  # PostgreSQL does not copy what a role has in a database
+        yield database

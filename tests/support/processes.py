@@ -23,7 +23,7 @@ from typing import IO, Any
 ROOT = Path(__file__).parents[2]
 SERVER = Path(__file__).with_name("fork_server.py")
 
-_sending = threading.Lock()
+_one_request = threading.Lock()
 
 
 class Process:
@@ -51,32 +51,24 @@ class Process:
         about, end = os.pipe()
         self._about = os.fdopen(about, "rb", buffering=0)
         request = [self.args[1:], dict(environment), str(ROOT)]
-        with _sending:
+        with _one_request:
             line = json.dumps(request).encode() + b"\n"
             sent = socket.send_fds(_server(), [line], [out, errors, end])
             _server().sendall(line[sent:])
-        for descriptor in (out, errors, end):
-            os.close(descriptor)
-        self.pid = self._told()
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for stream in self._streams():
-            stream.close()
-        self.wait()
+            for descriptor in (out, errors, end):
+                os.close(descriptor)
+            self.pid = self._told()
 
     def poll(self) -> int | None:
         """Return the exit code, or None as long as the process runs."""
-        if self.returncode is None and select.select([self._about], [], [], 0)[0]:
+        if self.returncode is None and self._ends_within(0):
             self._end()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code: negative is the number of the signal that ended the process."""
         if self.returncode is None:
-            if not select.select([self._about], [], [], timeout)[0]:
+            if not self._ends_within(timeout):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
             self._end()
         return self.returncode
@@ -105,14 +97,16 @@ class Process:
         if self.poll() is None:
             os.kill(self.pid, number)
 
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
     def _streams(self) -> list[IO[Any]]:
         return [stream for stream in (self.stdout, self.stderr) if stream]
+
+    def _ends_within(self, seconds: float | None) -> bool:
+        poll = select.poll()
+        poll.register(self._about, select.POLLIN)
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
 
     def _end(self) -> None:
         self.returncode = self._told()

@@ -34,6 +34,7 @@ from users.errors import (
     NotFoundInClerk,
     NotKnown,
     NotSaved,
+    NotStored,
     Problem,
     Refused,
     SessionEnded,
@@ -358,13 +359,15 @@ they failed; what the person may be able to do while their outcome is unknown.""
 def sign_in_after(kind: OperationKind, account: ClerkAccount | None, failure: ChangeFailed) -> str:
     """Say what the failure of a change that was to keep a person out means for their sign-in.
 
-    Return "" for other kinds of change, and where nothing certain can be said: Clerk does not find
-    the account, or by our mirror the person cannot sign in anyway. `account` is that mirror.
+    Return "" for other kinds of change, for one that Clerk has, and where nothing certain can be
+    said: Clerk does not find the account, or by our mirror the person cannot sign in anyway.
+    `account` is that mirror.
 
     Only a refusal, and a save that was given up, are certain. While somebody else saves or deletes
     the user, that change may keep the person out.
     """
-    if kind not in KEEPS_OUT or isinstance(failure, NotAllowed | NotFoundInClerk | SessionEnded):
+    silent = NotAllowed | NotFoundInClerk | NotStored | SessionEnded
+    if kind not in KEEPS_OUT or isinstance(failure, silent):
         return ""
     if block_of(account):
         return ""
@@ -374,12 +377,11 @@ def sign_in_after(kind: OperationKind, account: ClerkAccount | None, failure: Ch
     return f"It is not known yet whether the person is {done}: they {may}."
 
 
-def commit_failed(attempt: SyncAttempt) -> NotKnown:
+def commit_failed(late_until: datetime | None) -> NotStored:
     """Return the failure for a change that Clerk has and the database did not confirm."""
-    return NotKnown(
+    return NotStored(
         "Clerk has the change, but the database did not confirm it. Whether it was saved here is "
-        f"checked again at {at(attempt.late_until)}; nothing is lost.",
-        code="database",
+        f"checked again at {at(late_until)}; nothing is lost."
     )
 
 

@@ -168,6 +168,11 @@ class Operation(ABC):
         """
         return bool(self.details.get("held_is_read"))
 
+    @property
+    def confirmed(self) -> bool:
+        """Tell whether Clerk's answer has shown the change, and only the database failed then."""
+        return bool(self.details.get("confirmed"))
+
     def prepare(self, user: BuilderUser) -> None:
         """Put into `details` what our mirror shows before the attempt is recorded."""
 

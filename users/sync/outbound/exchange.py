@@ -123,7 +123,7 @@ def exchange(
     Raises `InTheWay`, `ClerkError` if nothing was changed in Clerk, and the `ChangeFailed` family,
     with `NotKnown` if the attempt must stay pending.
     """
-    clerk_has_it = False
+    clerk_has_it, late_until = False, attempt.late_until
     try:
         with transaction.atomic(durable=True):
             row, superseded = _lock(operation, user, attempt, base, deadline, authorize)
@@ -157,7 +157,8 @@ def exchange(
         if not clerk_has_it:
             raise
         logger.exception("The database failed after Clerk took attempt %s", attempt.pk)
-        raise messages.commit_failed(attempt) from None
+        attempt.details = operation.details | {"confirmed": True}
+        raise messages.commit_failed(late_until) from None
     return Saved(written, attempt)
 
 

@@ -255,6 +255,23 @@ class TestAnAccountThatAnotherRowGets:
         assert_same(sandbox, heir, first="Mary Ann", last="Jones")
 
 
+@pytest.mark.parametrize("leave", [unlink_here, delete_here])
+def test_a_link_to_an_account_waits_for_its_deletion(client, other, sandbox, leave):
+    """Another application frees the account, which Clerk may be about to delete."""
+    first, second = linked(sandbox), BuilderUserFactory(name="Mary Ann Brown")
+    sandbox.fault("DELETE /users/{user_id}", "late", seconds=None, how="close")
+    client.post(reverse("admin:users_builderuser_delete", args=[first.pk]), {"post": "yes"})
+    leave(first)
+    page = reverse("admin:users_builderuser_link", args=[second.pk])
+    response = other.post(page, {"clerk_id": first.clerk_id})
+    assert "may still arrive there until" in text_of(response)
+    sandbox.apply_late()
+    time_is_over()
+    recover()
+    assert "User not found in Clerk" in text_of(other.post(page, {"clerk_id": first.clerk_id}))
+    assert stored(second).clerk_id is None
+
+
 def test_a_read_proves_nothing_before_the_time_is_over_and_everything_after(client, sandbox):
     user = linked(sandbox)
     sandbox.fault("PUT /users/{user_id}/email_address", "status", status=500)

@@ -127,6 +127,11 @@ class Operation(ABC):
         return operation
 
     @property
+    def account_id(self) -> str:
+        """Return the id of the account whose attempts in flight it may have to wait for."""
+        return self.clerk_id
+
+    @property
     def asks_clerk(self) -> bool:
         """Tell whether Clerk must be told. If not, the change is database-only."""
         return bool(self.clerk_id)

@@ -219,7 +219,7 @@ def lock_row(
         locks.prepare_transaction(wait=wait)
     else:
         row = locks.lock_user(user.pk, wait=wait)
-    return row, pending.in_flight(user.pk, clerk_id=operation.clerk_id)
+    return row, pending.in_flight(user.pk, clerk_id=operation.account_id)
 
 
 def _lock_both(

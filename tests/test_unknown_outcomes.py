@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from tests.support.change_form import in_clerk, page_of, said, stored, submit, text_of
+from tests.support.change_form import form_of, in_clerk, page_of, said, stored, submit, text_of
 from tests.support.factories import (
     BuilderGroupFactory,
     BuilderUserFactory,
@@ -26,6 +26,7 @@ from tests.support.patience import deadline_for
 from tests.support.unknown import NOT_CONFIRMED, minutes_pass, the_copy_is_old, time_is_over
 from users.models import BuilderUser, SyncAttempt
 from users.sync import maintenance
+from users.sync.display import time_text
 from users.sync.outbound import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -254,6 +255,23 @@ class TestAnAccountThatAnotherRowGets:
         assert_same(sandbox, heir, first="Mary Ann", last="Jones")
 
 
+@pytest.mark.parametrize("leave", [unlink_here, delete_here])
+def test_a_link_to_an_account_waits_for_its_deletion(client, other, sandbox, leave):
+    """Another application frees the account, which Clerk may be about to delete."""
+    first, second = linked(sandbox), BuilderUserFactory(name="Mary Ann Brown")
+    sandbox.fault("DELETE /users/{user_id}", "late", seconds=None, how="close")
+    client.post(reverse("admin:users_builderuser_delete", args=[first.pk]), {"post": "yes"})
+    leave(first)
+    page = reverse("admin:users_builderuser_link", args=[second.pk])
+    response = other.post(page, {"clerk_id": first.clerk_id})
+    assert "may still arrive there until" in text_of(response)
+    sandbox.apply_late()
+    time_is_over()
+    recover()
+    assert "User not found in Clerk" in text_of(other.post(page, {"clerk_id": first.clerk_id}))
+    assert stored(second).clerk_id is None
+
+
 def test_a_read_proves_nothing_before_the_time_is_over_and_everything_after(client, sandbox):
     user = linked(sandbox)
     sandbox.fault("PUT /users/{user_id}/email_address", "status", status=500)
@@ -306,6 +324,51 @@ def test_a_lost_backend_before_the_call_loses_no_edit(client, other, sandbox):
     recover()
     assert_same(sandbox, user, first="Mary Ann", last="Jones")
     assert the_attempt(status="applied").changes["name"][1] == "Mary Ann Jones"
+
+
+class TestABackendLostAfterClerkHasIt:
+    @pytest.fixture(params=[checkpoints.AFTER_CALL, checkpoints.BEFORE_COMMIT])
+    def lost(self, request):
+        """The database ends the connection, and staff are told this."""
+
+        def post(client, page, **data):
+            with at_step(request.param, lose_backend):
+                response = client.post(page, data)
+            connection.close()
+            assert the_attempt().status == "started"
+            return text_of(response)
+
+        return post
+
+    def test_it_says_when_that_is_checked(self, client, sandbox, lost):
+        user = linked(sandbox)
+        text = lost(client, page_of(user), **form_of(user, name="Mary Ann Jones"))
+        until = time_text(the_attempt().late_until, seconds=True)
+        assert f"Whether it was saved here is checked again at {until}; nothing is lost." in text
+        recover()
+        assert_same(sandbox, user, first="Mary Ann", last="Jones")
+
+    def test_a_ban_is_not_called_uncertain_nor_sent_again(self, client, sandbox, lost):
+        user = linked(sandbox)
+        text = lost(client, reverse("admin:users_builderuser_ban", args=[user.pk]))
+        assert "Clerk has the change" in text
+        assert "may still be able to sign in" not in text
+        assert sandbox.user(user.clerk_id)["banned"] is True
+        sandbox.edit(user.clerk_id, banned=False)  # somebody in Clerk's dashboard
+        time_is_over()
+        recover()
+        assert the_attempt().status == "applied"
+        assert sandbox.user(user.clerk_id)["banned"] is False
+
+    def test_a_password_is_not_called_uncertain_later(self, client, sandbox, lost):
+        user = linked(sandbox)
+        page = reverse("admin:users_builderuser_password", args=[user.pk])
+        typed = "correct horse battery"
+        assert "Clerk has the change" in lost(client, page, password1=typed, password2=typed)
+        time_is_over()
+        recover()
+        assert the_attempt().status == "applied"
+        assert sandbox.user(user.clerk_id)["password_enabled"] is True
 
 
 # --- No outage loses an edit ---------------------------------------------------------------------

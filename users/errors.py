@@ -276,6 +276,12 @@ class NotKnown(ChangeFailed):
     code = "not_known"
 
 
+class NotStored(NotKnown):
+    """Clerk made the change, and the database did not confirm it. The attempt stays pending."""
+
+    code = "database"
+
+
 class Busy(ChangeFailed):
     """Another process is saving this user right now: the row is locked."""
 

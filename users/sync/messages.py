@@ -38,6 +38,7 @@ from users.errors import (
     NotFoundInClerk,
     NotKnown,
     NotSaved,
+    NotStored,
     Problem,
     Refused,
     SessionEnded,
@@ -436,13 +437,15 @@ outcome is unknown."""
 def sign_in_after(kind: OperationKind, account: ClerkAccount | None, failure: ChangeFailed) -> str:
     """Say what the failure of a change that was to keep a person out means for their sign-in.
 
-    Return "" for other kinds of change, and where nothing certain can be said: Clerk does not find
-    the account, or by our mirror the person cannot sign in anyway. `account` is that mirror.
+    Return "" for other kinds of change, for one that Clerk has, and where nothing certain can be
+    said: Clerk does not find the account, or by our mirror the person cannot sign in anyway.
+    `account` is that mirror.
 
     Only a refusal, and a save that was given up, are certain. While somebody else saves or deletes
     the user, that change may keep the person out.
     """
-    if kind not in KEEPS_OUT or isinstance(failure, NotAllowed | NotFoundInClerk | SessionEnded):
+    silent = NotAllowed | NotFoundInClerk | NotStored | SessionEnded
+    if kind not in KEEPS_OUT or isinstance(failure, silent):
         return ""
     if block_of(account):
         return ""
@@ -450,14 +453,13 @@ def sign_in_after(kind: OperationKind, account: ClerkAccount | None, failure: Ch
     return str(not_done if isinstance(failure, Refused | NotSaved) else unknown)
 
 
-def commit_failed(attempt: SyncAttempt) -> NotKnown:
+def commit_failed(late_until: datetime | None) -> NotStored:
     """Return the failure for a change that Clerk has and the database did not confirm."""
-    return NotKnown(
+    return NotStored(
         _(
             "Clerk has the change, but the database did not confirm it. Whether it was saved here "
             "is checked again at {when}; nothing is lost."
-        ).format(when=at(attempt.late_until)),
-        code="database",
+        ).format(when=at(late_until))
     )
 
 

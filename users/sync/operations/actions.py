@@ -42,6 +42,10 @@ class AccountAction(Operation):
         """Return the effect, with the account in each key: actions on others do not conflict."""
         return {f"{thing} {self.clerk_id}": what.after for thing, what in self.effect.items()}
 
+    def proven(self, seen: Seen) -> Seen:
+        """Return `HAS_IT` if Clerk has confirmed it: what the account shows now came later."""
+        return Seen(Verdict.HAS_IT, seen.account) if self.confirmed else seen
+
     def written(self, row: BuilderUser) -> bool:
         """Return False: the row holds nothing of it."""
         return False

@@ -128,6 +128,11 @@ class Operation(ABC):
         return operation
 
     @property
+    def account_id(self) -> str:
+        """Return the id of the account whose attempts in flight it may have to wait for."""
+        return self.clerk_id
+
+    @property
     def asks_clerk(self) -> bool:
         """Tell whether Clerk must be told. If not, the change is database-only."""
         return bool(self.clerk_id)
@@ -168,6 +173,11 @@ class Operation(ABC):
         Our mirror does not count: however fresh it is, it may be older than a change in Clerk.
         """
         return bool(self.details.get("held_is_read"))
+
+    @property
+    def confirmed(self) -> bool:
+        """Tell whether Clerk's answer has shown the change, and only the database failed then."""
+        return bool(self.details.get("confirmed"))
 
     def prepare(self, user: BuilderUser) -> None:
         """Put into `details` what our mirror shows before the attempt is recorded."""

@@ -274,8 +274,10 @@ class SetPassword(Operation):
         return Verdict.HAS_NOT
 
     def proven(self, seen: Seen) -> Seen:
-        """Return `CANNOT_TELL` if the password was changed.
+        """Return `CANNOT_TELL` if the password was changed, unless Clerk has confirmed ours.
 
         Later than in the call itself, it may be the person's own.
         """
+        if self.confirmed:
+            return Seen(Verdict.HAS_IT, seen.account)
         return Seen(Verdict.CANNOT_TELL) if seen.verdict is Verdict.HAS_IT else seen

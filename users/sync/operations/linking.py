@@ -41,6 +41,11 @@ class Link(_Linking):
         """Build the link of a user to the account with this Clerk id."""
         return cls.on(user, {"clerk_id": Change(user.clerk_id, clerk_id)})
 
+    @property
+    def account_id(self) -> str:
+        """Return the id of the account that the row gets."""
+        return str(self.changes["clerk_id"].after)
+
     def write(self, row: BuilderUser) -> BuilderUser:
         """Store the link, and clear what an earlier release or replacement left on the account."""
         after = str(self.changes["clerk_id"].after)

@@ -125,7 +125,7 @@ def exchange(
     Raises `InTheWay`, `ClerkError` if nothing was changed in Clerk, and the `ChangeFailed` family,
     with `NotKnown` if the attempt must stay pending.
     """
-    clerk_has_it = False
+    clerk_has_it, late_until = False, attempt.late_until
     try:
         with transaction.atomic(durable=True):
             row, superseded = _lock(operation, user, attempt, base, deadline, authorize)
@@ -159,7 +159,8 @@ def exchange(
         if not clerk_has_it:
             raise
         logger.exception("The database failed after Clerk took attempt %s", attempt.pk)
-        raise messages.commit_failed(attempt) from None
+        attempt.details = operation.details | {"confirmed": True}
+        raise messages.commit_failed(late_until) from None
     return Saved(written, attempt)
 
 
@@ -220,7 +221,7 @@ def lock_row(
         locks.prepare_transaction(wait=wait)
     else:
         row = locks.lock_user(user.pk, wait=wait)
-    return row, pending.in_flight(user.pk, clerk_id=operation.clerk_id)
+    return row, pending.in_flight(user.pk, clerk_id=operation.account_id)
 
 
 def _lock_both(

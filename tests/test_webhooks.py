@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
+import hmac
 import json
 import logging
 import os
@@ -20,7 +23,6 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from standardwebhooks.webhooks import Webhook
 
 from sandbox import Event
 from tests.support.change_form import stored, text_of
@@ -275,6 +277,22 @@ class TestUnusable:
         assert response.content == b"cannot be applied: the body is signed, but it is not JSON\n"
         assert WebhookDelivery.objects.get().state == DeliveryStatus.UNUSABLE
 
+    @pytest.mark.parametrize("body", [b"\xff", b'{"a": "M\xe4rz"}', b"\xed\xa0\x80\xff"])
+    def test_no_utf_8(self, sandbox, body):
+        response = post_signed(sandbox, body)
+        assert response.status_code == 200
+        assert response.content == b"cannot be applied: the body is signed, but it is not UTF-8\n"
+        delivery = WebhookDelivery.objects.get()
+        assert delivery.state == DeliveryStatus.UNUSABLE
+        assert "\ufffd" in delivery.payload
+
+    def test_no_utf_8_of_a_stranger(self, sandbox):
+        headers = VECTOR | {"svix-timestamp": str(int(time.time()))}
+        response = Client().post(URL, b"\xff", content_type="application/json", headers=headers)
+        assert response.status_code == 400
+        assert b"no valid signature" in response.content
+        assert not WebhookDelivery.objects.exists()
+
     @pytest.mark.parametrize(
         "value",
         [b"1e999", b"-1e999", b"9" * 4000, *(b"[" * deep + b"]" * deep for deep in (700, 900))],
@@ -322,13 +340,21 @@ class TestUnusable:
         assert WebhookDelivery.objects.get().state == DeliveryStatus.TAKEN
 
 
+def signature(secret: str, prefix: str, body: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    digest = hmac.new(key, prefix.encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
 def post_signed(sandbox, body):
     """A body that the sandbox would never send."""
     now = datetime.now(UTC)
     headers = {
         "svix-id": "msg_1",
         "svix-timestamp": str(int(now.timestamp())),
-        "svix-signature": Webhook(sandbox.webhooks.secret).sign("msg_1", now, body.decode()),
+        "svix-signature": signature(
+            sandbox.webhooks.secret, f"msg_1.{int(now.timestamp())}.", body
+        ),
     }
     return Client().post(URL, body, content_type="application/json", headers=headers)
 

@@ -83,8 +83,10 @@ def receive(svix_id: str, body: bytes) -> Received:
     """
     try:
         payload = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return _keep_unusable(svix_id, body.decode(), "the body is signed, but it is not JSON")
+    except (ValueError, RecursionError) as problem:
+        what = "UTF-8" if isinstance(problem, UnicodeDecodeError) else "JSON"
+        text = body.decode(errors="replace")
+        return _keep_unusable(svix_id, text, f"the body is signed, but it is not {what}")
     return _apply(svix_id, payload, stored=False)
 
 

@@ -40,6 +40,7 @@ from users.models import (
 from users.sync import maintenance
 from users.sync.inbound import deliveries, events
 from users.sync.inbound.decisions import derive
+from users.sync.mirror import instance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -71,6 +72,7 @@ def name() -> str:
 class TestSigned:
     def test_the_vector_of_the_reference_library(self, sandbox, settings, monkeypatch):
         settings.CLERK_WEBHOOK_SIGNING_SECRET = VECTOR["secret"]
+        instance.remember(json.loads(VECTOR_BODY)["instance_id"], "development")
         then = datetime.fromtimestamp(int(VECTOR["svix-timestamp"]) + 60).astimezone()
 
         class Then(datetime):
@@ -216,11 +218,41 @@ class TestRefused:
         assert post(sandbox, event).status_code == 400
         assert "It is of no Clerk instance" in self.refused()[0][1]
 
-    def test_while_no_instance_is_remembered_events_are_taken(self, sandbox, event):
+    def test_the_first_event_learns_the_instance_from_clerk(self, sandbox, event):
         RememberedInstance.objects.all().delete()
-        event.payload["instance_id"] = "ins_elsewhere"
+        other = replace(event, payload=event.payload | {"instance_id": "ins_elsewhere"})
+        assert post(sandbox, other).status_code == 400
+        assert "ins_elsewhere; the one of our users is" in self.refused()[0][1]
+        assert name() == "Mary Ann Smith"
         assert post(sandbox, event).status_code == 200
         assert name() == "Mary Ann Jones"
+
+    def test_in_an_empty_installation_the_first_event_learns_the_instance(self, sandbox):
+        sandbox.add_user(email="ann@example.com")
+        [event] = happened(sandbox)
+        other = replace(event, payload=event.payload | {"instance_id": "ins_elsewhere"})
+        assert post(sandbox, other).status_code == 400
+        assert not ClerkAccount.objects.exists()
+        assert post(sandbox, event).status_code == 200
+        assert ClerkAccount.objects.exists()
+
+    def test_events_wait_until_clerk_says_which_instance_is_ours(self, sandbox, event):
+        RememberedInstance.objects.all().delete()
+        other = replace(
+            event, id="msg_other", payload=event.payload | {"instance_id": "ins_elsewhere"}
+        )
+        sandbox.fault("GET /instance", "status", status=503, times=None)
+        for one in (other, event):
+            answer = post(sandbox, one)
+            assert (answer.status_code, answer.content) == (200, b"kept for another try\n")
+        assert name() == "Mary Ann Smith"
+        assert "which Clerk instance is ours" in WebhookDelivery.objects.first().error
+        sandbox.clear_faults()
+        maintenance.run()
+        assert name() == "Mary Ann Jones"
+        kept = WebhookDelivery.objects.get(pk="msg_other")
+        assert kept.state == DeliveryStatus.UNUSABLE
+        assert "ins_elsewhere; the one of our users is" in kept.error
 
     def test_a_wrong_signature_takes_the_place_of_no_signed_refusal(self, sandbox, event):
         event.payload["instance_id"] = "ins_elsewhere"

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from sandbox.errors import Refusal, invalid, problem
+from sandbox.errors import Refusal, invalid, lacking, problem
 from sandbox.requests import Request
 from sandbox.state import Encoded, Json, State
 
 KEYS = ("created_at", "updated_at", "first_name", "last_name", "username", "last_active_at",
         "last_sign_in_at", "email_address")  # fmt: skip
+LACKING = ("web3wallet", "phone_number")
+"""Orders that Clerk has and the sandbox lacks."""
 
 FILTERS = frozenset({
     "email_address", "user_id", "external_id", "username", "query", "email_address_query",
@@ -28,12 +30,15 @@ Test = Callable[[Json], bool]
 def list_users(state: State, request: Request) -> Encoded:
     """Return a page of users (`GET /users`), newest first by default.
 
-    Raises `Refusal` for an unknown order, or a cursor that is not valid with the other parameters.
+    Raises `Refusal` for an order that is unknown or that the sandbox lacks, and for a cursor that
+    is not valid with the other parameters.
     """
     limit, offset = request.limit_and_offset()
     order = request.one("order_by") or "-created_at"
     column, newest_first = order.lstrip("+-"), order.startswith("-")
     cursor = request.one("starting_after") or None
+    if column in LACKING:
+        raise lacking(f"order_by {column}")
     if column not in KEYS:
         raise Refusal(422, invalid("order_by", f"order_by must be one of {', '.join(KEYS)}."))
     if cursor:

@@ -80,6 +80,13 @@ def test_pages_are_of_ten_unless_asked_for_up_to_500(sandbox):
     assert len(ids(sandbox, limit=500, offset=550)) == 50
 
 
+@pytest.mark.parametrize("order", ["phone_number", "-phone_number", "web3wallet"])
+def test_an_order_that_clerk_has_and_the_sandbox_lacks_is_refused_with_501(sandbox, order):
+    answer = get(sandbox, "/users", order_by=order)
+    assert answer.status_code == 501
+    assert f"The sandbox lacks this: order_by {order.lstrip('-')}." in answer.text
+
+
 @pytest.mark.parametrize(
     ("params", "param_name"),
     [

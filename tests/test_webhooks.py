@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
+import hmac
 import json
 import logging
 import os
@@ -20,7 +23,6 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from standardwebhooks.webhooks import Webhook
 
 from sandbox import Event
 from tests.support.change_form import stored, text_of
@@ -38,6 +40,7 @@ from users.models import (
 from users.sync import maintenance
 from users.sync.inbound import deliveries, events
 from users.sync.inbound.decisions import derive
+from users.sync.mirror import instance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -69,6 +72,7 @@ def name() -> str:
 class TestSigned:
     def test_the_vector_of_the_reference_library(self, sandbox, settings, monkeypatch):
         settings.CLERK_WEBHOOK_SIGNING_SECRET = VECTOR["secret"]
+        instance.remember(json.loads(VECTOR_BODY)["instance_id"], "development")
         then = datetime.fromtimestamp(int(VECTOR["svix-timestamp"]) + 60).astimezone()
 
         class Then(datetime):
@@ -214,11 +218,41 @@ class TestRefused:
         assert post(sandbox, event).status_code == 400
         assert "It is of no Clerk instance" in self.refused()[0][1]
 
-    def test_while_no_instance_is_remembered_events_are_taken(self, sandbox, event):
+    def test_the_first_event_learns_the_instance_from_clerk(self, sandbox, event):
         RememberedInstance.objects.all().delete()
-        event.payload["instance_id"] = "ins_elsewhere"
+        other = replace(event, payload=event.payload | {"instance_id": "ins_elsewhere"})
+        assert post(sandbox, other).status_code == 400
+        assert "ins_elsewhere; the one of our users is" in self.refused()[0][1]
+        assert name() == "Mary Ann Smith"
         assert post(sandbox, event).status_code == 200
         assert name() == "Mary Ann Jones"
+
+    def test_in_an_empty_installation_the_first_event_learns_the_instance(self, sandbox):
+        sandbox.add_user(email="ann@example.com")
+        [event] = happened(sandbox)
+        other = replace(event, payload=event.payload | {"instance_id": "ins_elsewhere"})
+        assert post(sandbox, other).status_code == 400
+        assert not ClerkAccount.objects.exists()
+        assert post(sandbox, event).status_code == 200
+        assert ClerkAccount.objects.exists()
+
+    def test_events_wait_until_clerk_says_which_instance_is_ours(self, sandbox, event):
+        RememberedInstance.objects.all().delete()
+        other = replace(
+            event, id="msg_other", payload=event.payload | {"instance_id": "ins_elsewhere"}
+        )
+        sandbox.fault("GET /instance", "status", status=503, times=None)
+        for one in (other, event):
+            answer = post(sandbox, one)
+            assert (answer.status_code, answer.content) == (200, b"kept for another try\n")
+        assert name() == "Mary Ann Smith"
+        assert "which Clerk instance is ours" in WebhookDelivery.objects.first().error
+        sandbox.clear_faults()
+        maintenance.run()
+        assert name() == "Mary Ann Jones"
+        kept = WebhookDelivery.objects.get(pk="msg_other")
+        assert kept.state == DeliveryStatus.UNUSABLE
+        assert "ins_elsewhere; the one of our users is" in kept.error
 
     def test_a_wrong_signature_takes_the_place_of_no_signed_refusal(self, sandbox, event):
         event.payload["instance_id"] = "ins_elsewhere"
@@ -275,6 +309,22 @@ class TestUnusable:
         assert response.content == b"cannot be applied: the body is signed, but it is not JSON\n"
         assert WebhookDelivery.objects.get().state == DeliveryStatus.UNUSABLE
 
+    @pytest.mark.parametrize("body", [b"\xff", b'{"a": "M\xe4rz"}', b"\xed\xa0\x80\xff"])
+    def test_no_utf_8(self, sandbox, body):
+        response = post_signed(sandbox, body)
+        assert response.status_code == 200
+        assert response.content == b"cannot be applied: the body is signed, but it is not UTF-8\n"
+        delivery = WebhookDelivery.objects.get()
+        assert delivery.state == DeliveryStatus.UNUSABLE
+        assert "\ufffd" in delivery.payload
+
+    def test_no_utf_8_of_a_stranger(self, sandbox):
+        headers = VECTOR | {"svix-timestamp": str(int(time.time()))}
+        response = Client().post(URL, b"\xff", content_type="application/json", headers=headers)
+        assert response.status_code == 400
+        assert b"no valid signature" in response.content
+        assert not WebhookDelivery.objects.exists()
+
     @pytest.mark.parametrize(
         "value",
         [b"1e999", b"-1e999", b"9" * 4000, *(b"[" * deep + b"]" * deep for deep in (700, 900))],
@@ -322,13 +372,21 @@ class TestUnusable:
         assert WebhookDelivery.objects.get().state == DeliveryStatus.TAKEN
 
 
+def signature(secret: str, prefix: str, body: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    digest = hmac.new(key, prefix.encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
 def post_signed(sandbox, body):
     """A body that the sandbox would never send."""
     now = datetime.now(UTC)
     headers = {
         "svix-id": "msg_1",
         "svix-timestamp": str(int(now.timestamp())),
-        "svix-signature": Webhook(sandbox.webhooks.secret).sign("msg_1", now, body.decode()),
+        "svix-signature": signature(
+            sandbox.webhooks.secret, f"msg_1.{int(now.timestamp())}.", body
+        ),
     }
     return Client().post(URL, body, content_type="application/json", headers=headers)
 

@@ -4,6 +4,7 @@
 |---|---|
 | 200 | The event was applied, is known already, is of a type that we do not use, is stored for |
 |     | a retry, or can never be applied. Clerk would otherwise send it again for a day. |
+|     | Events are also stored while it is not known which Clerk instance is ours. |
 | 400 | The event is not signed by Clerk, is too old, or is from another Clerk instance. |
 | 405, 413 | The method is not POST; the body is larger than 1 MiB. |
 | 503 | The database does not answer. Clerk sends the event again. |

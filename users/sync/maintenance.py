@@ -101,13 +101,13 @@ def run() -> Report:
 
 
 def remember_instance() -> None:
-    """Learn once which Clerk instance is ours, so that a 404 can be trusted later.
+    """Learn once which Clerk instance is ours, for the events that wait for it and for later 404s.
 
     A failure of Clerk is ignored: the next round tries again.
     """
     if instance.remembered() is None:
         with suppress(ClerkError):
-            instance.is_ours(clerk(), Deadline(settings.CLERK_EDIT_DEADLINE))
+            instance.learn(clerk(), Deadline(settings.CLERK_EDIT_DEADLINE))
 
 
 def ban_replaced() -> list[str]:

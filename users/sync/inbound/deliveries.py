@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -16,11 +17,13 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from users.errors import CascadeError
+from users.clerk import Deadline, clerk
+from users.errors import CascadeError, ClerkError
 from users.models import WebhookDelivery, WebhookRefusal
 from users.sync.inbound import events
 from users.sync.inbound.events import Unusable
 from users.sync.inbound.group_commit import GroupCommit, TurnNotReached
+from users.sync.mirror import instance
 from users.sync.outbound import locks
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,12 @@ logger = logging.getLogger(__name__)
 LOCK_SECONDS = 3
 """Seconds that an event waits for other decisions that are being made; Clerk waits 15 s."""
 OTHERS = "Others are being decided right now."
+INSTANCE_SECONDS = 3
+"""Seconds that the first events wait for Clerk to say which instance is ours."""
+NO_INSTANCE = (
+    "It is not known yet which Clerk instance is ours: Clerk did not answer, or has none of our "
+    "users. The event waits until it is known. clerk_check says what is wrong."
+)
 
 PAUSE = timedelta(seconds=10)
 """Time for which a refusal of an unsigned delivery is kept before the next one replaces it."""
@@ -68,6 +77,10 @@ class Received:
         return self.error if self.outcome is Outcome.WAITING else self.answer
 
 
+class InstanceUnknown(CascadeError):
+    """No instance is remembered yet, so it is not known whether the event is ours."""
+
+
 class OtherInstance(CascadeError):
     """The event belongs to another Clerk instance, and therefore to none of our users."""
 
@@ -76,20 +89,27 @@ def receive(svix_id: str, body: bytes) -> Received:
     """Record a delivery that Clerk signed, and apply it, in one transaction.
 
     A delivery that is already known does nothing. A delivery that fails is stored with its payload
-    and error for `retry`. A delivery that can never be applied is stored with the reason.
+    and error for `retry`, and so is one that comes before our instance is known. A delivery that
+    can never be applied is stored with the reason.
 
     Raises `OtherInstance`, and `OperationalError` or `InterfaceError` when the database does not
     answer: then Clerk sends the event again.
     """
     try:
         payload = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return _keep_unusable(svix_id, body.decode(), "the body is signed, but it is not JSON")
+    except (ValueError, RecursionError) as problem:
+        what = "UTF-8" if isinstance(problem, UnicodeDecodeError) else "JSON"
+        text = body.decode(errors="replace")
+        return _keep_unusable(svix_id, text, f"the body is signed, but it is not {what}")
     return _apply(svix_id, payload, stored=False)
 
 
 def retry(svix_ids: list[str] | None = None) -> list[Received]:
-    """Try stored deliveries again, oldest first: the named ones, or all that are waiting."""
+    """Try stored deliveries again, oldest first: the named ones, or all that are waiting.
+
+    One of another instance than ours is kept with this reason, and not tried again.
+    """
+    _learn_instance()
     kept = WebhookDelivery.objects.filter(payload__isnull=False)
     kept = kept.filter(processed_at=None) if svix_ids is None else kept.filter(pk__in=svix_ids)
     return [
@@ -130,8 +150,11 @@ def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 
-def _check_instance(payloads: Iterable[object]) -> None:
-    """Raise `OtherInstance` unless all events name the remembered instance."""
+def _check_instance(payloads: Iterable[object]) -> str | None:
+    """Raise `OtherInstance` unless all events name the remembered instance; return its id.
+
+    While none is remembered, return None.
+    """
     ours = _our_instance()
     for payload in payloads:
         named = payload.get("instance_id") if isinstance(payload, dict) else None
@@ -142,6 +165,13 @@ def _check_instance(payloads: Iterable[object]) -> None:
                 f"It is of {of}; the one of our users is {ours}. "
                 "Is the endpoint set up in the right instance?"
             )
+    return ours
+
+
+def _learn_instance() -> None:
+    """Ask Clerk which instance is ours. Only the first events of an installation come here."""
+    with suppress(ClerkError):
+        instance.learn(clerk(), Deadline(INSTANCE_SECONDS))
 
 
 def _our_instance() -> str | None:
@@ -154,24 +184,34 @@ def _our_instance() -> str | None:
 
 @dataclass(frozen=True)
 class _Delivery:
-    """A delivery whose event can be applied; `stored` if it was accepted before."""
+    """A delivery whose event can be applied."""
 
     svix_id: str
     type: str
     payload: object
     effect: events.Effect
-    stored: bool
 
 
 def _apply(svix_id: str, payload: object, *, stored: bool) -> Received:
+    """Apply a delivery. `stored` says that it was answered with 200 before."""
     try:
-        return _applied(svix_id, payload, stored=stored)
+        try:
+            return _applied(svix_id, payload)
+        except InstanceUnknown:
+            if stored:  # `retry` has asked
+                raise
+            _learn_instance()
+            return _applied(svix_id, payload)
+    except InstanceUnknown as reason:
+        return _keep_waiting(svix_id, payload, str(reason))
     except OtherInstance as reason:
+        if stored:
+            return _keep_unusable(svix_id, payload, str(reason))
         note_refused(str(reason), signed=True)
         raise
 
 
-def _applied(svix_id: str, payload: object, *, stored: bool) -> Received:
+def _applied(svix_id: str, payload: object) -> Received:
     try:
         event = _type_of(payload)
         effect = (
@@ -180,14 +220,12 @@ def _applied(svix_id: str, payload: object, *, stored: bool) -> Received:
             else None
         )
     except Unusable as reason:
-        if not stored:
-            _check_instance([payload])
+        _check_instance([payload])
         return _keep_unusable(svix_id, payload, str(reason))
     if effect is None:
-        if not stored:
-            _check_instance([payload])
+        _check_instance([payload])
         return Received(svix_id, Outcome.NOT_READ)
-    delivery = _Delivery(svix_id, event, payload, effect, stored)
+    delivery = _Delivery(svix_id, event, payload, effect)
     try:
         arriving.submit(delivery, key=effect.clerk_id, wait=LOCK_SECONDS)
         return Received(svix_id, Outcome.TAKEN)
@@ -196,18 +234,18 @@ def _applied(svix_id: str, payload: object, *, stored: bool) -> Received:
     except OperationalError as problem:
         locks.raise_unless_locked(problem)
         error = OTHERS
-    except (InterfaceError, OtherInstance):  # no connection, or an event of another instance
+    except (InterfaceError, InstanceUnknown, OtherInstance):  # no connection, or not surely ours
         raise
     except Exception as problem:
         error = _error_text(svix_id, problem)
-    _keep(svix_id, event, payload, error, again=True)
-    return Received(svix_id, Outcome.WAITING, error)
+    return _keep_waiting(svix_id, payload, error)
 
 
 def _process(deliveries: list[_Delivery]) -> None:
     """Record deliveries about different accounts and apply those that are new, all or none."""
     with transaction.atomic(durable=True):
-        _check_instance(one.payload for one in deliveries if not one.stored)
+        if _check_instance(one.payload for one in deliveries) is None:
+            raise InstanceUnknown(NO_INSTANCE)
         new = _record(deliveries)
         if effects := [one.effect for one in deliveries if one.svix_id in new]:
             events.apply(effects)
@@ -232,10 +270,13 @@ def _type_of(payload: object) -> str:
 
 
 def _keep_unusable(svix_id: str, payload: object, reason: str) -> Received:
-    event = payload.get("type") if isinstance(payload, dict) else None
-    known = event if isinstance(event, str) and event in events.EFFECTS else ""
-    _keep(svix_id, known, "null" if payload is None else payload, reason, again=False)
+    _keep(svix_id, payload, reason, again=False)
     return Received(svix_id, Outcome.UNUSABLE, reason)
+
+
+def _keep_waiting(svix_id: str, payload: object, error: str) -> Received:
+    _keep(svix_id, payload, error, again=True)
+    return Received(svix_id, Outcome.WAITING, error)
 
 
 def _error_text(svix_id: str, problem: Exception) -> str:
@@ -276,8 +317,11 @@ def _record(deliveries: Sequence[_Delivery]) -> set[str]:
         return {svix_id for svix_id, _ in cursor.fetchall()}
 
 
-def _keep(svix_id: str, event: str, payload: object, error: str, *, again: bool) -> None:
+def _keep(svix_id: str, payload: object, error: str, *, again: bool) -> None:
     """Store a delivery that was not applied; `again` says whether it is tried again."""
+    named = payload.get("type") if isinstance(payload, dict) else None
+    event = named if isinstance(named, str) and named in events.EFFECTS else ""
+    payload = "null" if payload is None else payload
     try:
         _store(svix_id, event, _storable(payload), error, again=again)
     except RecursionError:

@@ -44,19 +44,28 @@ def is_ours(clerk: Clerk, deadline: Deadline) -> bool:
     fails, the instance counts as not ours.
     """
     ours = remembered()
-    asked = [] if ours else known_ids()
-    if ours is None and not asked:
+    if ours is None and not known_ids():
         return False
     try:
-        answering = clerk.get_instance(deadline=deadline)
         if ours is not None:
-            return ours.instance_id == answering.id
-        if not clerk.get_users(asked, deadline=deadline).size:
-            return False
+            return ours.instance_id == clerk.get_instance(deadline=deadline).id
+        learn(clerk, deadline)
     except ClerkError:
         return False
-    remember(answering.id, answering.environment)
-    return True
+    return remembered() is not None
+
+
+def learn(clerk: Clerk, deadline: Deadline) -> None:
+    """Remember the instance of our key, if none is remembered yet.
+
+    If accounts are known, the instance must have one of them; else it is not remembered. Raises
+    `ClerkError`.
+    """
+    if remembered() is not None:
+        return
+    answering, asked = clerk.get_instance(deadline=deadline), known_ids()
+    if not asked or clerk.get_users(asked, deadline=deadline).size:
+        remember(answering.id, answering.environment)
 
 
 def remembered() -> RememberedInstance | None:

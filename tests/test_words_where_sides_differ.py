@@ -12,6 +12,7 @@ from django.utils import timezone
 from tests.support.bulk_pages import plan, press
 from tests.support.change_form import page_of, said, stored, submit, text_of
 from tests.support.commands import run, trusting
+from tests.support.events import arrive
 from tests.support.factories import BuilderUserFactory, change_here, linked
 from tests.support.migrations import migrate, migrate_forward
 from tests.support.personas import client_who_may
@@ -168,6 +169,31 @@ class TestWhatCannotWorkIsNotOffered:
         assert self.copies(client, mary)["email"] == [
             "Copy to Clerk… (email)", "Copy from Clerk… (email)",
         ]  # fmt: skip
+
+    def test_an_email_that_the_account_of_another_record_has(self, client, sandbox):
+        mary = linked(sandbox, email="mary@example.com")
+        jo = linked(sandbox, name="Jo Field", email="jo@example.com")
+        change_here(mary, email="new@example.com")
+        assert self.copies(client, mary)["email"][0] == "Copy to Clerk… (email)"
+        sandbox.edit(jo.clerk_id, email="new@example.com")
+        arrive(sandbox)
+        assert self.copies(client, mary)["email"] == ["Copy from Clerk… (email)"]
+        form = client.get(page_of(mary))
+        words = "Copy to Clerk is not possible. The Clerk account of Jo Field (jo@example.com) has"
+        assert words in plain(form)
+        assert f'<a href="{page_of(jo)}">Jo Field (jo@example.com)</a>' in text_of(form)
+        sandbox.edit(jo.clerk_id, email="jo@example.com")
+        arrive(sandbox)
+        assert self.copies(client, mary)["email"][0] == "Copy to Clerk… (email)"
+
+    def test_an_email_that_an_account_of_no_record_has(self, client, sandbox):
+        user = linked(sandbox, email="mary@example.com")
+        change_here(user, email="new@example.com")
+        sandbox.add_user(email="new@example.com")
+        arrive(sandbox)
+        assert self.copies(client, user)["email"] == ["Copy from Clerk… (email)"]
+        words = "Copy to Clerk is not possible. A Clerk account that no user here is connected to"
+        assert words in plain(client.get(page_of(user)))
 
     def test_a_name_that_no_record_may_hold(self, client, sandbox):
         user = linked(sandbox)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from users.admin.offers import why_not_copied
+from users.admin.offers import why_not_copied, why_not_sent
 from users.clerk import names
 from users.models import Agreement, BuilderUser, ClerkAccount
 from users.sync.mirror import comparison
@@ -18,8 +18,9 @@ class Row:
     """One field of both sides.
 
     `differs` follows the list of users: a value that Clerk lacks is no difference there, but staff
-    can copy it to Clerk. `cause` says on which side the field was changed, and `not_copied` why
-    Clerk's value cannot be copied here, "" if it can.
+    can copy it to Clerk. `cause` says on which side the field was changed. `not_copied` says why
+    Clerk's value cannot be copied here, and `not_sent` why ours cannot be copied to Clerk, "" if it
+    can.
     """
 
     field: str
@@ -29,6 +30,7 @@ class Row:
     differs: bool
     cause: str
     not_copied: str
+    not_sent: str = ""
 
     @property
     def can_push(self) -> bool:
@@ -87,6 +89,7 @@ def panel(user: BuilderUser) -> Panel | None:
             "email", "Email", user.email, account.email, email_differs,
             moved("email", user.email, account.email, agreement.email if agreement else None),
             not_copied.get("email", ""),
+            why_not_sent(user, account).get("email", ""),
         ),
     )  # fmt: skip
     replaced = tuple(user.replaced_accounts.order_by("-released_at"))

@@ -242,6 +242,31 @@ class TestWhatCannotWorkIsNotOffered:
         assert words in plain(client.get(page_of(user)))
 
 
+class TestAnAccountWithoutAName:
+    """Clerk makes such an account when an invitation is accepted. It is no difference."""
+
+    def test_the_pages_say_what_was_not_compared(self, client, sandbox):
+        user = linked(sandbox, email="mary@example.com")
+        sandbox.edit(user.clerk_id, first_name="", last_name="")
+        client.post(page(user, "refresh"))
+        assert shown(client) == {"mary@example.com": "in_step"}
+        matches = "Matches Clerk No name in Clerk"
+        assert matches in plain(client.get(reverse("admin:users_builderuser_changelist")))
+        form = client.get(page_of(user))
+        assert matches in plain(form)
+        assert buttons(form, user, "push", "name") == ["Copy to Clerk (name)"]
+        assert "No difference in what was read." in run("clerk_diff")[1]
+        client.post(page(user, "push", "name"))
+        assert "Matches Clerk" in plain(client.get(page_of(user)))
+        assert "No name in Clerk" not in plain(client.get(page_of(user)))
+
+    def test_a_banned_account_has_no_such_word(self, client, sandbox):
+        user = linked(sandbox, clerk={"banned": True})
+        sandbox.edit(user.clerk_id, first_name="", last_name="")
+        client.post(page(user, "refresh"))
+        assert "No name in Clerk" not in plain(client.get(page_of(user)))
+
+
 class TestTheAddressOfTheSignIn:
     """Mary signs in with ann@example.com. The record here has mary@example.com."""
 

@@ -10,6 +10,7 @@ from users.models import Agreement, BuilderUser, ClerkAccount
 from users.sync.mirror import comparison
 from users.sync.mirror.health import is_stale
 from users.sync.mirror.report import moved
+from users.sync.mirror.status import UserStatus
 from users.version import same
 
 
@@ -67,6 +68,14 @@ def account_of(user: BuilderUser) -> ClerkAccount | None:
         return user.account
     except ClerkAccount.DoesNotExist:
         return None
+
+
+def not_compared(user: BuilderUser, state: UserStatus) -> list[str]:
+    """Say of a user who matches Clerk which values Clerk does not have."""
+    account = account_of(user)
+    if account is None or state is not UserStatus.IN_STEP:
+        return []
+    return [f"No {field} in Clerk" for field in comparison.lacked_by_clerk(user, account)]
 
 
 def panel(user: BuilderUser) -> Panel | None:

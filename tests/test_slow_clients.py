@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from tests.support import nginx
+from tests.support.nginx import unverified
 from tests.support.patience import PATIENCE
 from tests.support.server import serving
 
@@ -25,13 +26,6 @@ PRODUCTION = {
     "SECRET_KEY": "s" * 60,
     "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_b25seS1mb3ItdGVzdHM=",
 }
-
-
-def unverified() -> ssl.SSLContext:
-    """Return a context that trusts the certificate that the test made."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 def asked(port: int, path: str, *, secure: bool = True, **headers: str) -> http.client.HTTPResponse:
@@ -100,11 +94,41 @@ def test_nginx_tells_the_application_the_truth_about_a_request():
         assert (answer.status, answer.headers["Location"]) == (302, "/admin/")
 
 
-def test_nginx_refuses_a_body_that_the_application_would_refuse():
-    with behind_nginx() as (_, port):
+@pytest.mark.parametrize("path", ["/webhooks/clerk/", "/api/sync-user"])
+def test_nginx_refuses_a_body_that_the_application_would_refuse_in_its_words(path):
+    body = b"x" * (2**20 + 1)
+    with serving(threads=THREADS, ALLOWED_HOSTS=HOST) as port, nginx.in_front_of(port) as ports:
+        answers = [
+            posted(connection, path, body)
+            for connection in (
+                http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE),
+                http.client.HTTPSConnection(
+                    "127.0.0.1", ports[1], timeout=PATIENCE, context=unverified()
+                ),
+            )
+        ]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/admin/", "text/plain"), ("/api/sync-user", "application/json")]
+)
+def test_nginx_says_that_the_application_does_not_answer(path, kind):
+    with nginx.in_front_of(nginx.free_port()) as (_, port):
         connection = http.client.HTTPSConnection(
             "127.0.0.1", port, timeout=PATIENCE, context=unverified()
         )
-        connection.request("POST", "/webhooks/clerk/", b"x" * (2**20 + 1), {"Host": HOST})
-        assert connection.getresponse().status == 413
-        connection.close()
+        status, said, text = posted(connection, path, b"{}")
+    assert (status, said) == (502, kind)
+    assert "The application does not answer." in text
+    assert kind != "application/json" or "error" in json.loads(text)
+
+
+def posted(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[int, str, str]:
+    """Send a body; return the status, the type and the text."""
+    connection.request("POST", path, body, {"Host": HOST})
+    answer = connection.getresponse()
+    text, kind = answer.read().decode(), answer.headers["Content-Type"]
+    connection.close()
+    return answer.status, kind, text

@@ -12,6 +12,7 @@ from django.utils import timezone
 from tests.support.bulk_pages import plan, press
 from tests.support.change_form import page_of, said, stored, submit, text_of
 from tests.support.commands import run, trusting
+from tests.support.events import arrive
 from tests.support.factories import BuilderUserFactory, change_here, linked
 from tests.support.migrations import migrate, migrate_forward
 from tests.support.personas import client_who_may
@@ -169,6 +170,31 @@ class TestWhatCannotWorkIsNotOffered:
             "Copy to Clerk… (email)", "Copy from Clerk… (email)",
         ]  # fmt: skip
 
+    def test_an_email_that_the_account_of_another_record_has(self, client, sandbox):
+        mary = linked(sandbox, email="mary@example.com")
+        jo = linked(sandbox, name="Jo Field", email="jo@example.com")
+        change_here(mary, email="new@example.com")
+        assert self.copies(client, mary)["email"][0] == "Copy to Clerk… (email)"
+        sandbox.edit(jo.clerk_id, email="new@example.com")
+        arrive(sandbox)
+        assert self.copies(client, mary)["email"] == ["Copy from Clerk… (email)"]
+        form = client.get(page_of(mary))
+        words = "Copy to Clerk is not possible. The Clerk account of Jo Field (jo@example.com) has"
+        assert words in plain(form)
+        assert f'<a href="{page_of(jo)}">Jo Field (jo@example.com)</a>' in text_of(form)
+        sandbox.edit(jo.clerk_id, email="jo@example.com")
+        arrive(sandbox)
+        assert self.copies(client, mary)["email"][0] == "Copy to Clerk… (email)"
+
+    def test_an_email_that_an_account_of_no_record_has(self, client, sandbox):
+        user = linked(sandbox, email="mary@example.com")
+        change_here(user, email="new@example.com")
+        sandbox.add_user(email="new@example.com")
+        arrive(sandbox)
+        assert self.copies(client, user)["email"] == ["Copy from Clerk… (email)"]
+        words = "Copy to Clerk is not possible. A Clerk account that no user here is connected to"
+        assert words in plain(client.get(page_of(user)))
+
     def test_a_name_that_no_record_may_hold(self, client, sandbox):
         user = linked(sandbox)
         sandbox.edit(user.clerk_id, last_name="x" * 300)
@@ -214,6 +240,31 @@ class TestWhatCannotWorkIsNotOffered:
         assert self.copies(client, user)["name"] == []
         words = "Copy from Clerk is not possible. The account is deleted in Clerk."
         assert words in plain(client.get(page_of(user)))
+
+
+class TestAnAccountWithoutAName:
+    """Clerk makes such an account when an invitation is accepted. It is no difference."""
+
+    def test_the_pages_say_what_was_not_compared(self, client, sandbox):
+        user = linked(sandbox, email="mary@example.com")
+        sandbox.edit(user.clerk_id, first_name="", last_name="")
+        client.post(page(user, "refresh"))
+        assert shown(client) == {"mary@example.com": "in_step"}
+        matches = "Matches Clerk No name in Clerk"
+        assert matches in plain(client.get(reverse("admin:users_builderuser_changelist")))
+        form = client.get(page_of(user))
+        assert matches in plain(form)
+        assert buttons(form, user, "push", "name") == ["Copy to Clerk (name)"]
+        assert "No difference in what was read." in run("clerk_diff")[1]
+        client.post(page(user, "push", "name"))
+        assert "Matches Clerk" in plain(client.get(page_of(user)))
+        assert "No name in Clerk" not in plain(client.get(page_of(user)))
+
+    def test_a_banned_account_has_no_such_word(self, client, sandbox):
+        user = linked(sandbox, clerk={"banned": True})
+        sandbox.edit(user.clerk_id, first_name="", last_name="")
+        client.post(page(user, "refresh"))
+        assert "No name in Clerk" not in plain(client.get(page_of(user)))
 
 
 class TestTheAddressOfTheSignIn:

@@ -6,6 +6,7 @@ import datetime
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -85,6 +86,13 @@ def in_front_of(upstream: int) -> Iterator[tuple[int, int]]:
         finally:
             server.terminate()
             server.wait(30)
+
+
+def unverified() -> ssl.SSLContext:
+    """Return a context that trusts the certificate that the test made."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _listens(port: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import secrets
 import threading
@@ -111,6 +112,12 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_GET(self) -> None:
+            if self.path.startswith("/authorize?"):
+                self._ask_the_person()
+                return
+            if self.path == "/favicon.ico":  # browsers ask for it
+                self.send_error(404)
+                return
             pages: dict[str, Callable[[], dict[str, Any]]] = {
                 "/.well-known/openid-configuration": provider.description,
                 "/keys": provider.keys,
@@ -133,6 +140,16 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
                 self._answer(lambda: {"error": "invalid_grant"}, 400)
             else:
                 self._answer(lambda: provider.token(sent))
+
+        def _ask_the_person(self) -> None:
+            """Show a page of the provider, which leads a browser back."""
+            back = html.escape(provider.sign_in(self.path))
+            page = f"<!doctype html><title>Provider</title><a href='{back}'>Continue</a>"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page.encode())
 
         def _answer(self, make: Callable[[], dict[str, Any]], status: int = 200) -> None:
             provider.requests.append(f"{self.command} {self.path}")

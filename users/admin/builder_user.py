@@ -26,7 +26,7 @@ from users.admin.account_pages import AccountPages
 from users.admin.actions import AccountActions
 from users.admin.base import CappedPaginator, Deletable, say
 from users.admin.bulk_pages import BulkPages
-from users.admin.clerk_panel import account_of
+from users.admin.clerk_panel import account_of, not_compared
 from users.admin.export import send_csv, send_export
 from users.admin.one_time import token_of
 from users.admin.pending_pages import PendingPages
@@ -134,15 +134,18 @@ class BuilderUserAdmin(UserAdmin):
 
     @admin.display(description=_("sign-in state"), ordering="entry__state")
     def clerk(self, user: BuilderUser) -> str:
-        """Render the status of the user, and a second badge.
+        """Render the status of the user, and more badges beside it.
 
-        That one says that an invitation waits to be sent, or that the status may be out of date.
+        They say that an invitation waits to be sent, that Clerk has no name or email to compare,
+        or that the status may be out of date.
         """
         since: bool = user.written_since  # type: ignore[attr-defined]
         state = UserStatus.UNSEEN if since else UserStatus(user.entry.state)
         badge = format_html('<span class="state state-{}">{}</span>', state.value, state.label)
         if state is UserStatus.NOT_LINKED and user.entry.invitation == InvitationStatus.WAITING:
             return badge + format_html(' <span class="state state-waiting">{}</span>', WAITS)
+        for text in not_compared(user, state):
+            badge += format_html(' <span class="state state-lacked">{}</span>', text)
         clerk_account = account_of(user)
         if clerk_account is None or not is_stale(clerk_account):
             return badge

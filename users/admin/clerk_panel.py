@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from users.admin.offers import why_not_copied
+from users.admin.offers import why_not_copied, why_not_sent
 from users.clerk import names
 from users.models import Agreement, BuilderUser, ClerkAccount
 from users.sync.mirror import comparison
 from users.sync.mirror.health import is_stale
 from users.sync.mirror.report import moved
+from users.sync.mirror.status import UserStatus
 from users.version import same
 
 
@@ -20,8 +21,9 @@ class Row:
     """One field of both sides.
 
     `differs` follows the list of users: a value that Clerk lacks is no difference there, but staff
-    can copy it to Clerk. `cause` says on which side the field was changed, and `not_copied` why
-    Clerk's value cannot be copied here, "" if it can.
+    can copy it to Clerk. `cause` says on which side the field was changed. `not_copied` says why
+    Clerk's value cannot be copied here, and `not_sent` why ours cannot be copied to Clerk, "" if it
+    can.
     """
 
     field: str
@@ -31,6 +33,7 @@ class Row:
     differs: bool
     cause: str
     not_copied: str
+    not_sent: str = ""
 
     @property
     def can_push(self) -> bool:
@@ -69,6 +72,15 @@ def account_of(user: BuilderUser) -> ClerkAccount | None:
         return None
 
 
+def not_compared(user: BuilderUser, state: UserStatus) -> list[str]:
+    """Say of a user who matches Clerk which values Clerk does not have."""
+    account = account_of(user)
+    if account is None or state is not UserStatus.IN_STEP:
+        return []
+    words = {"name": _("No name in Clerk"), "email": _("No email in Clerk")}
+    return [words[field] for field in comparison.lacked_by_clerk(user, account)]
+
+
 def panel(user: BuilderUser) -> Panel | None:
     """Compare a user with its account. Return None without an account, or if it was never seen."""
     account = account_of(user)
@@ -89,6 +101,7 @@ def panel(user: BuilderUser) -> Panel | None:
             "email", _("Email"), user.email, account.email, email_differs,
             moved("email", user.email, account.email, agreement.email if agreement else None),
             not_copied.get("email", ""),
+            why_not_sent(user, account).get("email", ""),
         ),
     )  # fmt: skip
     replaced = tuple(user.replaced_accounts.order_by("-released_at"))

@@ -26,7 +26,7 @@ from users.models import (
 )
 from users.sync import messages
 from users.sync.access import permissions
-from users.sync.mirror import store
+from users.sync.mirror import comparison, store
 from users.sync.operations import Follow, from_attempt
 from users.sync.operations.following import ClerksValues, values_from
 from users.sync.outbound import pending
@@ -97,6 +97,26 @@ def why_not_copied(user: BuilderUser, account: ClerkAccount) -> dict[str, str]:
         if blocking := pending.in_the_way(Follow.on(user, {field: change}), in_flight):
             why[field] = _waits_for(blocking[0])
     return why
+
+
+def why_not_sent(user: BuilderUser, account: ClerkAccount) -> dict[str, str]:
+    """Say of each value of the row that Clerk would refuse why it would: another account has it."""
+    if comparison.same_email(user.email, account.email):
+        return {}
+    others = ClerkAccount.objects.filter(deleted_at=None).exclude(pk=account.pk)
+    holder = comparison.with_email(others.select_related("user"), user.email).first()
+    return {"email": _has_this_address(holder)} if holder else {}
+
+
+def _has_this_address(account: ClerkAccount) -> str:
+    if account.user is not None:
+        return _("The Clerk account of {holder} ({email}) has this address.").format(
+            holder=account.user, email=account.user.email
+        )
+    return _(
+        "A Clerk account that no user here is connected to has this address. Ask an engineer "
+        "whether that account is still needed."
+    )
 
 
 def of_discard(

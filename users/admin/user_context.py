@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from users.admin.account_pages import CHANGES_OF_EMAIL
 from users.admin.actions import PULLS, PUSHES, actions_for, withheld_from
-from users.admin.clerk_panel import Panel, doubt_of, panel
+from users.admin.clerk_panel import Panel, doubt_of, not_compared, panel
 from users.admin.offers import of_discard
 from users.admin.timeline import timeline_of
 from users.admin.user_pages import why_not
@@ -26,9 +26,11 @@ def context_of(
 ) -> dict[str, object]:
     """Return the context of the templates beside the form. `user` is as stored now."""
     opens_changes = request.user.has_perm("users.view_syncattempt")
+    state = state_of(user)
     return {
         **panel_of(request, user, may_change=may_change),
-        "state": state_of(user),
+        "state": state,
+        "not_compared": not_compared(user, state),
         "timeline": timeline_of(user, linked=opens_changes),
         "danger_actions": [
             (action, url) for action, url in actions_for(request, user) if action.danger

@@ -1,4 +1,4 @@
-/* Somebody was signed out while they saved: the form that they go back to fills in what they typed. */
+/* Somebody was signed out while they sent a form: its page fills in what they typed (typing.js). */
 "use strict";
 for (const key of Object.keys(sessionStorage)) {
   if (!key.startsWith("cascade:")) continue;

@@ -72,6 +72,13 @@ def email_differs(ours: str | None, clerks: str | None) -> bool:
     return normalized_email(clerks) != "" and not same_email(ours, clerks)
 
 
+def lacked_by_clerk(row: BuilderUser, account: ClerkAccount) -> list[str]:
+    """Return the fields of the row that the account has no value for. They are no difference."""
+    clerks = {"name": names.join(account.first_name, account.last_name), "email": account.email}
+    ours = {"name": normalized_name(row.name), "email": normalized_email(row.email)}
+    return [field for field, value in clerks.items() if not value.strip() and ours[field]]
+
+
 # --- In SQL --------------------------------------------------------------------------------------
 
 _WHITE_SPACE = "".join(f"\\u{ord(character):04x}" for character in names.WHITE_SPACE)

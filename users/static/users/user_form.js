@@ -37,7 +37,5 @@
   form.addEventListener("input", tell);
   form.addEventListener("change", tell);
 
-  form.addEventListener("submit", () => {
-    sent = true;
-  });
+  form.addEventListener("submit", () => (sent = true));
 }

@@ -302,4 +302,4 @@ def test_a_spreadsheet_that_is_too_large_is_refused_in_words(page, provider, sam
     by_company(page)
     page.get_by_label("Spreadsheet:").set_input_files(str(file))
     page.get_by_role("button", name="Show the plan").click()
-    page.get_by_text(TOO_LARGE).wait_for()
+    page.get_by_text(str(TOO_LARGE)).wait_for()

@@ -6,11 +6,13 @@ changed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Concat
 
 VIEWER = (
     "users.view_builderuser",
@@ -103,13 +105,10 @@ def apply() -> None:
             group.permissions.set(of_names(wanted))
 
 
-def of_names(names: tuple[str, ...]) -> QuerySet[Permission]:
+def of_names(names: Iterable[str]) -> QuerySet[Permission]:
     """Select permissions by app label and codename, such as `users.invite`."""
-    wanted = Q(pk__in=[])
-    for name in names:
-        app, _, codename = name.partition(".")
-        wanted |= Q(content_type__app_label=app, codename=codename)
-    return Permission.objects.filter(wanted)
+    name = Concat("content_type__app_label", Value("."), "codename")
+    return Permission.objects.alias(name_of_permission=name).filter(name_of_permission__in=names)
 
 
 def named(permissions: QuerySet[Permission]) -> set[str]:

@@ -4,7 +4,7 @@ PORT ?= 8000
 SANDBOX_PORT ?= 8001
 BIN := .venv/bin/python
 
-.PHONY: install lock demo test lint audit browser pgbouncer nginx bench campaign screenshots messages
+.PHONY: install lock demo test lint audit browser pgbouncer nginx bench campaign messages mutants screenshots
 
 install: .venv/installed
 
@@ -87,3 +87,14 @@ bench: install
 
 campaign: install
 	@$(BIN) -W ignore -m tests.campaign --scenarios 5000 --kills 200
+
+# Mutation tests of GROUPS (tests/mutants/plan.py), or of all. cosmic-ray makes the mutants; only
+# this needs it, so it has a place of its own.
+mutants: install .mutants/installed
+	@.mutants/bin/python -W ignore -m tests.mutants $(GROUPS)
+
+.mutants/installed:
+	@$(BIN) -m venv .mutants
+	@$(BIN) -c 'import site; print(site.getsitepackages()[0])' > $$(.mutants/bin/python -c 'import site; print(site.getsitepackages()[0])')/cascade.pth
+	@.mutants/bin/python -m pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
+	@touch $@

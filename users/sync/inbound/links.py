@@ -138,8 +138,7 @@ class Links:
 
         The row would not have this account if the acceptance had been known first.
         """
-        by_address = row.linked_by == LinkedBy.ADDRESS and row.linked_at is not None
-        since = row.linked_at if by_address else None
+        since = row.linked_at if row.linked_by == LinkedBy.ADDRESS else None
         return (since is not None and since > invitation.sent_at) or self._is_guess(row, invitation)
 
     def _accept(self, invitation: Invited, account: Account) -> None:

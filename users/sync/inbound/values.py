@@ -127,7 +127,7 @@ def _newest_first(account: Account) -> list[str]:
 
 def _without_foreign_address(before: Row, row: Row, wish: Wishes) -> Wishes:
     """Leave out the row's present address if it came from an account that is now detached."""
-    moved = before.clerk_id is not None and before.clerk_id != row.clerk_id
+    moved = before.clerk_id != row.clerk_id
     again = row.linked_by == LinkedBy.ADDRESS or row.is_restored(before)
     undone = moved and before.linked_by == LinkedBy.ADDRESS and again
     *others, last = wish.addresses

@@ -16,7 +16,7 @@ from tests.campaign.inbound.office import Office
 from tests.campaign.inbound.truths import Truths
 from users.clerk import ClerkUser
 from users.clerk.metadata import OUR_ID
-from users.models import Invitation, InvitationStatus, LinkedBy
+from users.models import Invitation, InvitationStatus, LinkedBy, Role
 from users.sync.inbound.group import Invited, Row
 
 EMAILS = [f"{letter}@example.com" for letter in "abcde"]
@@ -37,13 +37,15 @@ class Step:
 @dataclass(frozen=True)
 class Phase:
     """What staff do, then what happens in Clerk, then how the facts of it come: `lost` and `late`
-    choose some that never come, or in the phase after."""
+    choose some that never come, or in the phase after. `admins` are the rows that are
+    administrators' from then on."""
 
     staff: Step | None
     steps: list[Step]
     seed: int
     lost: set[int] = field(default_factory=set)
     late: set[int] = field(default_factory=set)
+    admins: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -255,6 +257,14 @@ class Story:
         for told in self.clerk.scan(iter(list(self.office.accounts))):
             self._hear(told)
 
+    def appoint(self, admins: set[int]) -> None:
+        """Another application makes some administrators, and the others builders again."""
+        for number, row in enumerate(list(self.office.rows.values())):
+            role = Role.ADMIN if number in admins else Role.BUILDER
+            if (row.role == Role.ADMIN) != (number in admins):
+                self.log.append(f"others: {row} is {role}")
+                self.office.write(row.id, self.clerk.tick(), touch=False, role=role)
+
     def _is_held(self, email: str, row: Row, *, or_own: bool = False) -> bool:
         rows = self.office.rows.values()
         return any(other.email == email and (or_own or other.id != row.id) for other in rows)
@@ -304,7 +314,7 @@ def _steps(kinds: list[str]) -> strategies.SearchStrategy[Step]:
     return strategies.builds(Step, strategies.sampled_from(kinds), NUMBERS, NUMBERS)
 
 
-def phases(*, losses: bool) -> strategies.SearchStrategy[list[Phase]]:
+def phases(*, losses: bool, admins: bool = False) -> strategies.SearchStrategy[list[Phase]]:
     some = strategies.sets(NUMBERS, max_size=3) if losses else strategies.just(set())
     # A sign-in settles a link: with a claim that comes late, the order of the two decides.
     kinds = [kind for kind in IN_CLERK if kind != "sign_in" or not losses]
@@ -316,6 +326,7 @@ def phases(*, losses: bool) -> strategies.SearchStrategy[list[Phase]]:
             strategies.integers(0, 2**16),
             some,
             some,
+            strategies.sets(strategies.integers(0, 2)) if admins else strategies.just(set()),
         ),
         min_size=1,
         max_size=4,
@@ -325,7 +336,8 @@ def phases(*, losses: bool) -> strategies.SearchStrategy[list[Phase]]:
 def play(story: list[Phase], *, rows: int = 3) -> Story:
     """Let the history happen, and tell each phase in several orders: what must hold holds after
     each fact, and all orders end alike, after a scan if facts were lost. Facts that come after a
-    later decision of staff may make a difference."""
+    later decision of staff may make a difference, and so may those about administrators, whose
+    links never move."""
     one, truths = Story(), Truths()
     for number in range(rows):
         one.office.add(ROWS[number], f"Row {number}", EMAILS[number], one.clerk.tick())
@@ -333,6 +345,7 @@ def play(story: list[Phase], *, rows: int = 3) -> Story:
     late: list[Told] = []
     lossy = False
     for phase in story:
+        one.appoint(phase.admins)
         if phase.staff is not None:
             one.decide(phase.staff, truths)
         for step in phase.steps:
@@ -342,9 +355,11 @@ def play(story: list[Phase], *, rows: int = 3) -> Story:
         now, later = _parted(told, phase.late)
         lossy = lossy or len(now) < len(happened)
         rng = random.Random(phase.seed)
-        _tell_in_orders(one, [*late, *now], rng, truths, alike=not late, scanned=lossy)
+        alike = not late and not any(phase.admins for phase in story)
+        _tell_in_orders(one, [*late, *now], rng, truths, alike=alike, scanned=lossy)
         late = later
-    _tell_in_orders(one, late, random.Random(0), truths, alike=len(story) == 1, scanned=lossy)
+    alike = len(story) == 1 and not story[0].admins
+    _tell_in_orders(one, late, random.Random(0), truths, alike=alike, scanned=lossy)
     one.scan(truths)
     for row in one.office.rows.values():
         truths.check_scanned(row, one.office, one.clerk)

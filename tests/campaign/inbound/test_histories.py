@@ -40,6 +40,12 @@ def test_truths_hold_when_facts_are_lost_or_late(story):
     play(story)
 
 
+@given(phases(losses=True, admins=True))
+@histories(HISTORIES)
+def test_the_links_of_administrators_are_moved_by_nobody(story):
+    play(story)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_database_ends_as_the_pure_functions_do(sandbox):
     tell = endpoint.Endpoint(sandbox)
@@ -57,8 +63,8 @@ class TestPlantedBugs:
 
     @pytest.fixture
     def find(self):
-        def find(*, losses=False):
-            @given(phases(losses=losses))
+        def find(*, losses=False, admins=False):
+            @given(phases(losses=losses, admins=admins))
             @settings(histories(2000, derandomize=True), phases=[Phase.generate])
             def search(story):
                 play(story)
@@ -97,6 +103,12 @@ class TestPlantedBugs:
     def test_a_link_that_never_moves_to_an_earlier_claim(self, find, monkeypatch):
         monkeypatch.setattr(links, "may_move", lambda row, account, now: False)
         find()
+
+    def test_links_of_administrators_that_move(self, find, monkeypatch):
+        monkeypatch.setattr(
+            links, "may_move", lambda row, account, now: links.is_untouched(row, now)
+        )
+        find(admins=True)
 
     def test_links_to_the_banned(self, find, monkeypatch):
         monkeypatch.setattr(group.Account, "banned", False)

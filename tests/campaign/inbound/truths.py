@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.campaign.inbound.clerk import Clerk, Told
 from tests.campaign.inbound.office import Office
-from users.models import LinkedBy
+from users.models import LinkedBy, Role
 from users.sync.inbound.group import Row
 from users.sync.mirror.comparison import same_email, same_name
 
@@ -60,6 +60,8 @@ class Truths:
     def _check_link(self, before: Row, row: Row, office: Office) -> None:
         if row.clerk_id == before.clerk_id:
             return
+        if row.role == Role.ADMIN:
+            _check_administrator(before, row, office)
         if row.clerk_id is not None and row.linked_by == LinkedBy.ADDRESS:
             account = row.clerk_id
             newest = self.newest[account].user
@@ -123,6 +125,27 @@ class Truths:
 def _once(values: list[Any], problem: str) -> None:
     twice = [value for value, times in Counter(values).items() if times > 1]
     assert not twice, f"{problem}: {twice}"
+
+
+def _check_administrator(before: Row, row: Row, office: Office) -> None:
+    """The machine never gives the row of an administrator to another account, nor takes it away.
+
+    An accepted invitation is a decision of staff. An account that nobody is linked to, and that had
+    the address first, may be linked. What turns out to be dead, banned or another's is taken back.
+    """
+    if row.clerk_id is not None and row.linked_by == LinkedBy.INVITATION:
+        [invited] = [
+            one for one in office.invitations.values()
+            if one.user_id == row.id and one.sent_at == row.linked_since
+        ]  # fmt: skip
+        assert invited.for_admins, f"{row} was given to the account of an invitation of others"
+        guessed = office.accounts[row.clerk_id].facts.reference.value != invited.reference
+        assert not guessed, f"the administrator {row} was given to {row.clerk_id} on a guess"
+    elif before.clerk_id is not None and row.clerk_id is not None:
+        back = before.decided_link is not None and before.decided_link.clerk_id == row.clerk_id
+        assert back, (
+            f"the administrator {before} was moved from {before.clerk_id} to {row.clerk_id}"
+        )
 
 
 def _check_correction(before: Row, row: Row, told: Told) -> None:

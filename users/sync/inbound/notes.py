@@ -28,9 +28,6 @@ def explain(group: Group, decisions: Decisions, now: datetime) -> None:
         row = linked.get(account.id)
         if row is not None and row.busy:
             continue
-        if account.released or account.id in decisions.replaced:
-            decisions.notes[account.id] = ""
-            continue
         decisions.notes[account.id] = (
             _why_it_stays(row, account, decisions)
             if row is not None
@@ -111,18 +108,19 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
     claimed = decisions.rows.get(account.claimed_id) if account.claimed_id else None
     if len(holders) > 1:
         return "Several builder users have its email. Nothing was linked."
-    if holders and not columns.get("email_verified"):
-        return f"{holders[0]} has its email, but it is not verified. Nothing was linked."
-    if holders and holders[0].clerk_id:
-        return f"{holders[0]} has its email and {_has(holders[0], group)}. Nothing was linked."
-    if holders and not account.confirmed:
-        return f"{holders[0]} has its email, but Clerk did not find it. Nothing was linked."
+    holder = next(iter(holders), None)
+    if holder and not columns.get("email_verified"):
+        return f"{holder} has its email, but it is not verified. Nothing was linked."
+    if holder and holder.clerk_id:
+        return f"{holder} has its email and {_has(holder, group)}. Nothing was linked."
+    if holder and not account.confirmed:
+        return f"{holder} has its email, but Clerk did not find it. Nothing was linked."
     if claimed is not None and claimed.clerk_id:
         return f"Its metadata names {claimed}, who has another Clerk account. Nothing was linked."
     if claimed is not None:
         return f"Its metadata names {claimed}. That alone is no proof, so nothing was linked."
-    if holders and not holders[0].busy:
-        return f"{holders[0]} has its email, but it may be another person's. Nothing was linked."
+    if holder and not holder.busy:
+        return f"{holder} has its email, but it may be another person's. Nothing was linked."
     return ""
 
 

@@ -258,6 +258,15 @@ class TestUndoing:
         end = derive(mine, one).rows[id_of(1)]
         assert replace(end, note="", agreed_email_version="") == row(1)
 
+    def test_it_is_undone_although_another_row_is_decided(self):
+        decided = derive(
+            row(1, LEE, **linked("user_a", LinkedBy.STAFF, agreed_email=LEE)),
+            row(2, **linked("user_b")),
+            account("user_a", shown(30, LEE)),
+            account("user_b", shown(30), deleted(40)),
+        )
+        assert (account_of(decided, 1), account_of(decided, 2)) == ("user_a", None)
+
     @pytest.mark.parametrize(
         "fields", [{"touched": True}, {"busy": True}, {"linked_by": LinkedBy.STAFF}]
     )

@@ -249,6 +249,14 @@ class TestEmails:
         assert decided.accepted == set()
 
 
+@pytest.mark.parametrize(
+    ("own", "agreed", "waits"),
+    [(ANN, LEE, True), (ANN, EVE, False), (ANN, None, False), (LEE, LEE, False)],
+)
+def test_a_row_waits_for_its_own_email_while_it_has_that_of_a_lost_account(own, agreed, waits):
+    assert row(1, LEE, own_email=own, agreed_email=agreed).waits_for_own_email is waits
+
+
 def test_addresses_are_given_to_the_greatest_version_first():
     one, two, three = (uuid.UUID(int=number) for number in (1, 2, 3))
     wishes = {one: Wishes("1", ["a", "b"]), two: Wishes("2", ["A", "c"])}
@@ -262,6 +270,8 @@ def test_who_can_get_none_keeps_the_last_and_nobody_else_has_it():
     one, two, three = (uuid.UUID(int=number) for number in (1, 2, 3))
     wishes = {one: Wishes("1", ["a", "b"]), two: Wishes("2", ["b", "c"])}
     assert solve(wishes, taken={three: "A"}) == {one: "b", two: "c"}
+    more = wishes | {uuid.UUID(int=4): Wishes("0", ["d"])}
+    assert solve(more, taken={three: "A"}) == {one: "b", two: "c", uuid.UUID(int=4): "d"}
     assert solve({one: Wishes("1", ["a"])}, taken={three: "A"}) is None
     assert solve({one: Wishes("1", ["a"]), two: Wishes("2", ["A"])}, taken={}) is None
 
@@ -282,9 +292,15 @@ class TestNotes:
         assert note.startswith(
             "Clerk's email for Ann Lee (ann@example.com) is already used by Bo (lee@example.com)."
         )
+        third = row(3, EVE, "Cy")
+        assert "Cy" not in self.note(mine(), third, account("user_a", shown(10), shown(20, LEE)))
         nameless = row(2, LEE, "")
         note = self.note(mine(), nameless, account("user_a", shown(10), shown(20, LEE)))
         assert "already used by lee@example.com." in note
+
+    def test_an_old_row_that_shares_the_email_is_no_note(self):
+        twin = row(2, "Ann@example.com", "Bo")
+        assert self.note(mine(), twin, account("user_a", shown(10))) == ""
 
     def test_an_email_that_waits_to_be_pushed_is_no_note(self):
         assert self.note(mine(agreed_email=EVE), account("user_a", shown(20, LEE))) == ""
@@ -301,6 +317,17 @@ class TestNotes:
         decided = derive(busy, account("user_a", shown(10), shown(20, LEE)))
         assert (decided.notes, decided.rows[id_of(1)].note) == ({}, "as before")
 
+    def test_the_accounts_of_other_rows_have_theirs_although_a_row_is_busy(self):
+        busy = mine(busy=True), account("user_a", shown(10))
+        other = row(2, EVE, "Bo"), account("user_b", shown(10, EVE, verified=False))
+        assert self.note(*busy, *other, of="user_b").startswith("Bo has its email, but")
+
+    def test_an_account_that_is_replaced_has_none(self):
+        one = mine(to="user_o"), account("user_o", shown(10, verified=False, claims=1))
+        change = invited(9, email=LEE, purpose=EMAIL_CHANGE)
+        decided = derive(*one, change, account("user_n", shown(200, LEE, accepted=9)))
+        assert (decided.replaced, decided.notes["user_o"]) == ({"user_o": id_of(1)}, "")
+
     def test_accounts_that_are_gone_or_released_have_none(self):
         for one in (shown(10, banned=True), shown(10, verified=False)):
             account_ = account("user_a", one, *([deleted(20)] if not one.addresses else []))
@@ -311,7 +338,8 @@ class TestNotes:
         ("known", "note"),
         [
             (
-                [row(1, LEE), invited(9), account("user_a", shown(200, EVE, accepted=9))],
+                [row(1, LEE), invited(8, to=7, sent=50), invited(9),
+                 account("user_a", shown(200, EVE, accepted=9))],
                 "It came from the invitation of Ann Lee, but not with its email, verified.",
             ),
             (
@@ -416,6 +444,10 @@ class TestNotes:
         came = account("user_a", shown(200, accepted=9))
         text = "user_a accepted an invitation to ann@example.com."
         assert self.doubt(one, invited(9), came).startswith(text)
+        gone = account("user_0", shown(20, EVE), deleted(30))
+        decided = replace(one, linked_by=STAFF, linked_since=at(60))
+        earlier = invited(7, to=7, sent=40), invited(8, sent=50)
+        assert self.doubt(decided, *earlier, invited(9), gone, came).startswith(text)
         for known in (
             (one, invited(9, status=InvitationStatus.REVOKED), came),
             (row(3, LEE, role=Role.ADMIN), row(1, "x@example.com", "Bo"), invited(9), came),
@@ -436,6 +468,7 @@ class TestNotes:
             "person."
         )
         assert self.doubt(one, gone, other) == text
+        assert self.doubt(one, gone, other, account("user_a0", shown(40))) == text
         assert self.doubt(one, gone) == ""
         assert self.doubt(one, account("user_a", shown(10)), other) == ""
         assert self.doubt(replace(one, own_email_since=None), gone, other) == ""
@@ -456,6 +489,7 @@ class TestNotes:
             "the right one."
         )
         assert self.doubt(one, *known) == text
+        assert self.doubt(one, *known, account("user_a0", shown(20), shown(25, LEE))) == text
         assert self.doubt(replace(one, linked_since=None), *known) == text
         assert self.doubt(replace(one, linked_by=STAFF), *known) == ""
         later = account("user_a", shown(30))
@@ -468,6 +502,9 @@ class TestNotes:
             "It was linked by its email, but user_a had that email earlier, and was deleted in "
             "Clerk. Unlink the account if it is another person's, or link it by hand."
         )
+        second = account("user_c", shown(20), shown(25, banned=True))
+        text = "but user_a had that email earlier, and was deleted"
+        assert text in self.doubt(one, *known, second)
         banned = account("user_a", shown(10), shown(15, banned=True))
         assert "and was banned in Clerk" in self.doubt(one, known[0], banned)
         assert self.doubt(replace(one, role=Role.BUILDER, touched=True), *known) == ""
@@ -538,6 +575,8 @@ class TestInvitations:
         one = row(1, **linked("user_n", LinkedBy.INVITATION, since=100))
         came = account("user_n", shown(200, created=200))
         assert derive(one, came, invited(9), invited(8, sent=50)).accepted == {id_of(9)}
+        revoked = invited(8, sent=50, status=InvitationStatus.REVOKED)
+        assert derive(one, came, invited(9), revoked).accepted == {id_of(9)}
 
     @pytest.mark.parametrize(("since", "closed"), [(99, False), (100, False), (101, True)])
     def test_a_later_decision_closes_it(self, since, closed):
@@ -590,5 +629,6 @@ class TestLimits:
         assert shown(10, "x" + fits).email.value is None
 
     def test_the_newest_names_are_kept(self):
-        one = account("user_a", *(shown(n, name=f"Name {n}") for n in range(MOST_NAMES + 2)))
-        assert set(one.facts.names) == {f"Name {n}" for n in range(2, MOST_NAMES + 2)}
+        names = [f"Name {99 - number}" for number in range(MOST_NAMES + 2)]
+        one = account("user_a", *(shown(minute, name=name) for minute, name in enumerate(names)))
+        assert set(one.facts.names) == set(names[2:])

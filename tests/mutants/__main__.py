@@ -22,7 +22,8 @@ def main() -> None:
     parser.add_argument("--modules", nargs="*", default=[], help="only these of their modules")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path("mutants.jsonl"))
-    parser.add_argument("--again", type=Path, help="results whose survivors meet the slower tests")
+    parser.add_argument("--again", type=Path, help="only those that survived in these results")
+    parser.add_argument("--slow", action="store_true", help="let them meet the slower tests, too")
     options = parser.parse_args()
     if unknown := set(options.groups) - set(GROUPS):
         parser.error(f"no such group: {', '.join(sorted(unknown))}")
@@ -38,11 +39,10 @@ def _run(name: str, options: argparse.Namespace) -> None:
         one for one in group.modules if not options.modules or Path(one).stem in options.modules
     ]
     found = [mutant for module in modules for mutant in mutations.of(module)]
-    tests = group.tests
+    tests = (*group.tests, *group.more) if options.slow else group.tests
     if options.again:
         survived = {(one["module"], one["change"]) for one in _survivors(options.again)}
         found = [one for one in found if (one.module, one.change) in survived]
-        tests = (*tests, *group.more)
     with TemporaryDirectory() as folder:
         mutants = Path(folder) / "mutants.jsonl"
         mutants.write_text("\n".join(json.dumps(asdict(mutant)) for mutant in found))

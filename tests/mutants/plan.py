@@ -40,7 +40,7 @@ class Group:
     modules: tuple[str, ...]
     tests: tuple[str, ...]
     more: tuple[str, ...] = ()
-    """Slower tests, for those that survive the others."""
+    """Slower tests (`--slow`), for those that survive the others."""
 
 
 _HISTORIES = "tests/campaign/inbound/test_histories.py::"

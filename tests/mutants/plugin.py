@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,6 +244,8 @@ def _do(work: Work, write: int) -> NoReturn:
     try:
         with os.fdopen(write, "w", buffering=1) as out:
             work(lambda said: print(json.dumps(said), file=out))
+    except BaseException:
+        traceback.print_exc(file=sys.__stderr__)
     finally:
         os._exit(0)
 

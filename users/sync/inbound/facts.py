@@ -93,7 +93,7 @@ def of_user(user: ClerkUser, *, observed_at: datetime) -> Facts:
     return Facts(
         snapshot=Register(version, columns),
         name=Register(version, name) if name else UNSET,
-        email=Register(version, email) if 0 < len(email) <= LONGEST_EMAIL else UNSET,
+        email=Register(version, email) if email and len(email) <= LONGEST_EMAIL else UNSET,
         reference=Register(version, reference) if reference else UNSET,
         names={name: version} if name else {},
         addresses={email: held} if email and user.email_verified else {},
@@ -177,7 +177,7 @@ def _join_names(one: Mapping[str, str], other: Mapping[str, str]) -> Mapping[str
     if not other or one == other:
         return one
     last = {name: max(one.get(name, ""), other.get(name, "")) for name in {*one, *other}}
-    newest = sorted(last.items(), key=lambda known: (known[1], known[0]), reverse=True)
+    newest = sorted(last.items(), key=lambda known: known[1], reverse=True)
     return dict(newest[:MOST_NAMES])
 
 

@@ -30,9 +30,6 @@ def explain(group: Group, decisions: Decisions, now: datetime) -> None:
         row = linked.get(account.id)
         if row is not None and row.busy:
             continue
-        if account.released or account.id in decisions.replaced:
-            decisions.notes[account.id] = ""
-            continue
         decisions.notes[account.id] = (
             _why_it_stays(row, account, decisions)
             if row is not None
@@ -113,15 +110,16 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
     claimed = decisions.rows.get(account.claimed_id) if account.claimed_id else None
     if len(holders) > 1:
         return _("Several builder users have its email. Nothing was linked.")
-    if holders and not columns.get("email_verified"):
+    holder = next(iter(holders), None)
+    if holder and not columns.get("email_verified"):
         return _("{row} has its email, but it is not verified. Nothing was linked.").format(
-            row=holders[0]
+            row=holder
         )
-    if holders and holders[0].clerk_id:
-        return _has_email_and_account(holders[0], group)
-    if holders and not account.confirmed:
+    if holder and holder.clerk_id:
+        return _has_email_and_account(holder, group)
+    if holder and not account.confirmed:
         return _("{row} has its email, but Clerk did not find it. Nothing was linked.").format(
-            row=holders[0]
+            row=holder
         )
     if claimed is not None and claimed.clerk_id:
         return _(
@@ -131,9 +129,9 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
         return _(
             "Its metadata names {claimed}. That alone is no proof, so nothing was linked."
         ).format(claimed=claimed)
-    if holders and not holders[0].busy:
+    if holder and not holder.busy:
         return _("{row} has its email, but it may be another person's. Nothing was linked.").format(
-            row=holders[0]
+            row=holder
         )
     return ""
 

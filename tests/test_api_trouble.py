@@ -70,7 +70,7 @@ def test_a_rate_limit_of_clerk_says_when_to_come_again(sandbox, user, token):
 
 
 def test_an_unknown_outcome_is_told_as_one_and_settled_later(sandbox, client, user, token):
-    sandbox.fault(PATCH, "late", how="status", status=500, times=1)
+    sandbox.fault(PATCH, "late", seconds=None, how="status", status=500)
     response = rename(token, user, lastName="Jones")
     assert response.status_code == 504
     assert NOT_CONFIRMED in response.json()["error"]

@@ -550,7 +550,8 @@ class TestTended:
         sandbox.clear_requests()
         maintenance.run()
         maintenance.run()
-        assert len(sandbox.requests()) == 1
+        asked = [one for one in sandbox.requests() if one.path == "/invitations"]
+        assert len(asked) == 1
         assert only().status == "pending"
 
     def test_clerk_does_not_answer(self, sandbox, user):

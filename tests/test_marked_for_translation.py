@@ -6,6 +6,7 @@ brackets (`tests.support.pseudo_language`).
 
 from __future__ import annotations
 
+import ast
 import re
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -83,6 +84,25 @@ def words_of(template):
 def test_every_word_of_a_template_is_marked(template):
     names = {"Cascade", "· Cascade", "UTC"}
     assert [words for words in words_of(template) if words not in names] == []
+
+
+def test_no_function_hides_gettext_under_a_variable():
+    hidden = []
+    for source in settings.BASE_DIR.glob("[csu]*/**/*.py"):
+        for function in ast.walk(ast.parse(source.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.Lambda):
+                names = [
+                    node
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Name) and node.id == "_"
+                ]
+                called = {
+                    id(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)
+                }
+                stored = [node for node in names if isinstance(node.ctx, ast.Store)]
+                if stored and any(id(node) in called for node in names):
+                    hidden.append(f"{source.name}:{stored[0].lineno}")
+    assert not hidden
 
 
 def test_a_browser_in_another_language_gets_the_same_page(client):

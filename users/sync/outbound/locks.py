@@ -89,7 +89,7 @@ def _lock(
     try:
         with connection.cursor() as cursor:
             cursor.execute(f"{_settings(wait)}; {locking}", ids)
-            for _ in _SETTINGS:  # they have no rows
+            for _setting in _SETTINGS:  # they have no rows
                 cursor.nextset()
             row, counts = _row_of(cursor), []
             while cursor.nextset():

@@ -46,6 +46,7 @@ class Process:
         )
         self.args = ["manage.py", *map(str, arguments)]
         self.returncode: int | None = None
+        self._said: dict[IO[Any] | None, Any] = {}
         self.stdout, out = _pipe(text=text)
         self.stderr, errors = _pipe(text=text) if separate_errors else (None, os.dup(out))
         about, end = os.pipe()
@@ -74,11 +75,12 @@ class Process:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[Any, Any]:
-        """Return all of stdout and of stderr, and wait for the end."""
-        said: dict[IO[Any], Any] = {}
+        """Return all of stdout and of stderr, and wait for the end. Again it returns the same."""
+        said = self._said
         threads = [
             threading.Thread(target=lambda one: said.update({one: one.read()}), args=[stream])
             for stream in self._streams()
+            if not stream.closed
         ]
         for thread in threads:
             thread.daemon = True
@@ -90,7 +92,7 @@ class Process:
         for stream in self._streams():
             stream.close()
         self.wait(timeout)
-        return said[self.stdout], said[self.stderr] if self.stderr else None
+        return said.get(self.stdout), said.get(self.stderr)
 
     def send_signal(self, number: int) -> None:
         """Send a signal to a process that still runs."""

@@ -30,7 +30,7 @@ from users.sync.services import unseen
 
 def _author(attempt: SyncAttempt) -> str:
     if attempt.derived:
-        return BY_ITSELF
+        return str(BY_ITSELF)
     return attempt.actor_name or name_of(attempt.actor) or NOTHING
 
 

@@ -27,7 +27,7 @@ def holder_link(
     """
     if isinstance(failure, CopyInstead) and user is not None:
         may_copy = permissions.may(request.user, OperationKind.PUSH_EMAIL, user)
-        return _to_copy(user) if may_copy else permissions.NO_PERMISSION
+        return _to_copy(user) if may_copy else str(permissions.NO_PERMISSION)
     holder = failure.holder if isinstance(failure, EmailTaken) else None
     if holder is None:
         return ""

@@ -172,7 +172,9 @@ def boxes(request: HttpRequest, apps: Sequence[App]) -> dict[str, object]:
         "worker": worker.status() if may_view else None,
         "doubts": list(_doubts()[:MOST]) if may_view else [],
         "attention": [one for one in _attention(request, mirror, states) if one.count],
-        "states": bars([(state.label, count, _users(state)) for state, count in states.items()]),
+        "states": bars(
+            [(str(state.label), count, _users(state)) for state, count in states.items()]
+        ),
         "edits": _edits() if may_view else None,
         "zone": timezone.get_current_timezone_name(),
         "people": _recent_people(request) if may_view else [],

@@ -68,7 +68,11 @@ def _entry(attempt: SyncAttempt, ends: Mapping[str, str], *, linked: bool) -> En
     return Entry(
         when=attempt.started_at,
         ended=_ended_later(attempt),
-        who=str(IN_CLERK) if followed else BY_ITSELF if attempt.derived else author_of(attempt),
+        who=str(IN_CLERK)
+        if followed
+        else str(BY_ITSELF)
+        if attempt.derived
+        else author_of(attempt),
         what=_("Changed in Clerk") if followed else attempt.get_operation_display(),
         changes=shown_changes(attempt),
         status=Status(attempt.status),

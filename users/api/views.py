@@ -12,6 +12,7 @@ from users.api.answers import Rejected, answer, rejection_of
 from users.api.endpoint import Asked, endpoint
 from users.errors import ChangeFailed, EmailGuarded
 from users.models import BuilderUser
+from users.sync import messages
 from users.sync.services import front_end
 
 INVALID = "Invalid update data: "
@@ -86,7 +87,9 @@ def _shown(user: BuilderUser) -> Mapping[str, object]:
 
 def _named(rejected: Rejected) -> Rejected:
     """Add the prefix that the front end expects to the text."""
-    if rejected.status not in KNOWN_TEXTS and not rejected.text.startswith(INVALID):
+    if rejected.status not in KNOWN_TEXTS and not rejected.text.startswith(
+        (INVALID, str(messages.INVALID))
+    ):
         rejected.text = f"{FAILED}{rejected.text}"
     return rejected
 
@@ -117,7 +120,7 @@ def _id(text: str) -> uuid.UUID:
     try:
         return uuid.UUID(text)
     except ValueError:
-        raise Rejected(404, front_end.NO_ROW) from None
+        raise Rejected(404, str(front_end.NO_ROW)) from None
 
 
 def _invalid(text: str) -> Rejected:

@@ -27,6 +27,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TypedDict
 
+from django.utils.translation import gettext as _
+
 from users.errors import (
     ClerkAlreadyInvited,
     ClerkBusy,
@@ -83,7 +85,7 @@ def error_of(status: int, body: str | bytes, headers: Mapping[str, str]) -> Cler
         "retry_after": _retry_after(headers.get("retry-after")) if status == 429 else None,
     }
     if 200 <= status < 300:
-        summary = "Clerk answered that it did it, but the answer cannot be read"
+        summary = _("Clerk answered that it did it, but the answer cannot be read")
         return ClerkUnreadable(summary, **details)
     if not details["problems"] or not 400 <= status < 500 or status in _NOT_CLERKS:
         return ClerkUnknown(_summary(status), **details)
@@ -96,17 +98,19 @@ def _refusal(status: int, details: _Details) -> ClerkError:
     denied = ClerkDeniedToAll if by_code is ClerkDeniedToAll else ClerkDenied
     match status:
         case 401 | 402:
-            return ClerkDeniedToAll(f"Clerk does not allow it ({status})", **details)
+            return ClerkDeniedToAll(
+                _("Clerk does not allow it ({status})").format(status=status), **details
+            )
         case 403:
-            return denied(f"Clerk does not allow it ({status})", **details)
+            return denied(_("Clerk does not allow it ({status})").format(status=status), **details)
         case 404 if details["problems"][0].code == NOT_FOUND:
-            return ClerkNotFound("Clerk does not have it", **details)
+            return ClerkNotFound(_("Clerk does not have it"), **details)
         case 404:
             return ClerkUnknown(_summary(status), **details)
         case 429:
-            return ClerkRateLimited("Clerk takes no more requests now", **details)
+            return ClerkRateLimited(_("Clerk takes no more requests now"), **details)
         case _:
-            return by_code(f"Clerk refused it ({status})", **details)
+            return by_code(_("Clerk refused it ({status})").format(status=status), **details)
 
 
 def _class_of(problems: tuple[Problem, ...]) -> type[ClerkRefused]:
@@ -116,8 +120,8 @@ def _class_of(problems: tuple[Problem, ...]) -> type[ClerkRefused]:
 
 def _summary(status: int) -> str:
     if status >= 500:
-        return f"Clerk has a problem of its own ({status})"
-    return f"Something other than Clerk answered ({status})"
+        return _("Clerk has a problem of its own ({status})").format(status=status)
+    return _("Something other than Clerk answered ({status})").format(status=status)
 
 
 def _json(body: str | bytes) -> object:

@@ -14,6 +14,8 @@ from typing import TypeVar
 from clerk_backend_api import Clerk as ClerkSDK
 from clerk_backend_api.models import CreateInvitationRequestBodyTypedDict, IdentificationStatus
 from django.conf import settings
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 from pydantic import BaseModel
 
@@ -38,7 +40,7 @@ PAGE = 500
 
 T = TypeVar("T")
 
-NOT_CONFIGURED = "Clerk authentication not configured"
+NOT_CONFIGURED = gettext_lazy("Clerk authentication not configured")
 
 
 class Clerk:
@@ -150,7 +152,7 @@ class Clerk:
         data = self._get("/users/count", deadline=deadline)
         count = data.get("total_count") if isinstance(data, dict) else None
         if not isinstance(count, int):
-            raise ClerkUnknown("Clerk's answer cannot be read")
+            raise ClerkUnknown(_("Clerk's answer cannot be read"))
         return count
 
     def time(self, *, deadline: Deadline) -> datetime:
@@ -312,7 +314,7 @@ class Clerk:
             params.append(("status", status))
         data = self._get("/invitations", params, deadline=deadline)
         if not isinstance(data, list):
-            raise ClerkUnknown("Clerk's answer cannot be read")
+            raise ClerkUnknown(_("Clerk's answer cannot be read"))
         return [_parsed(ClerkInvitation.parse, entry) for entry in data]
 
     # --- Sessions --------------------------------------------------------------------------
@@ -331,7 +333,7 @@ class Clerk:
             ]
             data = self._get("/sessions", params, deadline=deadline)
             if not isinstance(data, list):
-                raise ClerkUnknown("Clerk's answer cannot be read")
+                raise ClerkUnknown(_("Clerk's answer cannot be read"))
             sessions = [_parsed(ClerkSession.parse, entry) for entry in data]
             known |= {session.id: session for session in sessions}
             if len(data) < PAGE:
@@ -365,7 +367,7 @@ class Clerk:
         call = clock.Call()
         data = self._get("/users", params, deadline=deadline)
         if not isinstance(data, list):
-            raise ClerkUnknown("Clerk's answer cannot be read")
+            raise ClerkUnknown(_("Clerk's answer cannot be read"))
         return UserPage(data, call.asked_at())
 
     def _write_user(
@@ -415,7 +417,7 @@ def _checked(value: str, pattern: re.Pattern[str]) -> str:
     The SDK puts ids into paths unescaped: "../organizations/org_1" would be sent as it is.
     """
     if not pattern.match(value):
-        raise ClerkInvalidId("The id is not a valid Clerk id")
+        raise ClerkInvalidId(_("The id is not a valid Clerk id"))
     return value
 
 
@@ -423,7 +425,7 @@ def _parsed(parse: Callable[[object], T], data: object) -> T:
     try:
         return parse(data)
     except ValueError:
-        raise ClerkUnknown("Clerk's answer cannot be read") from None
+        raise ClerkUnknown(_("Clerk's answer cannot be read")) from None
 
 
 # --- The one client of this process ----------------------------------------------------------
@@ -459,11 +461,13 @@ def clerk() -> Clerk:
 def _make() -> Clerk:
     key = (settings.CLERK_SECRET_KEY or "").strip()
     if not key:
-        raise ClerkNotConfigured(NOT_CONFIGURED)
+        raise ClerkNotConfigured(str(NOT_CONFIGURED))
     if not key.startswith(("sk_test_", "sk_live_")) or not key.isascii() or len(key.split()) > 1:
         raise ClerkNotConfigured(
-            f"{NOT_CONFIGURED}: CLERK_SECRET_KEY is not a valid Clerk secret key "
-            "(sk_test_… or sk_live_…)"
+            _(
+                "{problem}: CLERK_SECRET_KEY is not a valid Clerk secret key (sk_test_… or "
+                "sk_live_…)"
+            ).format(problem=NOT_CONFIGURED)
         )
     url, version = settings.CLERK_API_URL, settings.CLERK_API_VERSION
     return Clerk(

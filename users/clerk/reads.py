@@ -13,6 +13,7 @@ from datetime import datetime
 
 import orjson
 import requests
+from django.utils.translation import gettext as _
 
 from users.clerk.answers import error_of, http_date
 from users.clerk.deadline import Deadline
@@ -91,7 +92,7 @@ class Reader:
         # A try that hangs must leave time for the next one.
         mine = deadline if last else Deadline(deadline.remaining() * 0.6)
         if mine.expired:
-            raise ClerkUnknown("Clerk did not answer in time")
+            raise ClerkUnknown(_("Clerk did not answer in time"))
         with until(mine):
             answer = self._session.get(
                 f"{self._url}{path}", params=list(params), allow_redirects=False
@@ -109,4 +110,4 @@ def _json_of(status: int, body: bytes, headers: Mapping[str, str]) -> object:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise ClerkUnknown("Clerk's answer cannot be read", status=status) from None
+        raise ClerkUnknown(_("Clerk's answer cannot be read"), status=status) from None

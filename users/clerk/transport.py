@@ -19,6 +19,7 @@ from math import inf
 import httpcore
 import httpx
 import requests
+from django.utils.translation import gettext as _
 from requests.adapters import BaseAdapter
 
 from users.clerk.answers import http_date
@@ -95,11 +96,11 @@ class DeadlineTransport(httpx.BaseTransport):
             )
             response = _read(answer, request)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout):
-            raise ClerkUnreachable("Clerk could not be reached") from None
+            raise ClerkUnreachable(_("Clerk could not be reached")) from None
         except (httpcore.TimeoutException, TimeoutError):
-            raise ClerkUnknown("Clerk did not answer in time") from None
+            raise ClerkUnknown(_("Clerk did not answer in time")) from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpx.DecodingError, OSError):
-            raise ClerkUnknown("The connection to Clerk broke before the answer came") from None
+            raise ClerkUnknown(_("The connection to Clerk broke before the answer came")) from None
         call.learn(http_date(response.headers.get("Date", "")))
         return response
 

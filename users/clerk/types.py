@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
+from django.utils.translation import gettext as _
+
 from users.clerk import emails, names
 from users.ids import INSTANCE_ID, INVITATION_ID, SESSION_ID, USER_ID
 
@@ -181,7 +183,7 @@ class ClerkSession:
     @property
     def device(self) -> str:
         """Return the browser and the system, as far as they are known."""
-        return " on ".join(filter(None, (self.browser, self.system))) or "Unknown device"
+        return " on ".join(filter(None, (self.browser, self.system))) or _("Unknown device")
 
     @property
     def place(self) -> str:

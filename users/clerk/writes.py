@@ -14,6 +14,7 @@ from typing import TypeVar
 import httpx
 from clerk_backend_api import Clerk as ClerkSDK
 from clerk_backend_api.models import ClerkBaseError
+from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 from pydantic import BaseModel
 
@@ -80,7 +81,7 @@ class Writer:
         except Exception as error:
             # Count any failure as unknown. Hide its frames, because they may hold a password.
             logger.error("Clerk's SDK failed with %s", type(error).__name__)
-            raise ClerkUnknown("The call of Clerk failed in its SDK") from None
+            raise ClerkUnknown(_("The call of Clerk failed in its SDK")) from None
         else:
             return _read(parse, data)
         if status == 200:
@@ -101,5 +102,5 @@ def _read(parse: Callable[[object], T], data: object) -> T:
         return parse(data)
     except ValueError:
         raise ClerkUnreadable(
-            "Clerk answered that it did it, but the answer cannot be read", status=200
+            _("Clerk answered that it did it, but the answer cannot be read"), status=200
         ) from None

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.utils.translation import gettext_lazy as _
 
 from users.models import Source, SyncAttempt
 
@@ -56,7 +57,7 @@ def name_of(actor: Actor) -> str:
     return full_name or actor.get_username()
 
 
-BY_ITSELF = "By itself"
+BY_ITSELF = _("By itself")
 """Stands where an author would, for a change that follows from others."""
 
 

@@ -379,7 +379,9 @@ def _runs() -> Findings:
     for run in cut.order_by("pk"):
         meaning = f"Run {run.pk} did not come to its end. {run.message}"
         of_page = run.source == Source.ADMIN
-        yield _warning("Bulk run", meaning, CONTINUES_THERE if of_page else resume_command(run))
+        yield _warning(
+            "Bulk run", meaning, str(CONTINUES_THERE) if of_page else resume_command(run)
+        )
 
 
 def _mirror() -> Findings:

@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import cast
 
 from django.contrib.auth.models import AnonymousUser, User
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from users.errors import NotAllowed
 from users.models import CREATES, BuilderUser, OperationKind, Role, SignIn, Source, Status
@@ -73,7 +75,7 @@ FREE_AT_THE_FRONT_END = frozenset(
 )
 
 SYSTEM = frozenset({Source.COMMAND, Source.TASK, Source.WEBHOOK})
-NO_PERMISSION = "You don't have permission for this. Ask an administrator."
+NO_PERMISSION = _("You don't have permission for this. Ask an administrator.")
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
@@ -140,8 +142,10 @@ def explain(lacking: Collection[str]) -> str:
     if not lacking:
         return ""
     named = ", ".join(f"“{label_of(codename)}”" for codename in lacking)
-    several = "s" if len(lacking) > 1 else ""
-    return f"{NO_PERMISSION} Missing permission{several}: {named}."
+    missing_ones = ngettext(
+        "Missing permission: {names}.", "Missing permissions: {names}.", len(lacking)
+    ).format(names=named)
+    return f"{NO_PERMISSION} {missing_ones}"
 
 
 def label_of(codename: str) -> str:
@@ -181,7 +185,7 @@ def require(operation: Operation, row: BuilderUser, *, actor: Actor, source: Sou
         edits_admin = kind == OperationKind.UPDATE and _needs_manage_admins(kind, row, wanted)
         edits_role = not wanted.keys().isdisjoint(ROLE_FIELDS)
         if kind not in FREE_AT_THE_FRONT_END or edits_admin or edits_role:
-            raise NotAllowed(f"{NO_PERMISSION} Nothing was changed.")
+            raise NotAllowed(f"{NO_PERMISSION} " + gettext("Nothing was changed."))
         return
     if lacking := _missing_for(operation, row, actor):
         raise _not_allowed(lacking, _fields_at_fault(kind, lacking, wanted))
@@ -234,9 +238,9 @@ def _wanted_by(operation: Operation) -> dict[str, object]:
 def _not_allowed(lacking: list[str], fields: list[str]) -> NotAllowed:
     why = explain(lacking)
     if not fields:
-        return NotAllowed(f"{why} Nothing was changed.")
+        return NotAllowed(f"{why} " + gettext("Nothing was changed."))
     return NotAllowed(
-        "Nothing was saved, here or in Clerk.", fields={field: [why] for field in fields}
+        gettext("Nothing was saved, here or in Clerk."), fields={field: [why] for field in fields}
     )
 
 

@@ -11,6 +11,7 @@ from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
 
 
 def with_password() -> QuerySet[User]:
@@ -33,9 +34,9 @@ def last_among(leaving: Collection[User]) -> User | None:
 
 def why_needed(user: User) -> str:
     """Say why a user must stay a superuser with a password, and what to do first."""
-    return (
-        f"{user.get_username()} is the last active superuser with a password. Nothing was changed. "
-        "First give a password to another active superuser with staff status: open that user and "
-        "use the button under “Password”. Otherwise nobody can sign in as a superuser while the "
-        "company's sign-in provider is down."
-    )
+    return _(
+        "{username} is the last active superuser with a password. Nothing was "
+        "changed. First give a password to another active superuser with staff status: open "
+        "that user and use the button under “Password”. Otherwise nobody can sign in as a "
+        "superuser while the company's sign-in provider is down."
+    ).format(username=user.get_username())

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Count
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import AlreadyEnqueued
 
@@ -46,7 +47,7 @@ def store(plan: Plan, *, actor: Actor) -> BulkRun:
     Raises `BulkRefused` for an empty plan.
     """
     if not plan.rows:
-        raise BulkRefused(" ".join(["There is nothing to do.", *plan.notes]))
+        raise BulkRefused(" ".join([_("There is nothing to do."), *plan.notes]))
     return runs.start(
         plan,
         actor=actor,
@@ -72,9 +73,11 @@ def begin(run: BulkRun, *, typed: int | None) -> None:
     """
     needed = count_to_type(run)
     if needed is not None and typed != needed:
-        raise BulkRefused(f"Type the number of changes, {needed}. Nothing was changed.")
+        raise BulkRefused(
+            _("Type the number of changes, {needed}. Nothing was changed.").format(needed=needed)
+        )
     if run.state == RunStatus.PLANNED and timezone.now() - run.started_at > MAX_AGE:
-        raise BulkRefused("This plan is older than 24 hours. Make the plan again.")
+        raise BulkRefused(_("This plan is older than 24 hours. Make the plan again."))
     _change(run, BulkRun.begin)
 
 
@@ -94,9 +97,9 @@ def not_continued_by(run: BulkRun, person: Actor) -> str:
     The rows of a page's run need the permissions of its author; those of a command need none.
     """
     if run.source != Source.ADMIN:
-        return "This run was started on the command line. An engineer continues it there."
+        return _("This run was started on the command line. An engineer continues it there.")
     if person is None or run.actor_id != person.pk:
-        return "Only the person who made this plan can continue it."
+        return _("Only the person who made this plan can continue it.")
     return ""
 
 

@@ -6,8 +6,10 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from users.errors import BulkRefused
@@ -19,6 +21,9 @@ from users.sync.bulk import actions, edits
 from users.sync.bulk.allowed import only_allowed
 from users.sync.bulk.choosing import FIELDS, plan_pull, plan_push
 from users.sync.bulk.plan import Plan
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 MOST = 20_000
 """The most users of one plan from the list: a request makes it, and holds it in memory."""
@@ -41,8 +46,8 @@ class ListAction:
     `counted` says how many rows its plan has.
     """
 
-    label: str
-    effect: str
+    label: StrOrPromise
+    effect: StrOrPromise
     kind: OperationKind
     plan: Callable[..., Plan]
     field: str = ""
@@ -69,64 +74,72 @@ def _plan_action(name: str, users: QuerySet[BuilderUser]) -> Plan:
 
 LIST_ACTIONS: Mapping[str, ListAction] = {
     "set_group": ListAction(
-        "Set group",
-        "They belong to this group from then on. Their sign-in stays as it is.",
+        _("Set group"),
+        _("They belong to this group from then on. Their sign-in stays as it is."),
         OperationKind.UPDATE,
         _edit("builder_group"),
         "builder_group",
     ),
     "set_role": ListAction(
-        "Set role",
-        "They have this role from then on. Their sign-in stays as it is.",
+        _("Set role"),
+        _("They have this role from then on. Their sign-in stays as it is."),
         OperationKind.UPDATE,
         _edit("role"),
         "role",
     ),
     "invite": ListAction(
-        "Invite",
-        "Clerk mails an invitation to each of them. Who accepts it makes an account, which is "
-        "connected to their record here.",
+        _("Invite"),
+        _(
+            "Clerk mails an invitation to each of them. Who accepts it makes an account, which is "
+            "connected to their record here."
+        ),
         OperationKind.INVITE,
         _action("invite"),
     ),
     "copy_to": ListAction(
-        "Copy names to Clerk",
-        "Where the names differ, Clerk takes the name that is stored here.",
+        _("Copy names to Clerk"),
+        _("Where the names differ, Clerk takes the name that is stored here."),
         OperationKind.PUSH_NAME,
         partial(plan_push, fields=["name"]),
     ),
     "copy_from": ListAction(
-        "Copy names and emails from Clerk",
-        "Where they differ, the record here takes the name and email that Clerk has.",
+        _("Copy names and emails from Clerk"),
+        _("Where they differ, the record here takes the name and email that Clerk has."),
         OperationKind.FOLLOW,
         partial(plan_pull, fields=FIELDS),
     ),
     "refresh": ListAction(
-        "Refresh",
-        "Their accounts are read from Clerk again. Nothing is changed in Clerk. What people "
-        "changed there is copied to their records here.",
+        _("Refresh"),
+        _(
+            "Their accounts are read from Clerk again. Nothing is changed in Clerk. What people "
+            "changed there is copied to their records here."
+        ),
         OperationKind.REFRESH,
         _action("refresh"),
         counted=_accounts,
     ),
     "ban": ListAction(
-        "Ban",
-        "Every session of these people ends, and they cannot sign in until somebody unbans them. "
-        "Their records here stay as they are.",
+        _("Ban"),
+        _(
+            "Every session of these people ends, and they cannot sign in until somebody unbans "
+            "them. Their records here stay as they are."
+        ),
         OperationKind.BAN,
         _action("ban"),
         danger=True,
     ),
     "unban": ListAction(
-        "Unban",
-        "These people can sign in again, as before the ban.",
+        _("Unban"),
+        _("These people can sign in again, as before the ban."),
         OperationKind.UNBAN,
         _action("unban"),
     ),
     "delete": ListAction(
-        "Delete",
-        "These people are deleted one by one, in Clerk first and then here. They can no longer "
-        "sign in. This cannot be undone.",
+        _("Delete"),
+        _(
+            "These people are deleted one by one, in Clerk first and then here. They can no longer "
+            "sign in. This cannot be undone."
+        ),
         OperationKind.DELETE,
         _action("delete"),
         danger=True,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from django.db import DatabaseError, connection, connections, transaction
+from django.utils.translation import gettext_lazy as _
 
 from users.errors import BulkRefused
 from users.models import BulkRun, RunStatus, Source
@@ -16,7 +17,7 @@ KEY = 4_317_288_201
 """Key of the advisory lock in this database: any number that nothing else uses."""
 
 
-KILLED = "Its process was killed, or lost the database."
+KILLED = _("Its process was killed, or lost the database.")
 
 LOCK_LOST = (
     "The database ended the connection that holds the lock of bulk work, so the run has ended."
@@ -69,9 +70,9 @@ def _end(killed: list[BulkRun]) -> list[BulkRun]:
     """
     for run in killed:
         if run.source == Source.ADMIN and not run.requested:
-            run.requeue(KILLED)
+            run.requeue(str(KILLED))
         else:
-            run.interrupt(KILLED)
+            run.interrupt(str(KILLED))
     return killed
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db.models import Subquery
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from users.changes import changes_of
 from users.clerk import Clerk, Pace, clerk, names
@@ -48,7 +50,7 @@ OLDEST = timedelta(seconds=2)
 """How old the mirror of an account may be when its row is written; it is in the documentation."""
 
 
-ERASED = "What it would change was erased from the records."
+ERASED = gettext_lazy("What it would change was erased from the records.")
 
 
 def asks_clerk(row: BulkRow) -> bool:
@@ -104,10 +106,10 @@ def carry_out(row: BulkRow, rate_limiter: Pace) -> Result:
     Every planned change has values. A row without any was erased (`users.sync.retention`).
     """
     if not row.changes:
-        return _skipped(ERASED)
+        return _skipped(str(ERASED))
     user = row.user or creating.new_user(row)
     if user is None:
-        return _skipped("The user was deleted since the plan was made.")
+        return _skipped(_("The user was deleted since the plan was made."))
     if reason := _moved_in_clerk(row) or actions.obstacle_to(row, user):
         return _skipped(reason)
     try:
@@ -131,7 +133,7 @@ def _result_of(failure: ChangeFailed) -> Result:
         case NothingToChange():
             return _skipped(failure.message)
         case Gone():
-            return _skipped("The user was deleted since the plan was made.")
+            return _skipped(_("The user was deleted since the plan was made."))
         case Denied() | NotConfigured():
             return Result(RowStatus.WAITING, message, Signal.DENIED)
         case _ if failure.retry_after is not None:
@@ -149,7 +151,7 @@ def crashed(row: BulkRow, problem: Exception) -> Result:
     Its attempt may be pending: then the row waits for the resolution of the attempt.
     """
     state = RowStatus.WAITING if attempts_of(row).pending().exists() else RowStatus.FAILED
-    reason = f"It failed with {type(problem).__name__}: see the log."
+    reason = _("It failed with {error}: see the log.").format(error=type(problem).__name__)
     return Result(state, reason, Signal.FAILED)
 
 
@@ -252,7 +254,7 @@ def _moved_in_clerk(row: BulkRow) -> str:
         return ""
     known = ClerkAccount.objects.filter(pk=row.clerk_id).first()
     if known is None or known.deleted_at:
-        return "Its account was deleted in Clerk since the plan was made."
+        return _("Its account was deleted in Clerk since the plan was made.")
     holds = {"name": names.join(known.first_name, known.last_name), "email": known.email}
     moved = [
         field

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from django.db import transaction
 from django.db.models import Count, Max, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from users.changes import changes_of
 from users.clerk import Pace
@@ -48,7 +50,7 @@ Later rounds try the rows again that still wait: somebody is saving the user, Cl
 requests, or Clerk has not confirmed the change yet.
 """
 NOT_RESUMED = (RunStatus.PLANNED, RunStatus.CANCELLED)
-CONTINUES_THERE = "Its author continues it on its page."
+CONTINUES_THERE = gettext_lazy("Its author continues it on its page.")
 
 
 @dataclass
@@ -264,7 +266,7 @@ def carry_out(
     Raises `BulkRefused` when the lock was lost, and `DatabaseError`; the run can be resumed.
     """
     rate_limiter = shared_pace(rate, sleep=stop.wait)
-    message = "It could not go on."
+    message = _("It could not go on.")
     try:
         with Workers(rate_limiter) as workers:
             _Execution(
@@ -278,7 +280,7 @@ def carry_out(
                 breaker=breaker,
                 watch=watch,
             ).all_rounds()
-        message = "It was interrupted." if stop.is_set() else ""
+        message = _("It was interrupted.") if stop.is_set() else ""
     finally:
         if lease.lost:
             _leave(run)

@@ -11,6 +11,7 @@ import orjson
 from django.db import connection
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from users import guard
 from users.changes import Change
@@ -34,11 +35,11 @@ from users.sync.outbound import journal
 PARKED = "{}@moving.invalid"
 """Temporary email of rows that swap addresses; it is never visible outside the transaction."""
 REASONS = {
-    LinkedBy.INVITATION: "The account accepted the invitation.",
-    LinkedBy.ADDRESS: "The account had this email, verified, first.",
+    LinkedBy.INVITATION: _("The account accepted the invitation."),
+    LinkedBy.ADDRESS: _("The account had this email, verified, first."),
 }
-TAKEN_BACK = "The account does not belong to this user by all that is known now."
-OVERRULED = "A newer change replaced the invitation."
+TAKEN_BACK = _("The account does not belong to this user by all that is known now.")
+OVERRULED = _("A newer change replaced the invitation.")
 
 
 DERIVED = ("name", "email", "clerk_id")
@@ -163,7 +164,7 @@ class _Apply:
         cause = self.cause.pk if self.cause else None
         operations = [Revoke.of(one) for one in closed.select_related("user").order_by("pk")]
         for operation in operations:
-            operation.details |= {"reason": OVERRULED, "cause": cause}
+            operation.details |= {"reason": str(OVERRULED), "cause": cause}
         journal.record_derived(operations, self.source)
 
     def _write_accounts(self) -> None:
@@ -226,14 +227,14 @@ def _operations(
     if row.clerk_id != before.clerk_id:
         link = {"clerk_id": Change(user.clerk_id, row.clerk_id)}
         if row.clerk_id is None:
-            yield Unlink.on(user, link), {"reason": TAKEN_BACK}
+            yield Unlink.on(user, link), {"reason": str(TAKEN_BACK)}
         else:
             if row.linked_by == LinkedBy.INVITATION and "email" in followed:
                 link["email"] = followed.pop("email")
             restored = row.is_restored(before)
-            reason = TAKEN_BACK if restored else REASONS[LinkedBy(row.linked_by)]
+            reason = str(TAKEN_BACK if restored else REASONS[LinkedBy(row.linked_by)])
             yield Link.on(user, link), {"reason": reason}
     if followed:
         operation = Follow.on(user, followed)
         operation.clerk_id = row.clerk_id or ""
-        yield operation, {"reason": account_changes.FOLLOWED if row.clerk_id else TAKEN_BACK}
+        yield operation, {"reason": account_changes.FOLLOWED if row.clerk_id else str(TAKEN_BACK)}

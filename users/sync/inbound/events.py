@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
+from django.utils.translation import gettext as _
 
 from users.clerk import ClerkUser, clock
 from users.clerk.metadata import OUR_ID
@@ -227,7 +228,7 @@ def _shown_by(account: ClerkUser, operation: Operation) -> Seen | None:
 def _shown_by_deletion(operation: Operation) -> Seen:
     if isinstance(operation, Delete):
         return Seen(Verdict.HAS_IT)
-    return Seen(Verdict.HAS_NOT, why="The user was deleted in Clerk.")
+    return Seen(Verdict.HAS_NOT, why=_("The user was deleted in Clerk."))
 
 
 def _pending_of(user_id: uuid.UUID) -> list[SyncAttempt]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
+from django.utils.translation import gettext as _
 
 from users.clerk import ClerkUser, emails
 from users.clerk.metadata import OUR_ID, OUR_INVITATION
@@ -141,9 +142,9 @@ def join(one: Facts, other: Facts) -> Facts:
 def unfit_name(name: str) -> str:
     """Return why a row never takes this name from Clerk; empty for any other name."""
     if len(name) > LONGEST_NAME:
-        return f"Its name is longer than {LONGEST_NAME} letters."
+        return _("Its name is longer than {count} letters.").format(count=LONGEST_NAME)
     if CONTROL.search(name):
-        return "Its name has control characters."
+        return _("Its name has control characters.")
     return ""
 
 

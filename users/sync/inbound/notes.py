@@ -10,6 +10,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
+from django.utils.translation import gettext as _
+
 from users.clerk import names
 from users.models import InvitationStatus, LinkedBy, Role
 from users.sync.inbound import addresses
@@ -67,11 +69,10 @@ def _email_in_use(row: Row, other: Row) -> str:
 
     Both rows show it, so it says at which one staff can act.
     """
-    return (
-        f"Clerk's email for {_named(row)} is already used by {_named(other)}. If they are one "
-        "person, delete the spare record. If they are two people, use Copy to Clerk on the page "
-        f"of {_named(row)}."
-    )
+    return _(
+        "Clerk's email for {row} is already used by {other}. If they are one person, delete "
+        "the spare record. If they are two people, use Copy to Clerk on the page of {row}."
+    ).format(row=_named(row), other=_named(other))
 
 
 def _named(row: Row) -> str:
@@ -89,40 +90,52 @@ def _why_not_linked(account: Account, group: Group, decisions: Decisions) -> str
             continue
         if account.facts.reference.value == invitation.reference and invitation.can_be_accepted:
             if normalized_email(invitation.email) not in account.facts.addresses:
-                return f"It came from the invitation of {row}, but not with its email, verified."
+                return _(
+                    "It came from the invitation of {row}, but not with its email, verified."
+                ).format(row=row)
             if invitation.reference in decisions.refused:
-                return (
-                    f"It accepted the invitation of {row}, but another builder user has its email."
-                )
+                return _(
+                    "It accepted the invitation of {row}, but another builder user has its email."
+                ).format(row=row)
             if not invitation.may_link(row):
-                return (
-                    f"It accepted an invitation of {row}, who has become an administrator since. "
+                return _(
+                    "It accepted an invitation of {row}, who has become an administrator since. "
                     "Whoever sent it may not manage administrators. Nothing was linked."
-                )
+                ).format(row=row)
         if _may_have_accepted(account, invitation, row):
-            return (
-                f"It has the email to which {row} was invited. Clerk does not say that it came "
+            return _(
+                "It has the email to which {row} was invited. Clerk does not say that it came "
                 "from the invitation, and an administrator gets no account on a guess. Nothing "
                 "was linked."
-            )
+            ).format(row=row)
     columns = account.facts.snapshot.value or {}
     email = columns.get("email", "")
     holders = [one for one in decisions.rows.values() if email and same_email(one.email, email)]
     claimed = decisions.rows.get(account.claimed_id) if account.claimed_id else None
     if len(holders) > 1:
-        return "Several builder users have its email. Nothing was linked."
+        return _("Several builder users have its email. Nothing was linked.")
     if holders and not columns.get("email_verified"):
-        return f"{holders[0]} has its email, but it is not verified. Nothing was linked."
+        return _("{row} has its email, but it is not verified. Nothing was linked.").format(
+            row=holders[0]
+        )
     if holders and holders[0].clerk_id:
-        return f"{holders[0]} has its email and {_has(holders[0], group)}. Nothing was linked."
+        return _has_email_and_account(holders[0], group)
     if holders and not account.confirmed:
-        return f"{holders[0]} has its email, but Clerk did not find it. Nothing was linked."
+        return _("{row} has its email, but Clerk did not find it. Nothing was linked.").format(
+            row=holders[0]
+        )
     if claimed is not None and claimed.clerk_id:
-        return f"Its metadata names {claimed}, who has another Clerk account. Nothing was linked."
+        return _(
+            "Its metadata names {claimed}, who has another Clerk account. Nothing was linked."
+        ).format(claimed=claimed)
     if claimed is not None:
-        return f"Its metadata names {claimed}. That alone is no proof, so nothing was linked."
+        return _(
+            "Its metadata names {claimed}. That alone is no proof, so nothing was linked."
+        ).format(claimed=claimed)
     if holders and not holders[0].busy:
-        return f"{holders[0]} has its email, but it may be another person's. Nothing was linked."
+        return _("{row} has its email, but it may be another person's. Nothing was linked.").format(
+            row=holders[0]
+        )
     return ""
 
 
@@ -142,11 +155,14 @@ def _may_have_accepted(account: Account, invitation: Invited, row: Row) -> bool:
     )
 
 
-def _has(row: Row, group: Group) -> str:
+def _has_email_and_account(row: Row, group: Group) -> str:
     account = group.accounts.get(row.clerk_id or "")
     if account is not None and account.deleted:
-        return "is linked to an account that was deleted in Clerk: link this one by hand"
-    return "another Clerk account"
+        return _(
+            "{row} has its email and is linked to an account that was deleted in Clerk: link this "
+            "one by hand. Nothing was linked."
+        ).format(row=row)
+    return _("{row} has its email and another Clerk account. Nothing was linked.").format(row=row)
 
 
 def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -> str:
@@ -170,29 +186,37 @@ def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -
         if group.accounts[one].usable and group.accounts[one].confirmed
     ]
     if living and current is not None and current.deleted:
-        return (
-            f"Its Clerk account was deleted. {living[0][1]} has had this email: link it if it is "
-            "the same person."
-        )
+        return _(
+            "Its Clerk account was deleted. {account} has had this email: link it if it is the "
+            "same person."
+        ).format(account=living[0][1])
     earlier = [
         one
         for claimed_at, one in (claims if row.role == Role.ADMIN else living)
         if row.linked_by == LinkedBy.ADDRESS and claimed_at < (row.linked_since or now)
     ]
     if earlier and group.accounts[earlier[0]].usable:
-        return (
-            f"It was linked by its email, but {earlier[0]} had that email earlier. Look at both, "
-            "and link the right one."
-        )
+        return _(
+            "It was linked by its email, but {account} had that email earlier. Look at both, and "
+            "link the right one."
+        ).format(account=earlier[0])
     if earlier:
-        return (
-            f"It was linked by its email, but {earlier[0]} had that email earlier, and was "
-            f"{_ended(group.accounts[earlier[0]])} in Clerk. Unlink the account if it is another "
-            "person's, or link it by hand."
+        ended = (
+            _(
+                "It was linked by its email, but {account} had that email earlier, and was deleted "
+                "in Clerk."
+            )
+            if group.accounts[earlier[0]].deleted
+            else _(
+                "It was linked by its email, but {account} had that email earlier, and was "
+                "banned in Clerk."
+            )
         )
+        unlink = _("Unlink the account if it is another person's, or link it by hand.")
+        return f"{ended.format(account=earlier[0])} {unlink}"
     if row.clerk_id is None:
         gone = [
-            f"{account.id}, which has had its email, was {_ended(account)} in Clerk."
+            _gone(account)
             for account in group.accounts.values()
             if (account.deleted or (account.banned and not account.released))
             and account.held(row.own_email, since=row.own_email_since, now=now)
@@ -210,8 +234,13 @@ def _why_in_doubt(row: Row, group: Group, decisions: Decisions, now: datetime) -
     return ""
 
 
-def _ended(account: Account) -> str:
-    return "deleted" if account.deleted else "banned"
+def _gone(account: Account) -> str:
+    said = (
+        _("{account}, which has had its email, was deleted in Clerk.")
+        if account.deleted
+        else _("{account}, which has had its email, was banned in Clerk.")
+    )
+    return said.format(account=account.id)
 
 
 def _why_not_given(row: Row, group: Group, linked: Collection[str | None]) -> str:
@@ -232,17 +261,17 @@ def _why_not_given(row: Row, group: Group, linked: Collection[str | None]) -> st
                 and normalized_email(invitation.email) in account.facts.addresses
             )
             if accepted and not invitation.may_link(row):
-                return (
-                    f"{account.id} accepted an invitation to {invitation.email}. Whoever sent it "
-                    "may not manage administrators, and this user has become one since. Nothing "
-                    "was linked. Link the account by hand if it is the same person."
-                )
+                return _(
+                    "{account} accepted an invitation to {email}. Whoever sent it may not manage "
+                    "administrators, and this user has become one since. Nothing was linked. Link "
+                    "the account by hand if it is the same person."
+                ).format(account=account.id, email=invitation.email)
             if _may_have_accepted(account, invitation, row):
-                return (
-                    f"{account.id} has {invitation.email}, to which this user was invited. Clerk "
-                    "does not say that it came from the invitation, and an administrator gets no "
-                    "account on a guess. Link it by hand if it is the same person."
-                )
+                return _(
+                    "{account} has {email}, to which this user was invited. Clerk does not say "
+                    "that it came from the invitation, and an administrator gets no account on a "
+                    "guess. Link it by hand if it is the same person."
+                ).format(account=account.id, email=invitation.email)
     return ""
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import DatabaseError, transaction
 from django.db.models import Q
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from users.clerk import ClerkUser
 from users.models import Agreement, BuilderUser, ClerkAccount, Source, SyncAttempt
@@ -22,7 +24,9 @@ from users.sync.mirror import agreements, listing, store
 
 logger = logging.getLogger(__name__)
 
-TOO_LARGE = "Too many users and accounts belong together with it. Nothing was linked or copied."
+TOO_LARGE = gettext_noop(
+    "Too many users and accounts belong together with it. Nothing was linked or copied."
+)
 CHUNK = 200
 
 
@@ -120,9 +124,9 @@ def _reconcile_lot(
 
 def _leave_to_staff(accounts: Sequence[str], rows: Sequence[uuid.UUID]) -> None:
     """Note what is too large to be decided. The next fact that concerns it tries again."""
-    ClerkAccount.objects.filter(pk__in=accounts).update(note=TOO_LARGE, reconcile_due=False)
+    ClerkAccount.objects.filter(pk__in=accounts).update(note=_(TOO_LARGE), reconcile_due=False)
     concerned = Agreement.objects.filter(Q(user__in=rows) | Q(user__clerk_id__in=accounts))
-    concerned.update(note=TOO_LARGE)
+    concerned.update(note=_(TOO_LARGE))
 
 
 def derived_links(
@@ -137,7 +141,7 @@ def derived_links(
         now = store.lock()
         loaded = load(accounts=matches, rows=matches.values(), addresses=())
         if loaded is None:
-            return [], {clerk_id: f"{clerk_id}: {TOO_LARGE}" for clerk_id in matches}
+            return [], {clerk_id: f"{clerk_id}: {_(TOO_LARGE)}" for clerk_id in matches}
         decisions = derive(loaded.group, now=now)
     new = {
         row.id: row.clerk_id
@@ -162,5 +166,9 @@ def derived_links(
 def _why_not_linked(row: Row) -> str:
     """Return why a row does not get its matching account, if the account has no note."""
     if row.busy:
-        return f"{row} is being saved, or has a pending change. Nothing was linked."
-    return row.note or f"It is not certain to belong to {row}. Nothing was linked."
+        return _("{row} is being saved, or has a pending change. Nothing was linked.").format(
+            row=row
+        )
+    return row.note or _("It is not certain to belong to {row}. Nothing was linked.").format(
+        row=row
+    )

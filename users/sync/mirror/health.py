@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import Q, TextChoices
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from users.models import (
     BulkRun,
@@ -61,45 +63,58 @@ class MirrorStatus:
     def events_text(self) -> str:
         """Return whether changes made in Clerk arrive here, and since when they are missing."""
         if self.events is Events.MISSING:
-            return (
-                f"Events from Clerk are missing since {_minute(self.missing_since)}: "
-                f"{self._missed_text}. Changes made in Clerk are read once an hour until events "
-                "arrive again."
-            )
+            return self._missing_text
+        checked = _("Last checked {when}.").format(when=_minute(self.checked_at))
         if self.events is Events.OK:
-            return (
-                f"No change made in Clerk is missing here. Last checked {_minute(self.checked_at)}."
-            )
-        checked = f"Last checked {_minute(self.checked_at)}." if self.checked_at else ""
-        parts = ["It is not known whether changes made in Clerk arrive here.", checked]
+            return " ".join([_("No change made in Clerk is missing here."), checked])
+        parts = [_("It is not known whether changes made in Clerk arrive here.")]
+        if self.checked_at:
+            parts.append(checked)
         return " ".join(filter(None, [*parts, self.check_problem]))
 
     @property
-    def _missed_text(self) -> str:
+    def _missing_text(self) -> str:
+        again = _("Changes made in Clerk are read once an hour until events arrive again.")
         if self.missed == 0:
-            return "Clerk has another number of users, and no event said why"
-        return f"no event reported the changes of {_users(self.missed)}"
+            missing = _(
+                "Events from Clerk are missing since {since}: Clerk has another number of users, "
+                "and no event said why."
+            )
+        else:
+            missing = ngettext(
+                "Events from Clerk are missing since {since}: no event reported the changes of "
+                "{count:,} user.",
+                "Events from Clerk are missing since {since}: no event reported the changes of "
+                "{count:,} users.",
+                self.missed,
+            )
+        since = _minute(self.missing_since)
+        return f"{missing.format(since=since, count=self.missed)} {again}"
 
     @property
     def last_event_text(self) -> str:
         """Return which event arrived last, and when."""
         if self.last_event_at is None:
-            return "No event has arrived yet."
+            return _("No event has arrived yet.")
         return f"{self.last_event_type}, {_minute(self.last_event_at)}."
 
     @property
     def refused_text(self) -> str:
         """Return when and why events were last refused."""
         texts = [f"{_minute(one.refused_at)}: {one.reason.rstrip('.')}." for one in self.refused]
-        return " ".join(texts) or "No event was refused."
+        return " ".join(texts) or _("No event was refused.")
 
     @property
     def unusable_text(self) -> str:
         """Return how many events can never be applied; empty if there are none."""
         if self.unusable == 0:
             return ""
-        count = "1 event" if self.unusable == 1 else f"{self.unusable:,} events"
-        return f"{count} of the last 30 days can never be applied: Webhook deliveries say why."
+        return ngettext(
+            "{count:,} event of the last 30 days can never be applied: Webhook deliveries say why.",
+            "{count:,} events of the last 30 days can never be applied: Webhook deliveries say "
+            "why.",
+            self.unusable,
+        ).format(count=self.unusable)
 
     @property
     def scan_text(self) -> str:
@@ -109,33 +124,36 @@ class MirrorStatus:
     @property
     def _finished_scan_text(self) -> str:
         if self.last_scan is None:
-            return "No scan of all of Clerk's users has finished yet."
+            return _("No scan of all of Clerk's users has finished yet.")
         found = self.last_scan.options
         text = f"{_minute(self.last_scan.finished_at)}: {_users(found.get('seen', 0))}"
         if gone := found.get("gone", 0):
-            text += f", {gone} newly found deleted"
+            text += ", " + _("{count} newly found deleted").format(count=gone)
         if unreadable := found.get("unreadable", 0):
-            text += f", {unreadable} that could not be read"
+            text += ", " + _("{count} that could not be read").format(count=unreadable)
         return f"{text}."
 
     @property
     def _failed_scan_text(self) -> str:
         if self.failed_scan is None:
             return ""
-        return (
-            f"The scan of {_minute(self.failed_scan.started_at)} did not finish. "
-            f"{self.failed_scan.message}"
-        ).rstrip()
+        failed = _("The scan of {when} did not finish.").format(
+            when=_minute(self.failed_scan.started_at)
+        )
+        return f"{failed} {self.failed_scan.message}".rstrip()
 
     @property
     def stale_text(self) -> str:
         """Return how many linked users were not checked lately."""
         days = settings.CLERK_STALE_DAYS
-        span = "a day" if days == 1 else f"{days} days"
+        span = _("a day") if days == 1 else ngettext("{n} day", "{n} days", days).format(n=days)
         if self.stale_users == 0:
-            return f"All users with a Clerk account were checked within {span}."
-        verb = "was" if self.stale_users == 1 else "were"
-        return f"{_users(self.stale_users)} {verb} not checked for {span}."
+            return _("All users with a Clerk account were checked within {span}.").format(span=span)
+        return ngettext(
+            "{count:,} user was not checked for {span}.",
+            "{count:,} users were not checked for {span}.",
+            self.stale_users,
+        ).format(count=self.stale_users, span=span)
 
 
 def status() -> MirrorStatus:
@@ -200,8 +218,8 @@ def _failed_after(last: BulkRun | None) -> BulkRun | None:
 
 
 def _minute(moment: datetime | None) -> str:
-    return time_text(moment) if moment else "never"
+    return time_text(moment) if moment else _("never")
 
 
 def _users(count: int) -> str:
-    return f"{count:,} user{'' if count == 1 else 's'}"
+    return ngettext("{count:,} user", "{count:,} users", count).format(count=count)

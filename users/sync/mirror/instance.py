@@ -6,18 +6,21 @@ instances. So the instance is remembered, and compared before a 404 counts as a 
 
 from __future__ import annotations
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
 from users.clerk import Clerk, Deadline
 from users.errors import BulkRefused, ClerkError
 from users.ids import USER_ID
 from users.models import BuilderUser, ClerkAccount, RememberedInstance
 
 SAMPLE = 100
-DOUBT = (
+DOUBT = _(
     "Clerk does not find this user, and it is not certain that CLERK_SECRET_KEY belongs to the "
     "Clerk instance that has our users. Is this the right instance? An engineer finds out with "
     "clerk_check."
 )
-LIST_DOUBT = (
+LIST_DOUBT = _(
     "Clerk does not list it, and it is not certain that CLERK_SECRET_KEY belongs to the Clerk "
     "instance that has our users. Is this the right instance? An engineer finds out with "
     "clerk_check."
@@ -76,8 +79,10 @@ def accept(instance_id: str, clerk: Clerk, deadline: Deadline) -> None:
     answering = clerk.get_instance(deadline=deadline)
     if answering.id != instance_id:
         raise BulkRefused(
-            f"CLERK_SECRET_KEY is of the Clerk instance {answering.id}, not {instance_id}. "
-            "Nothing was changed."
+            gettext(
+                "CLERK_SECRET_KEY is of the Clerk instance {answering}, not {instance_id}. Nothing "
+                "was changed."
+            ).format(answering=answering.id, instance_id=instance_id)
         )
     remember(answering.id, answering.environment)
 

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from users.clerk import BULK_SHARE, Clerk, ClerkUser, Deadline, UserPage, clerk
 from users.errors import ClerkError, ClerkUnknown
@@ -126,8 +127,10 @@ def _require_our_instance(client: Clerk) -> None:
     answering, ours = client.get_instance(deadline=Deadline(PAGE_SECONDS)), instance.remembered()
     if ours is None or ours.instance_id != answering.id:
         raise ClerkUnknown(
-            f"CLERK_SECRET_KEY belongs to the Clerk instance {answering.id}, which is not the one "
-            "that has our users"
+            _(
+                "CLERK_SECRET_KEY belongs to the Clerk instance {answering}, which is not the one "
+                "that has our users"
+            ).format(answering=answering.id)
         )
 
 

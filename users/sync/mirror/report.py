@@ -30,6 +30,8 @@ from django.db.models import (
 )
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Coalesce
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from users.models import LINKED, BuilderUser, BulkRun, ClerkAccount, RunStatus, Status, SyncAttempt
 from users.sync.mirror import comparison, status
@@ -131,34 +133,36 @@ def _cause(kind: Kind, row: _Row) -> str:
     changed since both last agreed.
     """
     if kind not in (Kind.NAME, Kind.EMAIL):
-        return row.note or CAUSES[kind]
+        return row.note or str(CAUSES[kind])
     return row.note or moved(kind.value, row.ours, row.theirs, row.agreed)
 
 
 def moved(field: str, ours: str, theirs: str, agreed: str | None) -> str:
     """Return which side of a differing value was changed since both sides agreed."""
     if agreed is None:
-        return "The two were never the same while we looked: the cause is not known."
+        return gettext("The two were never the same while we looked: the cause is not known.")
     if same(field, ours, agreed):
-        return "Changed in Clerk. The row follows as soon as it can."
+        return gettext("Changed in Clerk. The row follows as soon as it can.")
     if same(field, theirs, agreed):
-        return "Changed in the database alone, by another application or a repair."
-    return "Changed on both sides: choose which one counts."
+        return gettext("Changed in the database alone, by another application or a repair.")
+    return gettext("Changed on both sides: choose which one counts.")
 
 
 CAUSES = {
-    Kind.MISSING: "Not among all of Clerk's users: the id is of another instance.",
-    Kind.UNSEEN: "All of Clerk's users were not looked at since it was linked: --refresh.",
-    Kind.DELETED: "Deleted in Clerk, by somebody in its dashboard or by the person.",
-    Kind.INVALID_ID: "Stored by another application. Edits are saved here alone: unlink the user.",
-    Kind.UNFINISHED: "Its process died, or Clerk cannot tell what became of it: clerk_recover.",
-    Kind.MATCH: "The event of its sign-up was lost, or came before the row: clerk_link.",
-    Kind.ONLY_IN_CLERK: "Signed up by themselves, or the row was deleted here alone.",
-    Kind.TWINS: "The person signed up twice: one account too many in Clerk.",
-    Kind.TWIN_ROWS: "Stored while the index users_email_lower_unique was missing: clerk_check.",
+    Kind.MISSING: _("Not among all of Clerk's users: the id is of another instance."),
+    Kind.UNSEEN: _("All of Clerk's users were not looked at since it was linked: --refresh."),
+    Kind.DELETED: _("Deleted in Clerk, by somebody in its dashboard or by the person."),
+    Kind.INVALID_ID: _(
+        "Stored by another application. Edits are saved here alone: unlink the user."
+    ),
+    Kind.UNFINISHED: _("Its process died, or Clerk cannot tell what became of it: clerk_recover."),
+    Kind.MATCH: _("The event of its sign-up was lost, or came before the row: clerk_link."),
+    Kind.ONLY_IN_CLERK: _("Signed up by themselves, or the row was deleted here alone."),
+    Kind.TWINS: _("The person signed up twice: one account too many in Clerk."),
+    Kind.TWIN_ROWS: _("Stored while the index users_email_lower_unique was missing: clerk_check."),
 }
-CLAIMED = "Its metadata names this user. That alone is no proof: link it on the user's form."
-UNVERIFIED = "Its email is not verified, so clerk_link leaves it: link it on the user's form."
+CLAIMED = _("Its metadata names this user. That alone is no proof: link it on the user's form.")
+UNVERIFIED = _("Its email is not verified, so clerk_link leaves it: link it on the user's form.")
 
 
 # --- Conditions of rows --------------------------------------------------------------------------
@@ -294,8 +298,8 @@ def _match() -> QuerySet[Any]:
     note = Case(
         When(~Q(note=""), then=F("note")),
         When(Q(email_verified=True), then=_text("")),
-        When(Exists(claimed), then=_text(CLAIMED)),
-        default=_text(UNVERIFIED),
+        When(Exists(claimed), then=_text(str(CLAIMED))),
+        default=_text(str(UNVERIFIED)),
     )
     accounts = _unlinked_accounts().annotate(fits=_fitting("pk")).filter(banned=False)
     return _of_accounts(

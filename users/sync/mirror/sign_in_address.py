@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from django.utils.translation import gettext as _
+
 from users.models import BuilderUser, ClerkAccount
 from users.sync.mirror.comparison import same_email
 
@@ -48,16 +50,20 @@ class SignInAddress:
     def sentence(self) -> str:
         """Say with which address the person signs in; name both addresses if they differ."""
         if not self.differs:
-            return "This email is how they sign in."
+            return _("This email is how they sign in.")
         if not self.email:
-            return "Their account in Clerk has no email."
-        return f"They sign in with {self.email}: Clerk has that address, not {self.stored}."
+            return _("Their account in Clerk has no email.")
+        return _("They sign in with {email}: Clerk has that address, not {stored}.").format(
+            email=self.email, stored=self.stored
+        )
 
     def __str__(self) -> str:
         """Return the address; name both if they differ."""
         if not self.differs:
             return self.email
-        return f"{self.email or 'no email in Clerk'} (stored here: {self.stored})"
+        return _("{email} (stored here: {stored})").format(
+            email=self.email or _("no email in Clerk"), stored=self.stored
+        )
 
 
 def sign_in_address(user: BuilderUser) -> SignInAddress:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from django.db.models import F, Q, TextChoices, TextField, Value
 from django.db.models.functions import Concat
+from django.utils.translation import gettext_lazy as _
 
 from users.sync.mirror.comparison import NormalizedName, where_email_differs, where_name_differs
 
@@ -14,16 +15,16 @@ from users.sync.mirror.comparison import NormalizedName, where_email_differs, wh
 class UserStatus(TextChoices):
     """Status of a user in the list; the first one that applies."""
 
-    OPEN = "open", "Waiting for Clerk"
-    INVITED = "invited", "Invited"
-    NOT_LINKED = "not_linked", "No Clerk account"
-    DELETED = "deleted", "Deleted in Clerk"
-    NOT_FOUND = "not_found", "Not found in Clerk"
-    BANNED = "banned", "Banned"
-    LOCKED = "locked", "Locked"
-    UNSEEN = "unseen", "Not checked yet"
-    DIFFERS = "differs", "Doesn't match Clerk"
-    IN_STEP = "in_step", "Matches Clerk"
+    OPEN = "open", _("Waiting for Clerk")
+    INVITED = "invited", _("Invited")
+    NOT_LINKED = "not_linked", _("No Clerk account")
+    DELETED = "deleted", _("Deleted in Clerk")
+    NOT_FOUND = "not_found", _("Not found in Clerk")
+    BANNED = "banned", _("Banned")
+    LOCKED = "locked", _("Locked")
+    UNSEEN = "unseen", _("Not checked yet")
+    DIFFERS = "differs", _("Doesn't match Clerk")
+    IN_STEP = "in_step", _("Matches Clerk")
 
     @classmethod
     def _missing_(cls, value: object) -> UserStatus:

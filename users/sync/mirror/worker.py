@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db.models import Max, Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from procrastinate.contrib.django.models import (
     ProcrastinateJob,
     ProcrastinatePeriodicDefer,
@@ -34,8 +35,8 @@ class WorkerStatus:
     def text(self) -> str:
         """Return whether the work in the background is done, as a sentence for a page."""
         if self.alive:
-            return "The worker is running."
-        return (
+            return _("The worker is running.")
+        return _(
             "The worker does not run: unconfirmed changes are not checked, and no invitation or "
             "mail is sent. Ask an engineer to start it."
         )

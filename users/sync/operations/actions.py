@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
 from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkSession, ClerkUser, Deadline
 from users.errors import ClerkError, ClerkNotFound, ClerkUnknown, SessionEnded
@@ -14,7 +17,7 @@ from users.ids import SESSION_ID
 from users.models import BuilderUser, ClerkAccount, OperationKind
 from users.sync.operations.base import Claims, Operation, Seen, Verdict, seen_after
 
-NO_SUCH_SESSION = "This person has no such session any more. Nothing was done."
+NO_SUCH_SESSION = gettext_lazy("This person has no such session any more. Nothing was done.")
 
 
 class AccountAction(Operation):
@@ -166,8 +169,12 @@ class SignOut(AccountAction):
         if not ended:
             return ""
         if isinstance(error, ClerkUnknown):
-            return f"{ended} of {sessions} sessions were ended."
-        return f"{ended} of {sessions} sessions were ended, the others were not."
+            return _("{ended} of {sessions} sessions were ended.").format(
+                ended=ended, sessions=sessions
+            )
+        return _("{ended} of {sessions} sessions were ended, the others were not.").format(
+            ended=ended, sessions=sessions
+        )
 
     def judge(self, account: ClerkUser) -> Verdict:
         """Return `CANNOT_TELL`: an account does not show its sessions."""
@@ -176,7 +183,7 @@ class SignOut(AccountAction):
     def look(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """List the sessions. If there are none, the person is signed out."""
         if clerk.list_sessions(self.clerk_id, deadline=deadline):
-            return Seen(Verdict.HAS_NOT, why="The person still has active sessions.")
+            return Seen(Verdict.HAS_NOT, why=_("The person still has active sessions."))
         return self.not_listed(Verdict.HAS_IT, clerk, deadline)
 
 
@@ -196,7 +203,7 @@ class EndSession(AccountAction):
         Raises `SessionEnded` for a text that is not the id of a session. It may not be storable.
         """
         if not SESSION_ID.match(session_id):
-            raise SessionEnded(NO_SUCH_SESSION)
+            raise SessionEnded(str(NO_SUCH_SESSION))
         return cls.on(user, dict(cls.effect), session=session_id)
 
     @property
@@ -222,7 +229,7 @@ class EndSession(AccountAction):
         if session is None:
             clerk.get_user(self.clerk_id, deadline=deadline)  # nobody's list is empty too
             if self.changes["session"] == self.effect["session"]:
-                raise SessionEnded(NO_SUCH_SESSION)
+                raise SessionEnded(str(NO_SUCH_SESSION))
             return Seen(Verdict.HAS_IT)
         self.changes["session"] = Change(session.device, "ended")
         ended = _end(session, clerk, deadline)
@@ -236,7 +243,7 @@ class EndSession(AccountAction):
         """Look for the session among those that have not ended."""
         sessions = clerk.list_sessions(self.clerk_id, deadline=deadline)
         if any(session.id == self.session_id for session in sessions):
-            return Seen(Verdict.HAS_NOT, why="The session is still active.")
+            return Seen(Verdict.HAS_NOT, why=_("The session is still active."))
         return self.not_listed(Verdict.HAS_IT, clerk, deadline)
 
 

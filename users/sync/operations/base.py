@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, ClassVar, Self
 
 from django.contrib.admin.models import CHANGE
+from django.utils.translation import gettext as _
 
 from users import guard
 from users.changes import Changes, changes_of
@@ -248,8 +249,8 @@ class Operation(ABC):
     def not_found(self, clerk: Clerk, deadline: Deadline) -> Seen:
         """Judge a 404. It proves something only if our own Clerk instance sends it."""
         if not instance.is_ours(clerk, deadline):
-            return Seen(Verdict.CANNOT_TELL, why=instance.DOUBT)
-        return Seen(self.missing, why="The user does not exist in Clerk any more.")
+            return Seen(Verdict.CANNOT_TELL, why=str(instance.DOUBT))
+        return Seen(self.missing, why=_("The user does not exist in Clerk any more."))
 
     def not_listed(self, verdict: Verdict, clerk: Clerk, deadline: Deadline, why: str = "") -> Seen:
         """Judge a list of Clerk that lacks something.
@@ -258,7 +259,7 @@ class Operation(ABC):
         `verdict`, with the sentence `why`.
         """
         if instance.is_doubtful(clerk, deadline):
-            return Seen(Verdict.CANNOT_TELL, why=instance.LIST_DOUBT)
+            return Seen(Verdict.CANNOT_TELL, why=str(instance.LIST_DOUBT))
         return Seen(verdict, why=why)
 
     def ownerless(self, row: BuilderUser | None) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
 
 from users.changes import Change
 from users.clerk import Clerk, ClerkUser, Deadline, names
@@ -54,12 +55,12 @@ class Edit(Operation):
         email = self.changes["email"].after if "email" in self.changes else row.email
         for invitation in row.invitations.open():
             if not same_email(invitation.email, str(email)):
-                why = (
-                    f"The invitation to {invitation.email} is still open: whoever accepts it would "
-                    "be an administrator. Revoke it first."
-                )
+                why = _(
+                    "The invitation to {email} is still open: whoever accepts it would be an "
+                    "administrator. Revoke it first."
+                ).format(email=invitation.email)
                 raise Refused(
-                    "Nothing was saved, here or in Clerk.",
+                    _("Nothing was saved, here or in Clerk."),
                     code="still_invited",
                     fields={"role": [why]},
                 )
@@ -134,10 +135,10 @@ class Edit(Operation):
         """Judge the account, and explain a third name in Clerk."""
         seen = super().seen_in(account)
         if seen.verdict is Verdict.CANNOT_TELL:
-            why = (
-                f"Clerk holds a third name, “{account.name}”: it was changed there as well. "
-                "Use Clerk's version and discard this change."
-            )
+            why = _(
+                "Clerk holds a third name, “{name}”: it was changed there as well. Use Clerk's "
+                "version and discard this change."
+            ).format(name=account.name)
             return Seen(seen.verdict, account, why)
         return seen
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkUser, Deadline
 from users.errors import EmailTaken, Holder, Refused
@@ -75,8 +77,10 @@ def values_from(
         if why := unfit_name(account.name):
             reasons["name"] = why
             refused["name"] = Refused(
-                f"The name was not copied from Clerk. {why} Use Copy to Clerk, or correct the name "
-                "in Clerk's dashboard.",
+                _(
+                    "The name was not copied from Clerk. {why} Use Copy to Clerk, or correct the "
+                    "name in Clerk's dashboard."
+                ).format(why=why),
                 code="unfit_name",
             )
     if "email" in fields and comparison.email_differs(row.email, account.email):
@@ -89,15 +93,17 @@ def values_from(
 
 
 def _belongs_to(holder: Holder) -> str:
-    return f"{holder.email} belongs to {holder.label} here."
+    return _("{email} belongs to {name} here.").format(email=holder.email, name=holder.label)
 
 
 def email_not_copied(holder: Holder) -> EmailTaken:
     """Return the refusal of Clerk's email for a row, because another row has it."""
     failure = EmailTaken(
-        f"Not copied: {_belongs_to(holder)} If both records are of one person, delete the spare "
-        f"one. If they are two people, change the email of {holder.label}, or use Copy to Clerk to "
-        "give Clerk the address that is stored here.",
+        _(
+            "Not copied: {holder} If both records are of one person, delete the spare one. If they "
+            "are two people, change the email of {name}, or use Copy to Clerk to give "
+            "Clerk the address that is stored here."
+        ).format(holder=_belongs_to(holder), name=holder.label),
         code="duplicate",
     )
     failure.holder = holder

@@ -11,6 +11,7 @@ from typing import NotRequired, TypedDict
 
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from users.changes import Change, Changes
 from users.clerk import Clerk, ClerkInvitation, ClerkUser, Deadline
@@ -245,10 +246,12 @@ class Revoke(Operation):
         except ClerkNotFound as error:
             if not instance.is_ours(clerk, deadline):
                 raise Refused(
-                    "Clerk does not have this invitation, and it is not certain that "
-                    "CLERK_SECRET_KEY belongs to the Clerk instance that has our users. Is this "
-                    "the right instance? Nothing was changed. An engineer finds out with "
-                    "clerk_check.",
+                    _(
+                        "Clerk does not have this invitation, and it is not certain that "
+                        "CLERK_SECRET_KEY belongs to the Clerk instance that has our users. Is "
+                        "this the right instance? Nothing was changed. An engineer finds out with "
+                        "clerk_check."
+                    ),
                     code=error.code,
                     trace_id=error.trace_id,
                 ) from None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION
+from django.utils.translation import gettext as _
 
 from users import guard
 from users.changes import Change, Changes
@@ -196,7 +197,9 @@ class CreateAccount(Create):
         """
         if invitation := row.invitations.open().first():
             raise Refused(
-                f"The invitation to {invitation.email} is still open. Revoke it first.",
+                _("The invitation to {email} is still open. Revoke it first.").format(
+                    email=invitation.email
+                ),
                 code="still_invited",
             )
 
@@ -234,11 +237,11 @@ class CreateFromClerk(Create):
         known = ClerkAccount.objects.filter(pk=self.clerk_id).first()
         moved: list[FieldConflict] = []
         if known is None or known.deleted_at or known.user_id:
-            moved.append(FieldConflict("account", None, "connected or deleted", self.clerk_id))
+            moved.append(FieldConflict("account", None, _("connected or deleted"), self.clerk_id))
         elif not same_email(known.email, self.email):
             moved.append(FieldConflict("email", self.email, known.email, self.email))
         if moved:
-            raise Conflict("The account changed since the plan.", conflicts=tuple(moved))
+            raise Conflict(_("The account changed since the plan."), conflicts=tuple(moved))
         super().write(row)
         agreements.decide(row, self.clerk_id)
         return row
@@ -285,8 +288,10 @@ class Delete(Operation):
         """
         if referring := references.to_user(row.pk):
             raise Refused(
-                f"The other application still has {referring} of this user. Nothing was deleted, "
-                "here or in Clerk. Give this to somebody else first.",
+                _(
+                    "The other application still has {referring} of this user. Nothing was "
+                    "deleted, here or in Clerk. Give this to somebody else first."
+                ).format(referring=referring),
                 code="referenced",
             )
         with guard.synchronized():

@@ -10,6 +10,8 @@ import uuid
 from collections import Counter
 
 from django.db import connection
+from django.utils.text import get_text_list
+from django.utils.translation import gettext as _
 from psycopg import sql
 
 # A foreign key that sets NULL, or deletes the other row too, is in nobody's way.
@@ -45,7 +47,7 @@ def _to(table: str, row_id: uuid.UUID) -> str:
                 )
                 counts[name] += cursor.fetchone()[0]
     parts = [_counted(count, name) for name, count in sorted(counts.items()) if count]
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+    return get_text_list(parts, _("and"))
 
 
 def _counted(count: int, table: str) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from django.db.models import Q
+from django.utils.translation import gettext as _
 
 from users.errors import Conflict, FieldConflict, NothingToChange, NotSaved
 from users.models import BuilderUser, OperationKind, Status, SyncAttempt
 from users.sync.actors import author_of
+from users.sync.display import field_word, joined
 from users.sync.operations import Operation
 from users.version import differences, same, value_of
 
@@ -58,9 +60,11 @@ def check_without_base(user: BuilderUser, wanted: dict[str, object]) -> None:
     if not conflicts:
         return
     raise Conflict(
-        "This form cannot be compared with what is stored now. Nothing was saved, here or in "
-        "Clerk. The form shows what is stored; choose what you want to keep of yours, then save "
-        "again.",
+        _(
+            "This form cannot be compared with what is stored now. Nothing was saved, here or in "
+            "Clerk. The form shows what is stored; choose what you want to keep of yours, then "
+            "save again."
+        ),
         conflicts=conflicts,
     )
 
@@ -90,11 +94,15 @@ def _changed(
     )
     latest = _latest_change(row, stale)
     who = _who(latest)
-    named = ", ".join(field.replace("_", " ") for field in stale)
-    by = f" by {who}" if who else ""
+    named = ", ".join(map(field_word, stale))
+    changed = (
+        _("This user was changed by {who} since you opened the form ({fields}).")
+        if who
+        else _("This user was changed since you opened the form ({fields}).")
+    ).format(who=who, fields=named)
+    compare = _("Nothing was saved, here or in Clerk. Compare the values, then save again.")
     return Conflict(
-        f"This user was changed{by} since you opened the form ({named}). Nothing was saved, "
-        "here or in Clerk. Compare the values, then save again.",
+        f"{changed} {compare}",
         conflicts=conflicts,
         who=who,
         when=latest.settled_at if latest else row.updated_at,
@@ -102,11 +110,13 @@ def _changed(
 
 
 def _still_invited(ownerless: Mapping[str, str]) -> NotSaved:
-    emails = " and ".join(ownerless.values())
+    emails = joined(list(ownerless.values()))
     return NotSaved(
-        f"The invitation to {emails} is still open: it was sent meanwhile, or not revoked yet. "
-        "Nothing was deleted, here or in Clerk. Delete again: then the invitation is revoked "
-        "first.",
+        _(
+            "The invitation to {emails} is still open: it was sent meanwhile, or not revoked yet. "
+            "Nothing was deleted, here or in Clerk. Delete again: then the invitation is revoked "
+            "first."
+        ).format(emails=emails),
         code="still_invited",
     )
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from django.db import IntegrityError, OperationalError, connection
 from django.db.models import ProtectedError, RestrictedError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from psycopg.errors import ForeignKeyViolation
 
 from users.errors import EmailTaken, Refused
@@ -14,7 +16,7 @@ from users.models import BuilderUser
 from users.sync.operations import Operation
 from users.sync.outbound import locks
 
-NOTHING_SAVED = "Nothing was saved, here or in Clerk."
+NOTHING_SAVED = gettext_lazy("Nothing was saved, here or in Clerk.")
 EMAIL_UNIQUE = ("users_email_lower_unique", "users_email_unique")
 """Our index, and the constraint of the application whose table it may be."""
 
@@ -29,8 +31,10 @@ def as_refusals() -> Iterator[None]:
         yield
     except (ProtectedError, RestrictedError):
         raise Refused(
-            "Other records still need this user, so nothing was deleted, here or in Clerk. "
-            "Remove those first.",
+            _(
+                "Other records still need this user, so nothing was deleted, here or in Clerk. "
+                "Remove those first."
+            ),
             code="protected",
         ) from None
     except IntegrityError as error:
@@ -69,8 +73,8 @@ def email_taken() -> EmailTaken:
 
     `holders.name_holder` adds who has it.
     """
-    fields = {"email": ["Another builder user has this email."]}
-    return EmailTaken(NOTHING_SAVED, code="duplicate", fields=fields)
+    fields = {"email": [_("Another builder user has this email.")]}
+    return EmailTaken(str(NOTHING_SAVED), code="duplicate", fields=fields)
 
 
 def refusal(error: IntegrityError) -> Refused:
@@ -80,24 +84,30 @@ def refusal(error: IntegrityError) -> Refused:
     table = getattr(diagnosis, "table_name", "") or ""
     if isinstance(error.__cause__, ForeignKeyViolation) and table not in ("users", ""):
         return Refused(
-            f"Rows of {table} still belong to this user. {NOTHING_SAVED} Change those first.",
+            _(
+                "Rows of {table} still belong to this user. {nothing_saved} Change those first."
+            ).format(table=table, nothing_saved=NOTHING_SAVED),
             code="referenced",
         )
     if constraint in EMAIL_UNIQUE:
         return email_taken()
     if constraint == "invitation_one_open_a_user":
-        fields = {"email": ["This user has an open invitation. Resend or revoke that one."]}
-        return Refused(NOTHING_SAVED, code="invited", fields=fields)
+        fields = {"email": [_("This user has an open invitation. Resend or revoke that one.")]}
+        return Refused(str(NOTHING_SAVED), code="invited", fields=fields)
     if "clerk_id" in constraint:
         return Refused(
-            f"Another builder user is linked to this Clerk account. {NOTHING_SAVED} "
-            "Unlink that one first.",
+            _(
+                "Another builder user is linked to this Clerk account. {nothing_saved} Unlink "
+                "that one first."
+            ).format(nothing_saved=NOTHING_SAVED),
             code="duplicate",
         )
     if "builder_group" in constraint:
-        fields = {"builder_group": ["This group does not exist any more. Choose another one."]}
-        return Refused(NOTHING_SAVED, code="group_gone", fields=fields)
+        fields = {"builder_group": [_("This group does not exist any more. Choose another one.")]}
+        return Refused(str(NOTHING_SAVED), code="group_gone", fields=fields)
     return Refused(
-        f"The database refused the change ({constraint or 'a constraint'}). {NOTHING_SAVED}",
+        _("The database refused the change ({constraint}). {nothing_saved}").format(
+            constraint=constraint or _("a constraint"), nothing_saved=NOTHING_SAVED
+        ),
         code="database",
     )

@@ -225,7 +225,7 @@ class _Write:
         except InTheWay as still:
             earlier = still.attempts[0]
             both_secret = self.operation.has_secrets and earlier.operation == self.operation.kind
-            why = messages.NOT_COMPARED if both_secret else ""
+            why = str(messages.NOT_COMPARED) if both_secret else ""
             raise messages.must_wait(earlier, why) from None
 
     def _record_failed(self, failure: ChangeFailed) -> None:

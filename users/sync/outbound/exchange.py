@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import DatabaseError, connection, transaction
+from django.utils.translation import gettext as _
 
 from users.changes import Changes
 from users.clerk import Clerk, ClerkUser, Deadline
@@ -29,6 +30,7 @@ from users.errors import (
 from users.models import BuilderUser, ClerkAccount, Source, Status, SyncAttempt
 from users.sync import messages
 from users.sync.actors import Actor
+from users.sync.display import field_word
 from users.sync.inbound import reconcile
 from users.sync.mirror import agreements, instance, store
 from users.sync.operations import Follow, Operation, Verdict, from_attempt
@@ -288,10 +290,12 @@ def check_start(
 def _not_ours(attempt: SyncAttempt) -> ChangeFailed:
     """Say why a save cannot go on whose attempt another process has locked or resolved."""
     if attempt.pending:
-        return Busy("This change is being checked with Clerk right now. Wait a moment.")
+        return Busy(_("This change is being checked with Clerk right now. Wait a moment."))
     return NotSaved(
-        "The save took too long and was given up before Clerk was asked. Nothing was saved. "
-        "Save again."
+        _(
+            "The save took too long and was given up before Clerk was asked. Nothing was saved. "
+            "Save again."
+        )
     )
 
 
@@ -353,13 +357,15 @@ def _with_values_before_first_try(
 def _moved_in_clerk(
     answer: ClerkUser | None, when: datetime | None, moved: list[FieldConflict]
 ) -> MovedInClerk:
-    named = ", ".join(conflict.field for conflict in moved)
+    named = ", ".join(field_word(conflict.field) for conflict in moved)
     return MovedInClerk(
         answer,
-        message=f"This user's {named} was changed in Clerk, by the person or in Clerk's "
-        "dashboard. Nothing was saved. Choose for each field, then save again.",
+        message=_(
+            "This user's {named} was changed in Clerk, by the person or in Clerk's dashboard. "
+            "Nothing was saved. Choose for each field, then save again."
+        ).format(named=named),
         conflicts=tuple(moved),
-        who="the person or somebody in Clerk's dashboard",
+        who=_("the person or somebody in Clerk's dashboard"),
         when=when,
     )
 
@@ -377,7 +383,7 @@ def _tell_clerk(
         seen = operation.send(gateway(), Deadline(deadline.remaining() * WRITE_SHARE))
         if seen.verdict is Verdict.HAS_IT:
             return seen.account, False
-        unknown = ClerkUnknown("Clerk answered, but its answer does not show the change")
+        unknown = ClerkUnknown(_("Clerk answered, but its answer does not show the change"))
     except ClerkUnknown as error:
         unknown = error
     logger.warning(
@@ -390,7 +396,7 @@ def _tell_clerk(
     try:
         seen = operation.look(gateway(), deadline)
     except ClerkError as error:
-        why = f"Clerk could not be read either: {error.summary}."
+        why = _("Clerk could not be read either: {problem}.").format(problem=error.summary)
         raise _not_known(operation, unknown, attempt, why) from None
     if seen.verdict is Verdict.HAS_IT:
         return seen.account, True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 
+from django.utils.translation import gettext as _
+
 from users.errors import ChangeFailed, EmailTaken, Holder
 from users.models import BuilderUser, ClerkAccount
 from users.sync.mirror.comparison import with_email
@@ -47,20 +49,22 @@ def _last_if_free(account: ClerkAccount) -> tuple[bool, bool]:
 
 def _sentence(holder: Holder, operation: Operation) -> str:
     if holder.user_id is not None:
-        return f"{holder.label} has this address."
+        return _("{name} has this address.").format(name=holder.label)
     if holder.clerk_id:
-        whose = "This address belongs to an account in Clerk that no user here is connected to."
+        whose = _("This address belongs to an account in Clerk that no user here is connected to.")
     else:
-        whose = "An account in Clerk has this address. No user here is known to use that account."
+        whose = _(
+            "An account in Clerk has this address. No user here is known to use that account."
+        )
     return f"{whose} {_next_step(operation)}"
 
 
 def _next_step(operation: Operation) -> str:
     if operation.creates_row:
-        return (
+        return _(
             "To use that account, choose “No sign-in yet”, save, and link the account on the "
             "user's page."
         )
     if not operation.clerk_id:
-        return "Link this user to that account instead."
-    return "Ask an engineer whether that account is still needed."
+        return _("Link this user to that account instead.")
+    return _("Ask an engineer whether that account is still needed.")

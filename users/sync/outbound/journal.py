@@ -17,6 +17,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from users.clerk import Deadline
 from users.errors import ChangeFailed, Repeated
@@ -88,7 +89,7 @@ def _as_repeated() -> Iterator[None]:
         constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") or ""
         if "token" not in constraint:
             raise
-        raise Repeated("This page was submitted before. Open it again to change more.") from None
+        raise Repeated(_("This page was submitted before. Open it again to change more.")) from None
 
 
 def record_sending_again(attempt: SyncAttempt, deadline: Deadline) -> bool:
@@ -199,7 +200,7 @@ def log(operation: Operation, *, actor_id: int | None = None, person: str = "") 
     message = _change_message(operation)
     if person:
         told = LogEntry(change_message=message).get_change_message()
-        message = f"{told} By {person}, at the front end."
+        message = f"{told} " + _("By {person}, at the front end.").format(person=person)
     _log_entry(operation, actor_id or service_user().pk, message).save(force_insert=True)
 
 

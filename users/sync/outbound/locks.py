@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from django.db import OperationalError, connection
 from django.db.backends.utils import CursorWrapper
+from django.utils.translation import gettext as _
 
 from users.errors import Busy, Gone
 from users.models import BuilderUser, SyncAttempt
@@ -92,7 +93,7 @@ def _lock(
         raise_unless_locked(error)
         raise busy() from None
     if row is None:
-        raise Gone("This user was deleted in the meantime. Nothing was saved.")
+        raise Gone(_("This user was deleted in the meantime. Nothing was saved."))
     return row, counts
 
 
@@ -104,8 +105,10 @@ def _row_of(cursor: CursorWrapper) -> BuilderUser | None:
 def busy() -> Busy:
     """Return the failure for a row that another transaction has locked."""
     return Busy(
-        "This user is being saved by someone else right now. Nothing was saved; "
-        "wait a moment and save again."
+        _(
+            "This user is being saved by someone else right now. Nothing was saved; "
+            "wait a moment and save again."
+        )
     )
 
 

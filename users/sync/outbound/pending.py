@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Case, DateTimeField, F, QuerySet, When
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from users.models import CREATES, OperationKind, Source, Status, SyncAttempt
 from users.sync.operations import Operation, from_attempt
@@ -124,13 +125,17 @@ def supersede(earlier: Iterable[SyncAttempt], by: SyncAttempt, status: Status) -
 
     Their own requests may still arrive, so they count as in flight until then.
     """
-    words = "was saved with it" if status == Status.APPLIED else "is answered there"
+    words = (
+        _("The same was also sent as change {number}, and was saved with it.")
+        if status == Status.APPLIED
+        else _("The same was also sent as change {number}, and is answered there.")
+    )
     for attempt in earlier:
         journal.resolve(
             attempt,
             status,
             error_code="repeated",
-            message=f"The same was also sent as change {by.pk}, and {words}.",
+            message=words.format(number=by.pk),
             still_late=True,
             unseen=status == Status.APPLIED and _author_is_untold(attempt, by),
         )

@@ -11,6 +11,7 @@ from itertools import chain
 
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, transaction
+from django.utils.translation import gettext as _
 
 from users.clerk import ClerkUser, Deadline, clerk
 from users.errors import (
@@ -28,6 +29,7 @@ from users.models import BuilderUser, Source, Status, SyncAttempt
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor, name_of
+from users.sync.display import field_word, joined
 from users.sync.inbound import reconcile
 from users.sync.operations import (
     CreateAccount,
@@ -129,14 +131,16 @@ def recover(
     except (IntegrityError, Refused) as error:
         refusal = error if isinstance(error, Refused) else constraints.refusal(error)
         reasons = " ".join(chain.from_iterable(refusal.fields.values())) or refusal.message
-        message = (
-            f"Clerk has the change, but the database cannot take it: {reasons} "
-            "Change that first and check again, or discard this change."
-        )
+        message = _(
+            "Clerk has the change, but the database cannot take it: {reasons} Change that first "
+            "and check again, or discard this change."
+        ).format(reasons=reasons)
     except Exception as error:
         # A trigger, a lost connection, or an unreadable record: the next attempt may succeed.
         logger.exception("Attempt %s could not be recovered", attempt.pk)
-        message = f"It could not be recovered ({type(error).__name__}). The log says why."
+        message = _("It could not be recovered ({error}). The log says why.").format(
+            error=type(error).__name__
+        )
     with suppress(DatabaseError):
         journal.leave_pending(attempt, error_code="not_known", message=message)
     return RecoveryResult(attempt, Status.STARTED, message)
@@ -174,17 +178,19 @@ def _lock(operation: Operation, deadline: Deadline) -> BuilderUser | None:
 def _meanwhile(attempt: SyncAttempt) -> RecoveryResult:
     """Return the result for an attempt that another process has resolved or locked."""
     attempt.refresh_from_db()
-    message = "It is being saved right now." if attempt.pending else attempt.message
-    return RecoveryResult(attempt, Status(attempt.status), message or "It is saved.")
+    message = _("It is being saved right now.") if attempt.pending else attempt.message
+    return RecoveryResult(attempt, Status(attempt.status), message or _("It is saved."))
 
 
 def _look(operation: Operation, deadline: Deadline) -> Seen:
     try:
         return operation.look(clerk(), deadline)
     except ClerkInvalidId:
-        return Seen(Verdict.HAS_NOT, why="Its Clerk id is not valid, so Clerk was never asked.")
+        return Seen(Verdict.HAS_NOT, why=_("Its Clerk id is not valid, so Clerk was never asked."))
     except ClerkError as error:
-        raise StaysPending(f"Clerk could not be read: {error.summary}.") from None
+        raise StaysPending(
+            _("Clerk could not be read: {problem}.").format(problem=error.summary)
+        ) from None
 
 
 def _end_ownerless(operation: Operation, row: BuilderUser | None, deadline: Deadline) -> str:
@@ -198,18 +204,22 @@ def _end_ownerless(operation: Operation, row: BuilderUser | None, deadline: Dead
             revoked = revocation.close(invitation_id, deadline)
         except ClerkError as error:
             raise StaysPending(
-                f"Nobody here owns the invitation to {email}, and it could not be revoked: "
-                f"{error.summary}."
+                _(
+                    "Nobody here owns the invitation to {email}, and it could not be revoked: "
+                    "{problem}."
+                ).format(email=email, problem=error.summary)
             ) from None
         ends.append(
-            f"the invitation to {email} was revoked"
+            _("the invitation to {email} was revoked").format(email=email)
             if revoked
-            else f"the invitation to {email} was accepted before it could be revoked. Its account "
-            "has no user here"
+            else _(
+                "the invitation to {email} was accepted before it could be revoked. Its account "
+                "has no user here"
+            ).format(email=email)
         )
     if row is not None or not ends:
         return ""
-    return f"This user was deleted here since: {' and '.join(ends)}."
+    return _("This user was deleted here since: {ends}.").format(ends=joined(ends))
 
 
 # --- The decision ----------------------------------------------------------------------------
@@ -234,8 +244,12 @@ def resolve(
         return _apply(operation, row, attempt, seen)
     if not over:
         until = messages.at(attempt.late_until)
-        why = seen.why or "Clerk does not have the change yet."
-        raise StaysPending(f"{why} Clerk may still take it; it is checked again at {until}.")
+        why = seen.why or _("Clerk does not have the change yet.")
+        raise StaysPending(
+            _("{why} Clerk may still take it; it is checked again at {until}.").format(
+                why=why, until=until
+            )
+        )
     if seen.verdict is Verdict.CANNOT_TELL and operation.unprovable:
         return _end(attempt, Status.UNPROVEN, messages.unproven(attempt.late_until))
     if seen.verdict is Verdict.CANNOT_TELL:
@@ -261,8 +275,14 @@ def _give_up(
         raise _SendAgain(row, seen.account)
     if seen.account is not None:
         reconcile.take(seen.account)
-    why = seen.why or (f"This user was changed here since ({moved})." if moved else "")
-    message = f"Clerk does not have the change, so it was not saved here. {why}".rstrip()
+    why = seen.why or (
+        _("This user was changed here since ({moved}).").format(moved=moved) if moved else ""
+    )
+    message = (
+        _("Clerk does not have the change, so it was not saved here. {why}")
+        .format(why=why)
+        .rstrip()
+    )
     return _end(attempt, Status.DROPPED, message, error_code="recovered")
 
 
@@ -275,16 +295,22 @@ def _apply(
     """
     if moved := _moved_here(operation, row):
         ways = (
-            "Use Clerk's version and discard this change, or save what you want again."
+            _("Use Clerk's version and discard this change, or save what you want again.")
             if row is not None and row.linked
-            else "Discard this change, or save the earlier values again."
+            else _("Discard this change, or save the earlier values again.")
         )
         raise StaysPending(
-            f"Clerk has the change, but this user was changed here since ({moved}), so it was not "
-            f"finished. {ways}"
+            _(
+                "Clerk has the change, but this user was changed here since ({moved}), so it was "
+                "not finished. {ways}"
+            ).format(moved=moved, ways=ways)
         )
     if ownerless := operation.ownerless(row):
-        raise StaysPending(f"The invitation to {' and '.join(ownerless.values())} is still open.")
+        raise StaysPending(
+            _("The invitation to {emails} is still open.").format(
+                emails=joined(list(ownerless.values()))
+            )
+        )
     # Two processes that died may have sent the same change. Both attempts end with one LogEntry.
     same = _same_again(operation, attempt)
     written = None
@@ -300,8 +326,12 @@ def _apply(
     )
     pending.supersede(same, attempt, Status.APPLIED)
     logger.info("Recovery found attempt %s in Clerk", attempt.pk)
-    here = "; it is saved here" if written is not None else ""
-    return RecoveryResult(attempt, Status.APPLIED, f"Clerk has the change{here}.")
+    said = (
+        _("Clerk has the change; it is saved here.")
+        if written is not None
+        else _("Clerk has the change.")
+    )
+    return RecoveryResult(attempt, Status.APPLIED, said)
 
 
 def _same_again(operation: Operation, attempt: SyncAttempt) -> list[SyncAttempt]:
@@ -319,7 +349,7 @@ def _moved_here(operation: Operation, row: BuilderUser | None) -> str:
     if row is None or operation.creates_row or operation.written(row):
         return ""
     return ", ".join(
-        field.replace("_", " ")
+        field_word(field)
         for field in operation.moved_fields(row)
         if field not in operation.changes or value_of(row, field) != operation.changes[field].after
     )
@@ -355,7 +385,9 @@ def _send_again(
     The permissions count that its author has now, for the user as stored now.
     """
     if not pending.is_due_again(attempt):
-        raise StaysPending("Clerk does not have the change yet. It is sent again in some minutes.")
+        raise StaysPending(
+            _("Clerk does not have the change yet. It is sent again in some minutes.")
+        )
     if not journal.record_sending_again(attempt, deadline):
         return _meanwhile(attempt)
     operation = from_attempt(attempt)
@@ -375,18 +407,22 @@ def _send_again(
     except ClerkError as error:
         failure = refusal_of(operation, error, clerk, deadline)
         if isinstance(failure, NotSaved) or failure.retry_after is not None:
-            raise StaysPending(f"It could not be sent again. {failure.message}") from None
+            raise StaysPending(
+                _("It could not be sent again. {why}").format(why=failure.message)
+            ) from None
         explain(operation, failure)
         return _end(attempt, Status.REFUSED, failure.full_message, error_code=failure.code)
     except NotAllowed as failure:
-        message = f"It was not sent again. {failure.full_message}"
+        message = _("It was not sent again. {why}").format(why=failure.full_message)
         return _end(attempt, Status.REFUSED, message, error_code=failure.code)
     except NotKnown as failure:
         raise StaysPending(failure.message) from None
     except ChangeFailed as failure:
-        raise StaysPending(f"It could not be sent again. {failure.full_message}") from None
+        raise StaysPending(
+            _("It could not be sent again. {why}").format(why=failure.full_message)
+        ) from None
     SyncAttempt.objects.filter(pk=attempt.pk).update(unseen=pending.has_author(attempt))
-    return RecoveryResult(attempt, Status.APPLIED, "It was sent again, and Clerk has it now.")
+    return RecoveryResult(attempt, Status.APPLIED, _("It was sent again, and Clerk has it now."))
 
 
 # --- A person decides ------------------------------------------------------------------------
@@ -434,9 +470,13 @@ def accept_clerks_version(
         for attempt in attempts:
             if locks.lock_attempt(attempt):
                 who = name_of(actor) or source.label
-                how = "used Clerk's version and discarded" if row.linked else "discarded"
+                how = (
+                    _("{who} used Clerk's version and discarded this change.")
+                    if row.linked
+                    else _("{who} discarded this change.")
+                )
                 left = _what_is_left_of(from_attempt(attempt), deadline)
-                message = f"{who} {how} this change. {left}".rstrip()
+                message = f"{how.format(who=who)} {left}".rstrip()
                 journal.resolve(
                     attempt, Status.DROPPED, error_code="taken_over", message=message,
                     unseen=pending.has_author(attempt) and attempt.actor != actor,
@@ -461,10 +501,19 @@ def _what_is_left_of(operation: Operation, deadline: Deadline) -> str:
     try:
         seen = operation.look(clerk(), deadline)
         if isinstance(operation, CreateAccount) and seen.account is not None:
-            said.append(f"The account {seen.account.id} with {operation.email} stays in Clerk.")
+            said.append(
+                _("The account {account} with {email} stays in Clerk.").format(
+                    account=seen.account.id, email=operation.email
+                )
+            )
         for invitation_id, email in operation.ownerless(None).items():
             revoked = revocation.close(invitation_id, deadline)
-            said.append(f"The invitation to {email} was {'revoked' if revoked else 'accepted'}.")
+            end = (
+                _("The invitation to {email} was revoked.")
+                if revoked
+                else _("The invitation to {email} was accepted.")
+            )
+            said.append(end.format(email=email))
     except ClerkError as error:
         raise messages.refused(error) from None
     return " ".join(said)

@@ -17,6 +17,8 @@ from django.conf import settings
 from django.db import OperationalError, connection
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from users.changes import Changes, changes_of
 from users.clerk import Deadline
@@ -38,7 +40,9 @@ from users.sync.outbound.exchange import Saved
 
 POLL = 0.1
 """Seconds between two reads of the first attempt."""
-ALREADY_BEING_SAVED = "This change is already being saved. It was not sent a second time."
+ALREADY_BEING_SAVED = gettext_lazy(
+    "This change is already being saved. It was not sent a second time."
+)
 
 # Django has no advisory locks, and there is no row yet that a first POST could lock.
 _TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
@@ -110,7 +114,7 @@ def take_turn(token: uuid.UUID | None, deadline: Deadline) -> None:
         return
     wait_for_turn(token, deadline)
     if SyncAttempt.objects.filter(token=token).exists():
-        raise Repeated("This page was submitted before. Open it again to change more.")
+        raise Repeated(_("This page was submitted before. Open it again to change more."))
 
 
 def wait_for_turn(token: uuid.UUID, deadline: Deadline) -> None:
@@ -124,7 +128,7 @@ def wait_for_turn(token: uuid.UUID, deadline: Deadline) -> None:
             cursor.execute(_TAKE_TURN, [str(token)])
     except OperationalError as error:
         locks.raise_unless_locked(error)
-        raise Busy(ALREADY_BEING_SAVED) from None
+        raise Busy(str(ALREADY_BEING_SAVED)) from None
 
 
 def saved_by(first: SyncAttempt | None, user: BuilderUser) -> dict[str, object]:
@@ -170,7 +174,7 @@ def _wait_for_end(first: SyncAttempt, deadline: Deadline) -> None:
 
 
 def _failure_of(first: SyncAttempt) -> ChangeFailed:
-    message = first.message or "This change is still being saved."
+    message = first.message or _("This change is still being saved.")
     kind: type[ChangeFailed] = NotSaved
     if first.pending:
         kind = NotKnown
@@ -198,7 +202,7 @@ def _waiting_alone(first: SyncAttempt) -> Iterator[None]:
     """
     with _lock:
         if first.pk in waited_for:
-            raise Busy(ALREADY_BEING_SAVED)
+            raise Busy(str(ALREADY_BEING_SAVED))
         waited_for.add(first.pk)
     try:
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext as _
+
 from users.clerk import ClerkUser, Deadline, clerk
 from users.errors import ClerkError, ClerkNotFound, CopyInstead, NotFoundInClerk, Refused
 from users.ids import USER_ID
@@ -19,24 +21,24 @@ def require_account(user: BuilderUser) -> None:
     """
     if not user.linked:
         raise Refused(
-            "This user has no Clerk account, so there is no sign-in to change.", code="not_linked"
+            _("This user has no Clerk account, so there is no sign-in to change."),
+            code="not_linked",
         )
 
 
 def same_email() -> Refused:
     """Return the refusal of an email that a user has already, here and in Clerk."""
-    fields = {"email": ["This is the email that the user has."]}
-    return Refused("Nothing was changed.", code="same_email", fields=fields)
+    fields = {"email": [_("This is the email that the user has.")]}
+    return Refused(_("Nothing was changed."), code="same_email", fields=fields)
 
 
 def copy_instead(address: SignInAddress) -> CopyInstead:
     """Return the refusal of an invitation to the email of the row, while Clerk has another one."""
-    words = (
-        f"{address.stored} is stored here already, and the person signs in with "
-        f"{address.email or 'no email'}. No invitation is needed: Copy to Clerk brings the address "
-        "that is stored here to Clerk."
-    )
-    return CopyInstead("Nothing was changed.", fields={"email": [words]})
+    words = _(
+        "{stored} is stored here already, and the person signs in with {email}. No "
+        "invitation is needed: Copy to Clerk brings the address that is stored here to Clerk."
+    ).format(stored=address.stored, email=address.email or _("no email"))
+    return CopyInstead(_("Nothing was changed."), fields={"email": [words]})
 
 
 def read(clerk_id: str, deadline: Deadline, *, gateway: Gateway = clerk) -> ClerkUser:
@@ -45,7 +47,7 @@ def read(clerk_id: str, deadline: Deadline, *, gateway: Gateway = clerk) -> Cler
     Raises the `ChangeFailed` family.
     """
     if not USER_ID.match(clerk_id):
-        raise Refused("This is not a valid Clerk user id.", code="not_an_id")
+        raise Refused(_("This is not a valid Clerk user id."), code="not_an_id")
     try:
         return gateway().get_user(clerk_id, deadline=deadline)
     except ClerkNotFound as error:
@@ -61,8 +63,8 @@ def _not_found(
 
     A 404 counts only if it comes from our own Clerk instance. Then the mirror stores it.
     """
-    message = instance.DOUBT
+    message = str(instance.DOUBT)
     if instance.is_ours(gateway(), deadline):
         store.keep_not_found(clerk_id)
-        message = "User not found in Clerk. They may have been deleted."
+        message = _("User not found in Clerk. They may have been deleted.")
     return NotFoundInClerk(message, trace_id=error.trace_id)

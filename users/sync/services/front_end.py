@@ -15,6 +15,8 @@ from functools import cached_property
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from users.changes import Change
 from users.clerk import Deadline, names
@@ -49,7 +51,7 @@ from users.sync.services import accounts, users
 from users.validation import clean_email, clean_name
 from users.version import same, value_of
 
-NO_ROW = "User not found in database"
+NO_ROW = gettext_lazy("User not found in database")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Caller:
         A token stays valid for up to a minute after a ban or a deletion. Raises `NotAllowed`.
         """
         if self.user is None or not self._has_living_account:
-            raise NotAllowed(NO_PERMISSION)
+            raise NotAllowed(str(NO_PERMISSION))
 
     def require_administrator(self) -> None:
         """Check that the caller is an active internal Administrator.
@@ -94,7 +96,7 @@ class Caller:
             and self._is_surely(self.user)
         )
         if not is_one:
-            raise NotAllowed(NO_PERMISSION)
+            raise NotAllowed(str(NO_PERMISSION))
 
     @property
     def _has_living_account(self) -> bool:
@@ -144,10 +146,12 @@ def update_account(
     else:
         caller.require_active()
     if reserved := sorted(RESERVED & metadata.keys()):
-        raise _invalid(f"{reserved[0]} is reserved for this application.")
+        raise _invalid(
+            _("{reserved} is reserved for this application.").format(reserved=reserved[0])
+        )
     user = _row_of(clerk_id)
     if user is None:
-        raise Gone(NO_ROW)
+        raise Gone(str(NO_ROW))
     renamed = bool(given) and _rename(user, given, caller.person)
     if metadata:
         _merge(user, metadata, caller.person, renamed=renamed)
@@ -186,8 +190,12 @@ def _merge(
         dual_write(operation, user, actor=person, source=Source.API)
     except ChangeFailed as failure:
         if renamed:
-            merged = messages.part_that_failed("the metadata was", "saved", failure)
-            failure.message = f"The name was saved. {merged}"
+            merged = messages.part_that_failed(
+                _("The metadata was not saved: {why}"),
+                _("It is not known yet whether the metadata was saved: {why}"),
+                failure,
+            )
+            failure.message = _("The name was saved.") + f" {merged}"
         raise
 
 
@@ -215,7 +223,7 @@ def update_user(caller: Caller, user_id: uuid.UUID, *, values: Mapping[str, str 
         caller.require_active()
     user = BuilderUser.objects.filter(pk=user_id).first()
     if user is None:
-        raise Gone(NO_ROW)
+        raise Gone(str(NO_ROW))
     wanted = {
         field: value
         for field, value in values.items()
@@ -239,7 +247,7 @@ def _group(group_id: str) -> BuilderGroup:
     try:
         return BuilderGroup.objects.get(pk=group_id)
     except (BuilderGroup.DoesNotExist, ValidationError):
-        raise _invalid("This group does not exist.") from None
+        raise _invalid(_("This group does not exist.")) from None
 
 
 # --- The person themselves -----------------------------------------------------------------------
@@ -260,13 +268,13 @@ def sync(caller: Caller) -> BuilderUser:
         if due or _has_a_free_row(shown.email, shown.id):
             reconcile.reconcile(accounts=[shown.id], source=Source.API)
     if shown.banned:
-        raise NotAllowed(NO_PERMISSION)
+        raise NotAllowed(str(NO_PERMISSION))
     user = _row_of(shown.id)
     if user is not None:
         return user
     if ClerkAccount.objects.filter(pk=shown.id, reconcile_due=True).exists():
-        raise Busy("Your user is being saved by someone else right now. Try again in a moment.")
-    raise Gone("No user here belongs to this sign-in. Ask an administrator.")
+        raise Busy(_("Your user is being saved by someone else right now. Try again in a moment."))
+    raise Gone(_("No user here belongs to this sign-in. Ask an administrator."))
 
 
 def _has_a_free_row(email: str, clerk_id: str) -> bool:
@@ -287,4 +295,4 @@ def _cleaned(clean: Callable[[str], object], value: str) -> str:
 
 
 def _invalid(text: str) -> Refused:
-    return Refused(f"{INVALID} {text} Nothing was saved.", code="invalid")
+    return Refused(f"{INVALID} {text} " + _("Nothing was saved."), code="invalid")

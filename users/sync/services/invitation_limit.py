@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from django.db import connection
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from users.errors import ChangeFailed, NotKnown
 from users.models import BuilderUser, Invitation, InvitationStatus, Source
@@ -51,7 +52,7 @@ def last_sent_at(more: int = 0) -> datetime | None:
     recent = Invitation.objects.filter(sent_at__gt=now - AN_HOUR).order_by("-sent_at")
     moments = [moment for moment in recent.values_list("sent_at", flat=True)[:PER_HOUR] if moment]
     sent = deque(reversed(moments), maxlen=PER_HOUR)
-    for _ in range(Invitation.objects.filter(status=InvitationStatus.WAITING).count() + more):
+    for _one in range(Invitation.objects.filter(status=InvitationStatus.WAITING).count() + more):
         last = max(now, sent[0] + AN_HOUR) if len(sent) == PER_HOUR else now
         sent.append(last)
     return last if last > now else None
@@ -61,8 +62,10 @@ def queue_note(more: int) -> str:
     """Say when the last of `more` invitations is sent; "" if none of them has to wait."""
     last = last_sent_at(more) if more else None
     return (
-        f"Clerk takes {PER_HOUR} invitations an hour. The others wait in the queue of the worker; "
-        f"the last one is sent about {time_text(last)}."
+        _(
+            "Clerk takes {count} invitations an hour. The others wait in the queue of the "
+            "worker; the last one is sent about {last}."
+        ).format(count=PER_HOUR, last=time_text(last))
         if last
         else ""
     )
@@ -70,7 +73,9 @@ def queue_note(more: int) -> str:
 
 def said_of(waits_until: datetime | None) -> tuple[str, ...]:
     """Say until when an invitation waits for Clerk's limit; say nothing if it does not wait."""
-    return (f"It is sent after {time_text(waits_until)}.",) if waits_until else ()
+    return (
+        (_("It is sent after {when}.").format(when=time_text(waits_until)),) if waits_until else ()
+    )
 
 
 def told_to_wait(failure: ChangeFailed) -> datetime:

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from users.clerk import Deadline, clerk
 from users.errors import (
@@ -225,8 +226,12 @@ def resend(invitation: Invitation, *, actor: Actor, token: uuid.UUID | None = No
         return invite(user, actor=actor, email=email, token=token, deadline=deadline)
     except ChangeFailed as failure:
         if revoked:
-            sent = messages.part_that_failed("the new one was", "sent", failure)
-            failure.message = f"The invitation before is revoked. {sent}"
+            sent = messages.part_that_failed(
+                _("The new one was not sent: {why}"),
+                _("It is not known yet whether the new one was sent: {why}"),
+                failure,
+            )
+            failure.message = _("The invitation before is revoked.") + f" {sent}"
         raise
 
 

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from users.clerk import ClerkUser, Deadline, clerk
 from users.errors import ClerkError, Refused
@@ -57,13 +58,15 @@ def link(
     if first := repeats.first_of(token, wanted):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if user.linked:
-        raise Refused("This user has a Clerk account. Unlink that one first.", code="linked")
+        raise Refused(_("This user has a Clerk account. Unlink that one first."), code="linked")
     account = accounts.read(clerk_id, Deadline(settings.CLERK_EDIT_DEADLINE))
     operation = Link.to(user, account.id)
     other = BuilderUser.objects.filter(clerk_id=account.id).first()
     if other is not None:
         taken = Refused(
-            f"This account belongs to {other}. Nothing was changed; unlink that user first.",
+            _(
+                "This account belongs to {other}. Nothing was changed; unlink that user first."
+            ).format(other=other),
             code="duplicate",
         )
         raise refuse(operation, taken, actor=actor, source=Source.ADMIN)

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
 from users.changes import Change
@@ -73,9 +74,17 @@ def still_found(
             old, deadline=deadline or Deadline(settings.CLERK_EDIT_DEADLINE)
         )
     except ClerkError:
-        return (f"Clerk could not be asked whether {old} still finds a user there. Check it.",)
+        return (
+            _("Clerk could not be asked whether {old} still finds a user there. Check it.").format(
+                old=old
+            ),
+        )
     if found:
-        return (f"{old} still finds a user in Clerk ({found[0].id}). Look at that account.",)
+        return (
+            _("{old} still finds a user in Clerk ({account}). Look at that account.").format(
+                old=old, account=found[0].id
+            ),
+        )
     return ()
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypedDict
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from users.changes import Change, Changes
 from users.clerk import Deadline, clerk
@@ -23,6 +24,7 @@ from users.models import BuilderGroup, BuilderUser, BulkRun, Invitation, SignIn,
 from users.sync import messages
 from users.sync.access import permissions
 from users.sync.actors import Actor
+from users.sync.display import joined
 from users.sync.mirror.sign_in_address import sign_in_address
 from users.sync.operations import Create, CreateAccount, Delete, Edit
 from users.sync.outbound import conflicts, pending, recovery, repeats
@@ -101,9 +103,9 @@ def _changes(base: dict[str, object], wanted: dict[str, object]) -> Changes:
 def _email_guarded(user: BuilderUser) -> EmailGuarded:
     signs_in = sign_in_address(user).sentence
     return EmailGuarded(
-        "Nothing was saved, here or in Clerk.",
+        _("Nothing was saved, here or in Clerk."),
         fields={
-            "email": [f"{signs_in} Changing it requires an invitation: use Change email."],
+            "email": [signs_in + " " + _("Changing it requires an invitation: use Change email.")],
         },
     )
 
@@ -155,7 +157,9 @@ def create_account(user: BuilderUser, *, actor: Actor, token: uuid.UUID | None =
     if first := repeats.first_of(token, operation):
         return repeats.outcome_of(first, Deadline(settings.CLERK_EDIT_DEADLINE))
     if user.clerk_id is not None:
-        taken = Refused("This user has a Clerk id already. Unlink the user first.", code="linked")
+        taken = Refused(
+            _("This user has a Clerk id already. Unlink the user first."), code="linked"
+        )
         raise refuse(operation, taken, actor=actor, source=Source.ADMIN)
     return dual_write(operation, user, actor=actor, source=Source.ADMIN, token=token)
 
@@ -204,13 +208,17 @@ def delete_user(
         return replace(deleted, warnings=(_revoked_words(revoked),)) if revoked else deleted
     except ChangeFailed as failure:
         if revoked:
-            ending = messages.part_that_failed("the user was", "deleted", failure)
+            ending = messages.part_that_failed(
+                _("The user was not deleted: {why}"),
+                _("It is not known yet whether the user was deleted: {why}"),
+                failure,
+            )
             failure.message = f"{_revoked_words(revoked)} {ending}"
         raise
 
 
 def _revoked_words(emails: list[str]) -> str:
-    return f"The open invitation to {' and '.join(emails)} was revoked."
+    return _("The open invitation to {emails} was revoked.").format(emails=joined(emails))
 
 
 def _revoke_first(

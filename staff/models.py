@@ -45,13 +45,21 @@ class SignInEvent(models.Model):
     other. The limits are derived from these rows alone.
     """
 
-    at = models.DateTimeField(default=timezone.now, db_index=True)
-    step = models.CharField(max_length=20, choices=Step)
-    outcome = models.CharField(max_length=20, choices=Outcome, default=Outcome.PENDING)
+    at = models.DateTimeField(_("at"), default=timezone.now, db_index=True)
+    step = models.CharField(_("step"), max_length=20, choices=Step)
+    outcome = models.CharField(
+        _("outcome"), max_length=20, choices=Outcome, default=Outcome.PENDING
+    )
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("user"),
     )
     account = models.CharField(
+        _("account"),
         max_length=170,
         blank=True,
         help_text=_(
@@ -59,13 +67,14 @@ class SignInEvent(models.Model):
             "people type passwords into that field."
         ),
     )
-    address = models.GenericIPAddressField(null=True, blank=True)
+    address = models.GenericIPAddressField(_("address"), null=True, blank=True)
     network = models.CharField(
+        _("network"),
         max_length=50,
         blank=True,
         help_text=_("What the limits count: the address, or its IPv6 /64."),
     )
-    reason = models.CharField(max_length=200, blank=True)
+    reason = models.CharField(_("reason"), max_length=200, blank=True)
 
     class Meta:
         ordering = ["-at", "-pk"]
@@ -73,8 +82,8 @@ class SignInEvent(models.Model):
             models.Index(fields=["account", "-at"], name="sign_in_account"),
             models.Index(fields=["network", "-at"], name="sign_in_network"),
         ]
-        verbose_name = "sign-in"
-        verbose_name_plural = "sign-ins"
+        verbose_name = _("sign-in")
+        verbose_name_plural = _("sign-ins")
 
     def __str__(self) -> str:
         return f"{self.get_step_display()}: {self.get_outcome_display()}"
@@ -87,13 +96,16 @@ class ProviderAccount(models.Model):
     given to another person.
     """
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
-    issuer = models.CharField(max_length=300)
-    subject = models.CharField(max_length=255)
-    email = models.EmailField(help_text=_("The email by which the account was bound."))
-    created_at = models.DateTimeField(default=timezone.now)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", verbose_name=_("user")
+    )
+    issuer = models.CharField(_("issuer"), max_length=300)
+    subject = models.CharField(_("subject"), max_length=255)
+    email = models.EmailField(_("email"), help_text=_("The email by which the account was bound."))
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
 
     class Meta:
+        verbose_name_plural = _("company accounts")
         ordering = ["-created_at", "-pk"]
         constraints = [
             models.UniqueConstraint(

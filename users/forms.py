@@ -30,7 +30,7 @@ from users.version import UnreadableToken, base_of, same, value_of, values_of, v
 FIELDS = ("name", "email", "role", "internal_role", "builder_group")
 GONE_GROUP = _("a group that was deleted")
 CHANGE_EMAIL = _("To change it, use “Change email” below.")
-NO_ROLE = "none"
+NO_ROLE = _("none")
 _NO_LINE_BREAKS = str.maketrans("", "", "\r\n")
 
 
@@ -247,7 +247,7 @@ class ChangeForm(BuilderUserForm):
     next save does not overwrite a value that the person has not seen.
     """
 
-    version = forms.Field(widget=forms.HiddenInput, required=False)
+    version = forms.Field(label=_("Version"), widget=forms.HiddenInput, required=False)
 
     def _prepare(self) -> None:
         """Compare what was sent with what the form was opened with."""

@@ -18,8 +18,8 @@ from django.utils.translation import trans_real
 LANGUAGE = "zz"
 SAID = ("alt", "aria-label", "placeholder", "title", "value")
 """The attributes that people see or hear. Those of data for scripts come to them."""
-SILENT = ("script", "style", "code", "option", "textarea", "time")
-"""Elements whose text is no sentence of ours: code, times, and names of choices (tested apart)."""
+SILENT = ("script", "style", "code", "textarea", "time")
+"""Elements whose text is no sentence of ours."""
 WORD = re.compile(r"[A-Za-z]{2,}")
 
 

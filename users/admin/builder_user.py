@@ -130,7 +130,7 @@ class BuilderUserAdmin(UserAdmin):
     @admin.display(description=_("role"), ordering="entry__role")
     def shown_role(self, user: BuilderUser) -> str:
         """Return the role in words. Tables of another application allow none."""
-        return user.get_role_display() or NO_ROLE
+        return user.get_role_display() or str(NO_ROLE)
 
     @admin.display(description=_("sign-in state"), ordering="entry__state")
     def clerk(self, user: BuilderUser) -> str:

@@ -144,7 +144,9 @@ class RoleFilter(EntryFilter):
     def conditions(self) -> dict[str, tuple[StrOrPromise, Q]]:
         """Offer all roles, and none: tables of another application allow it."""
         none = Q(entry__role=None) | Q(entry__role="")
-        roles = {one.value: (one.label, Q(entry__role=one.value)) for one in Role}
+        roles: dict[str, tuple[StrOrPromise, Q]] = {
+            one.value: (one.label, Q(entry__role=one.value)) for one in Role
+        }
         return roles | {"none": (NO_ROLE, none)}
 
 

@@ -67,16 +67,27 @@ class BulkRun(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    command = models.TextField()
-    options = models.JSONField(default=dict, blank=True)
+    command = models.TextField(_("command"))
+    options = models.JSONField(_("options"), default=dict, blank=True)
     actor = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("actor"),
     )
-    plan_hash = models.TextField(blank=True, default="")
+    plan_hash = models.TextField(_("plan hash"), blank=True, default="")
     undo_of = models.ForeignKey(
-        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="undone_by"
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="undone_by",
+        verbose_name=_("undo of"),
     )
     source = models.CharField(
+        _("source"),
         max_length=20,
         choices=Source.choices,
         default=Source.COMMAND,
@@ -84,21 +95,29 @@ class BulkRun(models.Model):
         editable=False,
     )
     notes = models.JSONField(
-        default=list, db_default=models.Value([], models.JSONField()), blank=True
+        _("notes"), default=list, db_default=models.Value([], models.JSONField()), blank=True
     )
-    summary = models.TextField(blank=True, default="", db_default="")
-    state = models.CharField(max_length=20, choices=RunStatus.choices, default=RunStatus.RUNNING)
+    summary = models.TextField(_("summary"), blank=True, default="", db_default="")
+    state = models.CharField(
+        _("state"), max_length=20, choices=RunStatus.choices, default=RunStatus.RUNNING
+    )
     requested = models.CharField(
-        max_length=20, choices=RunRequest.choices, blank=True, default="", db_default=""
+        _("requested"),
+        max_length=20,
+        choices=RunRequest.choices,
+        blank=True,
+        default="",
+        db_default="",
     )
-    message = models.TextField(blank=True, default="")
-    started_at = models.DateTimeField(auto_now_add=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
+    message = models.TextField(_("message"), blank=True, default="")
+    started_at = models.DateTimeField(_("started at"), auto_now_add=True)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
     objects = BulkRunQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("bulk run")
+        verbose_name_plural = _("bulk runs")
         ordering = ["-id"]
 
     def __str__(self) -> str:
@@ -205,9 +224,11 @@ class BulkRow(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    run = models.ForeignKey(BulkRun, on_delete=models.CASCADE, related_name="rows")
-    position = models.PositiveIntegerField()
-    line = models.PositiveIntegerField(null=True, blank=True)
+    run = models.ForeignKey(
+        BulkRun, on_delete=models.CASCADE, related_name="rows", verbose_name=_("run")
+    )
+    position = models.PositiveIntegerField(_("position"))
+    line = models.PositiveIntegerField(_("line"), null=True, blank=True)
     user = models.ForeignKey(
         BuilderUser,
         on_delete=models.DO_NOTHING,  # the row of a deletion must still say whose it was
@@ -215,15 +236,25 @@ class BulkRow(models.Model):
         blank=True,
         related_name="+",
         db_constraint=False,  # a plan in a file may name a user who was deleted since
+        verbose_name=_("user"),
     )
-    label = models.TextField(blank=True, default="")
-    clerk_id = models.TextField(blank=True, default="")
-    operation = models.CharField(max_length=30, choices=OperationKind.choices)
-    changes: models.JSONField[StoredChanges, StoredChanges] = models.JSONField(default=dict)
-    state = models.CharField(max_length=20, choices=RowStatus.choices, default=RowStatus.WAITING)
-    reason = models.TextField(blank=True, default="")
+    label = models.TextField(_("label"), blank=True, default="")
+    clerk_id = models.TextField(_("clerk id"), blank=True, default="")
+    operation = models.CharField(_("operation"), max_length=30, choices=OperationKind.choices)
+    changes: models.JSONField[StoredChanges, StoredChanges] = models.JSONField(
+        _("changes"), default=dict
+    )
+    state = models.CharField(
+        _("state"), max_length=20, choices=RowStatus.choices, default=RowStatus.WAITING
+    )
+    reason = models.TextField(_("reason"), blank=True, default="")
     attempt = models.ForeignKey(
-        SyncAttempt, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+        SyncAttempt,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("attempt"),
     )
 
     class Meta:

@@ -58,23 +58,32 @@ class Invitation(models.Model):
         verbose_name=_("builder user"),
         db_constraint=False,  # another application deletes rows without us
     )
-    purpose = models.CharField(max_length=20, choices=Purpose.choices)
-    email = models.EmailField()
-    reference = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    purpose = models.CharField(_("purpose"), max_length=20, choices=Purpose.choices)
+    email = models.EmailField(_("email"))
+    reference = models.UUIDField(_("reference"), default=uuid.uuid4, unique=True, editable=False)
     """Is stored in the metadata of Clerk's invitation, to recognize ours."""
     clerk_invitation_id = models.TextField(
         _("Clerk's invitation id"), null=True, blank=True, unique=True
     )
     status = models.CharField(
-        max_length=20, choices=InvitationStatus.choices, default=InvitationStatus.PENDING
+        _("status"),
+        max_length=20,
+        choices=InvitationStatus.choices,
+        default=InvitationStatus.PENDING,
     )
     send_after = models.DateTimeField(_("waits until"), null=True, blank=True)
-    sent_at = models.DateTimeField("sent", null=True, blank=True)
-    expires_at = models.DateTimeField(null=True, blank=True)
+    sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
     invited_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("invited by"),
     )
     source = models.CharField(
+        _("source"),
         max_length=20,
         choices=Source.choices,
         default=Source.ADMIN,
@@ -82,7 +91,9 @@ class Invitation(models.Model):
         editable=False,
     )
     """Where it was asked for. One of a page is sent only while its author may still invite."""
-    for_admins = models.BooleanField(default=False, db_default=False, editable=False)
+    for_admins = models.BooleanField(
+        _("for admins"), default=False, db_default=False, editable=False
+    )
     """Whether it may give the row of an administrator to whoever accepts it.
 
     True if its author may manage administrators, or if somebody who may has made the user one.
@@ -93,12 +104,14 @@ class Invitation(models.Model):
         db_default=False,
         help_text=_("A newer decision has closed it here."),
     )
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("last checked"), auto_now=True)
 
     objects = InvitationQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("invitation")
+        verbose_name_plural = _("invitations")
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["status", "send_after"], name="invitation_status"),

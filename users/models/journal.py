@@ -142,20 +142,29 @@ class SyncAttempt(models.Model):
     )
     label = models.TextField(_("user's name then"), blank=True, default="")
     clerk_id = models.TextField(_("Clerk id"), blank=True, default="")
-    operation = models.CharField(max_length=30, choices=OperationKind.choices)
-    source = models.CharField(max_length=20, choices=Source.choices)
+    operation = models.CharField(_("operation"), max_length=30, choices=OperationKind.choices)
+    source = models.CharField(_("source"), max_length=20, choices=Source.choices)
     actor = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("actor"),
     )
     actor_name = models.TextField(
         _("person at the front end"), blank=True, default="", db_default=""
     )
     actor_clerk_id = models.TextField(_("their Clerk id"), blank=True, default="", db_default="")
-    changes: models.JSONField[StoredChanges, StoredChanges] = models.JSONField(default=dict)
-    details = models.JSONField(default=dict, blank=True)
-    status = models.CharField(max_length=20, choices=Status.choices, default=Status.STARTED)
-    error_code = models.TextField(blank=True, default="")
-    message = models.TextField(blank=True, default="")
+    changes: models.JSONField[StoredChanges, StoredChanges] = models.JSONField(
+        _("changes"), default=dict
+    )
+    details = models.JSONField(_("details"), default=dict, blank=True)
+    status = models.CharField(
+        _("status"), max_length=20, choices=Status.choices, default=Status.STARTED
+    )
+    error_code = models.TextField(_("error code"), blank=True, default="")
+    message = models.TextField(_("message"), blank=True, default="")
     trace_id = models.TextField(_("Clerk's trace id"), blank=True, default="")
     late_until = DatabaseTimeField(_("Clerk may take it until"), null=True, blank=True)
     token = models.UUIDField(
@@ -172,13 +181,14 @@ class SyncAttempt(models.Model):
         related_name="attempts",
         verbose_name=_("bulk run"),
     )
-    started_at = models.DateTimeField(editable=False, db_default=Now())
-    settled_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(_("started at"), editable=False, db_default=Now())
+    settled_at = models.DateTimeField(_("settled at"), null=True, blank=True)
 
     objects = SyncAttemptQuerySet.as_manager()
 
     class Meta:
-        verbose_name = "change"
+        verbose_name = _("change")
+        verbose_name_plural = _("changes")
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["user", "-id"], name="syncattempt_user"),

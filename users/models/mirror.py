@@ -30,13 +30,13 @@ class ClerkAccount(models.Model):
         verbose_name=_("builder user"),
         db_constraint=False,  # another application deletes rows without us
     )
-    email = models.TextField(blank=True, default="")
-    email_verified = models.BooleanField(default=False)
-    first_name = models.TextField(blank=True, default="")
-    last_name = models.TextField(blank=True, default="")
-    image_url = models.TextField(blank=True, default="")
-    banned = models.BooleanField(default=False)
-    locked = models.BooleanField(default=False)
+    email = models.TextField(_("email"), blank=True, default="")
+    email_verified = models.BooleanField(_("email verified"), default=False)
+    first_name = models.TextField(_("first name"), blank=True, default="")
+    last_name = models.TextField(_("last name"), blank=True, default="")
+    image_url = models.TextField(_("image url"), blank=True, default="")
+    banned = models.BooleanField(_("banned"), default=False)
+    locked = models.BooleanField(_("locked"), default=False)
     two_factor_enabled = models.BooleanField(_("two-factor sign-in"), default=False)
     password_enabled = models.BooleanField(_("has a password"), default=False)
     providers = models.JSONField(_("sign-in providers"), default=list, blank=True)
@@ -57,14 +57,20 @@ class ClerkAccount(models.Model):
         blank=True,
         help_text=_("Others can write it there too, so alone it links nobody."),
     )
-    version = models.TextField(blank=True, default="", db_default="", editable=False)
+    version = models.TextField(_("version"), blank=True, default="", db_default="", editable=False)
     """Orders the states of the account: by `updated_at`, then time of observation, then content."""
     known_name = models.TextField(_("last name that was not empty"), blank=True, db_default="")
-    known_name_version = models.TextField(blank=True, db_default="", editable=False)
+    known_name_version = models.TextField(
+        _("known name version"), blank=True, db_default="", editable=False
+    )
     known_email = models.TextField(_("last email that was not empty"), blank=True, db_default="")
-    known_email_version = models.TextField(blank=True, db_default="", editable=False)
+    known_email_version = models.TextField(
+        _("known email version"), blank=True, db_default="", editable=False
+    )
     reference = models.UUIDField(_("invitation that it came from"), null=True, blank=True)
-    reference_version = models.TextField(blank=True, db_default="", editable=False)
+    reference_version = models.TextField(
+        _("reference version"), blank=True, db_default="", editable=False
+    )
     names = models.JSONField(
         _("names ever shown"), default=dict, db_default={}, blank=True, editable=False
     )
@@ -78,7 +84,7 @@ class ClerkAccount(models.Model):
         _("still to be reconciled"), default=False, db_default=False, editable=False
     )
     released_at = models.DateTimeField(
-        "released",
+        _("released"),
         null=True,
         blank=True,
         help_text=_(
@@ -102,6 +108,7 @@ class ClerkAccount(models.Model):
 
     class Meta:
         verbose_name = _("Clerk account")
+        verbose_name_plural = _("Clerk accounts")
         indexes = [
             models.Index(Lower("email"), name="clerkaccount_email_lower"),
             models.Index(fields=["seen_at"], name="clerkaccount_seen_at"),
@@ -153,13 +160,19 @@ class Agreement(models.Model):
         db_constraint=False,  # another application deletes rows without us
     )
     clerk_id = models.TextField(_("Clerk id"), null=True, blank=True)
-    linked_by = models.CharField(max_length=20, choices=LinkedBy.choices, blank=True, default="")
+    linked_by = models.CharField(
+        _("linked by"), max_length=20, choices=LinkedBy.choices, blank=True, default=""
+    )
     linked_since = models.DateTimeField("decided", null=True, blank=True)
     linked_at = models.DateTimeField(_("linked by us"), null=True, blank=True)
     name = models.TextField(_("agreed name"), null=True, blank=True)
-    name_version = models.TextField(blank=True, default="", db_default="", editable=False)
+    name_version = models.TextField(
+        _("name version"), blank=True, default="", db_default="", editable=False
+    )
     email = models.TextField(_("agreed email"), null=True, blank=True)
-    email_version = models.TextField(blank=True, default="", db_default="", editable=False)
+    email_version = models.TextField(
+        _("email version"), blank=True, default="", db_default="", editable=False
+    )
     own_name = models.TextField(_("name by itself"))
     own_email = models.TextField(_("email by itself"))
     own_email_since = models.DateTimeField(_("has it since"))
@@ -171,6 +184,8 @@ class Agreement(models.Model):
     )
 
     class Meta:
+        verbose_name = _("agreement")
+        verbose_name_plural = _("agreements")
         indexes = [
             models.Index(fields=["own_email"], name="agreement_own_email"),
             models.Index(

@@ -27,12 +27,16 @@ class BuilderGroup(models.Model):
     id = models.UUIDField(
         primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False
     )
-    name = models.TextField()
-    email = models.EmailField(null=True, blank=True)
-    enrollment_slug = models.SlugField(max_length=200, null=True, blank=True, unique=True)
-    created_at = models.DateTimeField(auto_now_add=True, db_default=Now())
+    name = models.TextField(_("name"))
+    email = models.EmailField(_("email"), null=True, blank=True)
+    enrollment_slug = models.SlugField(
+        _("enrollment slug"), max_length=200, null=True, blank=True, unique=True
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True, db_default=Now())
 
     class Meta:
+        verbose_name = _("builder group")
+        verbose_name_plural = _("builder groups")
         db_table = "builder_groups"
         ordering = ["name", "id"]
 
@@ -136,12 +140,17 @@ class BuilderUser(models.Model):
         primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False
     )
     clerk_id = models.TextField(_("Clerk id"), null=True, blank=True, unique=True, editable=False)
-    name = models.CharField(max_length=200)
-    email = models.EmailField()
+    name = models.CharField(_("name"), max_length=200)
+    email = models.EmailField(_("email"))
     role = models.CharField(
-        max_length=20, choices=Role.choices, default=Role.BUILDER, db_default=Role.BUILDER
+        _("role"),
+        max_length=20,
+        choices=Role.choices,
+        default=Role.BUILDER,
+        db_default=Role.BUILDER,
     )
     internal_role = models.CharField(
+        _("internal role"),
         max_length=50,
         choices=InternalRole.choices,
         null=True,
@@ -149,14 +158,21 @@ class BuilderUser(models.Model):
         help_text=_("Only for the role Admin."),
     )
     builder_group = models.ForeignKey(
-        BuilderGroup, on_delete=models.PROTECT, null=True, blank=True, related_name="users"
+        BuilderGroup,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="users",
+        verbose_name=_("builder group"),
     )
-    created_at = models.DateTimeField(editable=False, db_default=Now())
-    updated_at = models.DateTimeField(auto_now=True, db_default=Now())
+    created_at = models.DateTimeField(_("created at"), editable=False, db_default=Now())
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True, db_default=Now())
 
     objects = BuilderUserQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("builder user")
+        verbose_name_plural = _("builder users")
         db_table = "users"
         base_manager_name = "objects"  # `save` writes through it, so it must be guarded too
         ordering = ["-created_at", "id"]

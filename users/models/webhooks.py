@@ -23,14 +23,14 @@ class WebhookDelivery(models.Model):
     about; "" if it names none.
     """
 
-    svix_id = models.TextField(primary_key=True)
-    type = models.TextField()
-    clerk_id = models.TextField(blank=True, default="", db_default="")
-    received_at = models.DateTimeField(auto_now_add=True)
-    processed_at = models.DateTimeField(null=True, blank=True)
-    error = models.TextField(blank=True, default="")
-    attempts = models.PositiveIntegerField(default=0)
-    payload = models.JSONField(null=True, blank=True)
+    svix_id = models.TextField(_("svix id"), primary_key=True)
+    type = models.TextField(_("type"))
+    clerk_id = models.TextField(_("clerk id"), blank=True, default="", db_default="")
+    received_at = models.DateTimeField(_("received at"), auto_now_add=True)
+    processed_at = models.DateTimeField(_("processed at"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True, default="")
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    payload = models.JSONField(_("payload"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("webhook delivery")
@@ -62,12 +62,13 @@ class WebhookRefusal(models.Model):
     With only two rows, nobody without Clerk's secret can fill the table.
     """
 
-    signed = models.BooleanField(primary_key=True)
-    reason = models.TextField()
-    refused_at = models.DateTimeField()
+    signed = models.BooleanField(_("signed"), primary_key=True)
+    reason = models.TextField(_("reason"))
+    refused_at = models.DateTimeField(_("refused at"))
 
     class Meta:
         verbose_name = _("refused webhook")
+        verbose_name_plural = _("refused webhooks")
 
     def __str__(self) -> str:
         return self.reason

@@ -374,7 +374,9 @@ def not_known(
     until = at(attempt.late_until)
     then = (
         [
-            _("It is checked again at {when}.").format(when=until),
+            _("Clerk has not confirmed this yet. It is checked again at {when}.").format(
+                when=until
+            ),
             str(NOT_COMPARED),
             _("If the person cannot sign in with this one, set it again after {when}.").format(
                 when=until
@@ -382,11 +384,13 @@ def not_known(
         ]
         if secret
         else [
-            _("It is checked again at {when}; nothing is lost.").format(when=until),
+            _(
+                "Clerk has not confirmed this yet. It is checked again at {when}; nothing is lost."
+            ).format(when=until),
             _("Repeating the same is safe."),
         ]
     )
-    parts = [str(FAILED_TO_SYNC), _sentence(error), why, _("Clerk has not confirmed this yet.")]
+    parts = [str(FAILED_TO_SYNC), _sentence(error), why]
     return NotKnown(
         " ".join(filter(None, [*parts, *then])),
         code=error.code,

@@ -596,11 +596,25 @@ def test_a_sign_in_does_not_keep_an_account_that_left_the_address_before(client,
     assert place(row) == ("bob@example.com", None)
 
 
+def test_an_earlier_holder_does_not_get_a_row_that_staff_give_the_address_before_it_is_observed(
+    client, stories
+):
+    """Another application inserts the row, and staff change its email within the same minute."""
+    row = stories.row("ann@example.com")
+    account = stories.account("bob@example.com")
+    stories.sandbox.edit(account, email="bob.home@example.com")
+    stories.tell()
+    client.post(page_of(row), form_of(row, email="bob@example.com"))
+    maintenance.run()
+    assert place(row) == ("bob@example.com", None)
+    assert Agreement.objects.get(user=row).own_email_since > row.created_at
+
+
 def test_a_row_that_lost_its_account_has_the_last_email_of_it_in_any_order(client, stories):
     """Its own email is held by another row. It gets it back when that row leaves it."""
     row, other = stories.row("bob@example.com"), stories.row("ann@example.com")
     account = stories.account("bob@example.com")
-    stories.sandbox.edit(account, email="bob.home@example.com")
+    stories.move(account, "bob.home@example.com")
     stories.tell()
     assert place(row) == ("bob.home@example.com", account)
     change_here(other, email="bob@example.com")

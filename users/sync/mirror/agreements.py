@@ -10,7 +10,7 @@ several servers differ, and the later decision wins.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from django.db import connection
@@ -50,7 +50,7 @@ SELECT users.id, {_LINKED},
         SELECT max(sent_at) FROM users_invitation
         WHERE user_id = users.id AND status = 'accepted'
     )),
-    users.name, {_email("users.email")}, coalesce(users.created_at, now()),
+    users.name, {_email("users.email")}, coalesce({{email_since}}, now()),
     CASE WHEN {_SAME_NAME} THEN users.name END,
     CASE WHEN {_SAME_NAME} THEN known.known_name_version ELSE '' END,
     CASE WHEN {_SAME_EMAIL} THEN users.email END,
@@ -138,7 +138,10 @@ WHERE users.id > %s AND (
 ORDER BY users.id LIMIT %s
 """
 
+_NEW_OR_AS_OLD = "CASE WHEN %s THEN coalesce(%s, now()) ELSE users.created_at END"
+# The first statement is for a row that nobody has observed yet.
 _OWN = f"""
+{_NEW.format(rows="AND users.id = %s", email_since=_NEW_OR_AS_OLD)};
 UPDATE users_agreement AS agreement SET
     own_name = users.name,
     own_email = {_email("users.email")},
@@ -235,7 +238,7 @@ def observe_accounts(clerk_ids: Sequence[str]) -> None:
     """Observe the rows that have these accounts, before new facts about the accounts are stored."""
     some = "AND users.clerk_id = ANY(%s)"
     with connection.cursor() as cursor:
-        new, other_account = _NEW.format(rows=some), _OTHER_ACCOUNT.format(rows=some)
+        new, other_account, _ = _observing(some)
         cursor.execute(f"{new}; {other_account}", [list(clerk_ids)] * 2)
 
 
@@ -301,13 +304,13 @@ def forget(user_id: uuid.UUID) -> None:
     Agreement.objects.filter(pk=user_id).delete()
 
 
-def own(user_id: uuid.UUID, *, at: datetime | None = None) -> None:
+def own(user_id: uuid.UUID, *, changed: Collection[str] = (), at: datetime | None = None) -> None:
     """Record that somebody gave the row its present name and email.
 
-    `at` is the time of that decision if it was earlier.
+    `changed` are the fields that they changed, `at` the time of that decision if it was earlier.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_OWN, [at, user_id])
+        cursor.execute(_OWN, ["email" in changed, at, user_id, at, user_id])
 
 
 def written_elsewhere(*, after: uuid.UUID, at_most: int) -> list[uuid.UUID]:
@@ -320,18 +323,13 @@ def written_elsewhere(*, after: uuid.UUID, at_most: int) -> list[uuid.UUID]:
 def observe(user_ids: Sequence[uuid.UUID]) -> None:
     """Update the agreements of these rows with what other applications wrote."""
     ids = list(user_ids)
-    some = "AND users.id = ANY(%s)"
     with connection.cursor() as cursor:
-        cursor.execute(
-            "; ".join(part.format(rows=some) for part in (_NEW, _OTHER_ACCOUNT, _OTHER_VALUES)),
-            [ids] * 3,
-        )
+        cursor.execute("; ".join(_observing("AND users.id = ANY(%s)")), [ids] * 3)
 
 
 def observe_all() -> None:
     """Update all accounts and agreements with the rows, and delete those of rows that are gone."""
     with connection.cursor() as cursor:
-        parts = [part.format(rows="") for part in (_NEW, _OTHER_ACCOUNT, _OTHER_VALUES)]
         gone = """
             DELETE FROM users_agreement
             WHERE NOT EXISTS (SELECT FROM users WHERE users.id = user_id);
@@ -339,4 +337,10 @@ def observe_all() -> None:
             WHERE replaced_for_id IS NOT NULL
                 AND NOT EXISTS (SELECT FROM users WHERE users.id = replaced_for_id)
         """
-        cursor.execute("; ".join([_ALL_ACCOUNTS, *parts, gone]))
+        cursor.execute("; ".join([_ALL_ACCOUNTS, *_observing(""), gone]))
+
+
+def _observing(rows: str) -> list[str]:
+    """Return the statements that observe new rows, other accounts of rows, and other values."""
+    new = _NEW.format(rows=rows, email_since="users.created_at")
+    return [new, _OTHER_ACCOUNT.format(rows=rows), _OTHER_VALUES.format(rows=rows)]

@@ -62,7 +62,7 @@ def reconcile_concerned(
         store.lock()
         agreements.forget(operation.user_id)
     if row is not None and operation.changes_row and {"name", "email"} & operation.changes.keys():
-        agreements.own(row.pk, at=operation.decided_at)
+        agreements.own(row.pk, changed=operation.changes, at=operation.decided_at)
         # Without an answer of Clerk, the row may be older than an event that came meanwhile.
         due = due or (bool(operation.clerk_id) and not operation.asks_clerk)
     if due or operation.concerns_others:

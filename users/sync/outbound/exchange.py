@@ -197,7 +197,7 @@ def take_clerks_values(
         operation = Follow.on(row, values.changes)
         with constraints.as_refusals():
             constraints.write(operation, row)
-        agreements.own(row.pk)
+        agreements.own(row.pk, changed=values.changes)
         attempt = journal.record(
             operation, actor=actor, source=source, status=Status.APPLIED, token=token
         )

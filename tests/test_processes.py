@@ -78,7 +78,7 @@ def test_it_gets_signals(number, ended):
             process.wait(0.05)
         process.kill()
         ended = -signal.SIGKILL
-    assert process.communicate() == process.communicate()
+    assert process.communicate(PATIENCE) == process.communicate()
     assert process.returncode == ended
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)

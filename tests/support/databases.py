@@ -39,23 +39,36 @@ def connect(role: str, name: str) -> psycopg.Connection:
 def made_once(kind: str, make: Callable[[str], None]) -> Iterator[str]:
     """Yield the name of a database that `make` fills, once for all workers of the test run.
 
-    The first worker makes it while the others wait, and the last one that leaves drops it.
+    The first worker makes it while the others wait, and the last one that leaves drops it: nobody
+    else holds the lock of its users then.
     """
     name = f"{kind}_{RUN[:12]}"
-    key = f"hashtext('{name}')"
+    users = f"hashtext('users of {name}')"
     with connect(connection.settings_dict["USER"], "postgres") as server:
-        server.execute(f"SELECT pg_advisory_lock({key})")
-        if not server.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone():
-            try:
-                make(name)
-            except BaseException:
-                server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-                raise
-        server.execute(f"SELECT pg_advisory_lock_shared({key}), pg_advisory_unlock({key})")
+        with _alone(server, name):
+            known = server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
+            if known.fetchone() is None:
+                try:
+                    make(name)
+                except BaseException:
+                    server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+                    raise
+            server.execute(f"SELECT pg_advisory_lock_shared({users})")
         yield name
-        server.execute(f"SELECT pg_advisory_unlock_shared({key})")
-        if server.execute(f"SELECT pg_try_advisory_lock({key})").fetchone() == (True,):
-            server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        with _alone(server, name):
+            server.execute(f"SELECT pg_advisory_unlock_shared({users})")
+            if server.execute(f"SELECT pg_try_advisory_lock({users})").fetchone() == (True,):
+                server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@contextmanager
+def _alone(server: psycopg.Connection, name: str) -> Iterator[None]:
+    """Let one worker at a time make or drop a database. Never wait for tests in it."""
+    server.execute(f"SELECT pg_advisory_lock(hashtext('{name}'))")
+    try:
+        yield
+    finally:
+        server.execute(f"SELECT pg_advisory_unlock(hashtext('{name}'))")
 
 
 @contextmanager

@@ -1,6 +1,10 @@
 """The environment of a test run, loaded before Django reads its settings (pytest -p)."""
 
 import os
+import signal
+
+# A shell lets a job in the background ignore SIGINT, and so would each process of a test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["DEBUG"] = "1"
 os.environ["CLERK_SECRET_KEY"] = "sk_test_sandbox"

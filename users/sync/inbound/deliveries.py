@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -34,7 +33,7 @@ OTHERS = "Others are being decided right now."
 INSTANCE_SECONDS = 3
 """Seconds that the first events wait for Clerk to say which instance is ours."""
 NO_INSTANCE = (
-    "It is not known yet which Clerk instance is ours: Clerk did not answer, or has none of our "
+    "It is not known which Clerk instance is ours: the one of CLERK_SECRET_KEY has none of our "
     "users. The event waits until it is known. clerk_check says what is wrong."
 )
 
@@ -78,7 +77,7 @@ class Received:
 
 
 class InstanceUnknown(CascadeError):
-    """No instance is remembered yet, so it is not known whether the event is ours."""
+    """No instance is remembered, so it is not known whether the event is ours."""
 
 
 class OtherInstance(CascadeError):
@@ -89,8 +88,8 @@ def receive(svix_id: str, body: bytes) -> Received:
     """Record a delivery that Clerk signed, and apply it, in one transaction.
 
     A delivery that is already known does nothing. A delivery that fails is stored with its payload
-    and error for `retry`, and so is one that comes before our instance is known. A delivery that
-    can never be applied is stored with the reason.
+    and error for `retry`, and so is one that comes while it is in doubt which instance is ours. A
+    delivery that can never be applied is stored with the reason.
 
     Raises `OtherInstance`, and `OperationalError` or `InterfaceError` when the database does not
     answer: then Clerk sends the event again.
@@ -168,10 +167,16 @@ def _check_instance(payloads: Iterable[object]) -> str | None:
     return ours
 
 
-def _learn_instance() -> None:
-    """Ask Clerk which instance is ours. Only the first events of an installation come here."""
-    with suppress(ClerkError):
+def _learn_instance() -> bool:
+    """Ask Clerk which instance is ours; return whether it answered.
+
+    Only the first events of an installation come here.
+    """
+    try:
         instance.learn(clerk(), Deadline(INSTANCE_SECONDS))
+    except ClerkError:
+        return False
+    return True
 
 
 def _our_instance() -> str | None:
@@ -184,12 +189,17 @@ def _our_instance() -> str | None:
 
 @dataclass(frozen=True)
 class _Delivery:
-    """A delivery whose event can be applied."""
+    """A delivery whose event can be applied.
+
+    `vouched` says that its signature must do while no instance is remembered: Clerk cannot be asked
+    which one is ours.
+    """
 
     svix_id: str
     type: str
     payload: object
     effect: events.Effect
+    vouched: bool
 
 
 def _apply(svix_id: str, payload: object, *, stored: bool) -> Received:
@@ -200,8 +210,7 @@ def _apply(svix_id: str, payload: object, *, stored: bool) -> Received:
         except InstanceUnknown:
             if stored:  # `retry` has asked
                 raise
-            _learn_instance()
-            return _applied(svix_id, payload)
+            return _applied(svix_id, payload, vouched=not _learn_instance())
     except InstanceUnknown as reason:
         return _keep_waiting(svix_id, payload, str(reason))
     except OtherInstance as reason:
@@ -211,7 +220,7 @@ def _apply(svix_id: str, payload: object, *, stored: bool) -> Received:
         raise
 
 
-def _applied(svix_id: str, payload: object) -> Received:
+def _applied(svix_id: str, payload: object, *, vouched: bool = False) -> Received:
     try:
         event = _type_of(payload)
         effect = (
@@ -225,7 +234,7 @@ def _applied(svix_id: str, payload: object) -> Received:
     if effect is None:
         _check_instance([payload])
         return Received(svix_id, Outcome.NOT_READ)
-    delivery = _Delivery(svix_id, event, payload, effect)
+    delivery = _Delivery(svix_id, event, payload, effect, vouched)
     try:
         arriving.submit(delivery, key=effect.clerk_id, wait=LOCK_SECONDS)
         return Received(svix_id, Outcome.TAKEN)
@@ -244,7 +253,8 @@ def _applied(svix_id: str, payload: object) -> Received:
 def _process(deliveries: list[_Delivery]) -> None:
     """Record deliveries about different accounts and apply those that are new, all or none."""
     with transaction.atomic(durable=True):
-        if _check_instance(one.payload for one in deliveries) is None:
+        ours = _check_instance(one.payload for one in deliveries)
+        if ours is None and not all(one.vouched for one in deliveries):
             raise InstanceUnknown(NO_INSTANCE)
         new = _record(deliveries)
         if effects := [one.effect for one in deliveries if one.svix_id in new]:

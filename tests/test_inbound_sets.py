@@ -614,7 +614,7 @@ def test_a_row_that_lost_its_account_has_the_last_email_of_it_in_any_order(clien
     """Its own email is held by another row. It gets it back when that row leaves it."""
     row, other = stories.row("bob@example.com"), stories.row("ann@example.com")
     account = stories.account("bob@example.com")
-    stories.move(account, "bob.home@example.com")
+    stories.sandbox.edit(account, email="bob.home@example.com")
     stories.tell()
     assert place(row) == ("bob.home@example.com", account)
     change_here(other, email="bob@example.com")

@@ -19,7 +19,7 @@ LANGUAGE = "zz"
 SAID = ("alt", "aria-label", "placeholder", "title", "value")
 """The attributes that people see or hear. Those of data for scripts come to them."""
 SILENT = ("script", "style", "code", "textarea", "time")
-"""Elements whose text is no sentence of ours."""
+"""Elements whose text is not translated."""
 WORD = re.compile(r"[A-Za-z]{2,}")
 
 

@@ -191,8 +191,8 @@ def _our_instance() -> str | None:
 class _Delivery:
     """A delivery whose event can be applied.
 
-    `vouched` says that its signature must do while no instance is remembered: Clerk cannot be asked
-    which one is ours.
+    `vouched` says that the event is trusted for its signature alone: no instance is remembered yet,
+    and Clerk did not answer which one is ours.
     """
 
     svix_id: str
